@@ -1,0 +1,1 @@
+"""OpenMM plugin: graph neural networks as forces, live features and slow variables."""

@@ -1,0 +1,117 @@
+"""Frozen specifications, the only place where a hyper-parameter is written, and their JSON form.
+
+A spec is saved with the weights; model, export, force, reporter and analysis read it from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from openmm_gnn.errors import SpecError
+
+
+class Decoder(str, Enum):
+    """How GAMD turns atom features into forces."""
+
+    NODE = "node"
+    """The paper's: an MLP from each atom's features to its force."""
+    PAIR = "pair"
+    """f_i = sum_j s_ij r_ij / |r_ij| with s_ij = s_ji: covariant, no net force, no net torque."""
+
+
+@dataclass(frozen=True)
+class NeighborSpec:
+    """The neighbourhood of an atom. Lengths in nm."""
+
+    cutoff: float
+    skin: float = 0.1
+    max_neighbors: int = 96
+    """Capacity of the list: mean number of pairs per atom, each pair counted once, within cutoff + skin."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.cutoff) and self.cutoff > 0):
+            raise SpecError(f"NeighborSpec.cutoff is {self.cutoff} nm: give a finite length above 0")
+        if not (math.isfinite(self.skin) and self.skin >= 0):
+            raise SpecError(f"NeighborSpec.skin is {self.skin} nm: give a finite length, 0 or more")
+        if self.max_neighbors < 1:
+            raise SpecError(f"NeighborSpec.max_neighbors is {self.max_neighbors}: give at least 1")
+
+
+@dataclass(frozen=True)
+class GAMDSpec:
+    """Everything that defines a GAMD network but its weights. Lengths in nm, forces in kJ/mol/nm."""
+
+    neighbors: NeighborSpec
+    elements: tuple[int, ...]
+    """Atomic numbers the network knows; an atom's species is its index here."""
+    decoder: Decoder = Decoder.PAIR
+    width: int = 64
+    num_layers: int = 2
+    num_radial: int = 48
+    min_distance: float = 0.0
+    """Centre of the first radial basis function, nm."""
+    use_bonds: bool = False
+    """Give bonded pairs an edge type of their own."""
+    remove_net_force: bool = False
+    """Subtract the mean force from a node decoder's output (a pair decoder has none)."""
+    force_scale: float = 1.0
+    """Root mean square of a force component in the training data, kJ/mol/nm."""
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Where the weights come from: data, commands, held-out figures. Never read by the model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoder", Decoder(self.decoder))
+        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
+        if not self.elements or len(set(self.elements)) != len(self.elements):
+            raise SpecError(f"GAMDSpec.elements is {self.elements}: give each atomic number once, at least one")
+        for name in ("width", "num_radial"):
+            if getattr(self, name) < 2:
+                raise SpecError(f"GAMDSpec.{name} is {getattr(self, name)}: give at least 2")
+        if self.num_layers < 0:
+            raise SpecError(f"GAMDSpec.num_layers is {self.num_layers}: give 0 or more")
+        if self.decoder is Decoder.NODE and self.num_layers == 0:
+            raise SpecError("GAMDSpec.num_layers is 0: a node decoder needs at least 1 layer")
+        if not 0 <= self.min_distance < self.neighbors.cutoff:
+            raise SpecError(
+                f"GAMDSpec.min_distance is {self.min_distance} nm: give 0 or more, below the cutoff "
+                f"({self.neighbors.cutoff} nm)"
+            )
+        if not (math.isfinite(self.force_scale) and self.force_scale > 0):
+            raise SpecError(f"GAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")
+
+
+SPEC_VERSION = 1
+
+
+def spec_to_json(spec: GAMDSpec) -> str:
+    """The JSON form of a spec, with the model's kind and the version of the layout."""
+    return json.dumps({"kind": "gamd", "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True)
+
+
+def spec_from_json(text: str) -> GAMDSpec:
+    """The spec written by `spec_to_json`.
+
+    Raises:
+        SpecError: if the text is no JSON, of another kind or version, or has unknown or missing fields.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"the specification is not JSON ({error}): the file is damaged or not ours") from error
+    if not isinstance(document, dict) or document.get("kind") != "gamd":
+        raise SpecError(f"the specification starts with {text[:60]!r}: expected kind 'gamd'")
+    if document.get("version") != SPEC_VERSION:
+        raise SpecError(
+            f"the specification has version {document.get('version')}, this package reads {SPEC_VERSION}: "
+            "install the release of openmm_gnn that wrote it"
+        )
+    fields = dict(document["spec"])
+    try:
+        return GAMDSpec(neighbors=NeighborSpec(**fields.pop("neighbors")), **fields)
+    except (TypeError, KeyError) as error:
+        raise SpecError(f"the specification has unknown or missing fields: {error}") from error
