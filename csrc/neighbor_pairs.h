@@ -1,0 +1,46 @@
+// The contract of the neighbour-pair operators, for every device. Schemas and dispatch: ops.cpp.
+//
+// neighbor_pairs(positions, box_vectors, cutoff, full, geometry, num_threads) -> (pairs, shifts, vectors, distances)
+//   positions    (N, 3) float32 or float64, any strides
+//   box_vectors  (3, 3) of the same type, rows a, b, c of any cell with volume; or (0, 3): open boundary
+//   pairs        (2, P) int64, ordered by i, the same for any number of threads
+//   shifts       (P, 3) int32: r_ij = r_j - r_i + S @ box for the positions as given; (0, 3) if geometry
+//   vectors      (P, 3), distances (P,): r_ij and its length in the positions' type, no gradient; empty unless geometry
+//   A pair is every (i, j, image) with |r_ij| < cutoff, but never an atom with itself in the same image; with
+//   full == false each pair once (common/pair_rules.h). Errors on the CPU are exceptions that name the value.
+//
+// update_neighbor_list(positions, box_vectors, cutoff, skin, full, geometry, trim, num_threads,
+//                      reference_positions, reference_box, stored_pairs, stored_shifts, status) -> the same four
+//   Keeps every pair within cutoff + skin of the reference positions, and finds it anew when an atom has moved more
+//   than skin / 2 from its reference (lattice translations do not count), the box differs, or status says EMPTY.
+//   reference_positions (N, 3), reference_box (3, 3; zeros: open), in the positions' type
+//   stored_pairs (2, capacity) int32, stored_shifts (capacity, 3) int32 for the reference positions, status (8,) int64
+//   trim:   pairs strictly within the cutoff, as neighbor_pairs gives them; P varies
+//   !trim:  all stored pairs, P = capacity, the rest -1, with shift, vector 0 (distances: 0); no host synchronisation
+//   Shifts are valid for the raw positions of this call.
+#pragma once
+
+#include <cstdint>
+
+namespace openmm_gnn {
+
+// Slots of `status`.
+enum StatusSlot : int {
+  kStatusStored = 0,    // pairs stored; at most the capacity
+  kStatusRequired = 1,  // pairs the last rebuild found; more than the capacity means overflow
+  kStatusRebuilds = 2,
+  kStatusCalls = 3,
+  kStatusErrors = 4,   // ErrorBit; kept until the state is allocated anew
+  kStatusValid = 5,    // 0: EMPTY, nothing stored yet
+  kStatusBadAtom = 6,  // lowest atom with a position that is not finite, or -1
+  kStatusSlots = 8,
+};
+
+enum ErrorBit : int64_t {
+  kErrorOverflow = 1,
+  kErrorPositions = 2,  // NaN, infinite, or more than kMaxWrap cells away
+  kErrorBox = 4,        // degenerate
+  kErrorImages = 8,     // the cutoff spans too many images of the box
+};
+
+}  // namespace openmm_gnn
