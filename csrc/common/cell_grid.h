@@ -31,28 +31,11 @@ OPENMM_GNN_HOST_DEVICE bool plan_grid(const Lattice& lattice, double cutoff, dou
     wanted[k] = floor(lattice.heights[k] / reach[k]);
     if (!(wanted[k] >= 1)) wanted[k] = 1;
   }
-  // Too many cells, most of them empty: make them thicker along the longest side until they are few enough.
-  double limit = static_cast<double>(max_cells < 1 ? 1 : max_cells);
-  for (int round = 0; round < 3 && wanted[0] * wanted[1] * wanted[2] > limit; ++round) {
-    double smallest = wanted[0];
-    for (int k = 1; k < 3; ++k) smallest = wanted[k] < smallest ? wanted[k] : smallest;
-    const double edge = cbrt(limit);
-    if (round == 0 && smallest >= edge) {
-      for (int k = 0; k < 3; ++k) wanted[k] = floor(edge);
-      break;
-    }
-    int longest = 0;
-    for (int k = 1; k < 3; ++k) longest = wanted[k] > wanted[longest] ? k : longest;
-    const double others = wanted[0] * wanted[1] * wanted[2] / wanted[longest];
-    // Never thicker than the second longest side needs, unless it alone can bring the total down.
-    double second = 1;
-    for (int k = 0; k < 3; ++k) {
-      if (k != longest && wanted[k] > second) second = wanted[k];
-    }
-    double fewer = floor(limit / others);
-    if (round < 2 && fewer < second && others > 1) fewer = second;
-    wanted[longest] = fewer < 1 ? 1 : fewer;
-  }
+  // Too many cells, most of them empty: allow fewer along the long sides.
+  const double limit = static_cast<double>(max_cells < 1 ? 1 : max_cells);
+  double most = limit;
+  while (fmin(wanted[0], most) * fmin(wanted[1], most) * fmin(wanted[2], most) > limit) most *= 0.9;
+  for (int k = 0; k < 3; ++k) wanted[k] = most < 1 ? 1 : floor(fmin(wanted[k], most));
   double images = 1;
   for (int k = 0; k < 3; ++k) {
     double steps = ceil(reach[k] * wanted[k] / lattice.heights[k]);
