@@ -55,6 +55,8 @@ class GAMDSpec:
     num_radial: int = 48
     min_distance: float = 0.0
     """Centre of the first radial basis function, nm."""
+    envelope_exponent: int = 6
+    """Exponent of the cutoff envelope: larger is flatter inside and steeper at the cutoff."""
     use_bonds: bool = False
     """Give bonded pairs an edge type of their own."""
     remove_net_force: bool = False
@@ -72,6 +74,8 @@ class GAMDSpec:
         for name in ("width", "num_radial"):
             if getattr(self, name) < 2:
                 raise SpecError(f"GAMDSpec.{name} is {getattr(self, name)}: give at least 2")
+        if self.envelope_exponent < 2:
+            raise SpecError(f"GAMDSpec.envelope_exponent is {self.envelope_exponent}: give at least 2")
         if self.num_layers < 0:
             raise SpecError(f"GAMDSpec.num_layers is {self.num_layers}: give 0 or more")
         if self.decoder is Decoder.NODE and self.num_layers == 0:
