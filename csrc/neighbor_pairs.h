@@ -16,7 +16,8 @@
 //   reference_positions (N, 3), reference_box (3, 3; zeros: open), in the positions' type
 //   stored_pairs (2, capacity) int32, stored_shifts (capacity, 3) int32 for the reference positions, status (8,) int64
 //   trim:   pairs strictly within the cutoff, as neighbor_pairs gives them; P varies
-//   !trim:  all stored pairs, P = capacity, the rest -1, with shift, vector 0 (distances: 0); no host synchronisation
+//   !trim:  all stored pairs, P = capacity, no host synchronisation. Unused columns: pairs -1, shifts 0, vectors
+//           (2 (cutoff + skin), 0, 0) and distances 2 (cutoff + skin), so that any cutoff function makes them vanish.
 //   Shifts are valid for the raw positions of this call.
 #pragma once
 

@@ -1,0 +1,120 @@
+// Tensors and operator arguments through LibTorch's stable C interface, the part that is the same from 2.9 on.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor_struct.h>
+
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace openmm_gnn {
+
+using torch::stable::Tensor;
+
+// ---- the stack of a boxed kernel ------------------------------------------------------------------------------------
+
+// Takes over the tensor in a slot of the stack.
+inline Tensor pop_tensor(StableIValue value) {
+  AtenTensorHandle handle;
+  std::memcpy(&handle, &value, sizeof(handle));
+  return Tensor(handle);
+}
+
+template <typename T>
+T pop_scalar(StableIValue value) {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-endian machines");
+  T result;
+  std::memcpy(&result, &value, sizeof(result));
+  return result;
+}
+
+inline double pop_float(StableIValue value) { return pop_scalar<double>(value); }
+inline int64_t pop_int(StableIValue value) { return pop_scalar<int64_t>(value); }
+inline bool pop_bool(StableIValue value) { return (value & 0xff) != 0; }
+
+inline StableIValue push_tensor(const Tensor& tensor) {
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
+  StableIValue value = 0;
+  std::memcpy(&value, &handle, sizeof(handle));
+  return value;
+}
+
+// ---- tensors --------------------------------------------------------------------------------------------------------
+
+inline int32_t dtype_of(const Tensor& tensor) {
+  int32_t dtype;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
+  return dtype;
+}
+
+inline bool is_float32(const Tensor& tensor) { return dtype_of(tensor) == aoti_torch_dtype_float32(); }
+inline bool is_float64(const Tensor& tensor) { return dtype_of(tensor) == aoti_torch_dtype_float64(); }
+
+// A new tensor on the device of `like`, contents undefined.
+inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes, int32_t dtype) {
+  int32_t device_type, device_index;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  std::vector<int64_t> shape(sizes), strides(sizes.size());
+  int64_t step = 1;
+  for (size_t d = shape.size(); d-- > 0;) {
+    strides[d] = step;
+    step *= shape[d] > 1 ? shape[d] : 1;
+  }
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(),
+                                                  dtype, device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
+template <typename T>
+T* data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+// ---- checks that need no look at the data ---------------------------------------------------------------------------
+
+inline std::string shape_text(const Tensor& tensor) {
+  std::string text = "(";
+  for (int64_t d = 0; d < tensor.dim(); ++d) text += (d ? ", " : "") + std::to_string(tensor.size(d));
+  return text + ")";
+}
+
+[[noreturn]] inline void fail(const std::string& message) { throw std::runtime_error(message); }
+
+inline void check(bool condition, const std::string& message) {
+  if (!condition) fail(message);
+}
+
+// Shapes and types of what both operators take. Returns true for an open boundary.
+inline bool check_system(const Tensor& positions, const Tensor& box_vectors, double cutoff) {
+  if (positions.dim() != 2 || positions.size(1) != 3) {
+    fail("positions has shape " + shape_text(positions) + ": give (number of atoms, 3)");
+  }
+  if (!is_float32(positions) && !is_float64(positions)) fail("positions must be float32 or float64");
+  if (positions.size(0) >= (int64_t(1) << 30)) {
+    fail("positions holds " + std::to_string(positions.size(0)) + " atoms: at most 2^30 - 1 are supported");
+  }
+  if (dtype_of(box_vectors) != dtype_of(positions)) {
+    fail("box_vectors and positions differ in dtype: convert one of them");
+  }
+  if (box_vectors.is_cuda() != positions.is_cuda() || box_vectors.get_device_index() != positions.get_device_index()) {
+    fail("box_vectors and positions are on different devices: move one of them");
+  }
+  const bool open = box_vectors.dim() == 2 && box_vectors.size(0) == 0 && box_vectors.size(1) == 3;
+  if (!open && (box_vectors.dim() != 2 || box_vectors.size(0) != 3 || box_vectors.size(1) != 3)) {
+    fail("box_vectors has shape " + shape_text(box_vectors) + ": give (3, 3), rows a, b, c, or (0, 3) for no box");
+  }
+  if (!(cutoff > 0 && cutoff < 1e18)) {
+    fail("cutoff is " + std::to_string(cutoff) + ": give a finite length above 0");
+  }
+  return open;
+}
+
+}  // namespace openmm_gnn
