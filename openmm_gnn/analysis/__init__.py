@@ -1,0 +1,1 @@
+"""Looking at runs: structure, diffusion, comparison with a reference, figures."""

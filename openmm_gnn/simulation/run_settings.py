@@ -1,0 +1,124 @@
+"""What defines a run: integrator, temperature, lengths, seed; checked at birth, hashed, stored as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from openmm_gnn.errors import SpecError
+
+if TYPE_CHECKING:
+    import openmm
+
+NOSE_HOOVER_CHAIN_LENGTH = 10
+NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
+NOSE_HOOVER_YOSHIDA_SUZUKI = 5
+
+
+class Thermostat(str, Enum):
+    """How the temperature is held."""
+
+    NOSE_HOOVER = "nose-hoover"
+    """Nose-Hoover chain: deterministic, hardly disturbs the dynamics; the one to measure diffusion with."""
+    LANGEVIN = "langevin"
+    """Langevin, middle scheme: robust; its friction slows diffusion."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides the course of a run but the system and its forces.
+
+    The defaults are those of the GAMD paper for argon (J. Chem. Phys. 156, 144103 (2022)): 2 fs, 100 K,
+    Nose-Hoover chain of length 10 with frequency 25/ps, multiple time stepping 5, Yoshida-Suzuki 5.
+    """
+
+    steps: int = 100_000
+    """Production steps; frames are reported in these."""
+    equilibration_steps: int = 10_000
+    """Steps before production, with the same forces and integrator; nothing of them is stored."""
+    report_interval: int = 50
+    """Steps between two frames."""
+    time_step_ps: float = 0.002
+    temperature: float = 100.0
+    """K."""
+    thermostat: Thermostat = Thermostat.NOSE_HOOVER
+    friction_per_ps: float = 25.0
+    """Friction of Langevin, or collision frequency of Nose-Hoover."""
+    seed: int = 1
+    """Of the initial velocities and of Langevin's random forces; 1 or more."""
+    checkpoint_interval: int = 1000
+    """Steps between two checkpoints: what a kill loses at most. A multiple of report_interval."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        for name, least in (("steps", 1), ("equilibration_steps", 0), ("report_interval", 1), ("seed", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise SpecError(f"RunSettings.{name} is {value!r}: give a whole number, {least} or more")
+        for name in ("time_step_ps", "temperature", "friction_per_ps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise SpecError(f"RunSettings.{name} is {value!r}: give a finite number above 0")
+        if self.checkpoint_interval < 1 or self.checkpoint_interval % self.report_interval:
+            raise SpecError(
+                f"RunSettings.checkpoint_interval is {self.checkpoint_interval}: give a multiple of "
+                f"report_interval ({self.report_interval})"
+            )
+        if self.steps % self.report_interval:
+            raise SpecError(
+                f"RunSettings.steps is {self.steps}: give a multiple of report_interval ({self.report_interval})"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        return self.steps // self.report_interval
+
+    @property
+    def frame_interval_ps(self) -> float:
+        return self.report_interval * self.time_step_ps
+
+
+def make_integrator(settings: RunSettings) -> openmm.Integrator:
+    """The OpenMM integrator of these settings."""
+    import openmm
+
+    if settings.thermostat is Thermostat.LANGEVIN:
+        langevin = openmm.LangevinMiddleIntegrator(
+            settings.temperature, settings.friction_per_ps, settings.time_step_ps
+        )
+        langevin.setRandomNumberSeed(settings.seed)
+        return langevin
+    return openmm.NoseHooverIntegrator(
+        settings.temperature,
+        settings.friction_per_ps,
+        settings.time_step_ps,
+        NOSE_HOOVER_CHAIN_LENGTH,
+        NOSE_HOOVER_MULTIPLE_TIME_STEPS,
+        NOSE_HOOVER_YOSHIDA_SUZUKI,
+    )
+
+
+EXTENDABLE = ("steps", "checkpoint_interval")
+"""Settings that a resumed run may change: they do not alter what is stored already."""
+
+
+def settings_to_dict(settings: RunSettings) -> dict[str, Any]:
+    """A plain dictionary for JSON."""
+    fields = dataclasses.asdict(settings)
+    return {**fields, "thermostat": settings.thermostat.value}
+
+
+def course_hash(identity: dict[str, Any]) -> str:
+    """A hash of what decides the course of a run; the extendable settings are left out."""
+    fixed = {**identity, "settings": {k: v for k, v in identity["settings"].items() if k not in EXTENDABLE}}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """The SHA-256 of a text, such as the XML of a System."""
+    return hashlib.sha256(text.encode()).hexdigest()
