@@ -1,0 +1,95 @@
+"""The border between OpenMM and a network: positions in nm come in, forces in kJ/mol/nm go out, in OpenMM's dtype.
+
+Every spec of a GAMD is in nm and kJ/mol already, so nothing is converted here but dtypes; a network with other units
+is converted here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openmm_gnn.errors import TopologyError
+from openmm_gnn.graph.neighbor_list import NeighborList
+from openmm_gnn.graph.topology_tables import bonded_pairs, bonded_table, real_atoms, species_table
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.spec import spec_to_json
+
+
+class OpenMMModule(nn.Module):
+    """A GAMD network bound to one topology, with the signature that TorchForce and PythonForce call.
+
+    Particles without an element (virtual sites) are not seen by the network and get no force.
+    The spec travels as the string attribute `spec_json`, which survives freezing and serialisation.
+    """
+
+    def __init__(self, model: GAMD, topology: Any) -> None:
+        super().__init__()
+        spec = model.spec
+        atoms = real_atoms(topology)
+        self.spec_json = spec_to_json(spec)
+        self.num_particles = topology.getNumAtoms()
+        self.all_real = len(atoms) == self.num_particles
+        self.use_bonds = spec.use_bonds
+        self.model = model
+        self.neighbors = NeighborList(spec.neighbors.cutoff, spec.neighbors.skin, spec.neighbors.max_neighbors)
+        self.register_buffer("species", species_table(topology, spec.elements))
+        self.register_buffer("atoms", torch.tensor(atoms, dtype=torch.int64))
+        self.register_buffer("bonds", bonded_table(topology))
+
+    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy and forces.
+
+        Args:
+            positions: (num_particles, 3), nm, float32 or float64, wrapped or not.
+            box_vectors: (3, 3), nm, rows a, b, c; open boundaries if absent.
+        Returns:
+            energy: 0-d, zero: directly predicted forces have none.
+            forces: (num_particles, 3), kJ/mol/nm, contiguous, of the dtype and device of `positions`.
+        """
+        if positions.size(0) != self.num_particles:
+            raise ValueError(
+                f"{positions.size(0)} positions came in, the module was exported for {self.num_particles} particles: "
+                "export it again for this topology"
+            )
+        with torch.no_grad():
+            x = positions if self.all_real else positions.index_select(0, self.atoms)
+            pairs, vectors, distances = self.neighbors(x, box_vectors)
+            bonded: Tensor | None = None
+            if self.use_bonds:
+                bonded = bonded_pairs(self.bonds, pairs.clamp(min=0))
+            dtype = self.model.node_embedding.weight.dtype
+            forces = self.model(self.species, pairs, vectors.to(dtype), distances.to(dtype), bonded)
+            forces = forces.to(positions.dtype)
+            if not self.all_real:
+                forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
+            energy = torch.zeros([], dtype=positions.dtype, device=positions.device)
+        return energy, forces.contiguous()
+
+
+def script_module(model: GAMD, topology: Any) -> torch.jit.ScriptModule:
+    """The TorchScript module of a network for one topology, in evaluation mode.
+
+    Raises:
+        TopologyError: if the topology has an element that the model does not know, or no atoms.
+    """
+    if topology is None or not hasattr(topology, "getNumAtoms"):
+        raise TopologyError(f"expected an openmm.app.Topology, got {type(topology).__name__}")
+    return torch.jit.script(OpenMMModule(model.eval(), topology).eval())
+
+
+def export(model: GAMD, topology: Any, path: str | os.PathLike[str]) -> Path:
+    """Write the TorchScript module of a network for one topology; the file is complete or not there at all.
+
+    The result can be given to `load_model`, or loaded with torch.jit.load after `import openmm_gnn.kernels.library`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    script_module(model, topology).save(str(partial))
+    os.replace(partial, path)
+    return path

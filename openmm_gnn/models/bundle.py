@@ -1,0 +1,72 @@
+"""A bundle: one safetensors file with a network's weights and, in its header, the spec they belong to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from openmm_gnn.errors import DataError
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.spec import spec_from_json, spec_to_json
+
+BUNDLE_SUFFIX = ".safetensors"
+SPEC_KEY = "openmm_gnn_spec"
+
+
+def save_bundle(model: GAMD, path: str | os.PathLike[str]) -> Path:
+    """Write a model's weights and spec to `path`; the file is complete or not there at all."""
+    path = Path(path)
+    if path.suffix != BUNDLE_SUFFIX:
+        raise DataError(f"{path}: a bundle's name ends in {BUNDLE_SUFFIX}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = save(weights, metadata={SPEC_KEY: spec_to_json(model.spec)})
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    return path
+
+
+def load_bundle(path: str | os.PathLike[str]) -> GAMD:
+    """The model saved by `save_bundle`, on the CPU, in float32 and evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: if the file is no bundle, or its weights do not fit its spec.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no bundle at {path}: give the path of a {BUNDLE_SUFFIX} file, or a shipped name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            spec_json = (file.metadata() or {}).get(SPEC_KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a safetensors file ({error}): it may be cut short; copy it again") from error
+    if spec_json is None:
+        raise DataError(f"{path} has no {SPEC_KEY} in its header: it was not written by openmm_gnn")
+    return build_model(spec_json, weights, str(path))
+
+
+def build_model(spec_json: str, weights: dict[str, torch.Tensor], source: str) -> GAMD:
+    """A GAMD with these weights, which must fit the spec exactly.
+
+    Raises:
+        DataError: naming `source`, if a weight is missing, unknown, of the wrong shape or not finite.
+    """
+    model = GAMD(spec_from_json(spec_json))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(f"the weights of {source} do not fit its spec: {error}") from error
+    for name, tensor in model.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"weight {name} of {source} is not finite: the training diverged; train again")
+    return model.eval()

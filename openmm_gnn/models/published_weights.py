@@ -1,0 +1,60 @@
+"""Networks by name: the weights shipped with the package, or a file of the user's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from openmm_gnn.errors import DataError
+from openmm_gnn.models.bundle import BUNDLE_SUFFIX, build_model, load_bundle
+from openmm_gnn.models.gamd import GAMD
+
+WEIGHTS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights"
+
+
+def shipped_names() -> list[str]:
+    """Names that `load_model` knows without a file."""
+    return sorted(path.stem for path in WEIGHTS_DIRECTORY.glob(f"*{BUNDLE_SUFFIX}"))
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> GAMD:
+    """A network with its weights, on the CPU and in evaluation mode; `.spec` says all about it.
+
+    Args:
+        name_or_path: a shipped name ("gamd-argon"), a bundle (.safetensors) or an exported module (.pt).
+    Raises:
+        FileNotFoundError: if it is neither a shipped name nor a file.
+        DataError: if the file is not one of ours.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in shipped_names():
+        return load_bundle(WEIGHTS_DIRECTORY / f"{name_or_path}{BUNDLE_SUFFIX}")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no model {str(name_or_path)!r}: give one of the shipped names {shipped_names()}, "
+            f"or the path of a bundle ({BUNDLE_SUFFIX}) or an exported module (.pt)"
+        )
+    if path.suffix == ".pt":
+        return _load_exported(path)
+    return load_bundle(path)
+
+
+def _load_exported(path: Path) -> GAMD:
+    """The network inside an exported module: its TorchScript is read for weights and spec only."""
+    import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
+
+    try:
+        module = torch.jit.load(str(path), map_location="cpu")
+    except RuntimeError as error:
+        raise DataError(f"{path} is not a TorchScript module: {str(error).splitlines()[0]}") from error
+    spec_json = getattr(module, "spec_json", None)
+    if not isinstance(spec_json, str):
+        raise DataError(f"{path} carries no spec_json: it was not exported by openmm_gnn")
+    weights = {
+        name.removeprefix("model."): tensor
+        for name, tensor in module.state_dict().items()
+        if name.startswith("model.")
+    }
+    return build_model(spec_json, weights, str(path))

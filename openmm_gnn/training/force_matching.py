@@ -1,0 +1,213 @@
+"""Training of GAMD on labelled trajectories, with Lightning.
+
+Source: Li et al., J. Chem. Phys. 156, 144103 (2022), eq. (10).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from openmm_gnn.errors import DataError
+from openmm_gnn.models.bundle import save_bundle
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.spec import Decoder, GAMDSpec, spec_from_json, spec_to_json
+from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate
+from openmm_gnn.training.metrics import ForceErrorMeter
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; everything about the network itself is in its spec."""
+
+    num_steps: int = 8000
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    net_force_weight: float = 0.1
+    """lambda of equation (10); it moves the node decoder only, a pair decoder has no net force."""
+    validation_frames: int = 100
+    validate_every: int = 500
+    seed: int = 0
+
+
+class ForceMatching(lightning.LightningModule):
+    """GAMD with the loss (10): mean |F - F_ref| in units of the force scale, plus lambda times the net force.
+
+    Departure from the published code, which averages all components into one scalar: the net force is the vector sum
+    of the predicted forces of each frame; its L1 norm per atom enters.
+    """
+
+    def __init__(self, model: GAMD, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.meter = ForceErrorMeter()
+
+    def predict(self, frames: FrameBatch) -> Tensor:
+        """(N, 3) predicted forces, kJ/mol/nm."""
+        return self.model(
+            frames.species, frames.pairs, frames.vectors, frames.distances, frames.bonded, frames.batch
+        )
+
+    def training_step(self, frames: FrameBatch, _: int) -> Tensor:
+        scale = self.model.force_scale
+        predicted = self.predict(frames)
+        error = (predicted - frames.forces).abs().mean() / scale
+        net = torch.zeros((frames.num_frames, 3), device=predicted.device).index_add(0, frames.batch, predicted)
+        atoms_per_frame = predicted.size(0) / frames.num_frames
+        net_force = net.abs().sum(dim=1).mean() / (atoms_per_frame * scale)
+        self.log("train_error", error, prog_bar=True, batch_size=frames.num_frames)
+        return error + self.settings.net_force_weight * net_force
+
+    def on_validation_epoch_start(self) -> None:
+        self.meter = ForceErrorMeter()
+
+    def validation_step(self, frames: FrameBatch, _: int) -> None:
+        predicted = self.predict(frames)
+        for frame in range(frames.num_frames):
+            atoms = frames.batch == frame
+            self.meter.add(predicted[atoms], frames.forces[atoms])
+
+    def on_validation_epoch_end(self) -> None:
+        errors = self.meter.errors()
+        self.log("validation_mae", errors.mae, prog_bar=True)
+        self.log("validation_rmse", errors.rmse)
+        self.log("validation_relative_error", errors.relative_error, prog_bar=True)
+        self.log("validation_cosine", errors.mean_cosine)
+        self.log("validation_net_force", errors.relative_net_force)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        settings = self.settings
+        optimizer = torch.optim.Adam(self.parameters(), lr=settings.learning_rate)
+
+        def factor(step: int) -> float:
+            if step < settings.warmup_steps:
+                return (step + 1) / settings.warmup_steps
+            progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) + 1e-4
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spec_json"] = spec_to_json(self.model.spec)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if spec_from_json(checkpoint["spec_json"]) != self.model.spec:
+            raise DataError("the checkpoint belongs to another network: give the same options, or another --out")
+
+
+class BestBundle(Callback):
+    """Writes the bundle whenever the validation error is the lowest so far, and a row of figures each time.
+
+    The lowest error is kept in the checkpoint; rows past the restored step are dropped, so a killed run leaves no
+    row twice.
+    """
+
+    COLUMNS = ("step", "validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
+
+    def __init__(self, directory: Path) -> None:
+        self.bundle = directory / "model.safetensors"
+        self.log = directory / "log.csv"
+        self.best = math.inf
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        rows = self.log.read_text().splitlines()[1:] if self.log.is_file() else []
+        kept = [row for row in rows if row.count(",") + 1 == len(self.COLUMNS)]
+        kept = [row for row in kept if int(row.split(",")[0]) <= trainer.global_step]
+        partial = self.log.with_suffix(".part")
+        partial.write_text("\n".join([",".join(self.COLUMNS), *kept]) + "\n")
+        os.replace(partial, self.log)
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        values = {name: float(trainer.callback_metrics[name]) for name in self.COLUMNS[1:]}
+        with open(self.log, "a") as file:
+            file.write(",".join([str(trainer.global_step), *(f"{value:.6g}" for value in values.values())]) + "\n")
+        if values["validation_mae"] < self.best:
+            self.best = values["validation_mae"]
+            assert isinstance(module, ForceMatching)
+            save_bundle(module.model, self.bundle)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = float(state_dict["best"])
+
+
+def train(
+    spec: GAMDSpec,
+    training: FrameDataset,
+    validation: FrameDataset,
+    settings: TrainingSettings,
+    directory: str | os.PathLike[str],
+    progress: bool = True,
+) -> Path:
+    """Train a network and return the path of its bundle, the best by validation error.
+
+    A run that was killed goes on from its last checkpoint when called again with the same arguments.
+
+    Raises:
+        DataError: if a data set is empty, or the directory belongs to another network.
+    """
+    for name, dataset in (("training", training), ("validation", validation)):
+        if len(dataset) == 0:
+            raise DataError(f"the {name} set has no frames: give seeds that the data has")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    lightning.seed_everything(settings.seed, verbose=False)
+    module = ForceMatching(GAMD(spec), settings)
+    best = BestBundle(directory)
+    checkpoints = ModelCheckpoint(
+        directory,
+        filename="last",
+        every_n_train_steps=settings.validate_every,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [best, checkpoints]
+    if progress:
+        callbacks.append(RichProgressBar())
+    trainer = lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=settings.num_steps,
+        val_check_interval=settings.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    checkpoint = directory / "last.ckpt"
+    trainer.fit(
+        module,
+        DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),
+        DataLoader(validation, settings.batch_size, collate_fn=collate),
+        ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
+        weights_only=True,
+    )
+    return best.bundle
+
+
+def is_covariant(spec: GAMDSpec) -> bool:
+    """Whether rotated positions give rotated forces by construction, so that no augmentation is needed."""
+    return spec.decoder is Decoder.PAIR
+
+
+def force_scale(forces: Sequence[Any]) -> float:
+    """Root mean square force component over arrays of forces, kJ/mol/nm."""
+    squares = sum(float((array.astype("float64") ** 2).sum()) for array in forces)
+    return math.sqrt(squares / sum(array.size for array in forces))

@@ -1,0 +1,144 @@
+"""Labelled frames as batches of neighbour pairs, ready for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from openmm_gnn.graph.topology_tables import bonded_pairs
+from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
+
+
+class Trajectory(Protocol):
+    """What a batch needs of a labelled trajectory: arrays by frame, nm and kJ/mol/nm."""
+
+    @property
+    def positions(self) -> np.ndarray: ...
+    @property
+    def forces(self) -> np.ndarray: ...
+    @property
+    def box_vectors(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Several frames in one graph. N atoms and P pairs in all; nm and kJ/mol/nm."""
+
+    species: Tensor
+    """(N,) int64."""
+    pairs: Tensor
+    """(2, P) int64, each pair once, indices into the N atoms."""
+    vectors: Tensor
+    """(P, 3)."""
+    distances: Tensor
+    """(P,)."""
+    bonded: Tensor | None
+    """(P,) bool, if the model uses bonds."""
+    batch: Tensor
+    """(N,) int64, the frame of each atom."""
+    forces: Tensor
+    """(N, 3), the reference."""
+    num_frames: int
+
+    def to(self, device: torch.device | str) -> FrameBatch:
+        """The same batch on another device (Lightning calls this)."""
+        moved = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()
+        }
+        return FrameBatch(**moved)
+
+
+class FrameDataset(Dataset):
+    """Frames of whole trajectories, in float32; item (trajectory, frame) in running order.
+
+    Args:
+        trajectories: all of one topology.
+        atoms: indices of the atoms the network sees (virtual sites left out).
+        species: (len(atoms),) int64.
+        bonds: `bonded_table` of these atoms, or None if the model uses no bonds.
+        cutoff: of the network, nm.
+        rotate: turn every frame at random, so that a network that is not covariant by construction learns to be.
+        seed: of the rotations.
+    """
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        atoms: Sequence[int],
+        species: Tensor,
+        bonds: Tensor | None,
+        cutoff: float,
+        rotate: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.trajectories = list(trajectories)
+        self.atoms = np.asarray(atoms)
+        self.species = species
+        self.bonds = bonds
+        self.cutoff = cutoff
+        self.rotate = rotate
+        self.generator = np.random.default_rng(seed)
+        self.starts = np.cumsum([0, *(len(trajectory.positions) for trajectory in self.trajectories)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> FrameBatch:
+        which = int(np.searchsorted(self.starts, index, side="right")) - 1
+        trajectory, frame = self.trajectories[which], index - int(self.starts[which])
+        positions = torch.from_numpy(np.asarray(trajectory.positions[frame], dtype=np.float64)[self.atoms])
+        forces = torch.from_numpy(np.asarray(trajectory.forces[frame], dtype=np.float64)[self.atoms])
+        box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
+        with torch.no_grad():
+            pairs, vectors, distances = neighbor_pairs(positions, self.cutoff, box, full=False)
+        if self.rotate:
+            rotation = torch.from_numpy(random_rotation(self.generator))
+            vectors, forces = vectors @ rotation.T, forces @ rotation.T
+        return FrameBatch(
+            species=self.species,
+            pairs=pairs,
+            vectors=vectors.to(torch.float32),
+            distances=distances.to(torch.float32),
+            bonded=None if self.bonds is None else bonded_pairs(self.bonds, pairs),
+            batch=torch.zeros(len(self.atoms), dtype=torch.int64),
+            forces=forces.to(torch.float32),
+            num_frames=1,
+        )
+
+
+def collate(frames: Sequence[FrameBatch]) -> FrameBatch:
+    """One batch of several frames; atom indices are shifted so that frames stay apart."""
+    counts = [len(frame.species) for frame in frames]
+    starts = np.cumsum([0, *counts[:-1]]).tolist()
+    bonded = [frame.bonded for frame in frames if frame.bonded is not None]
+    return FrameBatch(
+        species=torch.cat([frame.species for frame in frames]),
+        pairs=torch.cat([frame.pairs + start for frame, start in zip(frames, starts, strict=True)], dim=1),
+        vectors=torch.cat([frame.vectors for frame in frames]),
+        distances=torch.cat([frame.distances for frame in frames]),
+        bonded=torch.cat(bonded) if bonded else None,
+        batch=torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(counts)),
+        forces=torch.cat([frame.forces for frame in frames]),
+        num_frames=len(frames),
+    )
+
+
+def random_rotation(generator: np.random.Generator) -> np.ndarray:
+    """(3, 3) proper rotation, uniform over the group.
+
+    Source: Shoemake, "Uniform random rotations", Graphics Gems III (1992): a normalised Gaussian quaternion.
+    """
+    w, x, y, z = (quaternion := generator.normal(size=4)) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
