@@ -219,7 +219,9 @@ def _header(dtype: np.dtype, count: int) -> bytes:
     ).encode("latin1")
     length = max(_MIN_HEADER_BYTES, -(-(len(_MAGIC) + 2 + len(text) + 1) // 64) * 64)
     if length > _MAX_HEADER_BYTES:
-        raise DataError(f"the fields need a header of {length} bytes, numpy reads {_MAX_HEADER_BYTES}: use fewer fields")
+        raise DataError(
+            f"the fields need a header of {length} bytes, numpy reads {_MAX_HEADER_BYTES}: use fewer fields"
+        )
     body = text.ljust(length - len(_MAGIC) - 2 - 1) + b"\n"
     return _MAGIC + len(body).to_bytes(2, "little") + body
 
@@ -227,7 +229,9 @@ def _header(dtype: np.dtype, count: int) -> bytes:
 def _read_header(start: bytes, path: Path) -> tuple[np.dtype, int, int]:
     """dtype, header length in bytes and record count from the first bytes of a file."""
     if len(start) < _MIN_HEADER_BYTES or not start.startswith(_MAGIC):
-        raise DataError(f"{path} starts with {start[:8]!r}, not with the header of a growing array: wrong or empty file")
+        raise DataError(
+            f"{path} starts with {start[:8]!r}, not with the header of a growing array: wrong or empty file"
+        )
     header_bytes = len(_MAGIC) + 2 + int.from_bytes(start[8:10], "little")
     try:
         fields = ast.literal_eval(start[10:header_bytes].decode("latin1").strip())

@@ -1,0 +1,70 @@
+"""`openmm-gnn label`: training data from any OpenMM System."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def label(
+    system: Annotated[str, typer.Argument(help="A named system (argon) or a serialised OpenMM System (.xml).")],
+    out: Annotated[Path, typer.Option(help="Directory of the data; given again, the run is resumed or extended.")],
+    topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
+    temperature: Annotated[
+        list[float] | None, typer.Option(help="K; may be given several times. Default: the system's.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="One trajectory each and per temperature: 1-10, or 1,2,5-8.")] = "1-10",
+    frames: Annotated[int, typer.Option(help="Per trajectory.")] = 1000,
+    stride: Annotated[int, typer.Option(help="Steps between two frames.")] = 50,
+    equilibration: Annotated[
+        float | None, typer.Option(help="ps before the first frame, not stored. Default: the system's.")
+    ] = None,
+    thermostat: Annotated[str | None, typer.Option(help="nose-hoover or langevin. Default: the system's.")] = None,
+    friction: Annotated[float | None, typer.Option(help="1/ps, of the thermostat. Default: the system's.")] = None,
+    time_step: Annotated[float | None, typer.Option(help="fs. Default: the system's.")] = None,
+    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "CPU",
+    processes: Annotated[int | None, typer.Option(help="Trajectories at once. Default: one per core.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a bar with the remaining time.")] = True,
+) -> None:
+    """Run an OpenMM System and store frames labelled with its forces, for training.
+
+    Stores positions, velocities, forces, energies and box of every frame. Killed, it resumes when the same command is
+    given again. Hold out whole trajectories by their seeds when you train.
+    """
+    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.training import teacher
+
+    data = teacher.label(
+        load_system(system, topology),
+        out,
+        seeds=parse_seeds(seeds),
+        temperatures=temperature or (),
+        frames=frames,
+        stride=stride,
+        equilibration_ps=equilibration,
+        thermostat=thermostat,
+        friction_per_ps=friction,
+        time_step_ps=None if time_step is None else time_step / 1000,
+        platform=platform,
+        processes=processes,
+        progress=progress,
+        command=shlex.join(["openmm-gnn", *sys.argv[1:]]),
+    )
+    typer.echo(
+        f"{sum(len(trajectory) for trajectory in data.trajectories)} frames of {len(data)} trajectories in {out}"
+    )
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The numbers of a list such as '1-10' or '1,2,5-8'."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise typer.BadParameter(f"--seeds is {text!r}: give numbers and ranges such as 1-10 or 1,2,5-8")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return seeds

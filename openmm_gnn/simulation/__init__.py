@@ -1,0 +1,1 @@
+"""Running molecular dynamics: systems, settings, resumable runs."""

@@ -1,0 +1,1 @@
+"""Training data from expensive Systems, and networks fitted to it."""

@@ -1,0 +1,170 @@
+"""The teacher: runs a System from several seeds and stores frames labelled with its forces.
+
+Every trajectory runs in a process of its own on one thread, which for a few hundred atoms is faster than threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.simulation.resumable import write_atomically
+from openmm_gnn.simulation.run_settings import Thermostat
+from openmm_gnn.simulation.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, save_system
+from openmm_gnn.training.labelled_run import LabelSettings, steps_done
+from openmm_gnn.training.trajectories import (
+    META_FILE,
+    META_KIND,
+    META_VERSION,
+    UNITS,
+    LabelledTrajectories,
+    listed_trajectories,
+    read_meta,
+    trajectory_name,
+)
+from openmm_gnn.training.worker_processes import Work, run_workers
+
+
+def label(
+    system: SimulationSystem,
+    out: str | Path,
+    seeds: Sequence[int],
+    temperatures: Sequence[float] = (),
+    frames: int = 1000,
+    stride: int = 50,
+    equilibration_ps: float | None = None,
+    thermostat: Thermostat | None = None,
+    friction_per_ps: float | None = None,
+    time_step_ps: float | None = None,
+    platform: str = "CPU",
+    processes: int | None = None,
+    progress: bool = True,
+    command: str | None = None,
+) -> LabelledTrajectories:
+    """Run every seed at every temperature and store labelled frames; resumes what was interrupted.
+
+    Called again with the same settings it completes what is missing; seeds, temperatures and frames may be added.
+
+    Args:
+        out: directory of the data; made if it does not exist.
+        seeds: 1 or more each; of initial velocities and random forces.
+        temperatures: K; by default the system's.
+        frames: per trajectory.
+        stride: steps between two frames.
+        equilibration_ps: run before the first frame and not stored; by default the system's.
+        thermostat, friction_per_ps, time_step_ps: by default the system's.
+        platform: OpenMM platform; "Reference" computes in double precision, and resumes bit for bit.
+        processes: at once; by default one per core.
+        progress: show a bar with the remaining time.
+        command: what the user typed, to be remembered in meta.json.
+    Raises:
+        SpecError: if a setting makes no sense.
+        DataError: if `out` holds data of another system or other settings, or is being written by another process.
+        NonFiniteError: if a trajectory blows up.
+    """
+    out = Path(out)
+    step_ps = system.time_step_ps if time_step_ps is None else time_step_ps
+    settings = LabelSettings(
+        stride=stride,
+        equilibration_steps=round(
+            (system.equilibration_ps if equilibration_ps is None else equilibration_ps) / step_ps
+        ),
+        time_step_ps=step_ps,
+        thermostat=system.thermostat if thermostat is None else Thermostat(thermostat),
+        friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
+        platform=platform,
+    )
+    runs = [(float(t), int(seed)) for t in (temperatures or [system.temperature]) for seed in seeds]
+    if not runs or len(set(runs)) != len(runs):
+        raise SpecError(f"the runs asked for are {runs}: give every temperature and every seed once, at least one")
+    for temperature, seed in runs:
+        settings.run_settings(temperature, seed, frames)
+    with _locked(out):
+        meta = _prepare(out, system, settings, runs, frames, command)
+        wanted = {trajectory_name(*run) for run in runs}
+        run_workers(
+            [
+                Work(
+                    name=trajectory.name,
+                    command=[sys.executable, "-m", "openmm_gnn.training.labelled_run", os.fspath(out), trajectory.name],
+                    steps=settings.equilibration_steps + trajectory.frames * stride,
+                    steps_done=steps_done(trajectory, settings),
+                )
+                for trajectory in listed_trajectories(out, meta)
+                if trajectory.name in wanted
+            ],
+            processes=processes or os.cpu_count() or 1,
+            progress=progress,
+        )
+    return LabelledTrajectories.open(out)
+
+
+def _prepare(
+    out: Path,
+    system: SimulationSystem,
+    settings: LabelSettings,
+    runs: Sequence[tuple[float, int]],
+    frames: int,
+    command: str | None,
+) -> dict[str, Any]:
+    """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
+    import openmm
+
+    xml = openmm.XmlSerializer.serialize(system.system)
+    identity = {
+        "versions": {"openmm": openmm.__version__},
+        "settings": {**asdict(settings), "thermostat": settings.thermostat.value},
+        "system": {"sha256": hashlib.sha256(xml.encode()).hexdigest(), "num_atoms": system.system.getNumParticles()},
+    }
+    if (out / META_FILE).exists():
+        meta = read_meta(out)
+        _check_same_making(out, meta, identity)
+    else:
+        others = [entry.name for entry in out.iterdir() if not entry.name.startswith((".", META_FILE))]
+        if others:
+            raise DataError(f"{out} is no directory of labelled data but holds {sorted(others)[:3]}: give a new one")
+        meta = {"kind": META_KIND, "version": META_VERSION, **identity, "trajectories": {}, "commands": []}
+        meta |= {"units": UNITS, "forces": "all"}
+        meta["system"] |= {"name": system.name, "periodic": system.periodic}
+    for temperature, seed in runs:
+        entry = meta["trajectories"].setdefault(
+            trajectory_name(temperature, seed), {"temperature": temperature, "seed": seed, "frames": frames}
+        )
+        entry["frames"] = max(entry["frames"], frames)
+    if command and command not in meta["commands"]:
+        meta["commands"].append(command)
+    write_atomically(out / META_FILE, (json.dumps(meta, indent=2) + "\n").encode())
+    if not (out / SYSTEM_FILE).exists() or not (out / TOPOLOGY_FILE).exists():
+        save_system(out, system)
+    return meta
+
+
+def _check_same_making(out: Path, meta: dict[str, Any], identity: dict[str, Any]) -> None:
+    for group, given in identity.items():
+        for name, value in given.items():
+            if meta[group].get(name) != value:
+                raise DataError(
+                    f"{out} holds data made with {group} {name} = {meta[group].get(name)!r}, now it is {value!r}: "
+                    "go on with the same, or give another directory"
+                )
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the directory's lock, which ends with the process however it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is labelling into {out}: wait until it is done, or stop it") from None
+        yield
