@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 import torch
 
 from openmm_gnn.errors import BackendError
-
-TORCH_OF_OPENMMTORCH = {"1.5": "2.9"}
-"""openmmtorch is bound to the torch it was built with: another one crashes or fails when a Context is made."""
+from openmm_gnn.forces.version_rules import Versions, find_mismatches, installed_version
 
 
 def why_unavailable() -> str | None:
     """None where TorchForce can be used; else the reason in words."""
-    try:
-        version = metadata.version("openmmtorch")
-    except metadata.PackageNotFoundError:
+    versions = Versions(
+        torch=torch.__version__,
+        openmm=installed_version("openmm"),
+        openmmtorch=installed_version("openmmtorch"),
+        torch_has_cuda=torch.version.cuda is not None,
+    )
+    if versions.openmmtorch is None:
         return "openmmtorch is not installed"
-    needed = TORCH_OF_OPENMMTORCH.get(version)
-    found = torch.__version__
-    if needed is not None and not found.startswith(needed + "."):
-        return f"openmmtorch {version} works with torch {needed}.x only, found {found}"
+    for mismatch in find_mismatches(versions):
+        if mismatch.breaks in ("TorchForce", "everything"):
+            return f"{mismatch.what} (mend it with: {mismatch.remedy})"
     try:
         import openmmtorch  # noqa: F401
     except (ImportError, OSError) as error:
-        return f"openmmtorch {version} cannot be imported: {error}"
+        return f"openmmtorch {versions.openmmtorch} cannot be imported: {error}"
     return None
 
 

@@ -59,7 +59,7 @@ class NodeDecoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3))
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3))
 
     def forward(self, nodes: Tensor) -> Tensor:
         """(N, width) -> (N, 3), in units of the force scale."""

@@ -5,9 +5,9 @@ Source: Li et al., J. Chem. Phys. 156, 144103 (2022), eq. (10).
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from openmm_gnn.errors import DataError
 from openmm_gnn.models.bundle import save_bundle
 from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.spec import Decoder, GAMDSpec, spec_from_json, spec_to_json
+from openmm_gnn.spec import GAMDSpec, spec_from_json, spec_to_json
 from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate
 from openmm_gnn.training.metrics import ForceErrorMeter
 
@@ -36,7 +36,6 @@ class TrainingSettings:
     warmup_steps: int = 200
     net_force_weight: float = 0.1
     """lambda of equation (10); it moves the node decoder only, a pair decoder has no net force."""
-    validation_frames: int = 100
     validate_every: int = 500
     seed: int = 0
 
@@ -119,20 +118,20 @@ class BestBundle(Callback):
 
     def __init__(self, directory: Path) -> None:
         self.bundle = directory / "model.safetensors"
-        self.log = directory / "log.csv"
+        self.log_file = directory / "log.csv"
         self.best = math.inf
 
-    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        rows = self.log.read_text().splitlines()[1:] if self.log.is_file() else []
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        rows = self.log_file.read_text().splitlines()[1:] if self.log_file.is_file() else []
         kept = [row for row in rows if row.count(",") + 1 == len(self.COLUMNS)]
         kept = [row for row in kept if int(row.split(",")[0]) <= trainer.global_step]
-        partial = self.log.with_suffix(".part")
+        partial = self.log_file.with_suffix(".part")
         partial.write_text("\n".join([",".join(self.COLUMNS), *kept]) + "\n")
-        os.replace(partial, self.log)
+        os.replace(partial, self.log_file)
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         values = {name: float(trainer.callback_metrics[name]) for name in self.COLUMNS[1:]}
-        with open(self.log, "a") as file:
+        with open(self.log_file, "a") as file:
             file.write(",".join([str(trainer.global_step), *(f"{value:.6g}" for value in values.values())]) + "\n")
         if values["validation_mae"] < self.best:
             self.best = values["validation_mae"]
@@ -166,13 +165,15 @@ def train(
             raise DataError(f"the {name} set has no frames: give seeds that the data has")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(settings.seed, verbose=False)
     module = ForceMatching(GAMD(spec), settings)
     best = BestBundle(directory)
     checkpoints = ModelCheckpoint(
         directory,
         filename="last",
-        every_n_train_steps=settings.validate_every,
+        every_n_epochs=1,
+        save_on_train_epoch_end=False,  # but after each validation, when its row and bundle are written
         enable_version_counter=False,
     )
     callbacks: list[Callback] = [best, checkpoints]
@@ -200,14 +201,3 @@ def train(
         weights_only=True,
     )
     return best.bundle
-
-
-def is_covariant(spec: GAMDSpec) -> bool:
-    """Whether rotated positions give rotated forces by construction, so that no augmentation is needed."""
-    return spec.decoder is Decoder.PAIR
-
-
-def force_scale(forces: Sequence[Any]) -> float:
-    """Root mean square force component over arrays of forces, kJ/mol/nm."""
-    squares = sum(float((array.astype("float64") ** 2).sum()) for array in forces)
-    return math.sqrt(squares / sum(array.size for array in forces))

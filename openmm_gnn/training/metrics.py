@@ -17,7 +17,7 @@ class ForceErrors:
     mae: float
     rmse: float
     relative_error: float
-    """Mean absolute error over the mean absolute reference component (the published definition)."""
+    """Mean absolute error of a component over the mean norm of the reference forces (the published definition)."""
     mean_cosine: float
     """Mean over atoms of the cosine between predicted and reference force."""
     cosine_5_percent: float
@@ -37,7 +37,6 @@ class ForceErrorMeter:
     def __init__(self) -> None:
         self._absolute = 0.0
         self._squared = 0.0
-        self._reference = 0.0
         self._reference_norm = 0.0
         self._net = 0.0
         self._components = 0
@@ -51,7 +50,6 @@ class ForceErrorMeter:
         difference = predicted - reference
         self._absolute += float(difference.abs().sum())
         self._squared += float(difference.square().sum())
-        self._reference += float(reference.abs().sum())
         self._reference_norm += float(reference.norm(dim=-1).sum())
         self._net += float(predicted.sum(dim=0).norm()) / predicted.size(0)
         self._components += predicted.numel()
@@ -71,7 +69,7 @@ class ForceErrorMeter:
         return ForceErrors(
             mae=self._absolute / self._components,
             rmse=(self._squared / self._components) ** 0.5,
-            relative_error=self._absolute / self._reference,
+            relative_error=self._absolute / self._components / mean_force,
             mean_cosine=float(cosines.mean()),
             cosine_5_percent=float(cosines.sort().values[int(0.05 * cosines.numel())]),
             mean_force=mean_force,

@@ -1,0 +1,54 @@
+"""`openmm-gnn evaluate`: the errors of a network on trajectories it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openmm_gnn.cli.options import parse_seeds
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Shipped name, bundle (.safetensors) or exported module (.pt).")],
+    data: Annotated[Path, typer.Argument(help="Directory written by `openmm-gnn label`.")],
+    seeds: Annotated[str, typer.Option(help="Trajectories to evaluate on, such as 10 or 9-10.")] = "10",
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print force errors in meV/A on every frame of held-out trajectories."""
+    import dataclasses
+    import json
+
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from openmm_gnn.models.published_weights import load_model
+    from openmm_gnn.training.data_sets import ErrorsOfFrames, open_all, select_seeds
+
+    network = load_model(model)
+    opened = open_all([data])
+    frames = ErrorsOfFrames(network, opened[0].topology, select_seeds(opened, parse_seeds(seeds)))
+    console = Console(stderr=json_output)
+    for index in track(range(len(frames)), f"evaluating {model}", console=console, disable=json_output):
+        frames.add(index)
+    errors = frames.errors()
+    if json_output:
+        typer.echo(json.dumps(dataclasses.asdict(errors)))
+        return
+    table = Table(title=f"{model} ({network.spec.decoder.value} decoder) on {data}, seeds {seeds}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, text in (
+        ("frames", f"{errors.num_frames}"),
+        ("MAE, meV/A", f"{errors.mae:.4f}"),
+        ("RMSE, meV/A", f"{errors.rmse:.4f}"),
+        ("relative error, %", f"{100 * errors.relative_error:.4f}"),
+        ("mean cosine", f"{errors.mean_cosine:.7f}"),
+        ("cosine, 5 % quantile", f"{errors.cosine_5_percent:.7f}"),
+        ("mean |F|, meV/A", f"{errors.mean_force:.3f}"),
+        ("net force / mean |F|", f"{errors.relative_net_force:.1e}"),
+    ):
+        table.add_row(name, text)
+    console.print(table)

@@ -1,0 +1,77 @@
+"""`openmm-gnn train`: fit a network to labelled trajectories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openmm_gnn.cli.options import parse_seeds
+
+
+def train(
+    data: Annotated[list[Path], typer.Argument(help="Directories written by `openmm-gnn label`, of one topology.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run: model.safetensors, log.csv, last.ckpt.")],
+    train_seeds: Annotated[str, typer.Option(help="Trajectories to train on, such as 1-8 or 1,2,5.")] = "1-8",
+    validation_seeds: Annotated[str, typer.Option(help="Trajectories that choose the best weights.")] = "9",
+    decoder: Annotated[str, typer.Option(help="pair (covariant, no net force) or node (the paper's).")] = "pair",
+    cutoff: Annotated[float, typer.Option(help="nm.")] = 0.75,
+    skin: Annotated[float, typer.Option(help="Of the neighbour list, nm.")] = 0.1,
+    width: Annotated[int, typer.Option(help="Features per atom and edge.")] = 64,
+    layers: Annotated[int, typer.Option(help="Rounds of messages.")] = 2,
+    radial: Annotated[int, typer.Option(help="Radial basis functions.")] = 32,
+    min_distance: Annotated[float, typer.Option(help="Centre of the first of them, nm.")] = 0.0,
+    envelope_exponent: Annotated[int, typer.Option(help="Larger: flatter inside, steeper at the cutoff.")] = 6,
+    bonds: Annotated[bool, typer.Option(help="Give bonded pairs an edge type of their own.")] = False,
+    remove_net_force: Annotated[bool, typer.Option(help="Subtract the mean force (node decoder).")] = False,
+    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 8000,
+    batch_size: Annotated[int, typer.Option(help="Frames per step.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="Highest of the schedule.")] = 2e-3,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 500,
+    validation_frames: Annotated[int, typer.Option(help="Frames per validation, evenly spread.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of weights, order and rotations.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Train GAMD on the forces of labelled trajectories; a killed run goes on when the command is given again.
+
+    Whole trajectories are held out by their seeds: those in neither list are left for `openmm-gnn evaluate`.
+    """
+    import torch
+
+    from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
+    from openmm_gnn.training.data_sets import force_matching_sets
+    from openmm_gnn.training.force_matching import TrainingSettings
+    from openmm_gnn.training.force_matching import train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = TrainingSettings(
+        num_steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        validate_every=validate_every,
+        seed=seed,
+    )
+
+    def make_spec(elements: tuple[int, ...], force_scale: float) -> GAMDSpec:
+        return GAMDSpec(
+            neighbors=NeighborSpec(cutoff, skin=skin),
+            elements=elements,
+            decoder=Decoder(decoder),
+            width=width,
+            num_layers=layers,
+            num_radial=radial,
+            min_distance=min_distance,
+            envelope_exponent=envelope_exponent,
+            use_bonds=bonds,
+            remove_net_force=remove_net_force,
+            force_scale=force_scale,
+        )
+
+    spec, training, validation = force_matching_sets(
+        data, parse_seeds(train_seeds), parse_seeds(validation_seeds), make_spec, validation_frames, seed
+    )
+    bundle = run(spec, training, validation, settings, out, progress=progress)
+    typer.echo(f"wrote {bundle}: evaluate it on trajectories of other seeds with `openmm-gnn evaluate`")
