@@ -1,1 +1,54 @@
-"""OpenMM plugin: graph neural networks as forces, live features and slow variables."""
+"""Graph neural networks as forces in OpenMM: neighbour pairs, GAMD, and the Force that carries it.
+
+Names are imported when first used, so `import openmm_gnn` is instant, prints nothing and touches no device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openmm_gnn.forces.gamd_force import gamd_force as gamd_force
+    from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
+    from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
+    from openmm_gnn.models.gamd import GAMD as GAMD
+    from openmm_gnn.models.published_weights import load_model as load_model
+    from openmm_gnn.spec import GAMDSpec as GAMDSpec
+    from openmm_gnn.spec import NeighborSpec as NeighborSpec
+
+_HOME_OF = {
+    "GAMD": "openmm_gnn.models.gamd",
+    "GAMDSpec": "openmm_gnn.spec",
+    "NeighborList": "openmm_gnn.graph.neighbor_list",
+    "NeighborSpec": "openmm_gnn.spec",
+    "gamd_force": "openmm_gnn.forces.gamd_force",
+    "load_model": "openmm_gnn.models.published_weights",
+    "neighbor_pairs": "openmm_gnn.kernels.neighbor_pairs",
+}
+__all__ = [
+    "GAMD",
+    "GAMDSpec",
+    "NeighborList",
+    "NeighborSpec",
+    "__version__",
+    "gamd_force",
+    "load_model",
+    "neighbor_pairs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("openmm-gnn")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'openmm_gnn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF, "__version__"])

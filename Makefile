@@ -1,0 +1,69 @@
+# Everything runs in .venv/$(STACK), set up on first use from Python 3.11 and a C++ compiler.
+#   make demo | test | check | bench | doctor | clean        STACK=torchforce (default) or STACK=pythonforce
+SHELL := /bin/bash
+STACK ?= torchforce
+STACKS := torchforce pythonforce
+ifeq ($(filter $(STACK),$(STACKS)),)
+$(error STACK is '$(STACK)': choose one of $(STACKS))
+endif
+
+VENV := .venv/$(STACK)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PINS := --constraint constraints/$(STACK).txt
+EXTRAS_torchforce := test,check,torchforce
+EXTRAS_pythonforce := test,check
+EXTRAS := $(EXTRAS_$(STACK))
+# The first Python with the venv module that the pins were made for; PYTHON=... overrides.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	"$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
+# What pytest runs, and how: make test TESTS=tests/kernels PYTEST=-x
+TESTS ?= tests
+PYTEST ?=
+
+.PHONY: demo test check bench doctor clean distclean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(BIN)/openmm-gnn demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest $(TESTS) $(PYTEST)
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/bench-installed
+	$(BIN)/openmm-gnn bench
+
+doctor: $(VENV)/installed
+	$(BIN)/openmm-gnn doctor
+
+# Everything that was built or printed; the environments stay and the next call builds the extension again.
+clean:
+	rm -rf build dist *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache
+	rm -f openmm_gnn/*.so .venv/*/installed .venv/*/bench-installed
+	find openmm_gnn tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer with the venv module was found: install python3.11 and" \
+		"python3.11-venv, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v $${CXX:-g++} >/dev/null || { echo "No C++ compiler was found: install g++, or name one: CXX=clang++ make"; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version): several minutes and up to 8 GB the first time"
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first: the extension is compiled against the very torch of this environment.
+$(VENV)/installed: pyproject.toml setup.py constraints/$(STACK).txt $(SOURCES) | $(BIN)/python
+	$(PIP) install $(PINS) setuptools wheel ninja numpy torch
+	$(PIP) install $(PINS) --no-build-isolation --editable ".[$(EXTRAS)]"
+	touch $@
+
+$(VENV)/bench-installed: $(VENV)/installed
+	$(PIP) install $(PINS) --no-build-isolation --editable ".[$(EXTRAS),bench]"
+	touch $@

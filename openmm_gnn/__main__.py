@@ -1,0 +1,5 @@
+"""`python -m openmm_gnn` is the command `openmm-gnn`."""
+
+from openmm_gnn.cli import main
+
+main()

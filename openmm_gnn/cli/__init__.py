@@ -1,0 +1,59 @@
+"""The command `openmm-gnn`: one file per command, in the order of the work.
+
+A command's file imports nothing heavy at its top, so `openmm-gnn --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+import typer
+
+from openmm_gnn.errors import OpenMMGNNError
+
+COMMANDS = ("doctor", "demo", "label", "train", "evaluate", "export", "simulate", "compare", "bench")
+DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
+
+app = typer.Typer(
+    name="openmm-gnn",
+    help="Graph neural networks as forces of OpenMM: label, train, evaluate, export, simulate, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name in filter(lambda name: importlib.util.find_spec(f"openmm_gnn.cli.{name}"), COMMANDS):
+    app.command(_name)(getattr(importlib.import_module(f"openmm_gnn.cli.{_name}"), _name))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"openmm-gnn {version('openmm-gnn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", envvar=DEBUG_VARIABLE, help="Show the traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def main() -> None:
+    """Run the command line; an error of this package is one message on stderr and exit code 1."""
+    try:
+        app()
+    except OpenMMGNNError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        typer.secho("Error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+        typer.echo(str(error), err=True)
+        sys.exit(1)
