@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,50 +69,58 @@ def remove_center_of_mass(positions: np.ndarray, masses: np.ndarray | None = Non
 
 
 def self_diffusion(
-    positions: np.ndarray,
+    trajectories: Sequence[np.ndarray],
     frame_interval_ps: float,
     masses: np.ndarray | None = None,
+    atoms: np.ndarray | None = None,
     num_segments: int = 5,
     fit_window_ps: tuple[float, float] | None = None,
 ) -> Diffusion:
     """The diffusion coefficient D from the Einstein relation, msd = 6 D t + constant.
 
-    The motion of the centre of mass is removed. The trajectory is cut into segments; each gives one MSD (all time
-    origins inside it) and one D from a straight line; the result is their mean, its error their scatter. The line
+    The motion of the centre of mass is removed. Each trajectory is cut into segments; each segment gives one MSD (all
+    time origins inside it) and one D from a straight line; the result is their mean, its error their scatter. The line
     is fitted between 15 % and 50 % of a segment's length: before, atoms still fly freely or rattle in their
-    cage; after, too few independent origins are left. Choose the window yourself where
-    the plot shows that the line starts later. D is that of this box: the correction of Yeh and Hummer
-    (doi 10.1021/jp0477147) for its size is not applied, and cancels when two runs of one box are compared.
+    cage; after, too few independent origins are left. Choose the window yourself where the plot shows that the line
+    starts later. D is that of this box: the correction of Yeh and Hummer (doi 10.1021/jp0477147) for its size is
+    not applied, and cancels when two runs of one box are compared.
     Source: Frenkel, Smit, Understanding Molecular Simulation, 2nd ed. (2002), section 4.4.
 
     Args:
-        positions: (frames, num_atoms, 3), nm, unwrapped.
-        masses: (num_atoms,), any unit.
+        trajectories: of (frames, num_atoms, 3) each, nm, unwrapped.
+        masses: (num_atoms,), any unit; equal if not given.
+        atoms: indices of those whose displacement counts; all if not given.
+        num_segments: per trajectory.
         fit_window_ps: first and last lag of the line.
     Raises:
         DataError: if a segment has too few frames for the line.
     """
-    positions = remove_center_of_mass(np.asarray(positions, dtype=np.float64), masses)
-    length = len(positions) // num_segments
+    length = min(len(positions) for positions in trajectories) // num_segments
     num_lags = length // 2
     lags = np.arange(num_lags) * frame_interval_ps
     window = fit_window_ps or (0.3 * num_lags * frame_interval_ps, num_lags * frame_interval_ps)
     fitted = (lags >= window[0]) & (lags <= window[1]) & (lags > 0)
     if fitted.sum() < 3:
         raise DataError(
-            f"{len(positions)} frames in {num_segments} segments leave {int(fitted.sum())} lags between "
+            f"segments of {length} frames leave {int(fitted.sum())} lags between "
             f"{window[0]:g} and {window[1]:g} ps: run longer, or choose a wider window"
         )
-    used = positions[len(positions) - num_segments * length :].reshape(num_segments, length, *positions.shape[1:])
-    msds = np.stack([mean_squared_displacement(segment)[:num_lags] for segment in used])
-    slopes = np.polyfit(lags[fitted], msds[:, fitted].T, 1)[0] / 6
-    msd = msds.mean(axis=0)
+    msds = []
+    for positions in trajectories:
+        relative = remove_center_of_mass(np.asarray(positions, dtype=np.float64), masses)
+        relative = relative if atoms is None else relative[:, atoms]
+        first = len(relative) - num_segments * length
+        for start in range(first, len(relative), length):
+            msds.append(mean_squared_displacement(relative[start : start + length])[:num_lags])
+    of_segments = np.stack(msds)
+    slopes = np.polyfit(lags[fitted], of_segments[:, fitted].T, 1)[0] / 6
+    msd = of_segments.mean(axis=0)
     slope, intercept = np.polyfit(lags[fitted], msd[fitted], 1)
-    scatter = 1 / np.sqrt(num_segments)
+    scatter = 1 / np.sqrt(len(of_segments))
     return Diffusion(
         lags_ps=lags,
         msd_nm2=msd,
-        msd_error_nm2=msds.std(axis=0, ddof=1) * scatter,
+        msd_error_nm2=of_segments.std(axis=0, ddof=1) * scatter,
         fit_window_ps=(float(window[0]), float(window[1])),
         intercept_nm2=float(intercept),
         coefficient=Estimate(float(slope / 6), float(slopes.std(ddof=1) * scatter)),

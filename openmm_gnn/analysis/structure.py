@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,34 +84,37 @@ def radial_distribution(
     num_bins = max(1, round(radius / bin_width_nm))
     edges = np.linspace(0.0, radius, num_bins + 1)
 
-    density_counts = np.zeros((num_frames, num_bins))
-    for frame in range(num_frames):
-        counts = _pair_counts(positions[frame], boxes[frame], radius, num_bins)
-        density_counts[frame] = counts * abs(np.linalg.det(boxes[frame]))
+    # Rounding fractional coordinates finds the nearest image of every pair closer than half the distance of the
+    # faces, in any box: its fractional components are then below one half.
+    fractional = np.swapaxes(positions @ np.linalg.inv(boxes), 1, 2).copy()
+    counts = np.zeros((num_frames, num_bins))
+    for first, second in _pair_blocks(num_atoms):
+        for frame in range(num_frames):
+            distances = _distances(fractional[frame], boxes[frame], first, second)
+            bins = (distances[distances < radius] * (num_bins / radius)).astype(np.int64)
+            counts[frame] += np.bincount(np.minimum(bins, num_bins - 1), minlength=num_bins)
     num_pairs = num_atoms * (num_atoms - 1) / 2
     shells = 4 / 3 * np.pi * np.diff(edges**3)
-    per_frame = density_counts / (num_pairs * shells)
+    per_frame = counts * np.abs(np.linalg.det(boxes))[:, None] / (num_pairs * shells)
     blocks = np.stack([part.mean(axis=0) for part in np.array_split(per_frame, num_blocks)])
     return RadialDistribution(edges, per_frame.mean(axis=0), blocks)
 
 
-def _pair_counts(positions: np.ndarray, box: np.ndarray, radius: float, num_bins: int) -> np.ndarray:
-    """How many pairs of one frame lie in each bin; atom by atom blocks keep the memory at about 50 MB.
+def _pair_blocks(num_atoms: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs i < j, in blocks of at most about a million, so that memory stays flat for any number of atoms."""
+    rows_per_block = max(1, 1_000_000 // num_atoms)
+    for start in range(0, num_atoms - 1, rows_per_block):
+        rows = np.arange(start, min(start + rows_per_block, num_atoms - 1))
+        first, second = np.nonzero(rows[:, None] < np.arange(num_atoms))
+        yield rows[first], second
 
-    Rounding fractional coordinates finds the nearest image of every pair closer than half the distance of the
-    faces, in any box: its fractional components are then below one half.
-    """
-    fractional = positions @ np.linalg.inv(box)
-    num_atoms = len(positions)
-    block = max(1, 2_000_000 // num_atoms)
-    counts = np.zeros(num_bins, dtype=np.int64)
-    for start in range(0, num_atoms - 1, block):
-        rows = np.arange(start, min(start + block, num_atoms - 1))
-        columns = np.arange(start + 1, num_atoms)
-        delta = fractional[None, columns] - fractional[rows, None]
-        delta -= np.rint(delta)
-        vectors = delta @ box
-        squared = np.einsum("ijk,ijk->ij", vectors, vectors)[columns[None, :] > rows[:, None]]
-        bins = (np.sqrt(squared[squared < radius**2]) * (num_bins / radius)).astype(np.int64)
-        counts += np.bincount(np.minimum(bins, num_bins - 1), minlength=num_bins)
-    return counts
+
+def _distances(fractional: np.ndarray, box: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Nearest-image distances of pairs; fractional coordinates as (3, num_atoms)."""
+    delta = fractional[:, first] - fractional[:, second]
+    delta -= np.rint(delta)
+    squared = np.zeros(len(first))
+    for axis in range(3):
+        component = sum(delta[row] * box[row, axis] for row in range(3) if box[row, axis] != 0.0)
+        squared += component * component
+    return np.sqrt(squared)

@@ -1,8 +1,8 @@
-"""DCD trajectories that survive kill -9: counting, truncating and reading whole frames.
+"""DCD trajectories that survive kill -9: writing, truncating and reading whole frames.
 
-OpenMM writes the frames; this file knows where each of them lies. A DCD holds three header records and then
-frames of one constant size, so a restart keeps the first n frames by cutting the file and correcting the count
-in its header. Positions are stored as given (unwrapped, so that diffusion can be measured), float32, in angstrom.
+A DCD (CHARMM's, little-endian, as OpenMM, VMD and mdtraj read it) holds three header records and then frames of one
+constant size, so a restart keeps the first n frames by cutting the file and correcting the count in its header.
+Positions are stored as given (unwrapped, so that diffusion can be measured), float32, in angstrom.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,6 +22,8 @@ _COUNT_OFFSET = 8
 _LAST_STEP_OFFSET = 20
 _HAS_BOX_OFFSET = 48
 _COMMENTS_OFFSET = 92
+_PS_PER_AKMA_TIME = 0.04888821
+_CHARMM_VERSION = 24
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,19 @@ class DCDLayout:
     interval: int
 
     @property
+    def frame_record(self) -> np.dtype:
+        """One frame: the box, then x, y and z, each between two marks that give its size in bytes."""
+        box = [("box_mark", "<i4"), ("box", "<f8", (6,)), ("box_end", "<i4")] if self.has_box else []
+        axes = [
+            field
+            for axis in "xyz"
+            for field in ((f"{axis}_mark", "<i4"), (axis, "<f4", (self.num_atoms,)), (f"{axis}_end", "<i4"))
+        ]
+        return np.dtype(box + axes)  # type: ignore[arg-type]
+
+    @property
     def frame_bytes(self) -> int:
-        box_record = 56 if self.has_box else 0
-        return box_record + 3 * (4 * self.num_atoms + 8)
+        return self.frame_record.itemsize
 
     def whole_frames(self, file_bytes: int) -> int:
         """The number of complete frames in a file of this size."""
@@ -64,6 +77,44 @@ def dcd_layout(path: Path) -> DCDLayout:
         return DCDLayout(num_atoms, bool(has_box), file.tell(), first_step, interval)
 
 
+class DCDWriter:
+    """Appends frames to a DCD file; a new file gets its header at once.
+
+    The count in the header is corrected after each frame, so the file can be read while it grows.
+    """
+
+    def __init__(self, path: Path, num_atoms: int, has_box: bool, time_step_ps: float, interval: int) -> None:
+        if not path.exists() or path.stat().st_size == 0:
+            path.write_bytes(_header(num_atoms, has_box, time_step_ps, interval))
+        self._layout = dcd_layout(path)
+        if (self._layout.num_atoms, self._layout.has_box) != (num_atoms, has_box):
+            raise DataError(f"{path} holds {self._layout.num_atoms} atoms, the run has {num_atoms}: not its trajectory")
+        self.num_frames = self._layout.whole_frames(os.path.getsize(path))
+        self._file = open(path, "r+b")  # noqa: SIM115 - closed by close()
+
+    def write(self, positions_nm: np.ndarray, box_vectors_nm: np.ndarray | None) -> None:
+        """Append one frame: positions (num_atoms, 3), box vectors (3, 3) as rows."""
+        frame = np.zeros(1, dtype=self._layout.frame_record)
+        if box_vectors_nm is not None:
+            frame["box_mark"] = frame["box_end"] = 48
+            frame["box"] = _charmm_cell(np.asarray(box_vectors_nm, dtype=np.float64))
+        for column, axis in enumerate("xyz"):
+            frame[f"{axis}_mark"] = frame[f"{axis}_end"] = 4 * self._layout.num_atoms
+            frame[axis] = np.asarray(positions_nm)[:, column] * ANGSTROM_PER_NM
+        self._file.seek(self._layout.header_bytes + self.num_frames * self._layout.frame_bytes)
+        self._file.write(frame.tobytes())
+        self._file.flush()
+        self.num_frames += 1
+        _write_count(self._file, self._layout, self.num_frames)
+
+    def sync(self) -> None:
+        """Return when all frames are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def truncate_dcd(path: Path, num_frames: int) -> None:
     """Keep the first `num_frames` frames, cut what lies past them, and write the count into the header.
 
@@ -79,11 +130,7 @@ def truncate_dcd(path: Path, num_frames: int) -> None:
         )
     with open(path, "r+b") as file:
         file.truncate(layout.header_bytes + num_frames * layout.frame_bytes)
-        file.seek(_COUNT_OFFSET)
-        file.write(struct.pack("<i", num_frames))
-        file.seek(_LAST_STEP_OFFSET)
-        file.write(struct.pack("<i", layout.first_step + max(0, num_frames - 1) * layout.interval))
-        file.flush()
+        _write_count(file, layout, num_frames)
         os.fsync(file.fileno())
 
 
@@ -97,26 +144,39 @@ def read_dcd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     layout = dcd_layout(path)
     num_frames = layout.whole_frames(os.path.getsize(path))
-    record = np.dtype(
-        ([("box_mark", "<i4"), ("box", "<f8", 6), ("box_end", "<i4")] if layout.has_box else [])
-        + [(f"{axis}{part}", *kind) for axis in "xyz" for part, kind in _axis_record(layout.num_atoms)]
-    )
-    frames = np.fromfile(path, dtype=record, count=num_frames, offset=layout.header_bytes)
+    frames = np.fromfile(path, dtype=layout.frame_record, count=num_frames, offset=layout.header_bytes)
     if num_frames and not (frames["x_mark"] == 4 * layout.num_atoms).all():
         raise DataError(f"{path}: a frame does not start where it should, the file is damaged")
     positions = np.stack([frames["x"], frames["y"], frames["z"]], axis=-1).astype(np.float64) / ANGSTROM_PER_NM
     return positions, _box_vectors(frames["box"]) if layout.has_box else None
 
 
-def _axis_record(num_atoms: int) -> list[tuple[str, tuple]]:
-    return [("_mark", ("<i4",)), ("", ("<f4", num_atoms)), ("_end", ("<i4",))]
+def _header(num_atoms: int, has_box: bool, time_step_ps: float, interval: int) -> bytes:
+    counters = struct.pack("<4s9i", b"CORD", 0, interval, interval, 0, 0, 0, 0, 0, 0)
+    flags = struct.pack("<f10i", time_step_ps / _PS_PER_AKMA_TIME, int(has_box), *[0] * 8, _CHARMM_VERSION)
+    title = struct.pack("<i80s80s", 2, b"Created by openmm_gnn", b"Positions are not wrapped into the box")
+    records = (counters + flags, title, struct.pack("<i", num_atoms))
+    return b"".join(struct.pack("<i", len(record)) + record + struct.pack("<i", len(record)) for record in records)
+
+
+def _write_count(file: BinaryIO, layout: DCDLayout, num_frames: int) -> None:
+    last_step = layout.first_step + max(0, num_frames - 1) * layout.interval
+    file.seek(_COUNT_OFFSET)
+    file.write(struct.pack("<i", num_frames))
+    file.seek(_LAST_STEP_OFFSET)
+    file.write(struct.pack("<i", min(last_step, 2**31 - 1)))
+    file.flush()
+
+
+def _charmm_cell(box: np.ndarray) -> tuple[float, ...]:
+    """a, cos gamma, b, cos beta, cos alpha, c; lengths in angstrom."""
+    a, b, c = np.linalg.norm(box, axis=1)
+    cos_alpha, cos_beta, cos_gamma = box[1] @ box[2] / (b * c), box[0] @ box[2] / (a * c), box[0] @ box[1] / (a * b)
+    return a * ANGSTROM_PER_NM, cos_gamma, b * ANGSTROM_PER_NM, cos_beta, cos_alpha, c * ANGSTROM_PER_NM
 
 
 def _box_vectors(cell: np.ndarray) -> np.ndarray:
-    """Box vectors in nm from CHARMM's order: a, cos gamma, b, cos beta, cos alpha, c (lengths in angstrom).
-
-    OpenMM writes the sine of (90 degrees - angle), which is the cosine.
-    """
+    """The box vectors, nm, of `_charmm_cell`'s numbers."""
     a, cos_gamma, b, cos_beta, cos_alpha, c = cell.T
     sin_gamma = np.sqrt(1.0 - cos_gamma**2)
     zero = np.zeros_like(a)

@@ -44,7 +44,8 @@ class NanGuard:
         self._context = context
         self._topology = copy.deepcopy(topology)  # its box follows the last good frame
         self._directory = Path(directory)
-        self._snapshot = context.createCheckpoint()
+        self.snapshot: bytes = context.createCheckpoint()
+        """OpenMM's checkpoint of the last good state."""
 
     def step(self, num_steps: int) -> openmm.State:
         """Run `num_steps` and return the state: positions (unwrapped), velocities, forces, energy.
@@ -60,12 +61,12 @@ class NanGuard:
             self._stop(num_steps, error)
         if _first_fault(state) is not None:
             self._stop(num_steps, None)
-        self._snapshot = self._context.createCheckpoint()
+        self.snapshot = self._context.createCheckpoint()
         return state
 
     def _stop(self, num_steps: int, error: openmm.OpenMMException | None) -> NoReturn:
         """Return to the snapshot, repeat the interval step by step, and say what broke first."""
-        self._context.loadCheckpoint(self._snapshot)
+        self._context.loadCheckpoint(self.snapshot)
         fault, good = self._look()
         if fault is not None:
             raise NonFiniteError(self._describe(fault) + ". It was so before the first step: mend the start") from error

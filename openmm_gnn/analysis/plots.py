@@ -1,0 +1,141 @@
+"""The figure of a comparison: g(r), its difference, kinetic energy and mean squared displacement on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmm_gnn.analysis.compare import Comparison, Observables
+from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Two colours of Okabe and Ito (jfly.uni-koeln.de/color), which people with any colour vision tell apart; line widths
+# and dashes repeat the distinction for print without colour.
+RUN_COLOR = "#D55E00"
+REFERENCE_COLOR = "#0072B2"
+QUIET_COLOR = "#6b6b6b"
+
+_STYLE = {
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
+    "axes.labelcolor": "#333333",
+    "axes.edgecolor": "#888888",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.dpi": 160,
+}
+
+
+def save_comparison(comparison: Comparison, path: Path | str) -> Path:
+    """Draw the comparison into a PNG (or whatever the path's ending says)."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        # The object-oriented interface: no display is needed, and no state of pyplot is touched.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11.5, 6.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03)
+        rdf_axes, difference_axes = left.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        kinetic_axes, msd_axes = right.subplots(2, 1)
+        _draw_rdf(rdf_axes, comparison)
+        _draw_difference(difference_axes, comparison)
+        _draw_kinetic_energy(kinetic_axes, comparison)
+        _draw_msd(msd_axes, comparison)
+        run = comparison.run
+        figure.suptitle(
+            f"{run.system}, {run.num_atoms} atoms, {run.target_temperature:g} K: "
+            f"{run.label} beside {comparison.reference.label}",
+            fontsize=13.5,
+            fontweight="bold",
+            x=0.01,
+            ha="left",
+        )
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def _draw_rdf(axes: Axes, comparison: Comparison) -> None:
+    for observables, style in _both(comparison):
+        axes.plot(observables.rdf.distances_nm, observables.rdf.values, label=observables.label, **style)
+    axes.axhline(1, color=QUIET_COLOR, linewidth=0.6, zorder=0)
+    axes.set(ylabel="g(r)", title="Structure", ylim=(0, None))
+    axes.legend(loc="upper right")
+
+
+def _draw_difference(axes: Axes, comparison: Comparison) -> None:
+    distances, errors = comparison.run.rdf.distances_nm, comparison.rdf_difference_errors
+    axes.fill_between(
+        distances, -2 * errors, 2 * errors, color=QUIET_COLOR, alpha=0.25, linewidth=0, label="sampling, two sigma"
+    )
+    axes.plot(distances, comparison.rdf_difference, color=RUN_COLOR, linewidth=1.2)
+    axes.axhline(0, color=QUIET_COLOR, linewidth=0.6)
+    reach = 1.15 * max(float(np.abs(comparison.rdf_difference).max()), float(2 * errors.max()), 0.05)
+    axes.set(xlabel="distance r (nm)", ylabel="Δg(r)", xlim=(0, distances[-1]), ylim=(-reach, reach))
+    axes.legend(loc="upper right", fontsize=9)
+
+
+def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
+    trace = comparison.reference.traces[0]
+    kelvin_per_kj_mol = float(trace.temperatures[-1] / trace.kinetic_kj_mol[-1])
+    for observables, style in _both(comparison):
+        for number, part in enumerate(observables.traces):
+            label = f"{observables.label}: {observables.temperature.format()} K" if number == 0 else None
+            # A window of 1/50 of the run shows the drift that the noise of single frames would hide.
+            smooth = _running_mean(part.kinetic_kj_mol, max(1, len(part.times_ps) // 50))
+            axes.plot(part.times_ps, part.kinetic_kj_mol, color=style["color"], linewidth=0.4, alpha=0.25)
+            axes.plot(part.times_ps, smooth, label=label, **style)
+    axes.axhline(comparison.run.target_temperature / kelvin_per_kj_mol, color=QUIET_COLOR, linewidth=0.6)
+    axes.set(xlabel="time (ps)", ylabel="kinetic energy (kJ/mol)", title="Kinetic energy and temperature")
+    axes.margins(x=0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))
+    axes.legend(loc="upper right", fontsize=9, ncols=2)
+    kelvin = axes.secondary_yaxis(
+        "right", functions=(lambda energy: energy * kelvin_per_kj_mol, lambda value: value / kelvin_per_kj_mol)
+    )
+    kelvin.set_ylabel("temperature (K)")
+
+
+def _draw_msd(axes: Axes, comparison: Comparison) -> None:
+    for observables, style in _both(comparison):
+        diffusion = observables.diffusion
+        coefficient = diffusion.coefficient.value * NM2_PER_PS_IN_1E_9_M2_PER_S
+        error = diffusion.coefficient.error * NM2_PER_PS_IN_1E_9_M2_PER_S
+        label = f"{observables.label}: D = ({coefficient:.2f} ± {error:.2f})·10⁻⁹ m²/s"
+        low, high = diffusion.msd_nm2 - diffusion.msd_error_nm2, diffusion.msd_nm2 + diffusion.msd_error_nm2
+        axes.fill_between(diffusion.lags_ps, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(diffusion.lags_ps, diffusion.msd_nm2, label=label, **style)
+    window = comparison.run.diffusion.fit_window_ps
+    axes.axvspan(*window, color=QUIET_COLOR, alpha=0.08, linewidth=0, label="range of the straight line")
+    axes.set(xlabel="lag (ps)", ylabel="mean squared displacement (nm²)", title="Diffusion", ylim=(0, None))
+    axes.margins(x=0)
+    axes.legend(loc="upper left", fontsize=9)
+
+
+def _both(comparison: Comparison) -> list[tuple[Observables, dict]]:
+    """The reference first, as a broad line; the run over it, thin and dashed."""
+    return [
+        (comparison.reference, {"color": REFERENCE_COLOR, "linewidth": 2.8, "alpha": 0.85}),
+        (comparison.run, {"color": RUN_COLOR, "linewidth": 1.5, "dashes": (4, 1.5)}),
+    ]
+
+
+def _running_mean(series: np.ndarray, window: int) -> np.ndarray:
+    """Centred means; at the ends over what is there."""
+    kernel = np.ones(window)
+    return np.convolve(series, kernel, "same") / np.convolve(np.ones(len(series)), kernel, "same")

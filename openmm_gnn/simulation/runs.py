@@ -1,0 +1,285 @@
+"""Runs a system in OpenMM, with its own forces or a network's, into a directory that survives kill -9."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openmm
+from openmm import app
+from rich.console import Console
+
+import openmm_gnn
+from openmm_gnn.errors import BackendError, DataError, SpecError
+from openmm_gnn.simulation.dcd_frames import DCDWriter
+from openmm_gnn.simulation.nan_guard import NanGuard
+from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
+from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory
+from openmm_gnn.simulation.run_progress import RunProgress
+from openmm_gnn.simulation.run_settings import RunSettings, make_integrator, settings_to_dict, text_hash
+from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+
+if TYPE_CHECKING:
+    from openmm_gnn.models.gamd import GAMD
+    from openmm_gnn.simulation.systems import SimulationSystem
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `simulate` did."""
+
+    directory: RunDirectory
+    num_frames: int
+    ns_per_day: float
+    """Speed of this call; 0 if the run was complete already."""
+
+
+def simulate(
+    simulation_system: SimulationSystem,
+    directory: Path | str,
+    settings: RunSettings,
+    model: GAMD | None = None,
+    model_name: str = "",
+    backend: str = "auto",
+    platform: str = "auto",
+    threads: int | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> RunResult:
+    """Equilibrate and run; frames, log and checkpoints go to `directory` (see run_directory.py).
+
+    Args:
+        simulation_system: System, topology and starting positions.
+        directory: new, or the directory of the run to resume.
+        model: replaces all forces of the system by its own; the system's own forces if None.
+        model_name: how run.json calls the model.
+        backend: of the network's force, see `gamd_force`.
+        platform: an OpenMM platform; "auto" takes CUDA where it works, else CPU.
+        threads: of OpenMM's CPU platform and of torch; all cores if None.
+        resume: go on from the last checkpoint; where nothing is there yet, start.
+        console: shows a progress bar.
+    Raises:
+        DataError: if the directory holds a run and `resume` is False, or its files are damaged.
+        SpecError: if a resumed run has other settings than the stored one.
+        NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite.
+    """
+    run = RunDirectory(directory)
+    with run.lock():
+        if run.exists and not resume:
+            raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
+        platform = choose_platform(platform)
+        identity = _identity(simulation_system, settings, model, model_name, platform)
+        if run.exists:
+            run.check_same_course(identity)
+        system = simulation_system.system
+        if model is not None:
+            from openmm_gnn.forces.gamd_force import gamd_force
+
+            system = with_model_force(system, gamd_force(model, simulation_system.topology, backend=backend))
+        context = _make_context(system, settings, platform, threads, with_torch=model is not None)
+        with open(run.topology, "w") as file:
+            app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
+        step = _start(context, run, settings, simulation_system)
+        run.write_identity(identity)
+        with RunProgress(settings, console, model_name or simulation_system.name) as progress:
+            _advance(context, run, settings, simulation_system.topology, step, progress, energies=model is None)
+        return RunResult(run, settings.num_frames, progress.ns_per_day)
+
+
+def with_model_force(system: openmm.System, force: openmm.Force) -> openmm.System:
+    """A copy of a system in which `force` stands for all forces, and the centre of mass is kept at rest.
+
+    Masses, constraints and box stay. A network's net force need not be exactly zero, and a drifting centre
+    of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
+
+    Raises:
+        SpecError: if the system has a barostat, which needs an energy that a force network does not give.
+    """
+    replaced = copy.deepcopy(system)
+    for index in reversed(range(replaced.getNumForces())):
+        present = replaced.getForce(index)
+        if "Barostat" in type(present).__name__:
+            raise SpecError(
+                f"{type(present).__name__} needs energies, a force network has none: run at constant volume"
+            )
+        replaced.removeForce(index)
+    replaced.addForce(force)
+    replaced.addForce(openmm.CMMotionRemover())
+    return replaced
+
+
+def choose_platform(name: str) -> str:
+    """The name of an OpenMM platform of this machine.
+
+    "auto" does not take OpenCL: on a machine without a GPU it may be a CPU in disguise, slower than the CPU platform.
+
+    Raises:
+        BackendError: if there is none of that name.
+    """
+    present = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]
+    if name != "auto":
+        if name not in present:
+            raise BackendError(f"OpenMM has no platform {name!r} here: choose among {', '.join(present)}, or auto")
+        return name
+    if "CUDA" in present:
+        probe = openmm.System()
+        probe.addParticle(1.0)
+        try:
+            openmm.Context(probe, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CUDA"))
+            return "CUDA"
+        except openmm.OpenMMException:
+            pass
+    return "CPU"
+
+
+def degrees_of_freedom(system: openmm.System) -> int:
+    """3 per massive particle, less constraints, less 3 if the centre of mass is held at rest."""
+    masses = [system.getParticleMass(index)._value for index in range(system.getNumParticles())]
+    constraints = [system.getConstraintParameters(index) for index in range(system.getNumConstraints())]
+    count = 3 * sum(mass > 0 for mass in masses)
+    count -= sum(masses[first] > 0 or masses[second] > 0 for first, second, _ in constraints)
+    removers = (isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
+    return count - 3 * any(removers)
+
+
+def _identity(
+    simulation_system: SimulationSystem, settings: RunSettings, model: GAMD | None, model_name: str, platform: str
+) -> dict[str, Any]:
+    """What run.json says: all that decides the course of the run, and the versions it was made with."""
+    versions = {"openmm_gnn": getattr(openmm_gnn, "__version__", ""), "openmm": openmm.__version__}
+    forces: dict[str, Any] = {"kind": "own"}
+    if model is not None:
+        import torch
+
+        versions["torch"] = torch.__version__
+        forces = {"kind": "network", "name": model_name, "hash": _model_hash(model)}
+    return {
+        "system": {
+            "name": simulation_system.name,
+            "hash": text_hash(openmm.XmlSerializer.serialize(simulation_system.system)),
+            "num_atoms": len(simulation_system.positions),
+        },
+        "forces": forces,
+        "platform": platform,
+        "settings": settings_to_dict(settings),
+        "versions": versions,
+    }
+
+
+def _model_hash(model: GAMD) -> str:
+    from openmm_gnn.spec import spec_to_json
+
+    digest = hashlib.sha256(spec_to_json(model.spec).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _make_context(
+    system: openmm.System, settings: RunSettings, platform: str, threads: int | None, with_torch: bool
+) -> openmm.Context:
+    properties = {}
+    if threads is not None and platform == "CPU":
+        properties["Threads"] = str(threads)
+    if threads is not None and with_torch:
+        import torch
+
+        torch.set_num_threads(threads)
+    chosen = openmm.Platform.getPlatformByName(platform)
+    return openmm.Context(system, make_integrator(settings), chosen, properties)
+
+
+def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, start: SimulationSystem) -> int:
+    """Put the context where the run goes on, cut what lies past it, and return the step reached."""
+    checkpoint = read_checkpoint(run.checkpoint)
+    if checkpoint is None:
+        run.rewind(0)
+        context.setPositions(np.asarray(start.positions))
+        context.setVelocitiesToTemperature(settings.temperature, settings.seed)
+        return 0
+    try:
+        context.loadCheckpoint(checkpoint.state)
+    except openmm.OpenMMException as error:
+        stored, present = run.identity()["versions"]["openmm"], openmm.__version__
+        raise DataError(
+            f"{run.checkpoint} cannot be loaded ({error}): the run was last started with OpenMM {stored}, "
+            f"this is {present}; resume with the version that wrote it"
+        ) from error
+    run.rewind(max(0, checkpoint.step - settings.equilibration_steps) // settings.report_interval)
+    return checkpoint.step
+
+
+def _advance(
+    context: openmm.Context,
+    run: RunDirectory,
+    settings: RunSettings,
+    topology: app.Topology,
+    step: int,
+    progress: RunProgress,
+    energies: bool,
+) -> None:
+    """From `step` (counted from the start of equilibration) to the end, chunk by chunk."""
+    system = context.getSystem()
+    periodic = system.usesPeriodicBoundaryConditions()
+    freedom = degrees_of_freedom(system)
+    guard = NanGuard(context, topology, run.path)
+    total = settings.equilibration_steps + settings.steps
+    progress.update(step)
+    last_checkpoint = step
+    with _RunWriter(run, settings, system.getNumParticles(), periodic) as writer:
+        while step < total:
+            phase_end = settings.equilibration_steps if step < settings.equilibration_steps else total
+            state = guard.step(min(settings.report_interval, phase_end - step))
+            step += min(settings.report_interval, phase_end - step)
+            kinetic = state.getKineticEnergy()._value
+            temperature = 2 * kinetic / (freedom * BOLTZMANN_KJ_MOL_K)
+            production = step - settings.equilibration_steps
+            if production > 0:
+                writer.write(production, state, kinetic, temperature, energies)
+            if step == phase_end or step - last_checkpoint >= settings.checkpoint_interval:
+                writer.sync()
+                write_checkpoint(run.checkpoint, Checkpoint(step, guard.snapshot))
+                last_checkpoint = step
+            progress.update(step, temperature)
+    final = context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
+    write_atomically(run.final_state, openmm.XmlSerializer.serialize(final).encode())
+
+
+class _RunWriter:
+    """Frames and log rows of a run, appended to what is there."""
+
+    def __init__(self, run: RunDirectory, settings: RunSettings, num_atoms: int, periodic: bool) -> None:
+        self._periodic = periodic
+        self._time_step_ps = settings.time_step_ps
+        self._frames = DCDWriter(run.trajectory, num_atoms, periodic, settings.time_step_ps, settings.report_interval)
+        new = not run.log.exists()
+        self._log = open(run.log, "a")  # noqa: SIM115 - closed by __exit__
+        if new:
+            self._log.write(",".join(LOG_COLUMNS) + "\n")
+
+    def __enter__(self) -> _RunWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._frames.close()
+        self._log.close()
+
+    def write(self, step: int, state: openmm.State, kinetic: float, temperature: float, energies: bool) -> None:
+        box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
+        self._frames.write(state.getPositions(asNumpy=True)._value, box)
+        potential = f"{state.getPotentialEnergy()._value:.6f}" if energies else ""
+        volume = f"{abs(np.linalg.det(box)):.6f}" if box is not None else ""
+        time_ps = step * self._time_step_ps
+        self._log.write(f"{step},{time_ps:.6f},{potential},{kinetic:.6f},{temperature:.4f},{volume}\n")
+        self._log.flush()
+
+    def sync(self) -> None:
+        self._frames.sync()
+        self._log.flush()
+        os.fsync(self._log.fileno())
