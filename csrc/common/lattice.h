@@ -98,13 +98,16 @@ OPENMM_GNN_HOST_DEVICE WrappedAtom<T> wrap_atom(const Lattice& lattice, T x, T y
   atom.valid = true;
   for (int k = 0; k < 3; ++k) {
     const double s = r[0] * lattice.inverse[0][k] + r[1] * lattice.inverse[1][k] + r[2] * lattice.inverse[2][k];
-    if (lattice.periodic) whole[k] = floor(s);
-    if (!(fabs(whole[k]) <= kMaxWrap) || !(fabs(s) < 1e300)) {  // before the cast: a huge double has no integer
-      atom.valid = false;
-      whole[k] = 0;
+    const double limit = lattice.periodic ? kMaxWrap : 1e300;
+    if (!(fabs(s) <= limit)) atom.valid = false;  // before the cast: NaN and huge numbers have no integer
+    int32_t wrap = 0;
+    if (lattice.periodic && atom.valid) {
+      wrap = static_cast<int32_t>(s);  // towards zero; one less where that was upwards
+      wrap -= s < wrap ? 1 : 0;
     }
+    whole[k] = wrap;
     atom.fractional[k] = s - whole[k];
-    atom.wrap[k] = static_cast<int32_t>(whole[k]);
+    atom.wrap[k] = wrap;
   }
   for (int d = 0; d < 3; ++d) {
     const double back = whole[0] * lattice.rows[0][d] + whole[1] * lattice.rows[1][d] + whole[2] * lattice.rows[2][d];

@@ -1,0 +1,85 @@
+"""Neighbour pairs with vectors and distances, differentiable twice in positions and box."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from openmm_gnn.kernels import library as library
+
+
+def available_threads() -> int:
+    """Threads for an operator: PyTorch's number, or 0 in TorchScript, where the operator asks the system."""
+    if torch.jit.is_scripting():
+        return 0
+    else:
+        return torch.get_num_threads()
+
+
+def wants_gradient(positions: Tensor, box_vectors: Tensor) -> bool:
+    """Whether vectors must be tensor operations of these inputs."""
+    return torch.is_grad_enabled() and (positions.requires_grad or box_vectors.requires_grad)
+
+
+def safe_distances(vectors: Tensor) -> Tensor:
+    """Lengths of vectors, with gradient zero (not NaN) where a length is zero: coincident atoms.
+
+    Args:
+        vectors: (num_pairs, 3).
+    Returns:
+        (num_pairs,), differentiable twice.
+    """
+    squared = (vectors * vectors).sum(dim=1)
+    coincident = squared == 0
+    return torch.where(coincident, 1.0, squared).sqrt().masked_fill(coincident, 0.0)
+
+
+def pair_vectors(positions: Tensor, pairs: Tensor, shifts: Tensor, box_vectors: Tensor) -> Tensor:
+    """Vectors from atom i to atom j, r_ij = r_j - r_i + S @ box, as differentiable tensor operations.
+
+    Args:
+        positions: (num_atoms, 3), any length unit, used consistently.
+        pairs: (2, num_pairs) int64, rows i and j, no padding.
+        shifts: (num_pairs, 3) integers S for these positions.
+        box_vectors: (3, 3), rows a, b, c; or (0, 3): open boundary.
+    Returns:
+        (num_pairs, 3).
+    """
+    vectors = positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
+    if box_vectors.shape[0] == 3:
+        vectors = vectors + shifts.to(positions.dtype) @ box_vectors
+    return vectors
+
+
+def neighbor_pairs(
+    positions: Tensor, cutoff: float, box_vectors: Tensor | None = None, full: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every pair of atoms, or of an atom and a periodic image, closer than the cutoff.
+
+    A cutoff beyond half the box is right too: several images of one neighbour, and of the atom itself, are pairs.
+    Coincident atoms are a pair (with zero gradient of the distance); an atom with itself in the same image is not.
+
+    Args:
+        positions: (num_atoms, 3) float32 or float64, any length unit, used consistently; inside or outside the box.
+        cutoff: pairs with |r_ij| < cutoff, strictly.
+        box_vectors: (3, 3) of the same dtype, rows a, b, c of any cell with volume; None: open boundary.
+        full: both (i, j) and (j, i); otherwise each pair once, with i < j or, for an image of i itself, the
+            lexicographically positive lattice translation.
+    Returns:
+        pairs (2, num_pairs) int64, ordered by i; vectors (num_pairs, 3) r_ij from i to j; distances (num_pairs,).
+        Vectors and distances can be differentiated twice, in positions and box_vectors.
+    Raises:
+        RuntimeError: for positions that are not finite, a box without volume, a cutoff that is not above 0, wrong
+            shapes or dtypes; the message says which.
+    """
+    box = torch.empty((0, 3), dtype=positions.dtype, device=positions.device) if box_vectors is None else box_vectors
+    if not wants_gradient(positions, box):
+        pairs, _, vectors, distances = torch.ops.openmm_gnn.neighbor_pairs(
+            positions, box, cutoff, full, True, available_threads()
+        )
+        return pairs, vectors, distances
+    pairs, shifts, _, _ = torch.ops.openmm_gnn.neighbor_pairs(
+        positions.detach(), box.detach(), cutoff, full, False, available_threads()
+    )
+    vectors = pair_vectors(positions, pairs, shifts, box)
+    return pairs, vectors, safe_distances(vectors)
