@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,37 +91,25 @@ class Comparison:
         """Quantity, value of the run, value of the reference, agreement; for tables."""
         run, reference = self.run, self.reference
         (peak, height), (reference_peak, reference_height) = run.rdf.first_peak(), reference.rdf.first_peak()
+        diffusion, reference_diffusion = _usual(run.diffusion.coefficient), _usual(reference.diffusion.coefficient)
+        largest = f"{self.largest_difference.format(3)} at {self.largest_difference_at_nm:.3f} nm"
+        temperatures, ratio = self.temperature_ratio, self.diffusion_ratio
         return [
-            ("simulated time", f"{run.simulated_ps:.0f} ps", f"{reference.simulated_ps:.0f} ps", ""),
+            ("simulated (ps)", f"{run.simulated_ps:.0f}", f"{reference.simulated_ps:.0f}", ""),
+            ("largest |Δg(r)|", "", "", largest),
+            ("g(r) peak at (nm)", f"{peak:.4f}", f"{reference_peak:.4f}", _percent(self.peak_position_ratio)),
+            ("g(r) peak height", f"{height:.3f}", f"{reference_height:.3f}", _percent(self.peak_height_ratio)),
             (
-                "largest |Δg(r)|",
-                "",
-                "",
-                f"{self.largest_difference.format(3)} at {self.largest_difference_at_nm:.3f} nm",
+                "temperature (K)",
+                run.temperature.format(),
+                reference.temperature.format(),
+                _percent(temperatures.value, temperatures.error),
             ),
             (
-                "first peak of g(r), position",
-                f"{peak:.4f} nm",
-                f"{reference_peak:.4f} nm",
-                _percent(self.peak_position_ratio),
-            ),
-            (
-                "first peak of g(r), height",
-                f"{height:.3f}",
-                f"{reference_height:.3f}",
-                _percent(self.peak_height_ratio),
-            ),
-            (
-                "mean temperature",
-                f"{run.temperature.format()} K",
-                f"{reference.temperature.format()} K",
-                _percent(self.temperature_ratio.value, self.temperature_ratio.error),
-            ),
-            (
-                "diffusion coefficient",
-                f"{_usual(run.diffusion.coefficient).format()} ⋅ 10⁻⁹ m²/s",
-                f"{_usual(reference.diffusion.coefficient).format()} ⋅ 10⁻⁹ m²/s",
-                _percent(self.diffusion_ratio.value, self.diffusion_ratio.error),
+                "diffusion (10⁻⁹ m²/s)",
+                diffusion.format(),
+                reference_diffusion.format(),
+                _percent(ratio.value, ratio.error),
             ),
         ]
 
@@ -141,6 +129,11 @@ def compare(run: Path | str, reference: Path | str, selection: str = "all") -> C
         raise DataError(
             f"half the box is {first.rdf.edges_nm[-1]:.4f} nm in {run} and {second.rdf.edges_nm[-1]:.4f} nm in "
             f"{reference}: compare runs of one box"
+        )
+    if first.label == second.label:
+        first, second = (
+            replace(observables, label=f"{observables.label} {Path(path).name}")
+            for observables, path in ((first, run), (second, reference))
         )
     return Comparison(first, second)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ RUN_COLOR = "#D55E00"
 REFERENCE_COLOR = "#0072B2"
 QUIET_COLOR = "#6b6b6b"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -47,7 +47,7 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
 
         figure = Figure(figsize=(11.5, 6.8), layout="constrained")
         FigureCanvasAgg(figure)
-        left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03)
+        left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03))
         rdf_axes, difference_axes = left.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         kinetic_axes, msd_axes = right.subplots(2, 1)
         _draw_rdf(rdf_axes, comparison)
@@ -103,12 +103,12 @@ def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
     axes.set(xlabel="time (ps)", ylabel="kinetic energy (kJ/mol)", title="Kinetic energy and temperature")
     axes.margins(x=0)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.25 * (high - low))
-    axes.legend(loc="upper right", fontsize=9, ncols=2)
-    kelvin = axes.secondary_yaxis(
-        "right", functions=(lambda energy: energy * kelvin_per_kj_mol, lambda value: value / kelvin_per_kj_mol)
-    )
-    kelvin.set_ylabel("temperature (K)")
+    axes.set_ylim(low, high + 0.3 * (high - low))
+    axes.legend(loc="upper left", fontsize=9)
+    to_kelvin: Any = lambda energy: energy * kelvin_per_kj_mol  # noqa: E731
+    to_energy: Any = lambda kelvin: kelvin / kelvin_per_kj_mol  # noqa: E731
+    kelvin_axis = axes.secondary_yaxis("right", functions=(to_kelvin, to_energy))
+    kelvin_axis.set_ylabel("temperature (K)")
 
 
 def _draw_msd(axes: Axes, comparison: Comparison) -> None:

@@ -45,7 +45,8 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column("quantity")
     table.add_column(comparison.run.label, justify="right")
     table.add_column(comparison.reference.label, justify="right")
-    table.add_column("difference (± one sigma)", justify="right")
+    table.add_column("difference", justify="right")
     for row in comparison.rows():
         table.add_row(*row)
+    table.caption = "± is one standard error, from blocks of each run"
     return table

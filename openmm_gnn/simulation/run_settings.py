@@ -15,6 +15,8 @@ from openmm_gnn.errors import SpecError
 if TYPE_CHECKING:
     import openmm
 
+    from openmm_gnn.simulation.systems import SimulationSystem
+
 NOSE_HOOVER_CHAIN_LENGTH = 10
 NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
 NOSE_HOOVER_YOSHIDA_SUZUKI = 5
@@ -81,6 +83,34 @@ class RunSettings:
     @property
     def frame_interval_ps(self) -> float:
         return self.report_interval * self.time_step_ps
+
+
+def settings_for(
+    system: SimulationSystem,
+    steps: int,
+    report_interval: int = 50,
+    checkpoint_interval: int | None = None,
+    equilibration_ps: float | None = None,
+    temperature: float | None = None,
+    thermostat: Thermostat | None = None,
+    friction_per_ps: float | None = None,
+    time_step_ps: float | None = None,
+    seed: int = 1,
+) -> RunSettings:
+    """Settings for a system: what is not given is the system's own default."""
+    time_step = system.time_step_ps if time_step_ps is None else time_step_ps
+    equilibration = system.equilibration_ps if equilibration_ps is None else equilibration_ps
+    return RunSettings(
+        steps=steps,
+        equilibration_steps=round(equilibration / time_step) if time_step > 0 else 0,
+        report_interval=report_interval,
+        time_step_ps=time_step,
+        temperature=system.temperature if temperature is None else temperature,
+        thermostat=system.thermostat if thermostat is None else thermostat,
+        friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
+        seed=seed,
+        checkpoint_interval=20 * report_interval if checkpoint_interval is None else checkpoint_interval,
+    )
 
 
 def make_integrator(settings: RunSettings) -> openmm.Integrator:

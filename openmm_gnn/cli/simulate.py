@@ -1,0 +1,91 @@
+"""`openmm-gnn simulate`: molecular dynamics with a network's forces, or a system's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openmm_gnn.simulation.run_settings import Thermostat
+
+
+def simulate(
+    system: Annotated[
+        str, typer.Argument(help="A named system (argon), a serialised System (.xml), or its directory.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A shipped network (gamd-argon), a bundle or a .pt file. Default: the system's own forces."),
+    ] = None,
+    topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
+    steps: Annotated[int, typer.Option(help="Production steps.")] = 100_000,
+    stride: Annotated[int, typer.Option(help="Steps between two frames.")] = 50,
+    equilibration: Annotated[
+        float | None, typer.Option(help="ps before the first frame, not stored. Default: the system's.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="K. Default: the system's.")] = None,
+    thermostat: Annotated[Thermostat | None, typer.Option(help="Default: the system's.")] = None,
+    friction: Annotated[float | None, typer.Option(help="1/ps, of the thermostat. Default: the system's.")] = None,
+    time_step: Annotated[float | None, typer.Option(help="fs. Default: the system's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of velocities and random forces.")] = 1,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints, what a kill loses at most. Default: 20 frames.")
+    ] = None,
+    platform: Annotated[str, typer.Option(help="OpenMM platform; auto: CUDA where it works, else CPU.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, torchforce or pythonforce.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint; extends with --steps.")
+    ] = False,
+    progress: Annotated[bool, typer.Option(help="Show a bar with speed and remaining time.")] = True,
+) -> None:
+    """Run a system with a network's forces, or its own: trajectory, log and checkpoints in one directory.
+
+    Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
+    become NaN, the run stops, names step and atom, and saves the last good frame.
+    """
+    from rich.console import Console
+
+    from openmm_gnn.simulation.run_settings import settings_for
+    from openmm_gnn.simulation.runs import simulate as run_simulation
+    from openmm_gnn.simulation.systems import load_system
+
+    simulation_system = load_system(system, topology)
+    settings = settings_for(
+        simulation_system,
+        steps=steps,
+        report_interval=stride,
+        checkpoint_interval=checkpoint_every or 20 * stride,
+        equilibration_ps=equilibration,
+        temperature=temperature,
+        thermostat=thermostat,
+        friction_per_ps=friction,
+        time_step_ps=None if time_step is None else time_step / 1000,
+        seed=seed,
+    )
+    network = None
+    if model is not None:
+        from openmm_gnn.models.published_weights import load_model
+
+        network = load_model(model)
+    console = Console()
+    try:
+        result = run_simulation(
+            simulation_system,
+            out,
+            settings,
+            model=network,
+            model_name=Path(model).stem if model else "",
+            backend=backend,
+            platform=platform,
+            threads=threads,
+            resume=resume,
+            console=console if progress else None,
+        )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. The same command with --resume goes on from the last checkpoint in {out}.")
+        raise typer.Exit(130) from None
+    speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
+    console.print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}")
