@@ -16,6 +16,8 @@ from openmm_gnn.errors import OpenMMGNNError
 
 COMMANDS = ("doctor", "demo", "label", "train", "evaluate", "export", "simulate", "compare", "bench")
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
+EXTRA_OF = {"lightning": "train"}
+"""Packages that only some commands need, and the extra that installs them."""
 
 app = typer.Typer(
     name="openmm-gnn",
@@ -48,12 +50,18 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an error of this package is one message on stderr and exit code 1."""
+    """Run the command line. An expected error is one message on stderr and exit code 1; --debug shows the traceback."""
     try:
         app()
-    except OpenMMGNNError as error:
+    except (OpenMMGNNError, OSError, ImportError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         typer.secho("Error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
-        typer.echo(str(error), err=True)
+        typer.echo(_in_words(error), err=True)
         sys.exit(1)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, ImportError) and error.name in EXTRA_OF:
+        return f"{error}: install it with `pip install 'openmm-gnn[{EXTRA_OF[error.name]}]'`"
+    return str(error)

@@ -1,0 +1,63 @@
+"""What `import openmm_gnn` gives, and what it must not do."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import openmm_gnn
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    module.name for module in pkgutil.walk_packages(openmm_gnn.__path__, "openmm_gnn.") if "__main__" not in module.name
+)
+
+
+def printed_by(program: str) -> str:
+    """stdout and stderr of a Python program in a fresh process, which must succeed."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    program = "import sys, openmm_gnn; print(sorted({'torch', 'openmm', 'numpy', 'lightning'} & set(sys.modules)))"
+    assert printed_by(program) == "[]\n"
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    program = "import sys, openmm_gnn.cli; print(sorted({'torch', 'openmm', 'lightning'} & set(sys.modules)))"
+    assert printed_by(program) == "[]\n"
+
+
+def test_importing_every_module_prints_nothing_and_touches_no_device() -> None:
+    imports = "\n".join(f"import {name}" for name in MODULES)
+    assert printed_by(f"{imports}\nimport torch\nassert not torch.cuda.is_initialized()") == ""
+
+
+@pytest.mark.parametrize("name", openmm_gnn.__all__)
+def test_each_public_name_exists_and_is_documented(name: str) -> None:
+    value = getattr(openmm_gnn, name)
+    assert name == "__version__" or value.__doc__
+    assert name in dir(openmm_gnn)
+
+
+def test_each_public_name_is_the_one_of_its_module() -> None:
+    assert openmm_gnn.neighbor_pairs is importlib.import_module("openmm_gnn.kernels.neighbor_pairs").neighbor_pairs
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'gamd_farce'"):
+        _ = openmm_gnn.gamd_farce
+
+
+def test_the_version_is_that_of_the_project_file() -> None:
+    written = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert written is not None
+    assert openmm_gnn.__version__ == written.group(1)
