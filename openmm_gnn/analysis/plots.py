@@ -47,7 +47,8 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
 
         figure = Figure(figsize=(11.5, 6.8), layout="constrained")
         FigureCanvasAgg(figure)
-        left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03))
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03)
+        left, right = halves
         rdf_axes, difference_axes = left.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         kinetic_axes, msd_axes = right.subplots(2, 1)
         _draw_rdf(rdf_axes, comparison)

@@ -45,7 +45,7 @@ class DCDLayout:
             for axis in "xyz"
             for field in ((f"{axis}_mark", "<i4"), (axis, "<f4", (self.num_atoms,)), (f"{axis}_end", "<i4"))
         ]
-        return np.dtype(box + axes)  # type: ignore[arg-type]
+        return np.dtype(box + axes)
 
     @property
     def frame_bytes(self) -> int:

@@ -92,7 +92,7 @@ class RunDirectory:
         before, now = _flatten(stored), _flatten(identity)
         differences = [
             f"{name}: {before.get(name)!r} stored, {now[name]!r} given"
-            for name in now
+            for name in sorted(now)
             if before.get(name) != now[name] and not name.startswith("versions.")
         ]
         raise SpecError(

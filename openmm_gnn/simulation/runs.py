@@ -203,6 +203,9 @@ def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, st
         context.setPositions(np.asarray(start.positions))
         context.setVelocitiesToTemperature(settings.temperature, settings.seed)
         return 0
+    production = checkpoint.step - settings.equilibration_steps
+    if production > settings.steps:
+        raise SpecError(f"{run.path} has reached step {production}: steps is {settings.steps}, give at least as many")
     try:
         context.loadCheckpoint(checkpoint.state)
     except openmm.OpenMMException as error:
@@ -211,7 +214,7 @@ def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, st
             f"{run.checkpoint} cannot be loaded ({error}): the run was last started with OpenMM {stored}, "
             f"this is {present}; resume with the version that wrote it"
         ) from error
-    run.rewind(max(0, checkpoint.step - settings.equilibration_steps) // settings.report_interval)
+    run.rewind(max(0, production) // settings.report_interval)
     return checkpoint.step
 
 
