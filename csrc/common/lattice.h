@@ -151,10 +151,11 @@ OPENMM_GNN_HOST_DEVICE Displacement<T> displacement_since(const Lattice& lattice
   return result;
 }
 
-// True when the list must be rebuilt for this atom. Written so that NaN asks for a rebuild.
+// True when the list must be rebuilt for this atom: it has moved by half the skin, less what rounding of positions and
+// distances may hide. Written so that NaN asks for a rebuild.
 template <typename T>
 OPENMM_GNN_HOST_DEVICE bool has_moved(T squared_displacement, T skin) {
-  return !(squared_displacement <= T(0.25) * skin * skin);
+  return !(squared_displacement <= T(0.2499) * skin * skin);
 }
 
 }  // namespace openmm_gnn

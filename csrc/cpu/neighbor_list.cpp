@@ -99,11 +99,12 @@ void rebuild(const System<T>& system, const PairQuestion& question, const State<
   const int64_t required = finder.count(system, question, true);
   state.status[kStatusRequired] = required;
   if (required > state.capacity) {
-    const int64_t n = std::max<int64_t>(system.num_atoms, 1);
+    // A full list holds each pair twice, and its capacity is twice that of a half list.
+    const int64_t per_unit = std::max<int64_t>(system.num_atoms, 1) * (question.full ? 2 : 1);
     std::ostringstream text;
     text << "found " << required << " neighbour pairs of " << system.num_atoms << " atoms within cutoff + skin = "
          << question.cutoff << ", capacity " << state.capacity << ": raise max_neighbors to at least "
-         << (required + n - 1) / n;
+         << (required + per_unit - 1) / per_unit;
     throw std::runtime_error(text.str());
   }
   finder.write_shifts(state.stored_i, state.stored_j, state.stored_shifts);

@@ -1,0 +1,1 @@
+"""From positions to edges: neighbour lists, radial bases, cutoff functions, tables of the topology."""

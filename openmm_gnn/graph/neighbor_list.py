@@ -1,0 +1,177 @@
+"""A neighbour list that remembers: pairs within cutoff + skin, found anew only when atoms have moved far enough."""
+
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from openmm_gnn.errors import NeighborOverflowError
+from openmm_gnn.kernels.neighbor_pairs import available_threads, pair_vectors, safe_distances, wants_gradient
+
+STATUS_STORED, STATUS_REQUIRED, STATUS_REBUILDS, STATUS_CALLS, STATUS_ERRORS, STATUS_VALID = range(6)
+STATUS_SLOTS = 8
+
+
+class NeighborList(nn.Module):
+    """Pairs of atoms within a cutoff, with vectors and distances, at every step of a simulation.
+
+    It keeps the pairs within cutoff + skin of reference positions and rebuilds them when an atom has moved more than
+    half the skin, the box has changed, or the number of atoms, dtype or device has. Moves by lattice vectors, which
+    OpenMM makes to whole molecules, cost nothing. Works in eager mode and in TorchScript, also frozen; the state is
+    allocated in the first call, so one exported file serves any number of atoms.
+
+    On the CPU the result holds exactly the pairs within the cutoff. On CUDA, or with static_shape, it has as many
+    columns as the list can hold: pairs between cutoff and cutoff + skin are in it, and unused columns have indices
+    -1 and a distance of twice (cutoff + skin), so a cutoff function makes both vanish. Nothing waits for the device
+    there: if the list overflows or a position is not finite, all distances become NaN, and `check` says why.
+
+    Args:
+        cutoff: pairs with |r_ij| < cutoff.
+        skin: pairs are stored up to cutoff + skin; wider means fewer rebuilds and more pairs to look through.
+        max_neighbors: capacity, as the mean number of stored pairs per atom, each pair counted once.
+        full: give both (i, j) and (j, i); otherwise each pair once.
+        static_shape: give the padded form on the CPU too.
+    """
+
+    if TYPE_CHECKING:  # TorchScript reads annotations too, and cannot read these
+        reference_positions: Tensor
+        reference_box: Tensor
+        stored_pairs: Tensor
+        stored_shifts: Tensor
+        status: Tensor
+
+    def __init__(
+        self, cutoff: float, skin: float = 0.1, max_neighbors: int = 96, full: bool = False, static_shape: bool = False
+    ) -> None:
+        super().__init__()
+        if not cutoff > 0:
+            raise ValueError(f"cutoff is {cutoff}: give a length above 0")
+        if not skin >= 0:
+            raise ValueError(f"skin is {skin}: give a length, 0 or more")
+        if max_neighbors < 1:
+            raise ValueError(f"max_neighbors is {max_neighbors}: give at least 1")
+        self.cutoff = float(cutoff)
+        self.skin = float(skin)
+        self.max_neighbors = int(max_neighbors)
+        self.full = bool(full)
+        self.static_shape = bool(static_shape)
+        # Outside the state dict: what these hold belongs to a run, not to the model.
+        self.register_buffer("reference_positions", torch.empty((0, 3)), persistent=False)
+        self.register_buffer("reference_box", torch.zeros((3, 3)), persistent=False)
+        self.register_buffer("stored_pairs", torch.empty((2, 0), dtype=torch.int32), persistent=False)
+        self.register_buffer("stored_shifts", torch.empty((0, 3), dtype=torch.int32), persistent=False)
+        self.register_buffer("status", torch.zeros(STATUS_SLOTS, dtype=torch.int64), persistent=False)
+
+    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The pairs at these positions.
+
+        Args:
+            positions: (num_atoms, 3) float32 or float64, in the unit of the cutoff; inside or outside the box.
+            box_vectors: (3, 3) of the same dtype, rows a, b, c of any cell with volume; None: open boundary.
+        Returns:
+            pairs (2, num_pairs) int64; vectors (num_pairs, 3) r_ij from i to j; distances (num_pairs,). Vectors and
+            distances can be differentiated twice, in positions and box_vectors.
+        Raises:
+            NeighborOverflowError: more pairs than the list can hold (RuntimeError in TorchScript).
+            RuntimeError: positions that are not finite, a box without volume, wrong shapes or dtypes.
+        """
+        box = self._box_tensor(positions, box_vectors)
+        if (
+            positions.shape[0] != self.reference_positions.shape[0]
+            or positions.dtype != self.reference_positions.dtype
+            or positions.device != self.reference_positions.device
+        ):
+            self._allocate(positions)
+        geometry = not wants_gradient(positions, box)
+        trim = not (self.static_shape or positions.is_cuda)
+        if torch.jit.is_scripting():
+            pairs, shifts, vectors, distances = torch.ops.openmm_gnn.update_neighbor_list(
+                positions.detach(), box.detach(), self.cutoff, self.skin, self.full, geometry, trim, 0,
+                self.reference_positions, self.reference_box, self.stored_pairs, self.stored_shifts, self.status,
+            )  # fmt: skip
+        else:
+            pairs, shifts, vectors, distances = self._update(positions.detach(), box.detach(), geometry, trim)
+        if not geometry:
+            if trim:
+                vectors = pair_vectors(positions, pairs, shifts, box)
+                distances = safe_distances(vectors)
+            else:
+                vectors, distances = self._padded_geometry(positions, pairs, shifts, box)
+        if not trim:
+            distances = distances.masked_fill(self.status[4] != 0, float("nan"))
+        return pairs, vectors, distances
+
+    def _box_tensor(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
+        if box_vectors is None:
+            return torch.empty((0, 3), dtype=positions.dtype, device=positions.device)
+        return box_vectors
+
+    def _allocate(self, positions: Tensor) -> None:
+        """Empty state for this number of atoms, dtype and device."""
+        num_atoms = positions.shape[0]
+        capacity = num_atoms * self.max_neighbors * (2 if self.full else 1)
+        device = positions.device
+        self.reference_positions = torch.zeros((num_atoms, 3), dtype=positions.dtype, device=device)
+        self.reference_box = torch.zeros((3, 3), dtype=positions.dtype, device=device)
+        self.stored_pairs = torch.zeros((2, capacity), dtype=torch.int32, device=device)
+        self.stored_shifts = torch.zeros((capacity, 3), dtype=torch.int32, device=device)
+        self.status = torch.zeros(8, dtype=torch.int64, device=device)
+
+    def _padded_geometry(self, positions: Tensor, pairs: Tensor, shifts: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiable vectors and distances; unused columns get a constant beyond the cutoff, without gradient."""
+        unused = pairs[0] < 0
+        vectors = pair_vectors(positions, pairs.clamp(min=0), shifts, box)
+        far = torch.zeros_like(vectors)
+        far[:, 0] = 2 * (self.cutoff + self.skin)
+        vectors = torch.where(unused[:, None], far, vectors)
+        return vectors, safe_distances(vectors)
+
+    @torch.jit.unused
+    def _update(
+        self, positions: Tensor, box: Tensor, geometry: bool, trim: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The operator in eager mode, with the package's own error for an overflow."""
+        try:
+            return torch.ops.openmm_gnn.update_neighbor_list(
+                positions, box, self.cutoff, self.skin, self.full, geometry, trim, available_threads(),
+                self.reference_positions, self.reference_box, self.stored_pairs, self.stored_shifts, self.status,
+            )  # fmt: skip
+        except RuntimeError as error:
+            if "raise max_neighbors" in str(error):
+                raise NeighborOverflowError(str(error)) from None
+            raise
+
+    @torch.jit.unused
+    def check(self) -> None:
+        """Raises what went wrong on a CUDA device since the state was allocated. Waits for the device.
+
+        Raises:
+            NeighborOverflowError: more pairs than the list can hold.
+            RuntimeError: positions that are not finite, or a box without volume.
+        """
+        values = self.status.tolist()
+        errors = values[STATUS_ERRORS]
+        num_atoms, capacity = self.reference_positions.shape[0], self.stored_pairs.shape[1]
+        if errors & 2:
+            raise RuntimeError(f"the position of atom {values[6]} is not finite or is a million box lengths away")
+        if errors & 4:
+            raise RuntimeError("box_vectors span no volume: give three finite, independent vectors")
+        if errors & 8:
+            raise RuntimeError("the cutoff reaches over too many images of the box: reduce it or enlarge the box")
+        if errors & 1:
+            needed = -(-values[STATUS_REQUIRED] // (max(num_atoms, 1) * (2 if self.full else 1)))
+            raise NeighborOverflowError(
+                f"found {values[STATUS_REQUIRED]} neighbour pairs of {num_atoms} atoms within cutoff + skin = "
+                f"{self.cutoff + self.skin:g}, capacity {capacity}: raise max_neighbors to at least {needed}"
+            )
+
+    @torch.jit.export
+    def num_rebuilds(self) -> int:
+        """How often the pairs have been found anew since the state was allocated."""
+        return int(self.status[2])
+
+    @torch.jit.export
+    def num_calls(self) -> int:
+        """How often the list was asked since the state was allocated."""
+        return int(self.status[3])
