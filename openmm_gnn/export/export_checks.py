@@ -16,7 +16,7 @@ def frozen_deviation(module: torch.jit.ScriptModule, eager: torch.nn.Module, pos
 
     OpenMM freezes the module in each Context; freezing is allowed to rewrite the graph and has changed results before.
     """
-    frozen = torch.jit.freeze(module.eval(), preserved_attrs=["spec_json"])
+    frozen = torch.jit.freeze(module.eval())
     return _deviation(frozen(positions, box)[1], eager(positions, box)[1])
 
 
