@@ -50,11 +50,10 @@ def record_dtype(fields: Sequence[tuple[Any, ...]]) -> np.dtype:
 
 
 def checksums(records: np.ndarray) -> np.ndarray:
-    """CRC-32 of each record with its own `crc` taken as zero, (num_records,) uint32."""
-    offset = records.dtype.fields[_CRC][1]
-    blank = _rows(records).copy()  # bytes: a copy of records would lose the padding between the fields
-    blank[:, offset : offset + 4] = 0
-    return np.fromiter((zlib.crc32(row) for row in blank), np.uint32, count=len(blank))
+    """CRC-32 of each record, its own `crc` and the padding between its fields taken as zero, (num_records,) uint32."""
+    blank = _zero_padded(records)
+    blank[_CRC] = 0
+    return np.fromiter((zlib.crc32(row) for row in _rows(blank)), np.uint32, count=len(blank))
 
 
 def intact(records: np.ndarray, chunk: int = 256) -> np.ndarray:
@@ -155,10 +154,10 @@ class GrowingArray:
         return np.zeros(count, self.dtype)
 
     def append(self, records: np.ndarray, durable: bool = False) -> None:
-        """Write records behind the last one; their `crc` is filled in here (in the given array).
+        """Write records behind the last one, each with its checksum.
 
         Args:
-            records: (num_records,) of `dtype`.
+            records: (num_records,) of `dtype`; their `crc` is not read.
             durable: wait until the disk has them, so that they survive a power cut too (a few ms).
         """
         if records.dtype != self.dtype or records.ndim != 1:
@@ -166,9 +165,9 @@ class GrowingArray:
                 f"records of shape {records.shape} and type {records.dtype} cannot be appended to {self.path}: "
                 f"give one-dimensional records of {self.dtype}"
             )
-        records = np.ascontiguousarray(records)
-        records[_CRC] = checksums(records)
-        _write(self._descriptor, _rows(records).tobytes(), self._header_bytes + self._count * self.dtype.itemsize)
+        written = _zero_padded(records)
+        written[_CRC] = checksums(written)
+        _write(self._descriptor, _rows(written).tobytes(), self._header_bytes + self._count * self.dtype.itemsize)
         if durable:
             os.fdatasync(self._descriptor)
         self._set_count(self._count + len(records))
@@ -204,6 +203,14 @@ class GrowingArray:
         start = header.rindex(b"(") + 1  # the shape: numpy writes and reads the keys in this order
         _write(self._descriptor, header[start : start + _COUNT_DIGITS], start)
         self._count = count
+
+
+def _zero_padded(records: np.ndarray) -> np.ndarray:
+    """A copy with zeros between the fields; numpy's own copies leave what was in memory there."""
+    copy = np.zeros(len(records), records.dtype)
+    for name in records.dtype.names or ():
+        copy[name] = records[name]
+    return copy
 
 
 def _rows(records: np.ndarray) -> np.ndarray:

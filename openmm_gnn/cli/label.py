@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from openmm_gnn.cli.options import parse_seeds
+from openmm_gnn.simulation.run_settings import Thermostat
+
 
 def label(
     system: Annotated[str, typer.Argument(help="A named system (argon) or a serialised OpenMM System (.xml).")],
@@ -23,11 +26,14 @@ def label(
     equilibration: Annotated[
         float | None, typer.Option(help="ps before the first frame, not stored. Default: the system's.")
     ] = None,
-    thermostat: Annotated[str | None, typer.Option(help="nose-hoover or langevin. Default: the system's.")] = None,
+    thermostat: Annotated[Thermostat | None, typer.Option(help="Default: the system's.")] = None,
     friction: Annotated[float | None, typer.Option(help="1/ps, of the thermostat. Default: the system's.")] = None,
     time_step: Annotated[float | None, typer.Option(help="fs. Default: the system's.")] = None,
     platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "CPU",
     processes: Annotated[int | None, typer.Option(help="Trajectories at once. Default: one per core.")] = None,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="Wall time between two checkpoints: what a kill costs at most.")
+    ] = 1.0,
     progress: Annotated[bool, typer.Option(help="Show a bar with the remaining time.")] = True,
 ) -> None:
     """Run an OpenMM System and store frames labelled with its forces, for training.
@@ -51,20 +57,9 @@ def label(
         time_step_ps=None if time_step is None else time_step / 1000,
         platform=platform,
         processes=processes,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         command=shlex.join(["openmm-gnn", *sys.argv[1:]]),
     )
-    typer.echo(
-        f"{sum(len(trajectory) for trajectory in data.trajectories)} frames of {len(data)} trajectories in {out}"
-    )
-
-
-def parse_seeds(text: str) -> list[int]:
-    """The numbers of a list such as '1-10' or '1,2,5-8'."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise typer.BadParameter(f"--seeds is {text!r}: give numbers and ranges such as 1-10 or 1,2,5-8")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    return seeds
+    num_frames = sum(len(trajectory) for trajectory in data.trajectories)
+    typer.echo(f"{num_frames} frames of {len(data)} trajectories in {out}")

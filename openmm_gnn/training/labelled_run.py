@@ -1,4 +1,4 @@
-"""One labelled trajectory, in a process of its own: `python -m openmm_gnn.training.labelled_run DIRECTORY NAME`.
+"""One labelled trajectory, in a process of its own (`worker_command`).
 
 Frames are appended in chunks; after each chunk the checkpoint is replaced. A kill at any moment costs the chunk
 in progress and nothing else: a restart cuts the frames past the checkpoint and goes on with the same dynamics.
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.errors import DataError, NonFiniteError, OpenMMGNNError
 from openmm_gnn.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_checkpoint
 from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, make_integrator
@@ -26,9 +27,6 @@ from openmm_gnn.training.worker_processes import serve
 
 if TYPE_CHECKING:
     import openmm
-
-CHUNK_SECONDS = 1.0
-"""Wall time between two checkpoints: what a kill costs. Writing one takes about 10 ms."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,21 @@ def steps_done(trajectory: LabelledTrajectory, settings: LabelSettings) -> int:
     return 0 if checkpoint is None else checkpoint.step
 
 
-def run_trajectory(directory: Path, name: str, report: Callable[[int], None]) -> None:
+def worker_command(directory: Path, name: str, checkpoint_seconds: float) -> list[str]:
+    """The command that runs this file on one trajectory."""
+    return [sys.executable, "-m", "openmm_gnn.training.labelled_run", str(directory), name, str(checkpoint_seconds)]
+
+
+def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report: Callable[[int], None]) -> None:
     """Run one trajectory to its end, from its checkpoint if it has one.
 
     Args:
+        checkpoint_seconds: wall time between two checkpoints.
         report: called with the steps done, from the start of equilibration.
     Raises:
         DataError: if the files disagree with each other, or another process is writing them.
         NonFiniteError: if positions, forces or the energy become NaN or infinite.
+        OpenMMGNNError: if OpenMM refuses to go on for another reason.
     """
     meta = read_meta(directory)
     (trajectory,) = (t for t in listed_trajectories(directory, meta) if t.name == name)
@@ -99,16 +104,16 @@ def run_trajectory(directory: Path, name: str, report: Callable[[int], None]) ->
         while step < last_step:
             phase_end = settings.equilibration_steps if step < settings.equilibration_steps else last_step
             num_steps = min(settings.stride, phase_end - step)
-            context.getIntegrator().step(num_steps)
-            step += num_steps
-            if step > settings.equilibration_steps:
-                buffer.append(_frame(context, frames, trajectory, step))
+            with _openmm_errors_in_words(trajectory, step + num_steps):
+                context.getIntegrator().step(num_steps)
+                step += num_steps
+                if step > settings.equilibration_steps:
+                    buffer.append(_frame(context, frames, trajectory, step))
             report(step)
-            if step == last_step or time.monotonic() - written_at > CHUNK_SECONDS:
+            if step == last_step or time.monotonic() - written_at > checkpoint_seconds:
                 if buffer:
                     frames.append(np.concatenate(buffer), durable=True)
                     buffer.clear()
-                _check_finite(context, trajectory, step)
                 write_checkpoint(trajectory.checkpoint_file, Checkpoint(step, context.createCheckpoint()))
                 written_at = time.monotonic()
 
@@ -174,10 +179,7 @@ def _frame(context: openmm.Context, frames: GrowingArray, trajectory: LabelledTr
     """One record with everything the context knows now; its forces belong to exactly its positions."""
     from openmm import unit
 
-    try:
-        state = context.getState(getPositions=True, getVelocities=True, getForces=True, getEnergy=True)
-    except Exception as error:  # OpenMM raises on NaN coordinates
-        raise _blown_up(trajectory, step, str(error)) from error
+    state = context.getState(getPositions=True, getVelocities=True, getForces=True, getEnergy=True)
     record = frames.empty_records(1)
     force_unit = unit.kilojoule_per_mole / unit.nanometer
     record["step"] = step
@@ -197,23 +199,24 @@ def _frame(context: openmm.Context, frames: GrowingArray, trajectory: LabelledTr
     return record
 
 
-def _check_finite(context: openmm.Context, trajectory: LabelledTrajectory, step: int) -> None:
+@contextmanager
+def _openmm_errors_in_words(trajectory: LabelledTrajectory, step: int) -> Iterator[None]:
+    """What OpenMM raises, with the trajectory and the step."""
     import openmm
-    from openmm import unit
 
     try:
-        energy = context.getState(getEnergy=True, getPositions=True).getPotentialEnergy()
+        yield
     except openmm.OpenMMException as error:
-        raise _blown_up(trajectory, step, str(error)) from error
-    if not np.isfinite(energy.value_in_unit(unit.kilojoule_per_mole)):
-        raise _blown_up(trajectory, step, "potential energy: not finite")
+        if "NaN" in str(error):
+            raise _blown_up(trajectory, step, str(error).partition(".")[0]) from error
+        raise OpenMMGNNError(f"OpenMM stopped {trajectory.name} at step {step}: {error}") from error
 
 
 def _blown_up(trajectory: LabelledTrajectory, step: int, what: str) -> NonFiniteError:
     return NonFiniteError(
-        f"{trajectory.name} blew up at step {step} ({what}): minimise the starting positions or take a shorter time step"
+        f"{trajectory.name} blew up at step {step} ({what}): minimise the starting positions or shorten the time step"
     )
 
 
 if __name__ == "__main__":
-    serve(lambda report: run_trajectory(Path(sys.argv[1]), sys.argv[2], report))
+    serve(lambda report: run_trajectory(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), report))

@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.simulation.resumable import write_atomically
 from openmm_gnn.simulation.run_settings import Thermostat
 from openmm_gnn.simulation.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, save_system
-from openmm_gnn.training.labelled_run import LabelSettings, steps_done
+from openmm_gnn.training.labelled_run import LabelSettings, steps_done, worker_command
 from openmm_gnn.training.trajectories import (
     META_FILE,
     META_KIND,
@@ -47,6 +46,7 @@ def label(
     time_step_ps: float | None = None,
     platform: str = "CPU",
     processes: int | None = None,
+    checkpoint_seconds: float = 1.0,
     progress: bool = True,
     command: str | None = None,
 ) -> LabelledTrajectories:
@@ -64,6 +64,7 @@ def label(
         thermostat, friction_per_ps, time_step_ps: by default the system's.
         platform: OpenMM platform; "Reference" computes in double precision, and resumes bit for bit.
         processes: at once; by default one per core.
+        checkpoint_seconds: wall time between two checkpoints, which a kill costs at most; one takes about 10 ms.
         progress: show a bar with the remaining time.
         command: what the user typed, to be remembered in meta.json.
     Raises:
@@ -72,12 +73,11 @@ def label(
         NonFiniteError: if a trajectory blows up.
     """
     out = Path(out)
+    rest_ps = system.equilibration_ps if equilibration_ps is None else equilibration_ps
     step_ps = system.time_step_ps if time_step_ps is None else time_step_ps
     settings = LabelSettings(
         stride=stride,
-        equilibration_steps=round(
-            (system.equilibration_ps if equilibration_ps is None else equilibration_ps) / step_ps
-        ),
+        equilibration_steps=round(rest_ps / step_ps),
         time_step_ps=step_ps,
         thermostat=system.thermostat if thermostat is None else Thermostat(thermostat),
         friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
@@ -88,24 +88,34 @@ def label(
         raise SpecError(f"the runs asked for are {runs}: give every temperature and every seed once, at least one")
     for temperature, seed in runs:
         settings.run_settings(temperature, seed, frames)
+    _check_can_run(system, platform)
     with _locked(out):
         meta = _prepare(out, system, settings, runs, frames, command)
         wanted = {trajectory_name(*run) for run in runs}
-        run_workers(
-            [
-                Work(
-                    name=trajectory.name,
-                    command=[sys.executable, "-m", "openmm_gnn.training.labelled_run", os.fspath(out), trajectory.name],
-                    steps=settings.equilibration_steps + trajectory.frames * stride,
-                    steps_done=steps_done(trajectory, settings),
-                )
-                for trajectory in listed_trajectories(out, meta)
-                if trajectory.name in wanted
-            ],
-            processes=processes or os.cpu_count() or 1,
-            progress=progress,
-        )
+        works = [
+            Work(
+                name=trajectory.name,
+                command=worker_command(out, trajectory.name, checkpoint_seconds),
+                steps=settings.equilibration_steps + trajectory.frames * stride,
+                steps_done=steps_done(trajectory, settings),
+            )
+            for trajectory in listed_trajectories(out, meta)
+            if trajectory.name in wanted
+        ]
+        run_workers(works, processes=processes or os.cpu_count() or 1, progress=progress)
     return LabelledTrajectories.open(out)
+
+
+def _check_can_run(system: SimulationSystem, platform: str) -> None:
+    import openmm
+
+    known = [openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())]
+    if platform not in known:
+        raise SpecError(f"OpenMM has no platform {platform!r} here: give one of {known}")
+    if any(isinstance(force, openmm.AndersenThermostat) for force in system.system.getForces()):
+        raise SpecError(
+            f"{system.name} holds an AndersenThermostat: remove it, the temperature is held by `thermostat`"
+        )
 
 
 def _prepare(

@@ -73,21 +73,12 @@ def run_workers(works: Sequence[Work], processes: int, progress: bool) -> None:
         OpenMMGNNError: the first error of a worker, of the worker's own class; the other workers are stopped. What is
             interrupted can be resumed.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  steps"),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
+        TextColumn("{task.percentage:>3.0f} %  elapsed"),
         TimeElapsedColumn(),
         TextColumn("remaining"),
         TimeRemainingColumn(),
