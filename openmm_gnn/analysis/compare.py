@@ -192,7 +192,7 @@ def _kind(run: RunDirectory) -> str:
 
 def _label(run: RunDirectory) -> str:
     forces = run.identity()["forces"]
-    return str(forces["name"] or "network") if forces["kind"] == "network" else "reference"
+    return str(forces["name"]) or ("network" if forces["kind"] == "network" else "reference")
 
 
 def _masses_and_atoms(run: RunDirectory, selection: str) -> tuple[np.ndarray, np.ndarray]:

@@ -77,7 +77,7 @@ def simulate(
             out,
             settings,
             model=network,
-            model_name=Path(model).stem if model else "",
+            forces_name=Path(model).stem if model else "",
             backend=backend,
             platform=platform,
             threads=threads,

@@ -44,7 +44,7 @@ def simulate(
     directory: Path | str,
     settings: RunSettings,
     model: GAMD | None = None,
-    model_name: str = "",
+    forces_name: str = "",
     backend: str = "auto",
     platform: str = "auto",
     threads: int | None = None,
@@ -57,7 +57,7 @@ def simulate(
         simulation_system: System, topology and starting positions.
         directory: new, or the directory of the run to resume.
         model: replaces all forces of the system by its own; the system's own forces if None.
-        model_name: how run.json calls the model.
+        forces_name: how run.json, figures and the progress bar call the forces.
         backend: of the network's force, see `gamd_force`.
         platform: an OpenMM platform; "auto" takes CUDA where it works, else CPU.
         threads: of OpenMM's CPU platform and of torch; all cores if None.
@@ -73,7 +73,7 @@ def simulate(
         if run.exists and not resume:
             raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
         platform = choose_platform(platform)
-        identity = _identity(simulation_system, settings, model, model_name, platform)
+        identity = _identity(simulation_system, settings, model, forces_name, platform)
         if run.exists:
             run.check_same_course(identity)
         system = simulation_system.system
@@ -86,7 +86,7 @@ def simulate(
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         step = _start(context, run, settings, simulation_system)
         run.write_identity(identity)
-        with RunProgress(settings, console, model_name or simulation_system.name) as progress:
+        with RunProgress(settings, console, forces_name or simulation_system.name) as progress:
             _advance(context, run, settings, simulation_system.topology, step, progress, energies=model is None)
         return RunResult(run, settings.num_frames, progress.ns_per_day)
 
@@ -148,16 +148,16 @@ def degrees_of_freedom(system: openmm.System) -> int:
 
 
 def _identity(
-    simulation_system: SimulationSystem, settings: RunSettings, model: GAMD | None, model_name: str, platform: str
+    simulation_system: SimulationSystem, settings: RunSettings, model: GAMD | None, forces_name: str, platform: str
 ) -> dict[str, Any]:
     """What run.json says: all that decides the course of the run, and the versions it was made with."""
     versions = {"openmm_gnn": getattr(openmm_gnn, "__version__", ""), "openmm": openmm.__version__}
-    forces: dict[str, Any] = {"kind": "own"}
+    forces: dict[str, Any] = {"kind": "own", "name": forces_name}
     if model is not None:
         import torch
 
         versions["torch"] = torch.__version__
-        forces = {"kind": "network", "name": model_name, "hash": _model_hash(model)}
+        forces = {"kind": "network", "name": forces_name, "hash": _model_hash(model)}
     return {
         "system": {
             "name": simulation_system.name,
