@@ -1,16 +1,13 @@
 #include "row_scan.h"
 
-#include <immintrin.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 
 #include "../common/pair_rules.h"
+#include "row_scan_avx512.h"
 
 #define AVX2_FUNCTION __attribute__((target("avx2,bmi,bmi2,popcnt")))
-#define AVX512_FUNCTION __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,bmi,bmi2,popcnt")))
-#define AVX512_HELPER static inline __attribute__((always_inline, target("avx512f,avx512vl,avx512dq,avx512bw,bmi,bmi2,popcnt")))
 
 namespace openmm_gnn {
 
@@ -148,6 +145,7 @@ template <typename T>
 const RowKernels<T>& row_kernels() {
   switch (instruction_set()) {
     case InstructionSet::kAVX512:
+      return AVX512<T>::kernels;
     case InstructionSet::kAVX2:
       return AVX2<T>::kernels;
     default:
