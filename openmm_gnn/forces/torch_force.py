@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import openmm
 import torch
 
 from openmm_gnn.errors import BackendError
 from openmm_gnn.forces.version_rules import Versions, find_mismatches, installed_version
+
+_loaded_plugins: set[str] = set()
 
 
 def why_unavailable() -> str | None:
@@ -27,6 +31,28 @@ def why_unavailable() -> str | None:
         import openmmtorch  # noqa: F401
     except (ImportError, OSError) as error:
         return f"openmmtorch {versions.openmmtorch} cannot be imported: {error}"
+    return _load_failed_plugins()
+
+
+def _load_failed_plugins() -> str | None:
+    """Load the plugins of TorchForce that OpenMM could not; None if all is well, else what fails, in words.
+
+    They need CUDA's libraries, which torch brings into the process: where OpenMM is imported before torch, its own
+    attempt fails, and a Context with a TorchForce "does not support all required kernels".
+    """
+    for failure in openmm.Platform.getPluginLoadFailures():
+        path = failure.removeprefix("Error loading library ").partition(": ")[0]
+        if not Path(path).name.startswith("libOpenMMTorch"):
+            continue
+        if path in _loaded_plugins:
+            continue
+        try:
+            openmm.Platform.loadPluginLibrary(path)
+        except openmm.OpenMMException as error:
+            if "Reference" in path:  # the CPU platform uses it too
+                return f"OpenMM cannot load its plugin {path}: {error}"
+        else:
+            _loaded_plugins.add(path)
     return None
 
 
