@@ -1,0 +1,38 @@
+"""Every example runs in its short mode, as a user would start it, and prints the number it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PROMISED = {
+    "01_neighbor_pairs": (r"net force over mean force: (\S+)", 0.0, 1e-10),
+    "02_argon_under_a_network": (r"relative error of the forces: (\S+) %", 0.0, 0.5),
+    "03_train_a_network": (r"relative error of the forces: (\S+) %", 0.0, 50.0),
+}
+"""For each example the pattern of its number, and the range in which it must be."""
+
+
+def test_each_example_has_its_number_here() -> None:
+    assert sorted(PROMISED) == sorted(path.stem for path in EXAMPLES.glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_an_example_prints_the_number_it_promises(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--short"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pattern, lowest, highest = PROMISED[name]
+    number = re.search(pattern, done.stdout)
+    assert number is not None, done.stdout
+    assert lowest <= float(number.group(1)) <= highest
