@@ -138,7 +138,7 @@ void CellList<T>::sort(int num_threads) {
   x.reserve(num_atoms);
   y.reserve(num_atoms);
   z.reserve(num_atoms);
-  atom.reserve(num_atoms);
+  key.reserve(num_atoms);
   for_parts(num_threads, num_atoms, [&](int thread, int64_t begin, int64_t end) {
     int32_t* next = histogram_.get() + thread * grid.total;
     for (int64_t a = begin; a < end; ++a) {
@@ -147,126 +147,13 @@ void CellList<T>::sort(int num_threads) {
       x[to] = p.x;
       y[to] = p.y;
       z[to] = p.z;
-      atom[to] = static_cast<int32_t>(a);
+      key[to] = static_cast<int32_t>(2 * a);
     }
   });
 }
 
-namespace {
-
-// Copies `count` values in whole vectors; both sides have kPadding values of room behind them.
-template <typename T>
-inline void copy_padded(T* to, const T* from, int64_t count) {
-  constexpr int64_t kStep = 64 / sizeof(T);
-  for (int64_t k = 0; k < count; k += kStep) std::memcpy(to + k, from + k, 64);
-}
-
-template <typename T>
-inline void fill_padded(T* to, T value, int64_t count) {
-  constexpr int64_t kStep = 64 / sizeof(T);
-  for (int64_t k = 0; k < count; k += kStep) {
-    for (int64_t l = 0; l < kStep; ++l) to[k + l] = value;
-  }
-}
-
-}  // namespace
-
-template <typename T>
-void Candidates<T>::make_room(int64_t wanted) {
-  x.grow(wanted, count);
-  y.grow(wanted, count);
-  z.grow(wanted, count);
-  key.grow(wanted, count);
-  run.grow(wanted, count);
-  const int64_t shifts = shifted ? count : 0;
-  shift_x.grow(wanted, shifts);
-  shift_y.grow(wanted, shifts);
-  shift_z.grow(wanted, shifts);
-}
-
-// From the first candidate in another image on, all have a shift; those before it get zero.
-template <typename T>
-void Candidates<T>::mark_unshifted() {
-  fill_padded(shift_x.get(), T(0), count);
-  fill_padded(shift_y.get(), T(0), count);
-  fill_padded(shift_z.get(), T(0), count);
-  shifted = true;
-}
-
-template <typename T>
-void Candidates<T>::append(const CellList<T>& cells, int64_t begin, int64_t end, int32_t ix, int32_t iy, int32_t iz) {
-  const int64_t length = end - begin;
-  if (count + length > x.capacity()) make_room(count + length);
-  copy_padded(x.get() + count, cells.x.get() + begin, length);
-  copy_padded(y.get() + count, cells.y.get() + begin, length);
-  copy_padded(z.get() + count, cells.z.get() + begin, length);
-  const int32_t positive = ix != 0 ? ix > 0 : iy != 0 ? iy > 0 : iz > 0;
-  constexpr int64_t kStep = 16;
-  const int32_t* atoms = cells.atom.get() + begin;
-  int32_t* keys = key.get() + count;
-  for (int64_t k = 0; k < length; k += kStep) {
-    for (int64_t l = 0; l < kStep; ++l) keys[k + l] = 2 * static_cast<int32_t>(static_cast<uint32_t>(atoms[k + l]) & 0x3fffffffu) + positive;
-  }
-  const bool other_image = ix != 0 || iy != 0 || iz != 0;
-  if (other_image && !shifted) mark_unshifted();
-  if (shifted) {
-    T shift[3];
-    for (int d = 0; d < 3; ++d) {
-      shift[d] = static_cast<T>(ix * cells.lattice.rows[0][d] + iy * cells.lattice.rows[1][d] + iz * cells.lattice.rows[2][d]);
-    }
-    fill_padded(shift_x.get() + count, shift[0], length);
-    fill_padded(shift_y.get() + count, shift[1], length);
-    fill_padded(shift_z.get() + count, shift[2], length);
-  }
-  fill_padded(run.get() + count, static_cast<int32_t>(images.size()), length);
-  images.push_back(Image{{ix, iy, iz}});
-  count += length;
-}
-
-template <typename T>
-void Candidates<T>::gather(const CellList<T>& cells, int32_t cx, int32_t cy, int32_t cz) {
-  const CellGrid& grid = cells.grid;
-  count = 0;
-  shifted = false;
-  images.clear();
-  // Place p of an unrolled row is cell p - depth, so the cells around c are places c ... c + 2 depth.
-  for (int32_t pz = cz; pz <= cz + 2 * grid.depth[2]; ++pz) {
-    const int32_t iz = cells.image(2, pz);
-    if (!grid.periodic && iz != 0) continue;
-    for (int32_t py = cy; py <= cy + 2 * grid.depth[1]; ++py) {
-      const int32_t iy = cells.image(1, py);
-      if (!grid.periodic && iy != 0) continue;
-      const int64_t row = cell_index(grid, 0, cells.real_cell(1, py), cells.real_cell(2, pz));
-      int32_t px = cx;
-      const int32_t last = cx + 2 * grid.depth[0];
-      while (px <= last) {  // one contiguous run for each image of the row
-        const int32_t ix = cells.image(0, px);
-        const int32_t first_cell = cells.real_cell(0, px);
-        const int32_t length = std::min(grid.count[0] - first_cell, last - px + 1);
-        px += length;
-        if (!grid.periodic && ix != 0) continue;
-        const int64_t begin = cells.start[row + first_cell];
-        const int64_t end = cells.start[row + first_cell + length];
-        if (ix == 0 && iy == 0 && iz == 0 && pz == cz + grid.depth[2] && py == cy + grid.depth[1]) {
-          self = count + cells.start[row + cx] - begin;
-        }
-        if (end > begin) append(cells, begin, end, ix, iy, iz);
-      }
-    }
-  }
-  // The last vector is filled up with candidates that are never close.
-  constexpr T kFar = std::numeric_limits<T>::infinity();
-  make_room(count + 1);
-  for (int64_t k = count; k < count + 16; ++k) {
-    x[k] = kFar;
-    key[k] = 0;
-  }
-}
-
 template class CellList<float>;
 template class CellList<double>;
-template struct Candidates<float>;
-template struct Candidates<double>;
 template void fail_bad_position(const System<float>&, int64_t);
 template void fail_bad_position(const System<double>&, int64_t);
 

@@ -3,42 +3,40 @@
 #include <limits>
 
 #include "../common/pair_rules.h"
-#include "row_scan.h"
 #include "threads.h"
 
 namespace openmm_gnn {
 
-// Calls body(row, candidates, hits, atom) for every atom, cell by cell; the cells are shared among the threads.
+// Calls body(row, workspace, atom) for every atom, cell by cell; rows of cells are shared among the threads.
 template <typename T>
 template <typename RowBody>
-void PairFinder<T>::for_rows(const RowBody& body) {
+void PairFinder<T>::for_rows(bool runs, const RowBody& body) {
   const CellGrid& grid = cells_.grid;
+  const RowKernels<T>& kernels = row_kernels<T>();
   const int64_t rows = static_cast<int64_t>(grid.count[1]) * grid.count[2];
   // Enough chunks to balance uneven rows, few enough to keep the threads apart.
-  const int64_t chunk = question_.num_threads > 1 ? (rows + 63) / 64 : rows;
-  for_chunks(question_.num_threads, rows, chunk, [&](int64_t begin, int64_t end) {
-    Candidates<T> candidates;
-    Hits<T> hits;
+  const int64_t chunk = question_.num_threads > 1 ? (rows + 16 * question_.num_threads - 1) / (16 * question_.num_threads) : rows;
+  const T cutoff = static_cast<T>(question_.cutoff);
+  while (workspaces_.size() < static_cast<size_t>(question_.num_threads)) workspaces_.push_back(std::make_unique<Workspace>());
+  for_chunks(question_.num_threads, rows, chunk, [&](int thread, int64_t begin, int64_t end) {
+    Workspace& workspace = *workspaces_[static_cast<size_t>(thread)];
+    Candidates<T>& candidates = workspace.candidates;
+    candidates.make_room(1);
     for (int64_t r = begin; r < end; ++r) {
       const int32_t cy = static_cast<int32_t>(r % grid.count[1]), cz = static_cast<int32_t>(r / grid.count[1]);
       for (int32_t cx = 0; cx < grid.count[0]; ++cx) {
         const int64_t cell = cell_index(grid, cx, cy, cz);
         const int32_t first = cells_.start[cell], last = cells_.start[cell + 1];
         if (first == last) continue;
-        candidates.gather(cells_, cx, cy, cz);
-        hits.x.reserve(candidates.count);
-        hits.y.reserve(candidates.count);
-        hits.z.reserve(candidates.count);
-        hits.j.reserve(candidates.count);
-        hits.place.reserve(candidates.count);
-        const T cutoff = static_cast<T>(question_.cutoff);
+        kernels.gather(candidates, cells_, cx, cy, cz, runs);
+        workspace.hits.reserve(candidates.count);
         for (int32_t a = first; a < last; ++a) {
           T& own = candidates.x[candidates.self + (a - first)];
           const T kept = own;
           own = std::numeric_limits<T>::infinity();  // an atom is no neighbour of itself in the same image
-          const Row<T> row{&candidates,     cells_.x[a],     cells_.y[a],    cells_.z[a],
-                           cutoff * cutoff, cells_.atom[a], !question_.full};
-          body(row, candidates, hits, static_cast<int64_t>(cells_.atom[a]));
+          const int32_t atom = cells_.atom(a);
+          body(Row<T>{&candidates, cells_.x[a], cells_.y[a], cells_.z[a], cutoff * cutoff, atom, !question_.full},
+               workspace, static_cast<int64_t>(atom));
           own = kept;
         }
       }
@@ -53,7 +51,7 @@ int64_t PairFinder<T>::count(const System<T>& system, const PairQuestion& questi
   counts_.reserve(system.num_atoms);
   offsets_.reserve(system.num_atoms + 1);
   const RowKernels<T>& kernels = row_kernels<T>();
-  for_rows([&](const Row<T>& row, const Candidates<T>&, Hits<T>&, int64_t atom) {
+  for_rows(false, [&](const Row<T>& row, Workspace&, int64_t atom) {
     counts_[atom] = static_cast<int32_t>(kernels.count(row));
   });
   int64_t total = 0;
@@ -68,11 +66,11 @@ int64_t PairFinder<T>::count(const System<T>& system, const PairQuestion& questi
 template <typename T>
 void PairFinder<T>::write_geometry(int64_t* i, int64_t* j, T* vectors, T* distances) {
   const RowKernels<T>& kernels = row_kernels<T>();
-  for_rows([&](const Row<T>& row, const Candidates<T>&, Hits<T>& hits, int64_t atom) {
+  for_rows(false, [&](const Row<T>& row, Workspace& workspace, int64_t atom) {
     const int64_t to = offsets_[atom];
     if (offsets_[atom + 1] == to) return;
-    const int64_t found = kernels.collect(row, hits);
-    kernels.write(hits, found, atom, GeometryRow<T>{i + to, j + to, vectors + 3 * to, distances + to});
+    const int64_t found = kernels.collect(row, workspace.hits);
+    kernels.write(workspace.hits, found, atom, GeometryRow<T>{i + to, j + to, vectors + 3 * to, distances + to});
   });
 }
 
@@ -80,7 +78,9 @@ template <typename T>
 template <typename Index>
 void PairFinder<T>::write_shifts(Index* i, Index* j, int32_t* shifts) {
   const RowKernels<T>& kernels = row_kernels<T>();
-  for_rows([&](const Row<T>& row, const Candidates<T>& candidates, Hits<T>& hits, int64_t atom) {
+  for_rows(true, [&](const Row<T>& row, Workspace& workspace, int64_t atom) {
+    const Candidates<T>& candidates = workspace.candidates;
+    Hits<T>& hits = workspace.hits;
     int64_t to = offsets_[atom];
     if (offsets_[atom + 1] == to) return;
     const int64_t found = kernels.locate(row, hits);

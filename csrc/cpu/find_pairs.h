@@ -1,7 +1,10 @@
 // All pairs of a system on the CPU.
 #pragma once
 
-#include "cell_list.h"
+#include <memory>
+#include <vector>
+
+#include "row_scan.h"
 
 namespace openmm_gnn {
 
@@ -26,11 +29,17 @@ class PairFinder {
   void write_shifts(Index* i, Index* j, int32_t* shifts);
 
  private:
+  struct Workspace {
+    Candidates<T> candidates;
+    Hits<T> hits;
+  };
+
   template <typename RowBody>
-  void for_rows(const RowBody& body);
+  void for_rows(bool runs, const RowBody& body);
 
   CellList<T> cells_;
   PairQuestion question_{};
+  std::vector<std::unique_ptr<Workspace>> workspaces_;  // one per thread
   Buffer<int32_t> counts_;   // by atom
   Buffer<int64_t> offsets_;  // (atoms + 1,) first pair of each atom
 };

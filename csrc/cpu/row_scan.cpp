@@ -119,7 +119,11 @@ OPENMM_GNN_HOST_DEVICE void write_body(const Hits<T>& hits, int64_t count, int64
     ATTRIBUTE static void write(const Hits<T>& hits, int64_t n, int64_t i, const GeometryRow<T>& to) { \
       write_body<T>(hits, n, i, to);                                                                 \
     }                                                                                                \
-    static constexpr RowKernels<T> kernels{&count, &collect, &locate, &write};                       \
+    ATTRIBUTE static void gather(Candidates<T>& c, const CellList<T>& cells, int32_t cx, int32_t cy, int32_t cz, \
+                                 bool runs) {                                                        \
+      runs ? gather_candidates<T, true>(c, cells, cx, cy, cz) : gather_candidates<T, false>(c, cells, cx, cy, cz); \
+    }                                                                                                \
+    static constexpr RowKernels<T> kernels{&gather, &count, &collect, &locate, &write};                       \
   };
 
 OPENMM_GNN_ROW_KERNELS(Portable, )

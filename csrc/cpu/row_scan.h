@@ -2,7 +2,7 @@
 // all give the same bits.
 #pragma once
 
-#include "cell_list.h"
+#include "candidates.h"
 
 namespace openmm_gnn {
 
@@ -12,6 +12,14 @@ struct Hits {
   Buffer<T> x, y, z;      // r_ij
   Buffer<int32_t> j;
   Buffer<int32_t> place;  // in the candidates
+
+  void reserve(int64_t count) {
+    x.reserve(count);
+    y.reserve(count);
+    z.reserve(count);
+    j.reserve(count);
+    place.reserve(count);
+  }
 };
 
 // One atom, its own candidate already made unreachable.
@@ -35,6 +43,8 @@ struct GeometryRow {
 
 template <typename T>
 struct RowKernels {
+  // The candidates of a cell; with `runs` also which image each is in.
+  void (*gather)(Candidates<T>&, const CellList<T>&, int32_t cx, int32_t cy, int32_t cz, bool runs);
   // Number of accepted candidates.
   int64_t (*count)(const Row<T>&);
   // Their vectors and atoms.

@@ -204,6 +204,11 @@ struct AVX512 {
     return total;
   }
 
+  OPENMM_GNN_AVX512 static void gather(Candidates<T>& c, const CellList<T>& cells, int32_t cx, int32_t cy, int32_t cz,
+                                       bool runs) {
+    runs ? gather_candidates<T, true>(c, cells, cx, cy, cz) : gather_candidates<T, false>(c, cells, cx, cy, cz);
+  }
+
   OPENMM_GNN_AVX512 static int64_t count(const Row<T>& row) {
     if (row.half) return row.candidates->shifted ? count_as<true, true>(row) : count_as<false, true>(row);
     return row.candidates->shifted ? count_as<true, false>(row) : count_as<false, false>(row);
@@ -232,7 +237,7 @@ struct AVX512 {
     }
   }
 
-  static constexpr RowKernels<T> kernels{&count, &collect, &locate, &write};
+  static constexpr RowKernels<T> kernels{&gather, &count, &collect, &locate, &write};
 };
 
 }  // namespace openmm_gnn

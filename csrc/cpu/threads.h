@@ -49,15 +49,15 @@ void for_parts(int num_threads, int64_t count, const Body& body) {
   if (error) std::rethrow_exception(error);
 }
 
-// Calls body(begin, end) on chunks of [0, count), each taken by the next free thread: for uneven work.
+// Calls body(thread, begin, end) on chunks of [0, count), each taken by the next free thread: for uneven work.
 template <typename Body>
 void for_chunks(int num_threads, int64_t count, int64_t chunk, const Body& body) {
   std::atomic<int64_t> next{0};
-  for_parts(num_threads, num_threads, [&](int, int64_t, int64_t) {
+  for_parts(num_threads, num_threads, [&](int thread, int64_t, int64_t) {
     while (true) {
       const int64_t begin = next.fetch_add(chunk);
       if (begin >= count) return;
-      body(begin, begin + chunk < count ? begin + chunk : count);
+      body(thread, begin, begin + chunk < count ? begin + chunk : count);
     }
   });
 }
