@@ -6,8 +6,13 @@ ones. A compile error fails the installation: there is no silent slow path.
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
@@ -65,14 +70,64 @@ def cpu_extension() -> Extension:
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
+# Machine code for Turing, Ampere with Ada, and Hopper; PTX, from which the driver makes code for all that comes later.
+CUDA_CODE = [
+    "-gencode=arch=compute_75,code=sm_75",
+    "-gencode=arch=compute_80,code=sm_80",
+    "-gencode=arch=compute_90,code=[sm_90,compute_90]",
+]
+
+
 def cuda_extension() -> Extension | None:
-    """The CUDA functions of the same operators, or None where no CUDA compiler or no CUDA build of torch is found."""
-    return None
+    """The CUDA functions of the same operators.
+
+    None where no CUDA compiler or only a CPU build of torch is found, or where OPENMM_GNN_CUDA=0 forbids it.
+    """
+    if os.environ.get("OPENMM_GNN_CUDA") == "0" or torch.version.cuda is None or shutil.which("nvcc") is None:
+        return None
+    sources = [path for pattern in ("*.cu", "*.cpp") for path in HERE.glob(f"csrc/cuda/{pattern}")]
+    return Extension(
+        "openmm_gnn.libopenmm_gnn_cuda",
+        sources=sorted(str(path.relative_to(HERE)) for path in sources),
+        depends=[str(path.relative_to(HERE)) for path in HERE.glob("csrc/**/*.h")],
+        include_dirs=include_paths(),
+        define_macros=[("TORCH_TARGET_VERSION", TARGET_TORCH), ("USE_CUDA", "1")],
+        extra_compile_args=["-std=c++17", "-O3"],
+        # CUDA's runtime is linked in, and its names hidden from the other one that torch brings.
+        extra_link_args=["-Xlinker", "--exclude-libs,ALL", "-Xlinker", "--no-as-needed", "-Xcompiler", "-pthread"],
+        library_dirs=library_paths(),
+        libraries=["torch_cpu", "torch_cuda"],
+        language="c++",
+    )
 
 
 def build_cuda_library(command: BuildLibraries, ext: Extension) -> None:
-    """Compiles and links what `cuda_extension` describes."""
-    raise NotImplementedError
+    """Compiles and links what `cuda_extension` describes: one compiler process for each file, side by side."""
+    folder = Path(command.build_temp) / "cuda"
+    folder.mkdir(parents=True, exist_ok=True)
+    library = Path(command.get_ext_fullpath(ext.name))
+    library.parent.mkdir(parents=True, exist_ok=True)
+    compiler = os.environ.get("CXX", "g++").split()
+    macros = [f"-D{name}={value}" for name, value in ext.define_macros]
+    includes = [f"-I{path}" for path in ext.include_dirs]
+
+    def compile_source(source: str) -> str:
+        target = str(folder / (Path(source).name + ".o"))
+        # -fmad=false and -ffp-contract=off: both passes of a search must judge every pair by the same bits.
+        if source.endswith(".cu"):
+            tool = ["nvcc", *CUDA_CODE, "-fmad=false", "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+        else:
+            tool = [*compiler, *macros, *includes, "-ffp-contract=off", "-fPIC", "-fvisibility=hidden"]
+        command.announce(f"compiling {source}", level=2)
+        subprocess.run([*tool, *ext.extra_compile_args, "-c", source, "-o", target], check=True, cwd=HERE)
+        return target
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        objects = list(pool.map(compile_source, ext.sources))
+    places = [f"-L{path}" for path in ext.library_dirs]
+    libraries = [f"-l{name}" for name in ext.libraries]
+    link = ["nvcc", "-shared", *objects, *ext.extra_link_args, *places, *libraries, "-o", str(library)]
+    subprocess.run(link, check=True, cwd=HERE)
 
 
 setup(

@@ -7,7 +7,7 @@ namespace openmm_gnn::cuda {
 
 template <typename T>
 OPENMM_GNN_HOST_DEVICE int64_t search_errors(const Plan<T>& plan) {
-  return plan.errors | (plan.bad_positions != 0 ? kErrorPositions : 0);
+  return plan.errors | (plan.bad_positions != 0 ? int64_t(kErrorPositions) : 0);
 }
 
 // neighbor_pairs: the three numbers that the host reads.
@@ -16,9 +16,7 @@ struct FinishReport {
   Workspace<T> work;
   OPENMM_GNN_HOST_DEVICE void operator()(int64_t found) const {
     work.plan->found = found;
-    work.report->found = found;
-    work.report->errors = search_errors(*work.plan);
-    work.report->bad_atom = work.plan->bad_atom;
+    *work.report = {found, search_errors(*work.plan), work.plan->bad_atom};
   }
 };
 
@@ -34,7 +32,8 @@ struct FinishState {
     if (plan.rebuild == 0) return;
     plan.found = found;
     const bool fits = found <= state.capacity;
-    const int64_t errors = search_errors(plan) | (fits ? 0 : kErrorOverflow);
+    const int64_t errors = search_errors(plan) | (fits ? 0 : int64_t(kErrorOverflow));
+    *work.report = {found, errors, plan.bad_atom};
     state.status[kStatusStored] = fits ? found : 0;
     state.status[kStatusRequired] = found;
     state.status[kStatusRebuilds] += 1;

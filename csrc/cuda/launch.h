@@ -12,8 +12,13 @@
 
 namespace openmm_gnn::cuda {
 
+// Blocks that a multiprocessor shall hold at least: 512 threads leave 128 registers to each, more than any kernel here
+// needs. Without it the compiler aims at 1024 threads on sm_75 and spills.
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) run_kernel(const __grid_constant__ Kernel kernel) {
+constexpr int kMinBlocks = Kernel::kThreads >= 32 ? 512 / Kernel::kThreads : 1;
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, kMinBlocks<Kernel>) run_kernel(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   DeviceBlock block;
   kernel.run(block, shared);

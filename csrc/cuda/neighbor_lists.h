@@ -26,10 +26,16 @@ template <typename T>
 void emit_padded(StreamHandle stream, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
                  const PairTensors<T>& output);
 
-// Counts the stored pairs within `cutoff` and waits for their number. `status` (kStatusSlots) receives the status.
+struct WithinReport {
+  int64_t found;  // pairs within the cutoff
+  bool valid;     // whether there is a list; if not, `search` tells why
+  Report search;
+};
+
+// Counts the stored pairs within `cutoff` and waits for their number.
 template <typename T>
-int64_t count_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
-                     int32_t* kept, const ScanMemory& scan, int64_t* status);
+WithinReport count_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
+                          int32_t* kept, const ScanMemory& scan);
 
 // Writes the pairs that `count_within` counted; output.capacity is their number.
 template <typename T>

@@ -23,14 +23,17 @@ void emit_padded(StreamHandle stream, const System<T>& system, const SkinState<T
 }
 
 template <typename T>
-int64_t count_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
-                     int32_t* kept, const ScanMemory& scan, int64_t* status) {
+WithinReport count_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
+                          int32_t* kept, const ScanMemory& scan) {
   StreamLauncher launcher(static_cast<cudaStream_t>(stream));
   mark_within(launcher, state, work, cutoff, kept, scan);
-  int64_t found = 0;
-  read_back(stream, status, state.status, kStatusSlots * sizeof(int64_t));
-  read_back(stream, &found, scan.blocks + scan.num_blocks, sizeof(found));
-  return found;
+  WithinReport report;
+  int64_t valid = 0;
+  read_back(stream, &valid, state.status + kStatusValid, sizeof(valid));
+  read_back(stream, &report.search, work.report, sizeof(report.search));
+  read_back(stream, &report.found, scan.blocks + scan.num_blocks, sizeof(report.found));
+  report.valid = valid != 0;
+  return report;
 }
 
 template <typename T>
@@ -48,8 +51,8 @@ void read_back(StreamHandle stream, void* to, const void* from, size_t bytes) {
   template void update_list(StreamHandle, const System<T>&, const SkinState<T>&, const Workspace<T>&);                 \
   template void emit_padded(StreamHandle, const System<T>&, const SkinState<T>&, const Workspace<T>&,                  \
                             const PairTensors<T>&);                                                                    \
-  template int64_t count_within(StreamHandle, const SkinState<T>&, const Workspace<T>&, double, int32_t*,              \
-                                const ScanMemory&, int64_t*);                                                          \
+  template WithinReport count_within(StreamHandle, const SkinState<T>&, const Workspace<T>&, double, int32_t*,         \
+                                     const ScanMemory&);                                                               \
   template void emit_within(StreamHandle, const SkinState<T>&, const Workspace<T>&, const int32_t*, const ScanMemory&, \
                             const PairTensors<T>&);
 OPENMM_GNN_INSTANTIATE(float)

@@ -1,8 +1,8 @@
 // What the kernels of one search share: the input, the plan that the first kernel writes, and the scratch memory.
 //
 // All scratch lies in one allocation whose size depends on the number of atoms alone, so it can be part of a CUDA graph.
-// Scratch per atom at most: 2 sorted copies of the position, fraction, wrap, cell, slot, member (108 bytes at float32),
-// 12 bytes per strand, 12 per cell (at most one cell per atom); update_neighbor_list adds 24.
+// Per atom at float32 and above 131,072 atoms: 80 bytes (two copies of the position, wrap, cell and its scan, strand and
+// its scan), and 24 more in update_neighbor_list; at 6144 atoms, where 32 threads share a row, 450.
 #pragma once
 
 #include <cstddef>
@@ -120,10 +120,6 @@ class Carver {
     used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
     return piece;
   }
-  ScanMemory take_scan(int64_t count) {
-    const int64_t blocks = blocks_for(count, kScanItems);
-    return {take<int64_t>(count), take<int64_t>(blocks + 1), count, blocks};
-  }
   int64_t used() const { return used_; }
 
  private:
@@ -131,30 +127,46 @@ class Carver {
   int64_t used_ = 0;
 };
 
-// Lays out the scratch at `base` and returns its size in bytes. `with_state`: for update_neighbor_list.
-template <typename T>
-int64_t lay_out(void* base, int64_t num_atoms, bool brute_force, bool with_state, Workspace<T>& work) {
-  Carver carver(base);
-  const int64_t cell_atoms = brute_force ? 0 : num_atoms;
-  work.strands = strands_per_row(num_atoms);
-  work.num_strands = num_atoms * work.strands;
-  work.max_cells = num_atoms > kMinCells ? num_atoms : kMinCells;
-  work.plan = carver.take<Plan<T>>(1);
-  work.report = carver.take<Report>(1);
-  work.wrapped = carver.take<SearchAtom<T>>(num_atoms);
-  work.wraps = carver.take<int32_t>(num_atoms * 3);
-  work.fractional = carver.take<T>((num_atoms - cell_atoms) * 3);
-  work.sorted = carver.take<SearchAtom<T>>(cell_atoms);
-  work.cell = carver.take<int32_t>(cell_atoms);
-  work.slot = carver.take<int32_t>(cell_atoms);
-  work.members = carver.take<int32_t>(cell_atoms);
-  work.cell_count = carver.take<int32_t>(brute_force ? 0 : work.max_cells + 1);
-  work.cell_scan = carver.take_scan(brute_force ? 0 : work.max_cells + 1);
-  work.strand_count = carver.take<int32_t>(work.num_strands);
-  work.strand_scan = carver.take_scan(work.num_strands);
-  work.unwrapped = carver.take<T>(with_state ? num_atoms * 3 : 0);
-  work.jumps = carver.take<int32_t>(with_state ? num_atoms * 3 : 0);
-  return carver.used();
+template <class Source>
+ScanMemory take_scan(Source& source, int64_t count) {
+  const int64_t blocks = blocks_for(count, kScanItems);
+  return {source.template take<int64_t>(count), source.template take<int64_t>(blocks + 1), count, blocks};
+}
+
+// What the sizes of the scratch arrays depend on.
+struct WorkShape {
+  int64_t num_atoms;
+  bool brute_force;
+  bool with_state;  // for update_neighbor_list
+  int strands;
+};
+
+// Lays out the scratch. `Source` is the Carver above or, in the tests, one that gives each array fences of its own.
+template <typename T, class Source>
+void lay_out(Source& source, const WorkShape& shape, Workspace<T>& work) {
+  const int64_t atoms = shape.num_atoms;
+  const int64_t cell_atoms = shape.brute_force ? 0 : atoms;
+  const int64_t tile_atoms = shape.brute_force ? atoms : 0;
+  const int64_t tracked_atoms = shape.with_state ? atoms : 0;
+  work.strands = shape.strands;
+  work.num_strands = atoms * shape.strands;
+  work.max_cells = atoms > kMinCells ? atoms : kMinCells;
+  const int64_t cells = shape.brute_force ? 0 : work.max_cells + 1;
+  work.plan = source.template take<Plan<T>>(1);
+  work.report = source.template take<Report>(1);
+  work.wrapped = source.template take<SearchAtom<T>>(atoms);
+  work.wraps = source.template take<int32_t>(atoms * 3);
+  work.fractional = source.template take<T>(tile_atoms * 3);
+  work.sorted = source.template take<SearchAtom<T>>(cell_atoms);
+  work.cell = source.template take<int32_t>(cell_atoms);
+  work.slot = source.template take<int32_t>(cell_atoms);
+  work.members = source.template take<int32_t>(cell_atoms);
+  work.cell_count = source.template take<int32_t>(cells);
+  work.cell_scan = take_scan(source, cells);
+  work.strand_count = source.template take<int32_t>(work.num_strands);
+  work.strand_scan = take_scan(source, work.num_strands);
+  work.unwrapped = source.template take<T>(tracked_atoms * 3);
+  work.jumps = source.template take<int32_t>(tracked_atoms * 3);
 }
 
 // (S @ box)[axis]. Odd in S to the last bit, so that the pairs (i, j, S) and (j, i, -S) are judged alike and the half list

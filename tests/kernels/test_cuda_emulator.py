@@ -1,0 +1,72 @@
+"""The CUDA kernels, run by a grid emulator on the CPU under the address and undefined-behaviour sanitizers.
+
+The emulator runs the very functions that nvcc compiles (csrc/cuda/block.h), blocks and threads in random order, and
+compares with a direct sum over images that shares no code with them. OPENMM_GNN_EMULATOR_FACTOR=10 tests ten times as
+many random systems.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parent / "emulator"
+FLAGS = ["-std=c++17", "-O2", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+FACTOR = int(os.environ.get("OPENMM_GNN_EMULATOR_FACTOR", "1"))
+
+SEARCH = {
+    "random_systems": 300,
+    "large_systems": 2,
+    "lattice_at_the_cutoff": 1,
+    "one_atom_and_its_images": 1,
+    "open_boundaries": 30,
+    "bad_input": 1,
+}
+SKIN_LIST = {
+    "random_walks": 40,
+    "overflow": 1,
+    "not_a_number": 1,
+    "nothing_to_do": 1,
+    "largest_motion_without_rebuild": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both test programs, compiled side by side; a failed build is a failed test."""
+    folder = tmp_path_factory.mktemp("emulator")
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    assert compiler is not None, "no C++ compiler: install g++"
+    running = {
+        name: subprocess.Popen(
+            [compiler, *FLAGS, *SANITIZERS, str(SOURCES / f"{name}.cpp"), "-o", str(folder / name)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("test_search", "test_skin_list")
+    }
+    for name, process in running.items():
+        _, errors = process.communicate()
+        assert process.returncode == 0, f"{name}.cpp does not compile:\n{errors}"
+    return {name: folder / name for name in running}
+
+
+def run_scenario(program: Path, scenario: str, repetitions: int) -> None:
+    result = subprocess.run([program, scenario, str(repetitions * FACTOR)], capture_output=True, text=True)
+    assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+    assert result.stdout.strip().endswith("passed")
+
+
+@pytest.mark.parametrize("scenario", SEARCH)
+def test_search_kernels_find_what_the_direct_sum_finds(programs: dict[str, Path], scenario: str) -> None:
+    run_scenario(programs["test_search"], scenario, SEARCH[scenario])
+
+
+@pytest.mark.parametrize("scenario", SKIN_LIST)
+def test_skin_list_kernels_equal_a_fresh_list_at_every_step(programs: dict[str, Path], scenario: str) -> None:
+    run_scenario(programs["test_skin_list"], scenario, SKIN_LIST[scenario])
