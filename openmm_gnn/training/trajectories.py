@@ -269,6 +269,8 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} holds no {META_FILE}: give a directory written by `openmm-gnn label`") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{file} is damaged ({error})") from error
+    if not isinstance(meta, dict):
+        raise DataError(f"{file} is damaged (it holds a {type(meta).__name__})")
     if meta.get("kind") != META_KIND or meta.get("version") != META_VERSION:
         raise DataError(
             f"{file} is of kind {meta.get('kind')!r}, version {meta.get('version')}: expected {META_KIND!r}, "
