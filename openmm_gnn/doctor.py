@@ -92,7 +92,7 @@ def examine(report: Callable[[str], None] = lambda step: None) -> Diagnosis:
         platforms = openmm.values.get("platforms", ["Reference", "CPU"])
         places = [(backend, name) for backend in BACKENDS if backend not in absent for name in platforms]
         report("forces: " + ", ".join(f"{backend} on {name}" for backend, name in places))
-        tried = list(pool.map(lambda place: Trial(*place, run_probe(["force", *place])), places))
+        tried = list(pool.map(lambda place: Trial(place[0], place[1], run_probe(["force", *place])), places))
     return Diagnosis(
         python=platform.python_version(),
         machine=f"{platform.system()} {platform.machine()}",
@@ -134,9 +134,9 @@ def run_command(command: Sequence[str], seconds: float) -> Outcome:
             return Outcome(values=loads(line.removeprefix(RESULT_PREFIX)))
     last_words = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
     if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        words = SIGNAL_WORDS.get(-done.returncode, "killed")
-        return Outcome(failure=f"the process died of {name} ({words}); its last words: {last_words}")
+        sent = signal.Signals(-done.returncode)
+        words = SIGNAL_WORDS.get(sent, "killed")
+        return Outcome(failure=f"the process died of {sent.name} ({words}); its last words: {last_words}")
     return Outcome(failure=last_words)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 RESULT_PREFIX = "doctor-probe-result "
@@ -109,7 +110,12 @@ def probe_force(backend: str, platform: str) -> dict[str, Any]:
     return {"milliseconds": 1e3 * sorted(seconds)[len(seconds) // 2], "error": error}
 
 
-PROBES = {"torch": probe_torch, "openmm": probe_openmm, "kernels": probe_kernels, "force": probe_force}
+PROBES: dict[str, Callable[..., dict[str, Any]]] = {
+    "torch": probe_torch,
+    "openmm": probe_openmm,
+    "kernels": probe_kernels,
+    "force": probe_force,
+}
 
 
 def _import_torch_first() -> None:

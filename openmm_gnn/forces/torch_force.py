@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,25 @@ def why_unavailable() -> str | None:
         if mismatch.breaks in ("TorchForce", "everything"):
             return f"{mismatch.what} (mend it with: {mismatch.remedy})"
     try:
-        import openmmtorch  # noqa: F401
+        _import_openmmtorch()
     except (ImportError, OSError) as error:
         return f"openmmtorch {versions.openmmtorch} cannot be imported: {error}"
     return _load_failed_plugins()
+
+
+def _import_openmmtorch() -> Any:
+    """openmmtorch, without the warning about `simtk.openmm` that it provokes and a user can do nothing about."""
+    root = logging.getLogger()
+
+    def other_than_simtk(record: logging.LogRecord) -> bool:
+        return "simtk.openmm" not in record.getMessage()
+
+    root.addFilter(other_than_simtk)
+    try:
+        import openmmtorch
+    finally:
+        root.removeFilter(other_than_simtk)
+    return openmmtorch
 
 
 def _load_failed_plugins() -> str | None:
@@ -67,9 +83,7 @@ def torch_force(module: torch.jit.ScriptModule, periodic: bool) -> Any:
     """
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"TorchForce is not available: {reason}. `openmm-gnn doctor` says what to install")
-    import openmmtorch
-
-    force = openmmtorch.TorchForce(module)
+    force = _import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force

@@ -23,3 +23,9 @@ def test_every_backend_works_where_openmm_was_imported_first(platform_name: str)
     errors = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("error:")]
     assert errors
     assert max(errors) < 1e-4
+
+
+def test_choosing_a_backend_prints_nothing() -> None:
+    program = "from openmm_gnn.forces.gamd_force import available_backends; assert available_backends()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
