@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SYSTEM_FILE = "system.xml"
 TOPOLOGY_FILE = "topology.cif"
+_BOX_TOLERANCE = 0.01
+"""nm; PDB files round angles to 0.01 degrees."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ def load_system(name_or_path: str | Path, topology: str | Path | None = None) ->
     if topology is None:
         raise DataError(f"{path} is a System without names and bonds: give its topology too (--topology, .pdb or .cif)")
     structure, positions = _read_topology(Path(topology))
-    return SimulationSystem(name=name, system=system, topology=structure, positions=positions)
+    loaded = SimulationSystem(name=name, system=system, topology=structure, positions=positions)
+    _check_same_box(loaded, Path(topology))
+    return loaded
 
 
 def save_system(directory: Path, system: SimulationSystem) -> None:
@@ -170,15 +174,15 @@ def save_system(directory: Path, system: SimulationSystem) -> None:
     import openmm
     from openmm import app, unit
 
-    directory.mkdir(parents=True, exist_ok=True)
     structure = io.StringIO()
     app.PDBxFile.writeFile(system.topology, system.positions * unit.nanometer, structure, keepIds=True)
-    write_atomically(directory / TOPOLOGY_FILE, structure.getvalue().encode())
-    write_atomically(directory / SYSTEM_FILE, openmm.XmlSerializer.serialize(system.system).encode())
-    back, _ = _read_topology(directory / TOPOLOGY_FILE)
+    back = app.PDBxFile(io.StringIO(structure.getvalue())).topology
     for what, describe in (("elements", _elements), ("bonds", _bonds)):
         if describe(back) != describe(system.topology):
             raise TopologyError(f"the {what} of {system.name} do not survive being written to {TOPOLOGY_FILE}")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / TOPOLOGY_FILE, structure.getvalue().encode())
+    write_atomically(directory / SYSTEM_FILE, openmm.XmlSerializer.serialize(system.system).encode())
 
 
 def _scattered_on_a_lattice(num_atoms: int, edge: float) -> np.ndarray:
@@ -217,6 +221,22 @@ def _read_topology(path: Path) -> tuple[app.Topology, np.ndarray]:
         return structure.topology, np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     except Exception as error:  # OpenMM's parsers raise whatever the text makes them stumble over
         raise DataError(f"{path} cannot be read as a structure: {error or type(error).__name__}") from error
+
+
+def _check_same_box(system: SimulationSystem, path: Path) -> None:
+    """Positions from one box simulated in another would overlap across its faces, and nobody would say so."""
+    from openmm import unit
+
+    box, structure_box = system.box_vectors, system.topology.getPeriodicBoxVectors()
+    if box is None or structure_box is None:
+        return
+    structure_vectors = np.array(structure_box.value_in_unit(unit.nanometer))
+    if np.abs(structure_vectors - box).max() > _BOX_TOLERANCE:
+        raise TopologyError(
+            f"{path} has the box {np.round(structure_vectors, 4).tolist()} nm, the System "
+            f"{np.round(box, 4).tolist()} nm: call "
+            "system.setDefaultPeriodicBoxVectors with the structure's box before serialising it"
+        )
 
 
 def _elements(topology: app.Topology) -> list[str | None]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def _prepare(
         if others:
             raise DataError(f"{out} is no directory of labelled data but holds {sorted(others)[:3]}: give a new one")
         meta = {"kind": META_KIND, "version": META_VERSION, **identity, "trajectories": {}, "commands": []}
-        meta |= {"units": UNITS, "forces": "all"}
+        meta |= {"units": UNITS, "forces": "all", "written_by": f"openmm_gnn {version('openmm-gnn')}"}
         meta["system"] |= {"name": system.name, "periodic": system.periodic}
     for temperature, seed in runs:
         entry = meta["trajectories"].setdefault(

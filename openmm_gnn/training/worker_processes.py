@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from openmm_gnn import errors
 from openmm_gnn.errors import OpenMMGNNError
@@ -38,24 +39,26 @@ class Work:
 def serve(work: Callable[[Callable[[int], None]], None]) -> None:
     """The worker's side: run `work(report)`, pass its reports and errors to the parent."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what plugins may print goes to standard error, the channel is for messages alone
     told_at = -_REPORT_SECONDS
 
     def report(step: int) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= _REPORT_SECONDS:
             told_at = time.monotonic()
-            _tell({"step": step})
+            _tell(channel, {"step": step})
 
     try:
         work(report)
     except OpenMMGNNError as error:
-        _tell({"error": type(error).__name__, "message": str(error)})
+        _tell(channel, {"error": type(error).__name__, "message": str(error)})
         sys.exit(1)
 
 
-def _tell(message: dict[str, int | str]) -> None:
+def _tell(channel: TextIO, message: dict[str, int | str]) -> None:
     try:
-        print(json.dumps(message), flush=True)
+        print(json.dumps(message), file=channel, flush=True)
     except BrokenPipeError:
         os._exit(1)
 

@@ -183,6 +183,11 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
             load_system(*arguments)
     with pytest.raises(TopologyError, match="topology of system has 9 atoms, the System 258 particles"):
         load_system(xml, tmp_path / "molecules" / "topology.cif")
+    argon.topology.setPeriodicBoxVectors(np.eye(3) * 2.8 * unit.nanometer)
+    with (tmp_path / "wider.pdb").open("w") as file:
+        app.PDBFile.writeFile(argon.topology, argon.positions * unit.nanometer, file)
+    with pytest.raises(TopologyError, match=r"wider.pdb has the box \[\[2.8, .*setDefaultPeriodicBoxVectors"):
+        load_system(xml, tmp_path / "wider.pdb")
     with pytest.raises((DataError, TopologyError), match=r"empty.pdb|0 atoms"):
         load_system(xml, tmp_path / "empty.pdb")
     with pytest.raises(TopologyError, match=r"shape \(3, 3\): expected \(258, 3\)"):
