@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "../tensor_access.h"
+#include "boxed_operators.h"
 #include "neighbor_lists.h"
 
 namespace openmm_gnn::cuda {
@@ -130,9 +131,12 @@ Results neighbor_pairs(const Arguments& arguments) {
 
 void check_state(const Arguments& arguments) {
   const Tensor& positions = arguments.positions;
+  const auto same_device = [&](const Tensor& tensor) {
+    return tensor.is_cuda() == positions.is_cuda() && tensor.get_device_index() == positions.get_device_index();
+  };
   const auto shaped = [&](const Tensor& tensor, int64_t rows, int64_t columns, int32_t dtype) {
     return tensor.dim() == 2 && tensor.size(0) == rows && tensor.size(1) == columns && tensor.is_contiguous() &&
-           dtype_of(tensor) == dtype && tensor.is_cuda() && tensor.get_device_index() == positions.get_device_index();
+           dtype_of(tensor) == dtype && same_device(tensor);
   };
   check(shaped(arguments.reference_positions, positions.size(0), 3, dtype_of(positions)) &&
             shaped(arguments.reference_box, 3, 3, dtype_of(positions)),
@@ -144,8 +148,7 @@ void check_state(const Arguments& arguments) {
         "stored_pairs must be (2, capacity) and stored_shifts (capacity, 3), int32, contiguous, on the positions' device");
   const Tensor& status = arguments.status;
   check(status.dim() == 1 && status.size(0) == kStatusSlots && status.is_contiguous() &&
-            dtype_of(status) == aoti_torch_dtype_int64() && status.is_cuda() &&
-            status.get_device_index() == positions.get_device_index(),
+            dtype_of(status) == aoti_torch_dtype_int64() && same_device(status),
         "status must be (8,) int64 on the positions' device");
 }
 
@@ -201,6 +204,8 @@ void push_results(const Results& results, StableIValue* stack) {
   stack[3] = push_tensor(results.distances);
 }
 
+}  // namespace
+
 void boxed_neighbor_pairs(StableIValue* stack, uint64_t, uint64_t) {
   Arguments arguments{};
   arguments.positions = pop_tensor(stack[0]);
@@ -238,11 +243,4 @@ void boxed_update_neighbor_list(StableIValue* stack, uint64_t, uint64_t) {
                stack);
 }
 
-}  // namespace
-
 }  // namespace openmm_gnn::cuda
-
-STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CUDA, library) {
-  library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
-  library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
-}

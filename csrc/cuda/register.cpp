@@ -1,0 +1,7 @@
+// Gives the schemas of ../ops.cpp their CUDA functions. Loaded after the CPU library, which defines the schemas.
+#include "boxed_operators.h"
+
+STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CUDA, library) {
+  library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
+  library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+}

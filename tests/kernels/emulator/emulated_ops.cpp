@@ -1,0 +1,99 @@
+// The CUDA library with the grid emulator in place of the GPU: csrc/cuda/ops_cuda.cpp word for word, behind PyTorch's
+// dispatcher, under the names openmm_gnn_emulated::neighbor_pairs and ::update_neighbor_list for tensors on the CPU.
+// So everything but nvcc's part and the two calls below is tested on a machine without a GPU.
+#include <torch/csrc/stable/accelerator.h>
+
+#include <atomic>
+#include <cstring>
+
+#include "../../../csrc/cuda/neighbor_lists.h"
+#include "../../../csrc/cuda/pipeline.h"
+#include "grid_emulator.h"
+
+namespace emulator {
+
+// There is no device to choose and no stream to ask for.
+struct Guard {
+  explicit Guard(int32_t) {}
+};
+inline AOTITorchError stream_of(int32_t, void** stream) {
+  *stream = nullptr;
+  return 0;
+}
+inline Launcher launcher() {
+  static std::atomic<uint64_t> seed{0};
+  return Launcher(++seed);
+}
+
+}  // namespace emulator
+
+namespace torch::stable::accelerator {
+using EmulatedGuard = emulator::Guard;
+}
+
+#define DeviceGuard EmulatedGuard
+#define aoti_torch_get_current_cuda_stream emulator::stream_of
+#include "../../../csrc/cuda/ops_cuda.cpp"
+
+namespace openmm_gnn::cuda {
+
+template <typename T>
+Report find_pairs(StreamHandle, const System<T>& system, const Workspace<T>& work) {
+  emulator::Launcher launcher = emulator::launcher();
+  find_pairs(launcher, system, work);
+  return *work.report;
+}
+
+template <typename T>
+void write_pairs(StreamHandle, const System<T>& system, const Workspace<T>& work, const PairTensors<T>& output) {
+  emulator::Launcher launcher = emulator::launcher();
+  write_pairs(launcher, system, work, output);
+}
+
+template <typename T>
+void update_list(StreamHandle, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work) {
+  emulator::Launcher launcher = emulator::launcher();
+  update_list(launcher, system, state, work);
+}
+
+template <typename T>
+void emit_padded(StreamHandle, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
+                 const PairTensors<T>& output) {
+  emulator::Launcher launcher = emulator::launcher();
+  emit_padded(launcher, system, state, work, output);
+}
+
+template <typename T>
+WithinReport count_within(StreamHandle, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
+                          int32_t* kept, const ScanMemory& scan) {
+  emulator::Launcher launcher = emulator::launcher();
+  mark_within(launcher, state, work, cutoff, kept, scan);
+  return {scan.blocks[scan.num_blocks], state.status[kStatusValid] != 0, *work.report};
+}
+
+template <typename T>
+void emit_within(StreamHandle, const SkinState<T>& state, const Workspace<T>& work, const int32_t* kept,
+                 const ScanMemory& scan, const PairTensors<T>& output) {
+  emulator::Launcher launcher = emulator::launcher();
+  emit_within(launcher, state, work, kept, scan, output);
+}
+
+void read_back(StreamHandle, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
+
+}  // namespace openmm_gnn::cuda
+
+STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
+  library.def(
+      "neighbor_pairs(Tensor positions, Tensor box_vectors, float cutoff, bool full, bool geometry, int num_threads)"
+      " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
+  library.def(
+      "update_neighbor_list(Tensor positions, Tensor box_vectors, float cutoff, float skin, bool full, bool geometry,"
+      " bool trim, int num_threads, Tensor(a!) reference_positions, Tensor(b!) reference_box, Tensor(c!) stored_pairs,"
+      " Tensor(d!) stored_shifts, Tensor(e!) status)"
+      " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
+  library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
+  library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+}
