@@ -67,10 +67,12 @@ class LabelSettings:
 
 def steps_done(trajectory: LabelledTrajectory, settings: LabelSettings) -> int:
     """Steps that need not be run again; all of them if every frame is there."""
+    checkpoint = read_checkpoint(trajectory.checkpoint_file)
+    if checkpoint is None:  # the file of frames may not even have its header
+        return 0
     if trajectory.frames_file.exists() and len(read_growing_array(trajectory.frames_file)) >= trajectory.frames:
         return settings.equilibration_steps + trajectory.frames * settings.stride
-    checkpoint = read_checkpoint(trajectory.checkpoint_file)
-    return 0 if checkpoint is None else checkpoint.step
+    return checkpoint.step
 
 
 def worker_command(directory: Path, name: str, checkpoint_seconds: float) -> list[str]:

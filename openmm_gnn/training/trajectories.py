@@ -169,7 +169,7 @@ class LabelledTrajectories:
         """
         path = Path(path)
         meta = read_meta(path)
-        begun = [t for t in listed_trajectories(path, meta) if t.frames_file.exists()]
+        begun = [t for t in listed_trajectories(path, meta) if t.frames_file.exists() and t.frames_file.stat().st_size]
         return cls(path, meta, sorted(begun, key=lambda trajectory: (trajectory.temperature, trajectory.seed)))
 
     def __len__(self) -> int:

@@ -137,6 +137,24 @@ def test_an_extended_run_keeps_its_frames_and_adds_the_missing(tmp_path: Path) -
     assert same_frames(longer.trajectories[0].records, at_once.trajectories[0].records)
 
 
+def test_a_run_killed_before_its_first_byte_begins_again(tmp_path: Path) -> None:
+    settings = {"stride": 1, "equilibration_ps": 0.0, "frames": 2, "progress": False}
+    (trajectory,) = label(small_box(), tmp_path, seeds=[1], **settings).trajectories
+    trajectory.checkpoint_file.unlink()
+    trajectory.frames_file.write_bytes(b"")
+    assert LabelledTrajectories.open(tmp_path).trajectories == []
+    (again,) = label(small_box(), tmp_path, seeds=[1], **settings).trajectories
+    assert again.steps.tolist() == [1, 2]
+
+
+def test_frames_that_vanished_behind_a_checkpoint_are_missed(tmp_path: Path) -> None:
+    settings = {"stride": 1, "equilibration_ps": 0.0, "frames": 2, "progress": False}
+    (trajectory,) = label(small_box(), tmp_path, seeds=[1], **settings).trajectories
+    trajectory.frames_file.unlink()
+    with pytest.raises(DataError, match=r"has 0 frames, its checkpoint was written after 2: delete"):
+        label(small_box(), tmp_path, seeds=[1], **{**settings, "frames": 3})
+
+
 def test_a_barostat_takes_the_temperature_and_the_box_is_stored_with_its_frame(tmp_path: Path) -> None:
     data = label(
         small_box(pressure=True), tmp_path, seeds=[1], frames=40, stride=20, equilibration_ps=0, progress=False
