@@ -146,9 +146,11 @@ def test_the_json_form_holds_the_diagnosis(diagnosis: Diagnosis, monkeypatch: py
     assert len(document["trials"]) == len(diagnosis.trials)
 
 
+(MISMATCH,) = find_mismatches(Versions("2.10.0", "8.4.0.post2", "1.5"))
+
+
 def sick(kernels: Outcome, trial: Outcome) -> Diagnosis:
     """A diagnosis of a machine where something fails."""
-    versions = Versions("2.10.0", "8.4.0.post2", "1.5")
     return Diagnosis(
         python="3.11.7",
         machine="Linux x86_64",
@@ -157,14 +159,16 @@ def sick(kernels: Outcome, trial: Outcome) -> Diagnosis:
         openmm=Outcome(values={"plugin_failures": ["Error loading library libX.so: libnvrtc.so.12"]}),
         kernels=kernels,
         trials=[Trial("TorchForce", "CPU", trial)],
-        mismatches=find_mismatches(versions),
+        mismatches=[MISMATCH],
     )
 
 
 @pytest.mark.parametrize(
     ("kernels", "trial", "says"),
     [
-        (Outcome(), Outcome(failure="set_stride [not allowed]"), "no force backend works"),
+        (Outcome(), Outcome(failure="set_stride [not allowed]"), "set_stride [not allowed]"),
+        (Outcome(), Outcome(failure="symbol lookup error"), "no force backend works"),
+        (Outcome(), Outcome(failure=f"BackendError: {MISMATCH.what} (mend it)"), "a known mismatch, see below"),
         (
             Outcome(failure="ImportError: the compiled operators are missing"),
             Outcome(values={"milliseconds": 0.1, "error": 0.0}),

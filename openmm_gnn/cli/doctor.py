@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from openmm_gnn.doctor import Diagnosis
+    from openmm_gnn.doctor import Diagnosis, Trial
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of tables.")) -> None:
@@ -38,6 +38,8 @@ def _print_tables(diagnosis: Diagnosis, console: Console) -> None:
     from rich.table import Table
 
     parts = Table(title="Installed", title_justify="left", show_header=False)
+    parts.add_column()
+    parts.add_column(overflow="fold")
     parts.add_row("machine", f"{diagnosis.machine}, Python {diagnosis.python}")
     for name, version in diagnosis.packages.items():
         parts.add_row(name, version or "[yellow]not installed[/]")
@@ -51,13 +53,14 @@ def _print_tables(diagnosis: Diagnosis, console: Console) -> None:
         parts.add_row("plugin", f"[yellow]{escape(failure)}[/]")
     console.print(parts)
 
-    trials = Table("backend", "platform", "works", "", title="Forces", title_justify="left")
+    trials = Table("backend", "platform", "works", title="Forces", title_justify="left")
+    trials.add_column(overflow="fold")
     for trial in diagnosis.trials:
         if trial.outcome.works:
             said = f"{trial.outcome.values['milliseconds']:.2f} ms per call, error {trial.outcome.values['error']:.0e}"
             trials.add_row(trial.backend, trial.platform, "[green]yes[/]", said)
         else:
-            trials.add_row(trial.backend, trial.platform, "[red]no[/]", escape(trial.outcome.failure or ""))
+            trials.add_row(trial.backend, trial.platform, "[red]no[/]", escape(_reason(trial, diagnosis)))
     console.print(trials)
 
     for mismatch in diagnosis.mismatches:
@@ -76,6 +79,13 @@ def _print_tables(diagnosis: Diagnosis, console: Console) -> None:
         )
     else:
         console.print("[red]Not ready:[/] no force backend works.", soft_wrap=True)
+
+
+def _reason(trial: Trial, diagnosis: Diagnosis) -> str:
+    failure = trial.outcome.failure or ""
+    if any(mismatch.what in failure for mismatch in diagnosis.mismatches):
+        return "a known mismatch, see below"
+    return failure
 
 
 def _words(value: object) -> str:
