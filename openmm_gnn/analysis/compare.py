@@ -122,7 +122,8 @@ def compare(run: Path | str, reference: Path | str, selection: str = "all") -> C
     Raises:
         DataError: if the runs are not of the same box and atoms, or too short.
     """
-    first, second = observe(run, selection), observe(reference, selection)
+    segment_ps = min(shortest_run_ps(run), shortest_run_ps(reference)) / 5
+    first, second = observe(run, selection, segment_ps), observe(reference, selection, segment_ps)
     if first.num_atoms != second.num_atoms:
         raise DataError(f"{run} holds {first.num_atoms} atoms, {reference} {second.num_atoms}: not the same system")
     if not np.allclose(first.rdf.edges_nm[-1], second.rdf.edges_nm[-1], rtol=1e-3):
@@ -138,9 +139,17 @@ def compare(run: Path | str, reference: Path | str, selection: str = "all") -> C
     return Comparison(first, second)
 
 
-def observe(path: Path | str, selection: str = "all") -> Observables:
+def shortest_run_ps(path: Path | str) -> float:
+    """The length of a run, or of the shortest in a directory of runs."""
+    return min(len(run.read_log()) * run.settings().frame_interval_ps for run in runs_in(Path(path)))
+
+
+def observe(path: Path | str, selection: str = "all", segment_ps: float | None = None) -> Observables:
     """Structure, temperature and diffusion of a run, or of all runs in a directory.
 
+    Args:
+        selection: the atoms of g(r) and diffusion, in mdtraj's language.
+        segment_ps: length of the segments that diffusion is measured in, see `self_diffusion`.
     Raises:
         DataError: if there is no run, runs differ in system, forces or frame interval, or one is too short.
     """
@@ -168,7 +177,7 @@ def observe(path: Path | str, selection: str = "all") -> Observables:
         temperature=_pooled_mean([trace.temperatures for trace in traces]),
         target_temperature=settings.temperature,
         traces=traces,
-        diffusion=self_diffusion(trajectories, settings.frame_interval_ps, masses, atoms),
+        diffusion=self_diffusion(trajectories, settings.frame_interval_ps, masses, atoms, segment_ps),
     )
 
 

@@ -73,7 +73,7 @@ def self_diffusion(
     frame_interval_ps: float,
     masses: np.ndarray | None = None,
     atoms: np.ndarray | None = None,
-    num_segments: int = 5,
+    segment_ps: float | None = None,
     fit_window_ps: tuple[float, float] | None = None,
 ) -> Diffusion:
     """The diffusion coefficient D from the Einstein relation, msd = 6 D t + constant.
@@ -90,27 +90,33 @@ def self_diffusion(
         trajectories: of (frames, num_atoms, 3) each, nm, unwrapped.
         masses: (num_atoms,), any unit; equal if not given.
         atoms: indices of those whose displacement counts; all if not given.
-        num_segments: per trajectory.
+        segment_ps: length of the segments; a fifth of the shortest trajectory if not given. Two runs are compared
+            with the same length, because the line's slope still depends a little on where it is fitted.
         fit_window_ps: first and last lag of the line.
     Raises:
         DataError: if a segment has too few frames for the line.
     """
-    length = min(len(positions) for positions in trajectories) // num_segments
+    shortest = min(len(positions) for positions in trajectories)
+    length = shortest // 5 if segment_ps is None else round(segment_ps / frame_interval_ps)
     num_lags = length // 2
     lags = np.arange(num_lags) * frame_interval_ps
-    window = fit_window_ps or (0.3 * num_lags * frame_interval_ps, num_lags * frame_interval_ps)
+    window = fit_window_ps or (0.3 * num_lags * frame_interval_ps, (num_lags - 1) * frame_interval_ps)
     fitted = (lags >= window[0]) & (lags <= window[1]) & (lags > 0)
     if fitted.sum() < 3:
         raise DataError(
             f"segments of {length} frames leave {int(fitted.sum())} lags between "
             f"{window[0]:g} and {window[1]:g} ps: run longer, or choose a wider window"
         )
+    if sum(len(positions) // length for positions in trajectories) < 2:
+        raise DataError(
+            f"{shortest * frame_interval_ps:g} ps hold less than two segments of {length * frame_interval_ps:g} ps: "
+            "run longer, or choose shorter segments"
+        )
     msds = []
     for positions in trajectories:
         relative = remove_center_of_mass(np.asarray(positions, dtype=np.float64), masses)
         relative = relative if atoms is None else relative[:, atoms]
-        first = len(relative) - num_segments * length
-        for start in range(first, len(relative), length):
+        for start in range(len(relative) % length, len(relative), length):
             msds.append(mean_squared_displacement(relative[start : start + length])[:num_lags])
     of_segments = np.stack(msds)
     slopes = np.polyfit(lags[fitted], of_segments[:, fitted].T, 1)[0] / 6

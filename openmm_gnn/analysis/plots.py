@@ -93,11 +93,13 @@ def _draw_difference(axes: Axes, comparison: Comparison) -> None:
 def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
     trace = comparison.reference.traces[0]
     kelvin_per_kj_mol = float(trace.temperatures[-1] / trace.kinetic_kj_mol[-1])
+    # A window of 1/50 of the longest run shows the drift that the noise of single frames would hide.
+    longest = max(len(part.times_ps) for observables, _ in _both(comparison) for part in observables.traces)
+    window = max(1, longest // 50)
     for observables, style in _both(comparison):
         for number, part in enumerate(observables.traces):
             label = f"{observables.label}: {observables.temperature.format()} K" if number == 0 else None
-            # A window of 1/50 of the run shows the drift that the noise of single frames would hide.
-            smooth = _running_mean(part.kinetic_kj_mol, max(1, len(part.times_ps) // 50))
+            smooth = _running_mean(part.kinetic_kj_mol, window)
             axes.plot(part.times_ps, part.kinetic_kj_mol, color=style["color"], linewidth=0.4, alpha=0.25)
             axes.plot(part.times_ps, smooth, label=label, **style)
     axes.axhline(comparison.run.target_temperature / kelvin_per_kj_mol, color=QUIET_COLOR, linewidth=0.6)

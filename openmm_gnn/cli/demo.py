@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MODEL = "gamd-argon"
 STRIDE = 50
 REFERENCE_STEPS = 50_000
+REFERENCE_EQUILIBRATION_PS: float | None = None
+"""None: argon's own, 50 ps, in which the fluid condenses."""
 NETWORK_EQUILIBRATION_PS = 2.0
 PROBE_STEPS = 500
 """The network's speed is measured in these, its run is then extended to fill the time."""
@@ -30,7 +32,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Directory of the figure and the two runs.")] = Path("demo-output"),
     minutes: Annotated[float, typer.Option(help="About how long; the network's run is cut to fit.", min=0.0)] = 3.5,
     model: Annotated[str, typer.Option(help="A network for argon: shipped name, bundle or .pt file.")] = MODEL,
-    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 258 atoms are too few to share among many.")] = 1,
 ) -> None:
     """See it work: 258 argon atoms under a network's forces in OpenMM, beside Lennard-Jones, and one figure of both.
 
@@ -70,11 +72,13 @@ def demo(
     console.print(f"[bold]Figure: {figure}[/bold]")
 
 
-def _run_reference(argon: SimulationSystem, path: Path, threads: int | None, console: Console) -> RunResult:
+def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
     from openmm_gnn.simulation.run_settings import settings_for
     from openmm_gnn.simulation.runs import simulate
 
-    settings = settings_for(argon, steps=REFERENCE_STEPS, report_interval=STRIDE)
+    settings = settings_for(
+        argon, steps=REFERENCE_STEPS, report_interval=STRIDE, equilibration_ps=REFERENCE_EQUILIBRATION_PS
+    )
     return simulate(argon, path, settings, forces_name="Lennard-Jones", threads=threads, resume=True, console=console)
 
 
@@ -84,7 +88,7 @@ def _run_network(
     name: str,
     path: Path,
     seconds: float,
-    threads: int | None,
+    threads: int,
     console: Console,
 ) -> RunResult:
     """Probe the speed, then run as many steps as fit into the time; a run that was interrupted keeps its length."""

@@ -69,6 +69,16 @@ def test_several_trajectories_are_pooled_and_only_the_chosen_atoms_count() -> No
     assert pooled.coefficient.value != single.coefficient.value
 
 
+def test_runs_of_different_length_are_measured_alike_with_the_same_segments() -> None:
+    rng = np.random.default_rng(9)
+    walk = np.cumsum(rng.normal(size=(1000, 50, 3)), axis=0)
+    short, long = (self_diffusion([walk[:frames]], 0.1, segment_ps=10.0) for frames in (200, 1000))
+    assert short.fit_window_ps == long.fit_window_ps == pytest.approx((1.5, 4.9))
+    assert long.coefficient.error < short.coefficient.error * 1.5
+    with pytest.raises(DataError, match="less than two segments"):
+        self_diffusion([walk[:150]], 0.1, segment_ps=10.0)
+
+
 def test_short_trajectories_are_refused_with_the_remedy() -> None:
     with pytest.raises(DataError, match="run longer"):
         self_diffusion([np.zeros((12, 3, 3))], 0.1)

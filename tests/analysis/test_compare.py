@@ -1,0 +1,107 @@
+"""Comparisons of real runs of argon: with themselves, with a hotter one, pooled, and refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.colors import to_rgb
+from typer.testing import CliRunner
+
+from openmm_gnn.analysis.compare import compare, observe, runs_in
+from openmm_gnn.analysis.diffusion import self_diffusion
+from openmm_gnn.analysis.plots import REFERENCE_COLOR, RUN_COLOR, save_comparison
+from openmm_gnn.cli import app
+from openmm_gnn.errors import DataError
+from openmm_gnn.simulation.run_directory import RunDirectory
+from openmm_gnn.simulation.run_settings import RunSettings
+from openmm_gnn.simulation.runs import simulate
+from openmm_gnn.simulation.systems import load_system
+
+SETTINGS = RunSettings(steps=600, equilibration_steps=50, report_interval=10, checkpoint_interval=100)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds at 100 K in one directory, and a run at 130 K."""
+    root, argon = tmp_path_factory.mktemp("runs"), load_system("argon")
+    for seed in (1, 2):
+        simulate(argon, root / "cold" / str(seed), replace(SETTINGS, seed=seed), forces_name="Lennard-Jones")
+    simulate(argon, root / "hot", replace(SETTINGS, temperature=130.0))
+    return root
+
+
+def test_a_run_beside_itself_differs_in_nothing(runs: Path) -> None:
+    comparison = compare(runs / "hot", runs / "hot")
+    assert comparison.largest_difference.value == 0
+    assert comparison.peak_position_ratio == comparison.peak_height_ratio == 1
+    assert comparison.temperature_ratio.value == comparison.diffusion_ratio.value == 1
+
+
+def test_a_hotter_run_is_seen_to_be_hotter_and_faster(runs: Path) -> None:
+    comparison = compare(runs / "hot", runs / "cold" / "1")
+    assert comparison.temperature_ratio.value == pytest.approx(1.3, abs=0.06)
+    assert comparison.diffusion_ratio.value > 1.1
+    assert comparison.peak_height_ratio < 0.97
+    assert comparison.largest_difference.value == np.abs(comparison.rdf_difference).max() > 0.05
+    assert (comparison.run.label, comparison.reference.label) == ("reference", "Lennard-Jones")
+
+
+def test_runs_of_one_directory_are_pooled(runs: Path) -> None:
+    pooled, parts = observe(runs / "cold"), [observe(runs / "cold" / seed) for seed in "12"]
+    assert pooled.rdf.values == pytest.approx(np.mean([part.rdf.values for part in parts], axis=0))
+    assert pooled.temperature.value == pytest.approx(np.mean([part.temperature.value for part in parts]))
+    assert pooled.simulated_ps == pytest.approx(2 * 600 * 0.002)
+    assert len(pooled.traces) == 2
+    positions = [run.read_positions()[0] for run in runs_in(runs / "cold")]
+    expected = self_diffusion(positions, 0.02).coefficient
+    assert pooled.diffusion.coefficient.value == pytest.approx(expected.value)
+    assert pooled.diffusion.coefficient.error == pytest.approx(expected.error)
+
+
+def test_runs_that_cannot_be_compared_are_refused(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="different kinds"):
+        observe_mixture(runs, tmp_path)
+    with pytest.raises(DataError, match="no run and holds none"):
+        compare(tmp_path / "nothing", runs / "hot")
+    with pytest.raises(DataError, match="matches 0 atoms"):
+        observe(runs / "hot", "element O")
+    with pytest.raises(DataError, match="not mdtraj's language"):
+        observe(runs / "hot", "the blue ones")
+
+
+def observe_mixture(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "a").symlink_to(runs / "hot")
+    (tmp_path / "mixed" / "b").symlink_to(runs / "cold" / "1")
+    observe(tmp_path / "mixed")
+
+
+def test_command_prints_the_table_and_draws_both_colours(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures" / "compare.png"
+    result = CliRunner().invoke(app, ["compare", str(runs / "hot"), str(runs / "cold"), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    for words in ("largest |Δg(r)|", "peak at", "peak height", "temperature (K)", "diffusion"):
+        assert words in result.output
+    pixels = image.imread(out)[..., :3]
+    assert min(pixels.shape[:2]) > 900
+    for color in (RUN_COLOR, REFERENCE_COLOR):
+        assert (np.abs(pixels - to_rgb(color)).max(axis=-1) < 0.15).sum() > 500
+
+
+def test_figure_is_drawn_in_any_format(runs: Path, tmp_path: Path) -> None:
+    comparison = compare(runs / "hot", runs / "cold" / "1")
+    assert save_comparison(comparison, tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_log_that_ends_in_half_a_row_is_read(runs: Path) -> None:
+    run = RunDirectory(runs / "hot")
+    rows = len(run.read_log())
+    with open(run.log, "a") as log:
+        log.write("99999,1")
+    assert len(run.read_log()) == rows == 60
+    assert json.loads(run.description.read_text())["system"]["num_atoms"] == 258

@@ -1,0 +1,61 @@
+"""The demo in a short form: real network code, small weights of no training, few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from openmm_gnn.cli import app, demo
+from openmm_gnn.models.bundle import save_bundle
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.simulation.run_directory import RunDirectory
+from openmm_gnn.spec import GAMDSpec, NeighborSpec
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("STRIDE", 10),
+        ("REFERENCE_STEPS", 600),
+        ("REFERENCE_EQUILIBRATION_PS", 0.1),
+        ("NETWORK_EQUILIBRATION_PS", 0.04),
+        ("PROBE_STEPS", 100),
+        ("FEWEST_STEPS", 500),
+    ):
+        monkeypatch.setattr(demo, name, value)
+
+
+def weights(path: Path) -> Path:
+    """An untrained network whose forces are far too small to tear argon apart."""
+    torch.manual_seed(0)
+    spec = GAMDSpec(NeighborSpec(0.5), elements=(18,), num_layers=1, width=8, num_radial=8, force_scale=1e-3)
+    return save_bundle(GAMD(spec), path / "untrained.safetensors")
+
+
+def test_demo_writes_figure_and_runs_and_can_be_given_again(tmp_path: Path, short: None) -> None:
+    out = tmp_path / "demo-output"
+    command = ["demo", "--out", str(out), "--minutes", "0", "--model", str(weights(tmp_path))]
+    (out / "untouched").mkdir(parents=True)
+    for _ in range(2):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert "What you see: 258 argon atoms moved for 1 ps" in " ".join(result.output.split())
+        assert (out / "argon.png").stat().st_size > 50_000
+        assert RunDirectory(out / "untrained").settings().steps == 500
+        assert len(RunDirectory(out / "lennard-jones").read_log()) == 60
+        assert (out / "untouched").is_dir()
+
+
+def test_interrupted_demo_goes_on(tmp_path: Path, short: None) -> None:
+    out = tmp_path / "demo-output"
+    command = ["demo", "--out", str(out), "--minutes", "0", "--model", str(weights(tmp_path))]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    (out / "argon.png").unlink()
+    reference = RunDirectory(out / "lennard-jones")
+    before = reference.trajectory.stat().st_mtime_ns, reference.trajectory.read_bytes()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert reference.trajectory.read_bytes() == before[1]
+    assert (out / "argon.png").exists()
