@@ -10,6 +10,7 @@ import torch
 from openmm_gnn.errors import DataError
 from openmm_gnn.models.bundle import BUNDLE_SUFFIX, build_model, load_bundle
 from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.spec import spec_from_json
 
 WEIGHTS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights"
 
@@ -52,9 +53,7 @@ def _load_exported(path: Path) -> GAMD:
     spec_json = getattr(module, "spec_json", None)
     if not isinstance(spec_json, str):
         raise DataError(f"{path} carries no spec_json: it was not exported by openmm_gnn")
-    weights = {
-        name.removeprefix("model."): tensor
-        for name, tensor in module.state_dict().items()
-        if name.startswith("model.")
-    }
-    return build_model(spec_json, weights, str(path))
+    expected = GAMD(spec_from_json(spec_json)).state_dict().keys()
+    # TorchScript stores every buffer, also those that follow from the spec: only the weights are taken.
+    saved = {name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()}
+    return build_model(spec_json, {name: saved[name] for name in expected if name in saved}, str(path))
