@@ -26,43 +26,42 @@ def reference_images(cutoff: float, box_vectors: Tensor) -> Tensor:
 def reference_neighbor_pairs(
     positions: Tensor, cutoff: float, box_vectors: Tensor | None = None, full: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The contract of `neighbor_pairs` by an explicit sum over images, O(N^2) in time. In the positions' precision.
+    """The contract of `neighbor_pairs` by an explicit sum over images, in float64, O(N^2) in time.
 
     Args:
-        positions: (num_atoms, 3).
+        positions: (num_atoms, 3), any floating dtype; its values are taken as exact.
         cutoff: pairs with |r_ij| < cutoff, strictly.
         box_vectors: (3, 3), rows a, b, c; None: open boundary.
         full: both directions of every pair, or one.
     Returns:
-        pairs (2, num_pairs) int64, shifts (num_pairs, 3) int64 for the raw positions, vectors (num_pairs, 3),
-        distances (num_pairs,); ordered by i, j, shift.
+        pairs (2, num_pairs) int64, shifts (num_pairs, 3) int64 for the positions as given, vectors (num_pairs, 3) and
+        distances (num_pairs,) float64; ordered by image, then i, then j.
     """
+    positions = positions.detach().double()
     num_atoms = positions.shape[0]
-    if box_vectors is None:
-        box = torch.zeros((3, 3), dtype=positions.dtype)
-        wraps = torch.zeros((num_atoms, 3), dtype=torch.int64)
-        images = torch.zeros((1, 3), dtype=torch.int64)
-    else:
-        box = box_vectors
-        wraps = torch.floor(positions.double() @ torch.linalg.inv(box.double())).to(torch.int64)
+    wraps = torch.zeros((num_atoms, 3), dtype=torch.int64)
+    images = torch.zeros((1, 3), dtype=torch.int64)
+    box = torch.zeros((3, 3), dtype=torch.float64)
+    if box_vectors is not None:
+        box = box_vectors.detach().double()
+        wraps = torch.floor(positions @ torch.linalg.inv(box)).to(torch.int64)
         images = reference_images(cutoff, box)
-    inside = (positions.double() - wraps.double() @ box.double()).to(positions.dtype)
-    differences = inside[None, :, :] - inside[:, None, :]
-    found: list[Tensor] = []
+    inside = positions - wraps.double() @ box
+    dx, dy, dz = (inside[None, :, k] - inside[:, None, k] for k in range(3))
+    pairs, shifts, vectors = [], [], []
     for image in images:
-        vectors = differences + (image.double() @ box.double()).to(positions.dtype)
-        close = (vectors * vectors).sum(dim=2) < positions.new_tensor(cutoff) ** 2
-        if not image.any():
+        # An atom and its own image: never in the same image; the half list has one of the two translations.
+        own_images = bool(image.any()) and (full or tuple(image.tolist()) > (0, 0, 0))
+        x, y, z = image.double() @ box
+        close = (dx + x).square_().add_((dy + y).square_()).add_((dz + z).square_()) < cutoff * cutoff
+        if not own_images:
             close.fill_diagonal_(False)
         i, j = torch.nonzero(close, as_tuple=True)
-        found.append(torch.cat([i[:, None], j[:, None], image.expand(len(i), 3) + wraps[i] - wraps[j]], dim=1))
-    rows = torch.unique(torch.cat(found), dim=0)  # sorted by i, j, shift; every row is there once
-    if not full:
-        i, j, shift = rows[:, 0], rows[:, 1], rows[:, 2:]
-        weight = torch.sign(shift) @ torch.tensor([9, 3, 1])  # its sign is that of the first component not zero
-        rows = rows[(i < j) | ((i == j) & (weight > 0))]
-    pairs, shifts = rows[:, :2].T.contiguous(), rows[:, 2:]
-    i, j = pairs[0], pairs[1]
-    image = shifts - wraps[i] + wraps[j]
-    vectors = inside[j] - inside[i] + (image.double() @ box.double()).to(positions.dtype)
-    return pairs, shifts, vectors, (vectors * vectors).sum(dim=1).sqrt()
+        if not full:
+            keep = i <= j
+            i, j = i[keep], j[keep]
+        pairs.append(torch.stack([i, j]))
+        shifts.append(image + wraps[i] - wraps[j])
+        vectors.append(inside[j] - inside[i] + image.double() @ box)
+    vector = torch.cat(vectors)
+    return torch.cat(pairs, dim=1), torch.cat(shifts), vector, vector.norm(dim=1)
