@@ -14,6 +14,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Shipped name, bundle (.safetensors) or exported module (.pt).")],
     data: Annotated[Path, typer.Argument(help="Directory written by `openmm-gnn label`.")],
     seeds: Annotated[str, typer.Option(help="Trajectories to evaluate on, such as 10 or 9-10.")] = "10",
+    record: Annotated[bool, typer.Option(help="Write the figures into the bundle's metadata too.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Print force errors in meV/A on every frame of held-out trajectories."""
@@ -24,6 +25,7 @@ def evaluate(
     from rich.progress import track
     from rich.table import Table
 
+    from openmm_gnn.models.bundle import save_bundle
     from openmm_gnn.models.published_weights import load_model
     from openmm_gnn.training.data_sets import ErrorsOfFrames, open_all, select_seeds
 
@@ -34,6 +36,9 @@ def evaluate(
     for index in track(range(len(frames)), f"evaluating {model}", console=console, disable=json_output):
         frames.add(index)
     errors = frames.errors()
+    if record:
+        held_out = {"data": data.name, "seeds": seeds, **dataclasses.asdict(errors)}
+        save_bundle(network, model, {**network.spec.metadata, "held_out": held_out})
     if json_output:
         typer.echo(json.dumps(dataclasses.asdict(errors)))
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +47,7 @@ def train(
     from openmm_gnn.training.data_sets import force_matching_sets
     from openmm_gnn.training.force_matching import TrainingSettings
     from openmm_gnn.training.force_matching import train as run
+    from openmm_gnn.training.trajectories import LabelledTrajectories
 
     if threads:
         torch.set_num_threads(threads)
@@ -73,5 +77,12 @@ def train(
     spec, training, validation = force_matching_sets(
         data, parse_seeds(train_seeds), parse_seeds(validation_seeds), make_spec, validation_frames, seed
     )
-    bundle = run(spec, training, validation, settings, out, progress=progress)
+    provenance = {
+        "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
+        "data": [{"directory": path.name, **LabelledTrajectories.open(path).meta["settings"]} for path in data],
+        "train_seeds": train_seeds,
+        "validation_seeds": validation_seeds,
+        "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
+    }
+    bundle = run(spec, training, validation, settings, out, progress=progress, provenance=provenance)
     typer.echo(f"wrote {bundle}: evaluate it on trajectories of other seeds with `openmm-gnn evaluate`")

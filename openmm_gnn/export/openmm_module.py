@@ -4,8 +4,7 @@ Every spec of a GAMD is in nm and kJ/mol already, so nothing is converted here b
 is converted here and nowhere else.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import os
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,10 @@ class OpenMMModule(nn.Module):
     Particles without an element (virtual sites) are not seen by the network and get no force.
     The spec travels as the string attribute `spec_json`, which survives freezing and serialisation.
     """
+
+    species: Tensor
+    atoms: Tensor
+    bonds: Tensor
 
     def __init__(self, model: GAMD, topology: Any) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """Distances as smooth features: Gaussians on the raw distance, from a first centre to the cutoff."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +13,8 @@ class GaussianBasis(nn.Module):
 
     Source: Schuett et al., "SchNet", NeurIPS 2017, eq. 3, arXiv 1706.08566.
     """
+
+    centers: Tensor
 
     def __init__(self, start: float, cutoff: float, num_radial: int) -> None:
         super().__init__()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,14 +19,21 @@ BUNDLE_SUFFIX = ".safetensors"
 SPEC_KEY = "openmm_gnn_spec"
 
 
-def save_bundle(model: GAMD, path: str | os.PathLike[str]) -> Path:
-    """Write a model's weights and spec to `path`; the file is complete or not there at all."""
+def save_bundle(model: GAMD, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
+    """Write a model's weights and spec to `path`; the file is complete or not there at all.
+
+    Args:
+        model: what to save.
+        path: a name that ends in .safetensors.
+        metadata: takes the place of the spec's own: where the weights come from and how good they are.
+    """
     path = Path(path)
     if path.suffix != BUNDLE_SUFFIX:
         raise DataError(f"{path}: a bundle's name ends in {BUNDLE_SUFFIX}")
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = save(weights, metadata={SPEC_KEY: spec_to_json(model.spec)})
+    spec = model.spec if metadata is None else dataclasses.replace(model.spec, metadata=metadata)
+    content = save(weights, metadata={SPEC_KEY: spec_to_json(spec)})
     partial = path.with_name(path.name + ".part")
     with open(partial, "wb") as file:
         file.write(content)

@@ -115,16 +115,12 @@ class GAMD(nn.Module):
         self.envelope = CutoffEnvelope(spec.neighbors.cutoff, spec.envelope_exponent)
         self.node_embedding = nn.Embedding(len(spec.elements), width)
         self.edge_radial = nn.Linear(spec.num_radial, width)
-        self.edge_direction = nn.Linear(3, width, bias=False)
-        self.edge_bonded = nn.Embedding(2, width)
+        self.edge_direction = None if self.is_pair else nn.Linear(3, width, bias=False)
+        self.edge_bonded = nn.Embedding(2, width) if spec.use_bonds else None
         self.edge_out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList([MessageLayer(width) for _ in range(spec.num_layers)])
         self.pair_decoder = PairDecoder(width) if self.is_pair else None
         self.node_decoder = None if self.is_pair else NodeDecoder(width)
-        if self.is_pair:
-            self.edge_direction = None
-        if not spec.use_bonds:
-            self.edge_bonded = None
 
     def forward(
         self,

@@ -127,9 +127,7 @@ class ErrorsOfFrames:
         species = species_table(topology, model.spec.elements)
         bonds = bonded_table(topology) if model.spec.use_bonds else None
         self.model = model
-        self.frames = FrameDataset(
-            trajectories, real_atoms(topology), species, bonds, model.spec.neighbors.cutoff
-        )
+        self.frames = FrameDataset(trajectories, real_atoms(topology), species, bonds, model.spec.neighbors.cutoff)
         self.meter = ForceErrorMeter()
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -55,9 +56,7 @@ class ForceMatching(lightning.LightningModule):
 
     def predict(self, frames: FrameBatch) -> Tensor:
         """(N, 3) predicted forces, kJ/mol/nm."""
-        return self.model(
-            frames.species, frames.pairs, frames.vectors, frames.distances, frames.bonded, frames.batch
-        )
+        return self.model(frames.species, frames.pairs, frames.vectors, frames.distances, frames.bonded, frames.batch)
 
     def training_step(self, frames: FrameBatch, _: int) -> Tensor:
         scale = self.model.force_scale
@@ -86,7 +85,7 @@ class ForceMatching(lightning.LightningModule):
         self.log("validation_cosine", errors.mean_cosine)
         self.log("validation_net_force", errors.relative_net_force)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.settings
         optimizer = torch.optim.Adam(self.parameters(), lr=settings.learning_rate)
 
@@ -116,7 +115,8 @@ class BestBundle(Callback):
 
     COLUMNS = ("step", "validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, provenance: dict[str, Any]) -> None:
+        self.provenance = provenance
         self.bundle = directory / "model.safetensors"
         self.log_file = directory / "log.csv"
         self.best = math.inf
@@ -136,7 +136,9 @@ class BestBundle(Callback):
         if values["validation_mae"] < self.best:
             self.best = values["validation_mae"]
             assert isinstance(module, ForceMatching)
-            save_bundle(module.model, self.bundle)
+            save_bundle(
+                module.model, self.bundle, {**self.provenance, "validation": values, "step": trainer.global_step}
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -152,10 +154,12 @@ def train(
     settings: TrainingSettings,
     directory: str | os.PathLike[str],
     progress: bool = True,
+    provenance: dict[str, Any] | None = None,
 ) -> Path:
     """Train a network and return the path of its bundle, the best by validation error.
 
-    A run that was killed goes on from its last checkpoint when called again with the same arguments.
+    `provenance` (data, command) goes into the bundle's metadata beside the validation figures. A run that was killed
+    goes on from its last checkpoint when called again with the same arguments.
 
     Raises:
         DataError: if a data set is empty, or the directory belongs to another network.
@@ -168,7 +172,7 @@ def train(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(settings.seed, verbose=False)
     module = ForceMatching(GAMD(spec), settings)
-    best = BestBundle(directory)
+    best = BestBundle(directory, provenance or {})
     checkpoints = ModelCheckpoint(
         directory,
         filename="last",

@@ -48,10 +48,16 @@ class FrameBatch:
 
     def to(self, device: torch.device | str) -> FrameBatch:
         """The same batch on another device (Lightning calls this)."""
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()
-        }
-        return FrameBatch(**moved)
+        return FrameBatch(
+            species=self.species.to(device),
+            pairs=self.pairs.to(device),
+            vectors=self.vectors.to(device),
+            distances=self.distances.to(device),
+            bonded=None if self.bonded is None else self.bonded.to(device),
+            batch=self.batch.to(device),
+            forces=self.forces.to(device),
+            num_frames=self.num_frames,
+        )
 
 
 class FrameDataset(Dataset):

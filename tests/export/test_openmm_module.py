@@ -1,4 +1,4 @@
-"""Exported modules: frozen equals eager, moving atoms by box vectors changes nothing, forces are -dE/dx where they should be."""
+"""Exported modules: frozen equals eager, moves by box vectors change nothing, forces are gradients of energies."""
 
 from __future__ import annotations
 

@@ -82,9 +82,7 @@ def test_net_force_of_a_node_decoder_is_removed_frame_by_frame(cluster: tuple[Te
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_order_of_atoms_and_direction_of_pairs_do_not_matter(
-    decoder: Decoder, cluster: tuple[Tensor, Tensor]
-) -> None:
+def test_order_of_atoms_and_direction_of_pairs_do_not_matter(decoder: Decoder, cluster: tuple[Tensor, Tensor]) -> None:
     positions, species = cluster
     model = make_model(decoder=decoder)
     expected = forces_of(model, positions, species)
@@ -135,7 +133,9 @@ def test_a_bond_changes_the_forces_of_its_pair(cluster: tuple[Tensor, Tensor]) -
     none = torch.zeros(pairs.shape[1], dtype=torch.bool)
     one = none.clone()
     one[4] = True
-    changed = (model(species, pairs, vectors, distances, one) - model(species, pairs, vectors, distances, none)).norm(dim=1)
+    changed = (model(species, pairs, vectors, distances, one) - model(species, pairs, vectors, distances, none)).norm(
+        dim=1
+    )
     assert set(torch.nonzero(changed > 1e-8).flatten().tolist()) == set(pairs[:, 4].tolist())
     with pytest.raises(ValueError, match="uses bonds"):
         model(species, pairs, vectors, distances)
@@ -174,9 +174,7 @@ def test_projections_per_node_equal_equation_2_per_edge(decoder: Decoder, cluste
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_torchscript_and_eager_agree_for_any_number_of_atoms(
-    decoder: Decoder, cluster: tuple[Tensor, Tensor]
-) -> None:
+def test_torchscript_and_eager_agree_for_any_number_of_atoms(decoder: Decoder, cluster: tuple[Tensor, Tensor]) -> None:
     positions, species = cluster
     model = make_model(decoder=decoder)
     scripted = torch.jit.script(model)

@@ -30,7 +30,9 @@ def test_pairs_of_a_frame_are_those_of_ase(trajectory: MemoryTrajectory) -> None
     i, j, d = primitive_neighbor_list(
         "ijd", (True, True, True), np.eye(3) * EDGE, trajectory.positions[2], CUTOFF, self_interaction=False
     )
-    ours = sorted((*sorted(pair), round(float(d), 4)) for pair, d in zip(frame.pairs.T.tolist(), frame.distances, strict=True))
+    ours = sorted(
+        (*sorted(pair), round(float(d), 4)) for pair, d in zip(frame.pairs.T.tolist(), frame.distances, strict=True)
+    )
     theirs = sorted((a, b, round(float(r), 4)) for a, b, r in zip(i.tolist(), j.tolist(), d, strict=True) if a < b)
     assert ours == theirs
 
@@ -69,7 +71,9 @@ def test_a_rotated_frame_is_the_same_physics(trajectory: MemoryTrajectory) -> No
 def test_random_rotations_are_proper_and_have_no_favourite_direction() -> None:
     generator = np.random.default_rng(0)
     rotations = np.array([random_rotation(generator) for _ in range(4000)])
-    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-12)
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-12
+    )
     np.testing.assert_allclose(np.linalg.det(rotations), 1.0)
     assert np.abs(rotations.mean(axis=0)).max() < 0.05  # the mean over the group is zero
     assert np.abs((rotations**2).mean(axis=0) - 1 / 3).max() < 0.03

@@ -1,0 +1,82 @@
+"""label, train, evaluate and export as a user types them, on a few frames of argon."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from openmm_gnn.cli import app
+from openmm_gnn.models.published_weights import load_model
+
+SMALL = "--width 8 --layers 1 --radial 8 --cutoff 0.6 --steps 4 --batch-size 1 --validate-every 2 --no-progress"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("labels") / "argon"
+    options = "--seeds 1-3 --frames 3 --stride 5 --equilibration 0.02"
+    result = CliRunner().invoke(app, ["label", "argon", *options.split(), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("network")
+    result = CliRunner().invoke(
+        app, ["train", str(data), "--out", str(out), "--train-seeds", "1", "--validation-seeds", "2", *SMALL.split()]
+    )
+    assert result.exit_code == 0, result.output
+    return out / "model.safetensors"
+
+
+def test_the_bundle_says_where_it_comes_from(bundle: Path) -> None:
+    metadata = load_model(bundle).spec.metadata
+    assert metadata["train_seeds"] == "1"
+    assert metadata["data"][0]["stride"] == 5
+    assert metadata["validation"]["validation_mae"] > 0
+    assert torch.__version__.startswith(metadata["versions"]["torch"].split("+")[0])
+
+
+def test_evaluate_prints_the_errors_of_held_out_frames_and_records_them(bundle: Path, data: Path) -> None:
+    result = CliRunner().invoke(app, ["evaluate", str(bundle), str(data), "--seeds", "3", "--json", "--record"])
+    assert result.exit_code == 0, result.output
+    errors = json.loads(result.stdout)
+    assert errors["num_frames"] == 3
+    assert errors["mae"] == pytest.approx(errors["relative_error"] * errors["mean_force"])
+    assert errors["relative_net_force"] < 1e-5  # a pair decoder's
+    assert load_model(bundle).spec.metadata["held_out"]["mae"] == errors["mae"]
+    table = CliRunner().invoke(app, ["evaluate", str(bundle), str(data), "--seeds", "3"])
+    assert f"{errors['mae']:.4f}" in table.stdout
+
+
+def test_export_writes_a_module_that_can_be_evaluated_too(bundle: Path, data: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["export", str(bundle), "argon", "--out", str(tmp_path / "argon.pt")])
+    assert result.exit_code == 0, result.output
+    both = [
+        json.loads(CliRunner().invoke(app, ["evaluate", str(path), str(data), "--seeds", "3", "--json"]).stdout)
+        for path in (bundle, tmp_path / "argon.pt")
+    ]
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--train-seeds", "1-2", "--validation-seeds", "2"], "for training and for validation"),
+        (["--train-seeds", "1", "--validation-seeds", "7"], "no data has seed 7"),
+        (["--train-seeds", "one", "--validation-seeds", "2"], "no list of seeds"),
+        (["--train-seeds", "1", "--validation-seeds", "2", "--cutoff", "-1"], "cutoff is -1.0"),
+    ],
+)
+def test_wrong_options_are_refused_before_training(
+    data: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = CliRunner().invoke(app, ["train", str(data), "--out", str(tmp_path / "run"), *options])
+    assert result.exit_code != 0
+    assert message in (str(result.exception) + " ".join(result.output.split()))
+    assert not (tmp_path / "run").exists()
