@@ -9,11 +9,11 @@ from openmm_gnn.kernels import library as library
 
 
 def available_threads() -> int:
-    """Threads for an operator: PyTorch's number, or 0 in TorchScript, where the operator asks the system."""
+    """Threads for an operator: PyTorch's number, or 0, by which a compiled graph lets the operator ask the system."""
     if torch.jit.is_scripting():
         return 0
     else:
-        return torch.get_num_threads()
+        return 0 if torch.compiler.is_compiling() else torch.get_num_threads()
 
 
 def wants_gradient(positions: Tensor, box_vectors: Tensor) -> bool:
