@@ -19,6 +19,8 @@ from openmm import app
 
 from openmm_gnn.errors import NonFiniteError
 
+FARTHEST_NM = 1e6
+"""A millimetre: a position beyond is as lost as one that is NaN, and neighbour lists refuse it."""
 LAST_GOOD_PDB = "last_good.pdb"
 LAST_GOOD_STATE = "last_good_state.xml"
 
@@ -135,14 +137,17 @@ def _values(quantity: object) -> np.ndarray:
 
 
 def _first_fault(state: openmm.State) -> _Fault | None:
-    """The first atom with a non-finite position, velocity or force, in that order."""
+    """The first atom with a position, velocity or force that is not finite, in that order."""
     getters = {"positions": state.getPositions, "velocities": state.getVelocities, "forces": state.getForces}
     for quantity, getter in getters.items():
         try:
             values = _values(getter(asNumpy=True))
         except openmm.OpenMMException:
             continue  # this part was not asked for
-        bad = ~np.isfinite(values).all(axis=1)
+        good = np.isfinite(values)
+        if quantity == "positions":
+            good &= np.abs(values) < FARTHEST_NM
+        bad = ~good.all(axis=1)
         if bad.any():
             return _Fault(state.getStepCount(), quantity, int(np.flatnonzero(bad)[0]), int(bad.sum()))
     return None

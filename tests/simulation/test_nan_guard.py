@@ -68,6 +68,13 @@ def test_infinite_forces_count_too(tmp_path: Path) -> None:
         NanGuard(context, topology_of(NUM_ATOMS), tmp_path).step(100)
 
 
+def test_an_atom_a_millimetre_away_counts_as_lost(tmp_path: Path) -> None:
+    """At 3e7 nm/ps and 10 fs per step an atom passes a million nm in step 4, with nothing NaN about it."""
+    guard = NanGuard(context_with("0*x", velocity=3e7), topology_of(NUM_ATOMS), tmp_path)
+    with pytest.raises(NonFiniteError, match=f"at step 4: first atom 0 .* {NUM_ATOMS} atom"):
+        guard.step(10)
+
+
 def test_a_start_that_is_not_finite_is_said_to_be_the_start(tmp_path: Path) -> None:
     context = context_with("sqrt(-1 - x^2)")
     with pytest.raises(NonFiniteError, match="before the first step"):

@@ -1,0 +1,71 @@
+"""Runs under a network's forces: the same frames as a Context built by hand, and restarts with the same weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+from openmm_gnn.errors import SpecError
+from openmm_gnn.forces.gamd_force import available_backends, gamd_force
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.simulation.run_settings import RunSettings, make_integrator
+from openmm_gnn.simulation.runs import simulate
+from openmm_gnn.simulation.systems import SimulationSystem, load_system
+from openmm_gnn.spec import GAMDSpec, NeighborSpec
+
+SETTINGS = RunSettings(steps=60, equilibration_steps=10, report_interval=10, checkpoint_interval=20)
+
+
+@pytest.fixture(scope="module")
+def argon() -> SimulationSystem:
+    return load_system("argon")
+
+
+def untrained(force_scale: float) -> GAMD:
+    torch.manual_seed(1)
+    spec = GAMDSpec(NeighborSpec(0.5), elements=(18,), num_layers=1, width=8, num_radial=8, force_scale=force_scale)
+    return GAMD(spec).eval()
+
+
+@pytest.mark.parametrize("backend", [backend.value for backend in available_backends()])
+def test_frames_are_those_of_a_context_with_the_networks_force_alone(
+    tmp_path: Path, argon: SimulationSystem, backend: str
+) -> None:
+    model = untrained(30.0)
+    run = simulate(argon, tmp_path, SETTINGS, model, "net", backend=backend, platform="Reference").directory
+    system = openmm.System()
+    system.setDefaultPeriodicBoxVectors(*argon.system.getDefaultPeriodicBoxVectors())
+    for _ in range(258):
+        system.addParticle(39.9)
+    system.addForce(gamd_force(model, argon.topology, backend=backend))
+    system.addForce(openmm.CMMotionRemover())
+    context = openmm.Context(system, make_integrator(SETTINGS), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(argon.positions)
+    context.setVelocitiesToTemperature(100.0, 1)
+    context.getIntegrator().step(70)
+    expected = context.getState(positions=True).getPositions(asNumpy=True)._value
+    assert run.read_positions()[0][-1] == pytest.approx(expected, abs=2e-6)
+    forces = json.loads(run.description.read_text())["forces"]
+    assert forces["kind"] == "network" and forces["name"] == "net" and len(forces["hash"]) == 64
+    assert np.isnan(run.read_log()["potential_kj_mol"]).all()  # a network of forces knows no energy
+
+
+def test_resumed_run_goes_on_where_it_was_and_only_with_the_same_weights(
+    tmp_path: Path, argon: SimulationSystem
+) -> None:
+    model, longer = untrained(30.0), replace(SETTINGS, steps=120)
+    simulate(argon, tmp_path / "run", SETTINGS, model, "net", platform="Reference")
+    run = simulate(argon, tmp_path / "run", longer, model, "net", platform="Reference", resume=True).directory
+    whole = simulate(argon, tmp_path / "whole", longer, model, "net", platform="Reference").directory
+    # The network computes in float32 and its neighbour list is built at another step: equal to rounding.
+    assert run.read_positions()[0] == pytest.approx(whole.read_positions()[0], abs=1e-4)
+    with torch.no_grad():
+        next(iter(model.parameters())).mul_(1.01)
+    with pytest.raises(SpecError, match=r"forces\.hash"):
+        simulate(argon, tmp_path / "run", longer, model, "net", platform="Reference", resume=True)
