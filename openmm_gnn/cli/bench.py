@@ -17,7 +17,7 @@ def bench(
     import sys
 
     folder = benchmark_folder()
-    present = sorted(path.stem for path in folder.glob("[a-z]*.py"))
+    present = sorted(path.stem for path in folder.glob("[a-z]*.py") if path.stem != "harness")
     for name in names or present:
         if name not in present:
             raise typer.BadParameter(f"there is no benchmark {name!r}: choose among {', '.join(present)}")
