@@ -1,4 +1,5 @@
-// How a kernel is written here: as a function of a block, in phases, so that a GPU and a plain CPU program run it alike.
+// How a kernel is written here: as a function of a block, in phases, so that a GPU and a plain CPU program run it
+// alike.
 //
 //   struct SomeKernel {
 //     static constexpr int kThreads = 256;      // threads of a block
@@ -10,11 +11,12 @@
 //     }
 //   };
 //
-// A variable that a thread keeps from one phase to the next is a `typename Block::template PerThread<Value>`: a register
-// on the GPU, one array element per thread in the emulator (tests/kernels/emulator). Within a phase threads must not
-// depend on each other; the emulator runs them in random order under the address sanitizer. Warp votes and shuffles do
-// not exist here on purpose: rows are split into strands (search_cells.h) and counts summed by scans (prefix_sum.h), so
-// nothing is left for a warp to vote on, and the order of the results does not depend on the schedule.
+// A variable that a thread keeps from one phase to the next is a `typename Block::template PerThread<Value>`: a
+// register on the GPU, one array element per thread in the emulator (tests/kernels/emulator). Within a phase threads
+// must not depend on each other; the emulator runs them in random order under the address sanitizer. Warp votes and
+// shuffles do not exist here on purpose: rows are split into strands (search_cells.h) and counts summed by scans
+// (prefix_sum.h), so nothing is left for a warp to vote on, and the order of the results does not depend on the
+// schedule.
 #pragma once
 
 #include <cstdint>

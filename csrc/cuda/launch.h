@@ -18,7 +18,8 @@ template <class Kernel>
 constexpr int kMinBlocks = Kernel::kThreads >= 32 ? 512 / Kernel::kThreads : 1;
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, kMinBlocks<Kernel>) run_kernel(const __grid_constant__ Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads, kMinBlocks<Kernel>)
+    run_kernel(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   DeviceBlock block;
   kernel.run(block, shared);

@@ -1,5 +1,5 @@
-// The way from PyTorch's dispatcher to the CUDA functions: checks, memory, device, stream. Compiled by the C++ compiler;
-// the kernels' side (neighbor_lists.h) knows nothing of torch.
+// The way from PyTorch's dispatcher to the CUDA functions: checks, memory, device, stream. Compiled by the C++
+// compiler; the kernels' side (neighbor_lists.h) knows nothing of torch.
 //
 // All memory comes from PyTorch's caching allocator: the results and one scratch tensor, whose sizes depend on shapes
 // alone. So update_neighbor_list without trim can be captured in a CUDA graph. Its errors are bits of `status`
@@ -103,13 +103,15 @@ template <typename T>
       box += (k ? ", " : " ") + row_text(stream, system.box + k * system.box_row_stride, system.box_column_stride);
     }
     if ((errors & kErrorBox) != 0) {
-      fail("box_vectors" + box + " span no volume: give three finite, independent vectors, or no box for an open boundary");
+      fail("box_vectors" + box + " span no volume: give three finite, independent vectors, or no box for an open "
+           "boundary");
     }
     fail("the cutoff " + std::to_string(system.cutoff) + " reaches over more than a million images of the box" + box +
          ": reduce the cutoff or enlarge the box");
   }
   bool finite = true;
-  const std::string place = row_text(stream, system.positions + bad_atom * system.row_stride, system.column_stride, &finite);
+  const T* atom = system.positions + bad_atom * system.row_stride;
+  const std::string place = row_text(stream, atom, system.column_stride, &finite);
   fail("the position of atom " + std::to_string(bad_atom) + " is " + place + ": " +
        (finite ? "it is more than a million box lengths away; wrap it into the box first"
                : "it must be finite; the simulation has probably blown up before this step"));
@@ -145,7 +147,8 @@ void check_state(const Arguments& arguments) {
   const int64_t capacity = arguments.stored_pairs.size(1);
   check(shaped(arguments.stored_pairs, 2, capacity, aoti_torch_dtype_int32()) &&
             shaped(arguments.stored_shifts, capacity, 3, aoti_torch_dtype_int32()),
-        "stored_pairs must be (2, capacity) and stored_shifts (capacity, 3), int32, contiguous, on the positions' device");
+        "stored_pairs must be (2, capacity) and stored_shifts (capacity, 3), int32, contiguous, on the positions' "
+        "device");
   const Tensor& status = arguments.status;
   check(status.dim() == 1 && status.size(0) == kStatusSlots && status.is_contiguous() &&
             dtype_of(status) == aoti_torch_dtype_int64() && same_device(status),

@@ -1,8 +1,8 @@
-// What a search does with the pairs it meets. A search runs twice over the same candidates: the first time it counts the
-// pairs of every strand, the second time, when the sums of the counts are known, it writes each pair to its place. Both
-// passes are one function compiled with one action or the other and without fused multiply-adds (-fmad=false), so they
-// agree about every pair to the last bit. Twice the arithmetic is cheaper than a row buffer: no capacity per row, no
-// compaction, exact totals even on overflow, rows in the order of the atoms whatever the schedule.
+// What a search does with the pairs it meets. A search runs twice over the same candidates: the first time it counts
+// the pairs of every strand, the second time, when the sums of the counts are known, it writes each pair to its place.
+// Both passes are one function compiled with one action or the other and without fused multiply-adds (-fmad=false), so
+// they agree about every pair to the last bit. Twice the arithmetic is cheaper than a row buffer: no capacity per row,
+// no compaction, exact totals even on overflow, rows in the order of the atoms whatever the schedule.
 #pragma once
 
 #include "../common/pair_rules.h"
@@ -21,8 +21,8 @@ struct FoundPair {
 
 // Tests one candidate of atom i in one image. `offset` is image @ box. True if the pair belongs to the list.
 template <typename T>
-OPENMM_GNN_HOST_DEVICE bool is_pair(const SearchAtom<T>& atom, const SearchAtom<T>& other, const T (&offset)[3], T cutoff,
-                                    bool full, FoundPair<T>& pair) {
+OPENMM_GNN_HOST_DEVICE bool is_pair(const SearchAtom<T>& atom, const SearchAtom<T>& other, const T (&offset)[3],
+                                    T cutoff, bool full, FoundPair<T>& pair) {
   // The difference first: (r_j - r_i) + offset is odd under exchange of i and j, (r_j + offset) - r_i is not.
   pair.d[0] = (other.x - atom.x) + offset[0];
   pair.d[1] = (other.y - atom.y) + offset[1];

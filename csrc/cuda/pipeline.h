@@ -1,12 +1,12 @@
-// The order in which the kernels run. `Launcher` is a CUDA stream (launch.h) or the grid emulator of the tests: both run
-// exactly these lists.
+// The order in which the kernels run. `Launcher` is a CUDA stream (launch.h) or the grid emulator of the tests: both
+// run exactly these lists.
 //
 //   plan -> [check displacements] -> wrap atoms -> cell list:   scan cells -> gather -> rank -> count -> scan strands
 //                                               -> brute force:                                count -> scan strands
 //        -> write pairs -> [emit list]
 //
 // 6 to 12 launches, no host in between. In update_neighbor_list every kernel from "wrap" to "write" returns at once if
-// the list is still good, which costs about a microsecond each inside a CUDA graph.
+// the list is still good, which leaves the cost of an empty launch, small inside a CUDA graph.
 #pragma once
 
 #include <limits>

@@ -1,7 +1,9 @@
-// First kernel of every search: reads the box and decides how to search, and for the skin list whether to search at all.
+// First kernel of every search: reads the box and decides how to search, and for the skin list whether to search at
+// all.
 //
-// One thread, one block: about 300 double-precision operations, 3 microseconds on any GPU. It runs on the device because
-// the box does: with a barostat the host does not know it, and asking would cost a synchronisation.
+// One thread, one block: about 300 double-precision operations, so its cost is the latency of a launch and of those. It
+// runs on the device because the box is there: with a barostat the host does not know it, and asking would cost a
+// synchronisation.
 #pragma once
 
 #include "workspace.h"
@@ -26,10 +28,10 @@ OPENMM_GNN_HOST_DEVICE T box_element(const System<T>& system, int k, int d) {
   return system.box == nullptr ? T(0) : system.box[k * system.box_row_stride + d * system.box_column_stride];
 }
 
-// Cells of an open boundary lie on a ring. A cube of A^3 cells, rows joined end to end, needs A >= 3 so that the 27 cells
-// around one are different; with A^3 + 1 cells every straight line of cells runs through the whole ring before it meets
-// itself, so that a long thin molecule spreads as well as a ball. No bounding box is needed, and an atom that has flown
-// off to 1e30 nm costs nothing.
+// Cells of an open boundary lie on a ring. A cube of A^3 cells, rows joined end to end, needs A >= 3 so that the 27
+// cells around one are different; with A^3 + 1 cells every straight line of cells runs through the whole ring before it
+// meets itself, so that a long thin molecule spreads as well as a ball. No bounding box is needed, and an atom that has
+// flown off to 1e30 nm costs nothing.
 template <typename T>
 OPENMM_GNN_HOST_DEVICE void plan_ring(Plan<T>& plan, double cutoff, int64_t max_cells) {
   const double edge = cutoff * (1.0 + kCellMargin);

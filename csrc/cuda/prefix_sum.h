@@ -79,8 +79,9 @@ struct ScanBlocks {
   }
 };
 
-// One thread = one total at a time, kScanThreads of them per round; a single block. When all is summed, its first thread
-// calls `finish(sum)`: the one place that knows how many pairs there are. `finish` runs also when there was no search.
+// One thread = one total at a time, kScanThreads of them per round; a single block. When all is summed, its first
+// thread calls `finish(sum)`: the one place that knows how many pairs there are. `finish` runs also when there was no
+// search.
 template <class Plan, class Finish>
 struct ScanTotals {
   static constexpr int kThreads = kScanThreads;

@@ -1,11 +1,12 @@
 // Cell-list search for large systems (Quentrec and Brot, J. Comput. Phys. 13, 430 (1973),
 // doi:10.1016/0021-9991(73)90046-6), in any cell and with any number of images.
 //
-// One thread = one strand: one row (atom i) against every strands-th atom of each run, a run being the neighbouring cells
-// along the first lattice vector, contiguous in memory. Threads follow the order of the cells, so that a warp's
-// rows lie in one or two cells and read the same candidates: one load serves all of them. Above 131,072 atoms a row has one strand.
-// Cost: 27 cells of candidates per atom (6.4 candidates per pair), 9 runs of two table look-ups each; a candidate is one
-// 16-byte load (32 at float64) and 12 operations; a pair costs 8 to 28 written bytes and, in the second pass, 24 read.
+// One thread = one strand: one row (atom i) against every strands-th atom of each run, a run being the neighbouring
+// cells along the first lattice vector, contiguous in memory. Threads follow the order of the cells, so that a warp's
+// rows lie in one or two cells and read the same candidates: one load serves all of them. Above 131,072 atoms a row has
+// one strand. Cost: 27 cells of candidates per atom (6.4 candidates per pair), 9 runs of two table look-ups each; a
+// candidate is one 16-byte load (32 at float64) and 12 operations; a pair costs 8 to 28 written bytes and, in the
+// second pass, 24 read.
 #pragma once
 
 #include "pair_actions.h"

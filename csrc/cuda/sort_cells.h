@@ -1,9 +1,10 @@
 // Sorts the atoms by cell, and within a cell by atom, so that the atomics of wrap_atoms.h leave no trace in the result.
 //
 // GatherMembers: one thread = one atom, which writes itself into its cell's part of the list in order of arrival, an
-// order that changes from run to run. RankMembers: one thread = one atom, which counts the smaller atoms of its cell; that
-// is its place. Cost: 12 bytes per atom and twice 4 per member of its cell, read through the cache; 32 written. Counting
-// needs no sort, works for any number of atoms in a cell, and costs as much as the search only when all are in one.
+// order that changes from run to run. RankMembers: one thread = one atom, which counts the smaller atoms of its cell;
+// that is its place. Cost: 12 bytes per atom and twice 4 per member of its cell, read through the cache; 32 written.
+// Counting needs no sort, works for any number of atoms in a cell, and costs as much as the search only when all are in
+// one.
 #pragma once
 
 #include "workspace.h"

@@ -1,8 +1,8 @@
 // What the kernels of one search share: the input, the plan that the first kernel writes, and the scratch memory.
 //
-// All scratch lies in one allocation whose size depends on the number of atoms alone, so it can be part of a CUDA graph.
-// Per atom at float32 and above 131,072 atoms: 80 bytes (two copies of the position, wrap, cell and its scan, strand and
-// its scan), and 24 more in update_neighbor_list; at 6144 atoms, where 32 threads share a row, 450.
+// All scratch lies in one allocation whose size depends on the number of atoms alone, so it can be part of a CUDA
+// graph. Per atom at float32 and above 131,072 atoms: 80 bytes (two copies of the position, wrap, cell and its scan,
+// strand and its scan), and 24 more in update_neighbor_list; at 6144 atoms, where 32 threads share a row, 450.
 #pragma once
 
 #include <cstddef>
@@ -169,8 +169,8 @@ void lay_out(Source& source, const WorkShape& shape, Workspace<T>& work) {
   work.jumps = source.template take<int32_t>(tracked_atoms * 3);
 }
 
-// (S @ box)[axis]. Odd in S to the last bit, so that the pairs (i, j, S) and (j, i, -S) are judged alike and the half list
-// is exactly half of the full one. Most pairs need no lattice vector and are spared the double precision.
+// (S @ box)[axis]. Odd in S to the last bit, so that the pairs (i, j, S) and (j, i, -S) are judged alike and the half
+// list is exactly half of the full one. Most pairs need no lattice vector and are spared the double precision.
 template <typename T>
 OPENMM_GNN_HOST_DEVICE T lattice_offset(const Lattice& lattice, const int32_t (&shift)[3], int axis) {
   if (shift[0] == 0 && shift[1] == 0 && shift[2] == 0) return T(0);

@@ -9,7 +9,8 @@
 
 namespace openmm_gnn::cuda {
 
-// The cell on the ring (plan_search.h) of an atom at open boundaries; `fractional` is its place in units of a cell edge.
+// The cell on the ring (plan_search.h) of an atom at open boundaries; `fractional` is its place in units of a cell
+// edge.
 template <typename T>
 OPENMM_GNN_HOST_DEVICE int64_t ring_cell(const Plan<T>& plan, const double* fractional) {
   // Beyond this many cells a place has no digits left below one cell. All that is further out shares the outermost
@@ -59,7 +60,8 @@ struct WrapAtoms {
       place.index = static_cast<typename AtomIndex<T>::Type>(atom);
       for (int k = 0; k < 3; ++k) {
         work.wraps[3 * atom + k] = wrapped.wrap[k];
-        if (system.brute_force) work.fractional[3 * atom + k] = wrapped.valid ? static_cast<T>(wrapped.fractional[k]) : T(0);
+        if (!system.brute_force) continue;
+        work.fractional[3 * atom + k] = wrapped.valid ? static_cast<T>(wrapped.fractional[k]) : T(0);
       }
       if (!system.brute_force) {
         // Bad atoms are dealt out evenly: a simulation that blew up must not put a million atoms into one cell.

@@ -20,15 +20,16 @@ SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize
 FACTOR = int(os.environ.get("OPENMM_GNN_EMULATOR_FACTOR", "1"))
 
 SEARCH = {
-    "random_systems": 300,
-    "large_systems": 2,
+    "random_systems": 240,
+    "large_systems": 1,
     "lattice_at_the_cutoff": 1,
+    "pairs_along_the_normals": 60,
     "one_atom_and_its_images": 1,
     "open_boundaries": 30,
     "bad_input": 1,
 }
 SKIN_LIST = {
-    "random_walks": 40,
+    "random_walks": 24,
     "overflow": 1,
     "not_a_number": 1,
     "nothing_to_do": 1,

@@ -19,7 +19,8 @@ double tolerance(const Case& given) {
   for (const auto& position : given.positions) {
     for (const double value : position) furthest = std::max(furthest, std::fabs(value));
   }
-  return 8 * std::numeric_limits<T>::epsilon() * reach + 32 * std::numeric_limits<double>::epsilon() * (furthest + reach);
+  return 8 * std::numeric_limits<T>::epsilon() * reach +
+         32 * std::numeric_limits<double>::epsilon() * (furthest + reach);
 }
 
 // Of the two directions of a pair the half list keeps this one.
@@ -50,8 +51,8 @@ inline void require_equal(std::vector<Found> found, const Case& given, double ba
               truth[next].i, truth[next].j, truth[next].distance, given.cutoff);
       ++next;
     }
-    REQUIRE(next < truth.size() && truth[next].key() == pair.key(), "%s: %ld, %ld (%ld %ld %ld) is no pair, %.17g", what,
-            pair.i, pair.j, pair.shift[0], pair.shift[1], pair.shift[2], pair.distance);
+    REQUIRE(next < truth.size() && truth[next].key() == pair.key(), "%s: %ld, %ld (%ld %ld %ld) is no pair, %.17g",
+            what, pair.i, pair.j, pair.shift[0], pair.shift[1], pair.shift[2], pair.distance);
     const oracle::Pair& right = truth[next++];
     REQUIRE(std::fabs(pair.distance - right.distance) <= band, "%s: distance %.17g, not %.17g", what, pair.distance,
             right.distance);

@@ -102,7 +102,8 @@ Case random_case(Random& random, int64_t max_atoms) {
       for (int k = 0; k < 3; ++k) position[d] += fraction[k] * result.box[k][d];
       position[d] = static_cast<T>(position[d]);
     }
-    if (places == 5 && atom > 0 && atom % 3 == 0) position = result.positions[static_cast<size_t>(atom - 1)];  // coincident
+    const bool coincident = places == 5 && atom > 0 && atom % 3 == 0;
+    if (coincident) position = result.positions[static_cast<size_t>(atom - 1)];
     result.positions.push_back(position);
   }
   return result;

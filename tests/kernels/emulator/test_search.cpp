@@ -30,10 +30,15 @@ void check_case(const Case& given, uint64_t seed, const char* what) {
   const SearchResult counterpart = find<T>(other, Path::cells, seed + 2, 2);
   std::vector<Found> both = given.full ? counterpart.pairs : cells.pairs;
   for (const Found& pair : given.full ? counterpart.pairs : cells.pairs) {
-    both.push_back({pair.j, pair.i, {-pair.shift[0], -pair.shift[1], -pair.shift[2]}, {-pair.r[0], -pair.r[1], -pair.r[2]},
-                    pair.distance});
+    Found mirrored{pair.j, pair.i, {}, {}, pair.distance};
+    for (int d = 0; d < 3; ++d) {
+      mirrored.shift[d] = -pair.shift[d];
+      mirrored.r[d] = -pair.r[d];
+    }
+    both.push_back(mirrored);
   }
-  REQUIRE(same_bits(sorted(both), sorted(given.full ? cells.pairs : counterpart.pairs)), "%s: halves, seed %lu", what, seed);
+  const std::vector<Found>& full = given.full ? cells.pairs : counterpart.pairs;
+  REQUIRE(same_bits(sorted(both), sorted(full)), "%s: the halves are not the whole, seed %lu", what, seed);
 }
 
 void random_systems(uint64_t repetitions) {
@@ -58,11 +63,13 @@ Case liquid(uint64_t seed, int64_t atoms, double edge, double cutoff) {
   given.cutoff = cutoff;
   given.box = {{{edge, 0, 0}, {0.25 * edge, edge, 0}, {-0.125 * edge, 0.25 * edge, edge}}};
   for (int64_t atom = 0; atom < atoms; ++atom) {
-    const double a = systems::uniform(random, 0, 1), b = systems::uniform(random, 0, 1), c = systems::uniform(random, 0, 1);
-    given.positions.push_back({});
-    for (int d = 0; d < 3; ++d) {
-      given.positions.back()[d] = static_cast<float>(a * given.box[0][d] + b * given.box[1][d] + c * given.box[2][d]);
+    systems::Vector place{};
+    for (int k = 0; k < 3; ++k) {
+      const double fraction = systems::uniform(random, 0, 1);
+      for (int d = 0; d < 3; ++d) place[d] += fraction * given.box[k][d];
     }
+    for (double& value : place) value = static_cast<float>(value);
+    given.positions.push_back(place);
   }
   return given;
 }
@@ -99,6 +106,35 @@ void lattice_at_the_cutoff(uint64_t) {
     for (const Path path : {Path::tiles, Path::cells}) {
       REQUIRE(find<double>(given, path, 1, 8).pairs.size() == expected, "six neighbours on a cubic lattice");
     }
+  }
+}
+
+// Two atoms just within the cutoff along the normal of a face: the furthest that a search across the lattice planes has
+// to look. A reach or a cell a thousandth too short misses them.
+void pairs_along_the_normals(uint64_t repetitions) {
+  for (uint64_t seed = 0; seed < repetitions; ++seed) {
+    systems::Random random(seed);
+    Case given;
+    given.cutoff = systems::uniform(random, 0.5, 1.5);
+    const double size = given.cutoff * systems::uniform(random, 0.4, 9);
+    given.box = systems::random_box(random, size);
+    for (auto& row : given.box) {
+      for (double& value : row) value = static_cast<float>(value);
+    }
+    const systems::Matrix inverted = oracle::inverse(given.box);
+    for (int k = 0; k < 3; ++k) {
+      const double length = std::hypot(inverted[0][k], inverted[1][k], inverted[2][k]);
+      for (const double sign : {-1.0, 1.0}) {
+        systems::Vector start{}, end{};
+        for (int d = 0; d < 3; ++d) {
+          start[d] = static_cast<float>(systems::uniform(random, 0, size));
+          end[d] = static_cast<float>(start[d] + sign * given.cutoff * (1 - 1e-4) * inverted[d][k] / length);
+        }
+        given.positions.push_back(start);
+        given.positions.push_back(end);
+      }
+    }
+    check_case<float>(given, seed, "along a normal");
   }
 }
 
@@ -182,6 +218,7 @@ int main(int argc, char** argv) {
       {"random_systems", testing::random_systems},
       {"large_systems", testing::large_systems},
       {"lattice_at_the_cutoff", testing::lattice_at_the_cutoff},
+      {"pairs_along_the_normals", testing::pairs_along_the_normals},
       {"one_atom_and_its_images", testing::one_atom_and_its_images},
       {"open_boundaries", testing::open_boundaries},
       {"bad_input", testing::bad_input},
