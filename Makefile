@@ -18,9 +18,11 @@ EXTRAS := $(EXTRAS_$(STACK))
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	"$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
-# What pytest runs, and how: make test TESTS=tests/kernels PYTEST=-x
+# What pytest runs, and how: make test TESTS=tests/kernels PYTEST="-x -n 0"
 TESTS ?= tests
-PYTEST ?=
+PYTEST ?= -n 2 --dist loadscope
+# One thread in each of the two workers: OpenMP threads that spin on cores they have to share cost far more than they give.
+THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1
 
 .PHONY: demo test check bench doctor clean distclean
 .DELETE_ON_ERROR:
@@ -29,7 +31,7 @@ demo: $(VENV)/installed
 	$(BIN)/openmm-gnn demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(TESTS) $(PYTEST)
+	$(THREADS) $(BIN)/python -m pytest $(TESTS) $(PYTEST)
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

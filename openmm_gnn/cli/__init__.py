@@ -6,7 +6,6 @@ A command's file imports nothing heavy at its top, so `openmm-gnn --help` answer
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 
@@ -26,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _name in filter(lambda name: importlib.util.find_spec(f"openmm_gnn.cli.{name}"), COMMANDS):
+for _name in COMMANDS:
     app.command(_name)(getattr(importlib.import_module(f"openmm_gnn.cli.{_name}"), _name))
 
 
