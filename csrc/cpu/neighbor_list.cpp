@@ -4,6 +4,7 @@
 #include "../common/lattice.h"
 #include "../common/pair_rules.h"
 #include "find_pairs.h"
+#include "list_filter.h"
 #include "operators.h"
 #include "system_of.h"
 #include "threads.h"
@@ -48,14 +49,6 @@ void check_state(const Tensor& positions, const ListState& state) {
         "status must be (8,) int64");
 }
 
-// The positions continuous with the reference, one structure of arrays, and how they differ from the raw ones.
-template <typename T>
-struct Tracked {
-  Buffer<T> x, y, z;
-  Buffer<int32_t> jump;  // (atoms, 3): unwrapped = raw - jump @ box
-  bool any_jump = false;
-};
-
 template <typename T>
 bool same_box(const System<T>& system, const T* reference) {
   for (int k = 0; k < 3; ++k) {
@@ -73,7 +66,6 @@ bool track(const System<T>& system, const Lattice& lattice, const T* reference, 
   const int64_t n = system.num_atoms, step = system.component_stride;
   T *x = tracked.x.reserve(n), *y = tracked.y.reserve(n), *z = tracked.z.reserve(n);
   int32_t* jump = tracked.jump.reserve(3 * n);
-  int32_t jumps = 0;
   for (int64_t a = 0; a < n; ++a) {
     const T* p = system.atom(a);
     const T raw[3] = {p[0], p[step], p[2 * step]};
@@ -82,12 +74,8 @@ bool track(const System<T>& system, const Lattice& lattice, const T* reference, 
     x[a] = moved.unwrapped[0];
     y[a] = moved.unwrapped[1];
     z[a] = moved.unwrapped[2];
-    for (int d = 0; d < 3; ++d) {
-      jump[3 * a + d] = moved.jump[d];
-      jumps |= moved.jump[d];
-    }
+    for (int d = 0; d < 3; ++d) jump[3 * a + d] = moved.jump[d];
   }
-  tracked.any_jump = jumps != 0;
   return true;
 }
 
@@ -118,7 +106,6 @@ void rebuild(const System<T>& system, const PairQuestion& question, const State<
     state.reference[3 * a + 2] = z[a] = p[2 * step];
   }
   std::fill(jump, jump + 3 * n, 0);
-  tracked.any_jump = false;
   for (int k = 0; k < 3; ++k) {
     for (int d = 0; d < 3; ++d) {
       state.box[3 * k + d] = system.box ? system.box[k * system.box_row_stride + d * system.box_column_stride] : T(0);
@@ -129,69 +116,53 @@ void rebuild(const System<T>& system, const PairQuestion& question, const State<
   ++state.status[kStatusRebuilds];
 }
 
-// Vector of stored pair k.
 template <typename T>
-inline void stored_vector(const State<T>& state, const Tracked<T>& tracked, const T* box, int64_t k, T* r) {
-  const int32_t i = state.stored_i[k], j = state.stored_j[k];
-  const int32_t* s = state.stored_shifts + 3 * k;
-  const T sx = static_cast<T>(s[0]), sy = static_cast<T>(s[1]), sz = static_cast<T>(s[2]);
-  r[0] = (tracked.x[j] - tracked.x[i]) + (sx * box[0] + sy * box[3] + sz * box[6]);
-  r[1] = (tracked.y[j] - tracked.y[i]) + (sx * box[1] + sy * box[4] + sz * box[7]);
-  r[2] = (tracked.z[j] - tracked.z[i]) + (sx * box[2] + sy * box[5] + sz * box[8]);
+StoredPairs<T> stored_pairs(const State<T>& state, const Tracked<T>& tracked, double cutoff) {
+  const T limit = static_cast<T>(cutoff);
+  return {state.stored_i, state.stored_j, state.stored_shifts, state.status[kStatusStored],
+          &tracked,       state.box,      limit * limit};
 }
 
+// Room for `pairs` pairs, with vectors and distances or with shifts.
+PairTensors new_pairs(const Tensor& positions, int64_t pairs, bool geometry) {
+  const int64_t measured = geometry ? pairs : 0;
+  return PairTensors{empty(positions, {2, pairs}, aoti_torch_dtype_int64()),
+                     empty(positions, {pairs - measured, 3}, aoti_torch_dtype_int32()),
+                     empty(positions, {measured, 3}, dtype_of(positions)),
+                     empty(positions, {measured}, dtype_of(positions))};
+}
+
+// The pairs within the cutoff.
 template <typename T>
 PairTensors trimmed(const Tensor& positions, const State<T>& state, const Tracked<T>& tracked, double cutoff,
                     bool geometry) {
-  thread_local Buffer<int32_t> accepted;
-  thread_local Buffer<T> vectors;
-  const int64_t stored = state.status[kStatusStored];
-  accepted.reserve(stored);
-  vectors.reserve(3 * stored);
-  int64_t count = 0;
-  const T limit = static_cast<T>(cutoff);
-  for (int64_t k = 0; k < stored; ++k) {
-    T* r = vectors.get() + 3 * count;
-    stored_vector(state, tracked, state.box, k, r);
-    accepted[count] = static_cast<int32_t>(k);
-    count += within(squared_length(r[0], r[1], r[2]), limit);
-  }
-  const int32_t dtype = dtype_of(positions);
-  const int64_t rows = geometry ? count : 0;
-  PairTensors result{empty(positions, {2, count}, aoti_torch_dtype_int64()),
-                     empty(positions, {geometry ? 0 : count, 3}, aoti_torch_dtype_int32()),
-                     empty(positions, {rows, 3}, dtype), empty(positions, {rows}, dtype)};
+  thread_local ClosePairs<T> close;
+  filter_pairs(stored_pairs(state, tracked, cutoff), close);
+  const int64_t count = close.count;
+  PairTensors result = new_pairs(positions, count, geometry);
   int64_t* pairs = data<int64_t>(result.pairs);
-  for (int64_t p = 0; p < count; ++p) {
-    pairs[p] = state.stored_i[accepted[p]];
-    pairs[count + p] = state.stored_j[accepted[p]];
-  }
   if (geometry) {
-    T* distances = data<T>(result.distances);
-    const T* r = vectors.get();
-    std::copy(r, r + 3 * count, data<T>(result.vectors));
-    for (int64_t p = 0; p < count; ++p) distances[p] = std::sqrt(squared_length(r[3 * p], r[3 * p + 1], r[3 * p + 2]));
-  } else {
-    int32_t* shifts = data<int32_t>(result.shifts);
-    const int32_t* jump = tracked.jump.get();
-    for (int64_t p = 0; p < count; ++p) {
-      const int32_t* s = state.stored_shifts + 3 * accepted[p];
-      const int64_t i = pairs[p], j = pairs[count + p];
-      for (int d = 0; d < 3; ++d) shifts[3 * p + d] = raw_shift(s[d], jump[3 * i + d], jump[3 * j + d]);
-    }
+    write_close_pairs(close, pairs, pairs + count, data<T>(result.vectors), data<T>(result.distances));
+    return result;
+  }
+  int32_t* shifts = data<int32_t>(result.shifts);
+  const int32_t* jump = tracked.jump.get();
+  for (int64_t p = 0; p < count; ++p) {
+    const int64_t i = close.i[p], j = close.j[p];
+    const int32_t* s = state.stored_shifts + 3 * close.place[p];
+    pairs[p] = i;
+    pairs[count + p] = j;
+    for (int d = 0; d < 3; ++d) shifts[3 * p + d] = raw_shift(s[d], jump[3 * i + d], jump[3 * j + d]);
   }
   return result;
 }
 
+// All stored pairs, and filling up to the capacity.
 template <typename T>
 PairTensors padded(const Tensor& positions, const State<T>& state, const Tracked<T>& tracked, double list_cutoff,
                    bool geometry) {
   const int64_t stored = state.status[kStatusStored], capacity = state.capacity;
-  const int32_t dtype = dtype_of(positions);
-  const int64_t rows = geometry ? capacity : 0;
-  PairTensors result{empty(positions, {2, capacity}, aoti_torch_dtype_int64()),
-                     empty(positions, {geometry ? 0 : capacity, 3}, aoti_torch_dtype_int32()),
-                     empty(positions, {rows, 3}, dtype), empty(positions, {rows}, dtype)};
+  PairTensors result = new_pairs(positions, capacity, geometry);
   int64_t* pairs = data<int64_t>(result.pairs);
   std::copy(state.stored_i, state.stored_i + stored, pairs);
   std::copy(state.stored_j, state.stored_j + stored, pairs + capacity);
@@ -200,10 +171,11 @@ PairTensors padded(const Tensor& positions, const State<T>& state, const Tracked
   if (geometry) {
     T *vectors = data<T>(result.vectors), *distances = data<T>(result.distances);
     const T far = static_cast<T>(2 * list_cutoff);
+    const StoredPairs<T> all = stored_pairs(state, tracked, list_cutoff);
     for (int64_t k = 0; k < capacity; ++k) {
       T* r = vectors + 3 * k;
       if (k < stored) {
-        stored_vector(state, tracked, state.box, k, r);
+        stored_vector(all, k, r);
       } else {
         r[0] = far;
         r[1] = r[2] = 0;

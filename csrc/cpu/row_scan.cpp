@@ -1,13 +1,10 @@
 #include "row_scan.h"
 
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 
 #include "../common/pair_rules.h"
 #include "row_scan_avx512.h"
 
-#define AVX2_FUNCTION __attribute__((target("avx2,bmi,bmi2,popcnt")))
 
 namespace openmm_gnn {
 
@@ -127,23 +124,9 @@ OPENMM_GNN_HOST_DEVICE void write_body(const Hits<T>& hits, int64_t count, int64
   };
 
 OPENMM_GNN_ROW_KERNELS(Portable, )
-OPENMM_GNN_ROW_KERNELS(AVX2, AVX2_FUNCTION)
+OPENMM_GNN_ROW_KERNELS(AVX2, OPENMM_GNN_AVX2)
 
 }  // namespace
-
-InstructionSet instruction_set() {
-  static const InstructionSet chosen = [] {
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-    const char* name = std::getenv("OPENMM_GNN_CPU");
-    if (name != nullptr && std::strcmp(name, "portable") == 0) return InstructionSet::kPortable;
-    if (name != nullptr && std::strcmp(name, "avx2") == 0 && avx2) return InstructionSet::kAVX2;
-    return avx512 ? InstructionSet::kAVX512 : avx2 ? InstructionSet::kAVX2 : InstructionSet::kPortable;
-  }();
-  return chosen;
-}
 
 template <typename T>
 const RowKernels<T>& row_kernels() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "candidates.h"
+#include "instruction_set.h"
 
 namespace openmm_gnn {
 
@@ -54,11 +55,6 @@ struct RowKernels {
   // Writes `count` hits of atom i as pairs, vectors and distances; touches nothing past them.
   void (*write)(const Hits<T>&, int64_t count, int64_t i, const GeometryRow<T>&);
 };
-
-enum class InstructionSet { kPortable, kAVX2, kAVX512 };
-
-// The best this processor has, or what OPENMM_GNN_CPU (portable, avx2, avx512) names if the processor has that.
-InstructionSet instruction_set();
 
 template <typename T>
 const RowKernels<T>& row_kernels();
