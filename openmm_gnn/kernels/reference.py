@@ -35,7 +35,7 @@ def reference_neighbor_pairs(
         full: both directions of every pair, or one.
     Returns:
         pairs (2, num_pairs) int64, shifts (num_pairs, 3) int64 for the positions as given, vectors (num_pairs, 3) and
-        distances (num_pairs,) float64; ordered by image, then i, then j.
+        distances (num_pairs,) float64; in no particular order.
     """
     positions = positions.detach().double()
     num_atoms = positions.shape[0]
@@ -47,21 +47,21 @@ def reference_neighbor_pairs(
         wraps = torch.floor(positions @ torch.linalg.inv(box)).to(torch.int64)
         images = reference_images(cutoff, box)
     inside = positions - wraps.double() @ box
-    dx, dy, dz = (inside[None, :, k] - inside[:, None, k] for k in range(3))
-    pairs, shifts, vectors = [], [], []
-    for image in images:
-        # An atom and its own image: never in the same image; the half list has one of the two translations.
-        own_images = bool(image.any()) and (full or tuple(image.tolist()) > (0, 0, 0))
-        x, y, z = image.double() @ box
-        close = (dx + x).square_().add_((dy + y).square_()).add_((dz + z).square_()) < cutoff * cutoff
-        if not own_images:
-            close.fill_diagonal_(False)
-        i, j = torch.nonzero(close, as_tuple=True)
-        if not full:
-            keep = i <= j
+    pairs, shifts, vectors = [torch.empty((2, 0), dtype=torch.int64)], [wraps[:0]], [inside[:0]]
+    block = max(1, 200_000 // max(num_atoms, 1))  # rows of the distance matrix at a time, so that they stay in cache
+    for first in range(0, num_atoms, block):
+        dx, dy, dz = (inside[None, :, k] - inside[first : first + block, None, k] for k in range(3))
+        for image in images:
+            x, y, z = image.double() @ box
+            close = (dx + x).square_().add_((dy + y).square_()).add_((dz + z).square_()) < cutoff * cutoff
+            i, j = torch.nonzero(close, as_tuple=True)
+            i += first
+            # An atom and its own image: never in the same image; the half list has one of the two translations.
+            own_images = bool(image.any()) and (full or tuple(image.tolist()) > (0, 0, 0))
+            keep = ((i != j) if full else (i < j)) | ((i == j) & own_images)
             i, j = i[keep], j[keep]
-        pairs.append(torch.stack([i, j]))
-        shifts.append(image + wraps[i] - wraps[j])
-        vectors.append(inside[j] - inside[i] + image.double() @ box)
+            pairs.append(torch.stack([i, j]))
+            shifts.append(image + wraps[i] - wraps[j])
+            vectors.append(inside[j] - inside[i] + image.double() @ box)
     vector = torch.cat(vectors)
     return torch.cat(pairs, dim=1), torch.cat(shifts), vector, vector.norm(dim=1)

@@ -286,7 +286,7 @@ class TwoLists(nn.Module):
 def test_scripted_model_gives_forces_whether_or_not_gradients_were_asked_before() -> None:
     model = torch.jit.freeze(torch.jit.script(TwoLists().eval()))
     positions = torch.rand((40, 3), dtype=torch.float64) @ BOX
-    for step in range(12):
+    for _ in range(12):
         positions = positions + 0.01 * torch.randn_like(positions)
         with torch.no_grad():
             plain = model(positions, BOX)

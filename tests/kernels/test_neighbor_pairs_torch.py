@@ -124,7 +124,7 @@ def test_operator_passes_torchs_own_checks() -> None:
 
 INSTRUCTION_SET_SCRIPT = """
 import hashlib, torch
-from openmm_gnn.kernels import neighbor_pairs
+from openmm_gnn.graph.neighbor_list import NeighborList
 digest = hashlib.sha256()
 for dtype in (torch.float32, torch.float64):
     generator = torch.Generator().manual_seed(3)
@@ -138,6 +138,11 @@ for dtype in (torch.float32, torch.float64):
                         positions, box[:0] if open_boundary else box, 0.5, full, geometry, 1
                     ):
                         digest.update(result.numpy().tobytes())
+            neighbors = NeighborList(0.4, 0.1, max_neighbors=500, full=full)
+            for _ in range(3):
+                for result in neighbors(positions, box):
+                    digest.update(result.numpy().tobytes())
+                positions = positions + 0.01
 print(digest.hexdigest())
 """
 
