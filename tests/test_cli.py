@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -129,6 +130,17 @@ def test_a_missing_file_is_a_clean_message_unless_debugging(
     assert str(missing) in failed.stderr
     assert failed.stderr.startswith("Error: ") is not shows_traceback
     assert ("Traceback" in failed.stderr) is shows_traceback
+
+
+@pytest.mark.parametrize(("users", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_do_not_spin_unless_the_user_says_so(
+    users: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "to be restored")
+    monkeypatch.delenv("OMP_WAIT_POLICY") if users is None else monkeypatch.setenv("OMP_WAIT_POLICY", users)
+    cli.main()
+    assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

@@ -50,6 +50,9 @@ def _options(
 
 def main() -> None:
     """Run the command line. An expected error is one message on stderr and exit code 1; --debug shows the traceback."""
+    # OpenMP threads that spin while they wait take the cores from the ones they wait for, wherever another process is
+    # busy: a step of argon then takes 250 ms instead of 15. Must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (OpenMMGNNError, OSError, ImportError) as error:
