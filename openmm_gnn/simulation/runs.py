@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from openmm import app
 from rich.console import Console
 
 import openmm_gnn
-from openmm_gnn.errors import BackendError, DataError, SpecError
+from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, make_context, with_model_force
 from openmm_gnn.simulation.dcd_frames import DCDWriter
 from openmm_gnn.simulation.nan_guard import NanGuard
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
 from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory
 from openmm_gnn.simulation.run_progress import RunProgress
-from openmm_gnn.simulation.run_settings import RunSettings, make_integrator, settings_to_dict, text_hash
+from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict, text_hash
 from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def simulate(
             from openmm_gnn.forces.gamd_force import gamd_force
 
             system = with_model_force(system, gamd_force(model, simulation_system.topology, backend=backend))
-        context = _make_context(system, settings, platform, threads, with_torch=model is not None)
+        context = make_context(system, settings, platform, threads, with_torch=model is not None)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         step = _start(context, run, settings, simulation_system)
@@ -89,62 +89,6 @@ def simulate(
         with RunProgress(settings, console, forces_name or simulation_system.name) as progress:
             _advance(context, run, settings, simulation_system.topology, step, progress, energies=model is None)
         return RunResult(run, settings.num_frames, progress.ns_per_day)
-
-
-def with_model_force(system: openmm.System, force: openmm.Force) -> openmm.System:
-    """A copy of a system in which `force` stands for all forces, and the centre of mass is kept at rest.
-
-    Masses, constraints and box stay. A network's net force need not be exactly zero, and a drifting centre
-    of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
-
-    Raises:
-        SpecError: if the system has a barostat, which needs an energy that a force network does not give.
-    """
-    replaced = copy.deepcopy(system)
-    for index in reversed(range(replaced.getNumForces())):
-        present = replaced.getForce(index)
-        if "Barostat" in type(present).__name__:
-            raise SpecError(
-                f"{type(present).__name__} needs energies, a force network has none: run at constant volume"
-            )
-        replaced.removeForce(index)
-    replaced.addForce(force)
-    replaced.addForce(openmm.CMMotionRemover())
-    return replaced
-
-
-def choose_platform(name: str) -> str:
-    """The name of an OpenMM platform of this machine.
-
-    "auto" does not take OpenCL: on a machine without a GPU it may be a CPU in disguise, slower than the CPU platform.
-
-    Raises:
-        BackendError: if there is none of that name.
-    """
-    present = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]
-    if name != "auto":
-        if name not in present:
-            raise BackendError(f"OpenMM has no platform {name!r} here: choose among {', '.join(present)}, or auto")
-        return name
-    if "CUDA" in present:
-        probe = openmm.System()
-        probe.addParticle(1.0)
-        try:
-            openmm.Context(probe, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CUDA"))
-            return "CUDA"
-        except openmm.OpenMMException:
-            pass
-    return "CPU"
-
-
-def degrees_of_freedom(system: openmm.System) -> int:
-    """3 per massive particle, less constraints, less 3 if the centre of mass is held at rest."""
-    masses = [system.getParticleMass(index)._value for index in range(system.getNumParticles())]
-    constraints = [system.getConstraintParameters(index) for index in range(system.getNumConstraints())]
-    count = 3 * sum(mass > 0 for mass in masses)
-    count -= sum(masses[first] > 0 or masses[second] > 0 for first, second, _ in constraints)
-    removers = (isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
-    return count - 3 * any(removers)
 
 
 def _identity(
@@ -179,20 +123,6 @@ def _model_hash(model: GAMD) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _make_context(
-    system: openmm.System, settings: RunSettings, platform: str, threads: int | None, with_torch: bool
-) -> openmm.Context:
-    properties = {}
-    if threads is not None and platform == "CPU":
-        properties["Threads"] = str(threads)
-    if threads is not None and with_torch:
-        import torch
-
-        torch.set_num_threads(threads)
-    chosen = openmm.Platform.getPlatformByName(platform)
-    return openmm.Context(system, make_integrator(settings), chosen, properties)
 
 
 def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, start: SimulationSystem) -> int:

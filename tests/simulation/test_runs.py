@@ -17,9 +17,10 @@ import pytest
 from openmm import app, unit
 
 from openmm_gnn.errors import BackendError, DataError, NonFiniteError, SpecError
+from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, with_model_force
 from openmm_gnn.simulation.run_directory import RunDirectory
 from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, make_integrator, settings_for
-from openmm_gnn.simulation.runs import choose_platform, degrees_of_freedom, simulate, with_model_force
+from openmm_gnn.simulation.runs import simulate
 from openmm_gnn.simulation.systems import SimulationSystem
 
 EDGE, PER_EDGE = 1.6, 3
