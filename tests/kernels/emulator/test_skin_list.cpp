@@ -41,7 +41,7 @@ struct RebuildModel {
     bool rebuild = empty || periodic != given.periodic || (periodic && box != given.box);
     if (!rebuild) {
       const double motion = largest_motion(given);
-      const bool close_call = std::fabs(motion - skin / 2) < 1e-5;
+      const bool close_call = std::fabs(motion - skin / 2) < 1e-5 + 3e-4 * skin;  // its own margin, and rounding
       rebuild = close_call ? rebuilds_now > rebuilds : motion > skin / 2;
     }
     if (rebuild) {
