@@ -7,7 +7,7 @@
 
 namespace openmm_gnn {
 
-// Calls body(row, workspace, atom) for every atom, cell by cell; rows of cells are shared among the threads.
+// Calls body(row, workspace, atom, sorted place) for every atom, cell by cell; rows of cells are shared among the threads.
 template <typename T>
 template <typename RowBody>
 void PairFinder<T>::for_rows(bool runs, const RowBody& body) {
@@ -36,7 +36,7 @@ void PairFinder<T>::for_rows(bool runs, const RowBody& body) {
           own = std::numeric_limits<T>::infinity();  // an atom is no neighbour of itself in the same image
           const int32_t atom = cells_.atom(a);
           body(Row<T>{&candidates, cells_.x[a], cells_.y[a], cells_.z[a], cutoff * cutoff, atom, !question_.full},
-               workspace, static_cast<int64_t>(atom));
+               workspace, static_cast<int64_t>(atom), a);
           own = kept;
         }
       }
@@ -51,7 +51,7 @@ int64_t PairFinder<T>::count(const System<T>& system, const PairQuestion& questi
   counts_.reserve(system.num_atoms);
   offsets_.reserve(system.num_atoms + 1);
   const RowKernels<T>& kernels = row_kernels<T>();
-  for_rows(false, [&](const Row<T>& row, Workspace&, int64_t atom) {
+  for_rows(false, [&](const Row<T>& row, Workspace&, int64_t atom, int64_t) {
     counts_[atom] = static_cast<int32_t>(kernels.count(row));
   });
   int64_t total = 0;
@@ -63,10 +63,26 @@ int64_t PairFinder<T>::count(const System<T>& system, const PairQuestion& questi
   return total;
 }
 
+// Asks for the cache lines of `count` values that will be written soon.
+template <typename T>
+inline void expect_to_write(const T* to, int64_t count) {
+  const char* first = reinterpret_cast<const char*>(to);
+  for (int64_t byte = 0; byte < count * static_cast<int64_t>(sizeof(T)); byte += 64) __builtin_prefetch(first + byte, 1);
+}
+
 template <typename T>
 void PairFinder<T>::write_geometry(int64_t* i, int64_t* j, T* vectors, T* distances) {
   const RowKernels<T>& kernels = row_kernels<T>();
-  for_rows(false, [&](const Row<T>& row, Workspace& workspace, int64_t atom) {
+  for_rows(false, [&](const Row<T>& row, Workspace& workspace, int64_t atom, int64_t place) {
+    // Atoms that follow each other here are far apart in the output: fetch its lines while this atom is worked on.
+    if (place + 2 < cells_.num_atoms) {
+      const int64_t later = cells_.atom(place + 2);
+      const int64_t at = offsets_[later], pairs = offsets_[later + 1] - at;
+      expect_to_write(i + at, pairs);
+      expect_to_write(j + at, pairs);
+      expect_to_write(vectors + 3 * at, 3 * pairs);
+      expect_to_write(distances + at, pairs);
+    }
     const int64_t to = offsets_[atom];
     if (offsets_[atom + 1] == to) return;
     const int64_t found = kernels.collect(row, workspace.hits);
@@ -78,7 +94,7 @@ template <typename T>
 template <typename Index>
 void PairFinder<T>::write_shifts(Index* i, Index* j, int32_t* shifts) {
   const RowKernels<T>& kernels = row_kernels<T>();
-  for_rows(true, [&](const Row<T>& row, Workspace& workspace, int64_t atom) {
+  for_rows(true, [&](const Row<T>& row, Workspace& workspace, int64_t atom, int64_t) {
     const Candidates<T>& candidates = workspace.candidates;
     Hits<T>& hits = workspace.hits;
     int64_t to = offsets_[atom];
