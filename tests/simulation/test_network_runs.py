@@ -11,7 +11,7 @@ import openmm
 import pytest
 import torch
 
-from openmm_gnn.errors import SpecError
+from openmm_gnn.errors import NonFiniteError, SpecError
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
 from openmm_gnn.models.gamd import GAMD
 from openmm_gnn.simulation.run_settings import RunSettings, make_integrator
@@ -69,3 +69,16 @@ def test_resumed_run_goes_on_where_it_was_and_only_with_the_same_weights(
         next(iter(model.parameters())).mul_(1.01)
     with pytest.raises(SpecError, match=r"forces\.hash"):
         simulate(argon, tmp_path / "run", longer, model, "net", platform="Reference", resume=True)
+
+
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+@pytest.mark.parametrize("backend", [backend.value for backend in available_backends()])
+def test_a_network_that_tears_the_system_apart_is_stopped(
+    tmp_path: Path, argon: SimulationSystem, backend: str, platform: str
+) -> None:
+    """Forces of 1e37 overflow within steps, whichever of network, list or integrator meets them first."""
+    with pytest.raises(NonFiniteError, match=r"at step \d+: first atom \d+ \(Ar of residue AR \d+\)"):
+        simulate(argon, tmp_path, SETTINGS, untrained(1e37), "net", backend=backend, platform=platform)
+    assert (tmp_path / "last_good.pdb").exists()
+    state = openmm.XmlSerializer.deserialize((tmp_path / "last_good_state.xml").read_text())
+    assert np.isfinite(state.getPositions(asNumpy=True)._value).all()
