@@ -34,7 +34,8 @@ struct Vector<float> {
   OPENMM_GNN_AVX512_INLINE void store(int32_t* p, Integer v) { _mm512_storeu_si512(p, v); }
   OPENMM_GNN_AVX512_INLINE Integer fill(int32_t v) { return _mm512_set1_epi32(v); }
   OPENMM_GNN_AVX512_INLINE Integer count_from(int32_t first) {
-    return _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    const Integer steps = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(_mm512_set1_epi32(first), steps);
   }
   OPENMM_GNN_AVX512_INLINE Mask greater(Integer a, Integer b) { return _mm512_cmpgt_epi32_mask(a, b); }
   OPENMM_GNN_AVX512_INLINE Integer halve(Integer v) { return _mm512_srli_epi32(v, 1); }

@@ -31,7 +31,8 @@ void CellList<T>::choose_lattice(const System<T>& system, double cutoff) {
       std::ostringstream text;
       text << "box_vectors";
       for (int k = 0; k < 3; ++k) {
-        text << (k ? ", (" : " (") << lattice.rows[k][0] << ", " << lattice.rows[k][1] << ", " << lattice.rows[k][2] << ")";
+        const double* row = lattice.rows[k];
+        text << (k ? ", (" : " (") << row[0] << ", " << row[1] << ", " << row[2] << ")";
       }
       text << " span no volume: give three finite, independent vectors, or no box for an open boundary";
       throw std::runtime_error(text.str());

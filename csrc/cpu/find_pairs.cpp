@@ -7,7 +7,7 @@
 
 namespace openmm_gnn {
 
-// Calls body(row, workspace, atom, sorted place) for every atom, cell by cell; rows of cells are shared among the threads.
+// Calls body(row, workspace, atom, sorted place) for every atom, cell by cell; the threads share the rows of cells.
 template <typename T>
 template <typename RowBody>
 void PairFinder<T>::for_rows(bool runs, const RowBody& body) {
@@ -15,10 +15,11 @@ void PairFinder<T>::for_rows(bool runs, const RowBody& body) {
   const RowKernels<T>& kernels = row_kernels<T>();
   const int64_t rows = static_cast<int64_t>(grid.count[1]) * grid.count[2];
   // Enough chunks to balance uneven rows, few enough to keep the threads apart.
-  const int64_t chunk = question_.num_threads > 1 ? (rows + 16 * question_.num_threads - 1) / (16 * question_.num_threads) : rows;
+  const int threads = question_.num_threads;
+  const int64_t chunk = threads > 1 ? rows / (16 * threads) + 1 : rows;
   const T cutoff = static_cast<T>(question_.cutoff);
-  while (workspaces_.size() < static_cast<size_t>(question_.num_threads)) workspaces_.push_back(std::make_unique<Workspace>());
-  for_chunks(question_.num_threads, rows, chunk, [&](int thread, int64_t begin, int64_t end) {
+  while (workspaces_.size() < static_cast<size_t>(threads)) workspaces_.push_back(std::make_unique<Workspace>());
+  for_chunks(threads, rows, chunk, [&](int thread, int64_t begin, int64_t end) {
     Workspace& workspace = *workspaces_[static_cast<size_t>(thread)];
     Candidates<T>& candidates = workspace.candidates;
     candidates.make_room(1);
@@ -67,7 +68,8 @@ int64_t PairFinder<T>::count(const System<T>& system, const PairQuestion& questi
 template <typename T>
 inline void expect_to_write(const T* to, int64_t count) {
   const char* first = reinterpret_cast<const char*>(to);
-  for (int64_t byte = 0; byte < count * static_cast<int64_t>(sizeof(T)); byte += 64) __builtin_prefetch(first + byte, 1);
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+  for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(first + byte, 1);
 }
 
 template <typename T>

@@ -11,9 +11,9 @@ namespace openmm_gnn {
 namespace {
 
 template <typename T>
-void filter_portable(const StoredPairs<T>& stored, ClosePairs<T>& close) {
+void filter_portable(const StoredPairs<T>& stored, int64_t begin, int64_t end, ClosePairs<T>& close) {
   int64_t count = 0;
-  for (int64_t k = 0; k < stored.count; ++k) {
+  for (int64_t k = begin; k < end; ++k) {
     T r[3];
     stored_vector(stored, k, r);
     close.x[count] = r[0];
@@ -41,7 +41,7 @@ void write_portable(const ClosePairs<T>& close, int64_t* i, int64_t* j, T* vecto
 }
 
 template <typename T>
-OPENMM_GNN_AVX512 void filter_avx512(const StoredPairs<T>& stored, ClosePairs<T>& close) {
+OPENMM_GNN_AVX512 void filter_avx512(const StoredPairs<T>& stored, int64_t begin, int64_t end, ClosePairs<T>& close) {
   using V = Vector<T>;
   using Real = typename V::Real;
   using Integer = typename V::Integer;
@@ -50,8 +50,8 @@ OPENMM_GNN_AVX512 void filter_avx512(const StoredPairs<T>& stored, ClosePairs<T>
   for (int k = 0; k < 9; ++k) box[k] = V::fill(stored.box[k]);
   const Real limit = V::fill(stored.cutoff_squared);
   int64_t count = 0;
-  for (int64_t k = 0; k < stored.count; k += V::kLanes) {
-    const int64_t left = stored.count - k;
+  for (int64_t k = begin; k < end; k += V::kLanes) {
+    const int64_t left = end - k;
     const auto lanes = V::first(left < V::kLanes ? left : V::kLanes);
     const Integer i = V::load(lanes, stored.i + k), j = V::load(lanes, stored.j + k);
     const int32_t* s = stored.shifts + 3 * k;
@@ -95,17 +95,17 @@ OPENMM_GNN_AVX512 void write_avx512(const ClosePairs<T>& close, int64_t* i, int6
 }  // namespace
 
 template <typename T>
-void filter_pairs(const StoredPairs<T>& stored, ClosePairs<T>& close) {
-  close.x.reserve(stored.count);
-  close.y.reserve(stored.count);
-  close.z.reserve(stored.count);
-  close.i.reserve(stored.count);
-  close.j.reserve(stored.count);
-  close.place.reserve(stored.count);
+void filter_pairs(const StoredPairs<T>& stored, int64_t begin, int64_t end, ClosePairs<T>& close) {
+  close.x.reserve(end - begin);
+  close.y.reserve(end - begin);
+  close.z.reserve(end - begin);
+  close.i.reserve(end - begin);
+  close.j.reserve(end - begin);
+  close.place.reserve(end - begin);
   if (instruction_set() == InstructionSet::kAVX512) {
-    filter_avx512(stored, close);
+    filter_avx512(stored, begin, end, close);
   } else {
-    filter_portable(stored, close);
+    filter_portable(stored, begin, end, close);
   }
 }
 
@@ -118,8 +118,8 @@ void write_close_pairs(const ClosePairs<T>& close, int64_t* i, int64_t* j, T* ve
   }
 }
 
-template void filter_pairs(const StoredPairs<float>&, ClosePairs<float>&);
-template void filter_pairs(const StoredPairs<double>&, ClosePairs<double>&);
+template void filter_pairs(const StoredPairs<float>&, int64_t, int64_t, ClosePairs<float>&);
+template void filter_pairs(const StoredPairs<double>&, int64_t, int64_t, ClosePairs<double>&);
 template void write_close_pairs(const ClosePairs<float>&, int64_t*, int64_t*, float*, float*);
 template void write_close_pairs(const ClosePairs<double>&, int64_t*, int64_t*, double*, double*);
 

@@ -44,9 +44,9 @@ inline __attribute__((always_inline)) void stored_vector(const StoredPairs<T>& s
   r[2] = (p.z[j] - p.z[i]) + (sx * box[2] + sy * box[5] + sz * box[8]);
 }
 
-// Fills `close` with the pairs within the cutoff, in the stored order.
+// Fills `close` with those of stored pairs begin ... end - 1 that are within the cutoff, in the stored order.
 template <typename T>
-void filter_pairs(const StoredPairs<T>& stored, ClosePairs<T>& close);
+void filter_pairs(const StoredPairs<T>& stored, int64_t begin, int64_t end, ClosePairs<T>& close);
 
 // Writes them as int64 pairs, vectors (count, 3) and distances.
 template <typename T>

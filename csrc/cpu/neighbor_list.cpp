@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <memory>
 #include <sstream>
+#include <vector>
 
 #include "../common/lattice.h"
 #include "../common/pair_rules.h"
@@ -132,28 +134,41 @@ PairTensors new_pairs(const Tensor& positions, int64_t pairs, bool geometry) {
                      empty(positions, {measured}, dtype_of(positions))};
 }
 
-// The pairs within the cutoff.
+// The pairs within the cutoff. Each thread looks through a contiguous part, so the order is that of the stored pairs.
 template <typename T>
 PairTensors trimmed(const Tensor& positions, const State<T>& state, const Tracked<T>& tracked, double cutoff,
-                    bool geometry) {
-  thread_local ClosePairs<T> close;
-  filter_pairs(stored_pairs(state, tracked, cutoff), close);
-  const int64_t count = close.count;
+                    bool geometry, int num_threads) {
+  thread_local std::vector<std::unique_ptr<ClosePairs<T>>> kept;
+  std::vector<std::unique_ptr<ClosePairs<T>>>& parts = kept;  // the caller's, also in the other threads
+  while (parts.size() < static_cast<size_t>(num_threads)) parts.push_back(std::make_unique<ClosePairs<T>>());
+  const StoredPairs<T> stored = stored_pairs(state, tracked, cutoff);
+  for_parts(num_threads, stored.count, [&](int thread, int64_t begin, int64_t end) {
+    filter_pairs(stored, begin, end, *parts[static_cast<size_t>(thread)]);
+  });
+  std::vector<int64_t> starts(static_cast<size_t>(num_threads) + 1, 0);
+  for (size_t part = 0; part + 1 < starts.size(); ++part) starts[part + 1] = starts[part] + parts[part]->count;
+
+  const int64_t count = starts.back();
   PairTensors result = new_pairs(positions, count, geometry);
-  int64_t* pairs = data<int64_t>(result.pairs);
-  if (geometry) {
-    write_close_pairs(close, pairs, pairs + count, data<T>(result.vectors), data<T>(result.distances));
-    return result;
-  }
-  int32_t* shifts = data<int32_t>(result.shifts);
+  int64_t* pairs = large_data<int64_t>(result.pairs);
+  T *vectors = large_data<T>(result.vectors), *distances = large_data<T>(result.distances);
+  int32_t* shifts = large_data<int32_t>(result.shifts);
   const int32_t* jump = tracked.jump.get();
-  for (int64_t p = 0; p < count; ++p) {
-    const int64_t i = close.i[p], j = close.j[p];
-    const int32_t* s = state.stored_shifts + 3 * close.place[p];
-    pairs[p] = i;
-    pairs[count + p] = j;
-    for (int d = 0; d < 3; ++d) shifts[3 * p + d] = raw_shift(s[d], jump[3 * i + d], jump[3 * j + d]);
-  }
+  for_parts(num_threads, num_threads, [&](int thread, int64_t, int64_t) {
+    const ClosePairs<T>& close = *parts[static_cast<size_t>(thread)];
+    const int64_t to = starts[static_cast<size_t>(thread)];
+    if (geometry) {
+      write_close_pairs(close, pairs + to, pairs + count + to, vectors + 3 * to, distances + to);
+      return;
+    }
+    for (int64_t k = 0; k < close.count; ++k) {
+      const int64_t i = close.i[k], j = close.j[k], p = to + k;
+      const int32_t* s = state.stored_shifts + 3 * close.place[k];
+      pairs[p] = i;
+      pairs[count + p] = j;
+      for (int d = 0; d < 3; ++d) shifts[3 * p + d] = raw_shift(s[d], jump[3 * i + d], jump[3 * j + d]);
+    }
+  });
   return result;
 }
 
@@ -210,7 +225,7 @@ PairTensors update(const Tensor& positions, const Tensor& box_vectors, double cu
     usable = track(system, lattice, state.reference, static_cast<T>(skin), tracked);
   }
   if (!usable) rebuild(system, list, state, tracked);
-  return trim ? trimmed(positions, state, tracked, cutoff, geometry)
+  return trim ? trimmed(positions, state, tracked, cutoff, geometry, list.num_threads)
               : padded(positions, state, tracked, list.cutoff, geometry);
 }
 

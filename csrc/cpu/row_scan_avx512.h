@@ -90,18 +90,21 @@ struct AVX512 {
   }
 
   OPENMM_GNN_AVX512 static int64_t count(const Row<T>& row) {
-    if (row.half) return row.candidates->shifted ? count_as<true, true>(row) : count_as<false, true>(row);
-    return row.candidates->shifted ? count_as<true, false>(row) : count_as<false, false>(row);
+    const bool in_images = row.candidates->shifted;
+    if (row.half) return in_images ? count_as<true, true>(row) : count_as<false, true>(row);
+    return in_images ? count_as<true, false>(row) : count_as<false, false>(row);
   }
 
   OPENMM_GNN_AVX512 static int64_t collect(const Row<T>& row, Hits<T>& hits) {
-    if (row.half) return row.candidates->shifted ? collect_as<true, true>(row, hits) : collect_as<false, true>(row, hits);
-    return row.candidates->shifted ? collect_as<true, false>(row, hits) : collect_as<false, false>(row, hits);
+    const bool in_images = row.candidates->shifted;
+    if (row.half) return in_images ? collect_as<true, true>(row, hits) : collect_as<false, true>(row, hits);
+    return in_images ? collect_as<true, false>(row, hits) : collect_as<false, false>(row, hits);
   }
 
   OPENMM_GNN_AVX512 static int64_t locate(const Row<T>& row, Hits<T>& hits) {
-    if (row.half) return row.candidates->shifted ? locate_as<true, true>(row, hits) : locate_as<false, true>(row, hits);
-    return row.candidates->shifted ? locate_as<true, false>(row, hits) : locate_as<false, false>(row, hits);
+    const bool in_images = row.candidates->shifted;
+    if (row.half) return in_images ? locate_as<true, true>(row, hits) : locate_as<false, true>(row, hits);
+    return in_images ? locate_as<true, false>(row, hits) : locate_as<false, false>(row, hits);
   }
 
   OPENMM_GNN_AVX512 static void write(const Hits<T>& hits, int64_t total, int64_t i, const GeometryRow<T>& to) {

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from openmm_gnn.errors import NeighborOverflowError
 from openmm_gnn.kernels.neighbor_pairs import available_threads, pair_vectors, safe_distances, wants_gradient
 
-STATUS_STORED, STATUS_REQUIRED, STATUS_REBUILDS, STATUS_CALLS, STATUS_ERRORS, STATUS_VALID = range(6)
-STATUS_SLOTS = 8
+# Slots of `status` and bits of its errors, as in csrc/neighbor_pairs.h. TorchScript reads no global variable, so the
+# scripted methods name slots by number.
+STATUS_REQUIRED, STATUS_ERRORS, STATUS_BAD_ATOM, STATUS_SLOTS = 1, 4, 6, 8
+ERROR_OVERFLOW, ERROR_POSITIONS, ERROR_BOX, ERROR_IMAGES = 1, 2, 4, 8
 
 
 class NeighborList(nn.Module):
@@ -99,7 +101,7 @@ class NeighborList(nn.Module):
             else:
                 vectors, distances = self._padded_geometry(positions, pairs, shifts, box)
         if not trim:
-            distances = distances.masked_fill(self.status[4] != 0, float("nan"))
+            distances = distances.masked_fill(self.status[4] != 0, float("nan"))  # slot 4: errors
         return pairs, vectors, distances
 
     def _box_tensor(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
@@ -153,13 +155,14 @@ class NeighborList(nn.Module):
         values = self.status.tolist()
         errors = values[STATUS_ERRORS]
         num_atoms, capacity = self.reference_positions.shape[0], self.stored_pairs.shape[1]
-        if errors & 2:
-            raise RuntimeError(f"the position of atom {values[6]} is not finite or is a million box lengths away")
-        if errors & 4:
+        if errors & ERROR_POSITIONS:
+            atom = values[STATUS_BAD_ATOM]
+            raise RuntimeError(f"the position of atom {atom} is not finite or is a million box lengths away")
+        if errors & ERROR_BOX:
             raise RuntimeError("box_vectors span no volume: give three finite, independent vectors")
-        if errors & 8:
+        if errors & ERROR_IMAGES:
             raise RuntimeError("the cutoff reaches over too many images of the box: reduce it or enlarge the box")
-        if errors & 1:
+        if errors & ERROR_OVERFLOW:
             needed = -(-values[STATUS_REQUIRED] // (max(num_atoms, 1) * (2 if self.full else 1)))
             raise NeighborOverflowError(
                 f"found {values[STATUS_REQUIRED]} neighbour pairs of {num_atoms} atoms within cutoff + skin = "

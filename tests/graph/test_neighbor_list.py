@@ -298,3 +298,25 @@ def test_scripted_model_gives_forces_whether_or_not_gradients_were_asked_before(
         expected = ((distances / 0.5 - 1.0) ** 2).sum()
         torch.testing.assert_close(plain, expected.detach())
         torch.testing.assert_close(gradient, torch.autograd.grad(expected, reference)[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_list_is_bitwise_the_same_for_any_number_of_threads(dtype: torch.dtype) -> None:
+    box = torch.eye(3, dtype=dtype) * 6
+    start = torch.rand((41_000, 3), dtype=dtype) @ box
+    steps = [0.01 * torch.randn((41_000, 3), dtype=dtype) + 6.0 * step for step in range(2)]
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for num_threads in (1, 2, 3):
+            torch.set_num_threads(num_threads)
+            module = NeighborList(0.25, 0.2, max_neighbors=60)
+            results.append([module(start + step, box) for step in [0, *steps]])
+            results[-1].append(module((start + steps[1]).requires_grad_(), box))
+            assert module.num_rebuilds() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert results[0][0][0].shape[1] > 100_000
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
