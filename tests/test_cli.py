@@ -60,9 +60,7 @@ def test_an_unknown_benchmark_is_a_usage_error(name: str) -> None:
 
 
 def test_benchmarks_missing_from_an_installation_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import openmm_gnn
-
-    monkeypatch.setattr(openmm_gnn, "__file__", str(tmp_path / "openmm_gnn" / "__init__.py"))
+    monkeypatch.setattr("openmm_gnn.cli.bench.PACKAGE", tmp_path / "openmm_gnn")
     with pytest.raises(OpenMMGNNError, match="part of the source tree"):
         benchmark_folder()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import re
 import subprocess
 import sys
@@ -14,9 +13,8 @@ import pytest
 import openmm_gnn
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(openmm_gnn.__path__, "openmm_gnn.") if "__main__" not in module.name
-)
+PATHS = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "openmm_gnn").rglob("*.py")]
+MODULES = sorted(".".join(path.parts) for path in PATHS if path.name not in ("__init__", "__main__"))
 
 
 def printed_by(program: str) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run. Default: all.")] = None,
@@ -35,10 +37,9 @@ def benchmark_folder() -> Path:
     Raises:
         OpenMMGNNError: if the package was installed without its source tree.
     """
-    import openmm_gnn
     from openmm_gnn.errors import OpenMMGNNError
 
-    folder = Path(openmm_gnn.__file__).resolve().parents[1] / "benchmarks"
+    folder = PACKAGE.parent / "benchmarks"
     if not folder.is_dir():
         raise OpenMMGNNError(
             f"there are no benchmarks at {folder}: they are part of the source tree; clone it and call `make bench`"
