@@ -69,6 +69,11 @@ def test_each_local_link_leads_to_a_file(document: str) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_no_document_is_left_unfinished(document: str) -> None:
+    assert re.findall(r"@@|\bTODO\b|\bTBD\b|\?\?\?|\bXXX\b", (ROOT / document).read_text()) == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_each_file_that_is_named_exists(document: str) -> None:
     text = (ROOT / document).read_text()
