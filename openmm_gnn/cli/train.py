@@ -21,6 +21,9 @@ def train(
     decoder: Annotated[str, typer.Option(help="pair (covariant, no net force) or node (the paper's).")] = "pair",
     cutoff: Annotated[float, typer.Option(help="nm.")] = 0.75,
     skin: Annotated[float, typer.Option(help="Of the neighbour list, nm.")] = 0.1,
+    max_neighbors: Annotated[
+        int, typer.Option(help="Capacity of the list: mean pairs per atom within cutoff + skin, each counted once.")
+    ] = 96,
     width: Annotated[int, typer.Option(help="Features per atom and edge.")] = 64,
     layers: Annotated[int, typer.Option(help="Rounds of messages.")] = 2,
     radial: Annotated[int, typer.Option(help="Radial basis functions.")] = 32,
@@ -61,7 +64,7 @@ def train(
 
     def make_spec(elements: tuple[int, ...], force_scale: float) -> GAMDSpec:
         return GAMDSpec(
-            neighbors=NeighborSpec(cutoff, skin=skin),
+            neighbors=NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors),
             elements=elements,
             decoder=Decoder(decoder),
             width=width,

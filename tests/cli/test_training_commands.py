@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from openmm_gnn.cli import app
 from openmm_gnn.models.published_weights import load_model
 
-SMALL = "--width 8 --layers 1 --radial 8 --cutoff 0.6 --steps 4 --batch-size 1 --validate-every 2 --no-progress"
+SMALL = (
+    "--max-neighbors 50 --width 8 --layers 1 --radial 8 --cutoff 0.6 "
+    "--steps 4 --batch-size 1 --validate-every 2 --no-progress"
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,7 @@ def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_bundle_says_where_it_comes_from(bundle: Path) -> None:
     metadata = load_model(bundle).spec.metadata
+    assert load_model(bundle).spec.neighbors.max_neighbors == 50
     assert metadata["train_seeds"] == "1"
     assert metadata["data"][0]["stride"] == 5
     assert metadata["validation"]["validation_mae"] > 0
