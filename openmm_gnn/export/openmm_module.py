@@ -5,6 +5,7 @@ is converted here and nowhere else.
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def script_module(model: GAMD, topology: Any) -> torch.jit.ScriptModule:
     """
     if topology is None or not hasattr(topology, "getNumAtoms"):
         raise TopologyError(f"expected an openmm.app.Topology, got {type(topology).__name__}")
-    return torch.jit.script(OpenMMModule(model.eval(), topology).eval())
+    return _without_calls(torch.jit.script(OpenMMModule(model.eval(), topology).eval()))
 
 
 def export(model: GAMD, topology: Any, path: str | os.PathLike[str]) -> Path:
@@ -96,3 +97,23 @@ def export(model: GAMD, topology: Any, path: str | os.PathLike[str]) -> Path:
     script_module(model, topology).save(str(partial))
     os.replace(partial, path)
     return path
+
+
+def _without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """The same module with every method it calls written out in `forward`; weights stay weights.
+
+    OpenMM's forces freeze a copy of the module and drop the copy, but TorchScript's interpreter still asks the copy's
+    functions for their names when an operator throws: a segmentation fault in place of "position of atom 3 is NaN" or
+    "raise max_neighbors". Written out, saved and loaded, the graph remembers no function. It is not frozen here:
+    frozen weights could not follow the System to a GPU.
+    """
+    copied = _saved_and_loaded(module)
+    torch._C._jit_pass_inline(copied.graph)
+    return _saved_and_loaded(copied)
+
+
+def _saved_and_loaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)

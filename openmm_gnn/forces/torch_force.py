@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -84,27 +83,7 @@ def torch_force(module: torch.jit.ScriptModule, periodic: bool) -> Any:
     """
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"TorchForce is not available: {reason}. `openmm-gnn doctor` says what to install")
-    force = _import_openmmtorch().TorchForce(_without_calls(module))
+    force = _import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
-
-
-def _without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """The same module with every method it calls written out in `forward`; weights stay weights.
-
-    Each Context clones and freezes the module and drops the clone, but TorchScript's interpreter still asks the clone's
-    functions for their names when an operator throws: a segmentation fault in place of "position of atom 3 is NaN" or
-    "raise max_neighbors". Written out, saved and loaded, the graph remembers no function. It is not frozen here:
-    frozen weights could not follow the System to a GPU.
-    """
-    copied = _saved_and_loaded(module)
-    torch._C._jit_pass_inline(copied.graph)
-    return _saved_and_loaded(copied)
-
-
-def _saved_and_loaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    buffer = io.BytesIO()
-    torch.jit.save(module, buffer)
-    buffer.seek(0)
-    return torch.jit.load(buffer)
