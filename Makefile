@@ -20,7 +20,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
 # What pytest runs, and how: make test TESTS=tests/kernels PYTEST="-x -n 0"
 TESTS ?= tests
-PYTEST ?= -n 2 --dist loadscope
+PYTEST ?= -n 2 --dist loadscope --max-worker-restart 0
 # One thread in each of the two workers: OpenMP threads that spin on cores they have to share cost far more than they give.
 THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1
 
