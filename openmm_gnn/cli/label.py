@@ -11,12 +11,17 @@ import typer
 
 from openmm_gnn.cli.options import parse_seeds
 from openmm_gnn.simulation.run_settings import Thermostat
+from openmm_gnn.training.labelled_run import LabelledForces
 
 
 def label(
-    system: Annotated[str, typer.Argument(help="A named system (argon) or a serialised OpenMM System (.xml).")],
+    system: Annotated[
+        str,
+        typer.Argument(help="argon, tip3p, tip4pew, amoeba-water, or a serialised OpenMM System (.xml)."),
+    ],
     out: Annotated[Path, typer.Option(help="Directory of the data; given again, the run is resumed or extended.")],
     topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
+    molecules: Annotated[int | None, typer.Option(help="Of a named system; its density stays.")] = None,
     temperature: Annotated[
         list[float] | None, typer.Option(help="K; may be given several times. Default: the system's.")
     ] = None,
@@ -29,6 +34,9 @@ def label(
     thermostat: Annotated[Thermostat | None, typer.Option(help="Default: the system's.")] = None,
     friction: Annotated[float | None, typer.Option(help="1/ps, of the thermostat. Default: the system's.")] = None,
     time_step: Annotated[float | None, typer.Option(help="fs. Default: the system's.")] = None,
+    forces: Annotated[
+        LabelledForces, typer.Option(help="all, or nonbonded: without the bonded terms, for `simulate --accelerate`.")
+    ] = LabelledForces.ALL,
     platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "CPU",
     processes: Annotated[int | None, typer.Option(help="Trajectories at once. Default: one per core.")] = None,
     checkpoint_seconds: Annotated[
@@ -45,7 +53,7 @@ def label(
     from openmm_gnn.training import teacher
 
     data = teacher.label(
-        load_system(system, topology),
+        load_system(system, topology, molecules),
         out,
         seeds=parse_seeds(seeds),
         temperatures=temperature or (),
@@ -55,6 +63,7 @@ def label(
         thermostat=thermostat,
         friction_per_ps=friction,
         time_step_ps=None if time_step is None else time_step / 1000,
+        forces=forces,
         platform=platform,
         processes=processes,
         checkpoint_seconds=checkpoint_seconds,

@@ -7,6 +7,7 @@ import copy
 import openmm
 
 from openmm_gnn.errors import BackendError, SpecError
+from openmm_gnn.simulation.force_parts import split_groups
 from openmm_gnn.simulation.run_settings import RunSettings, make_integrator
 
 
@@ -69,8 +70,14 @@ def degrees_of_freedom(system: openmm.System) -> int:
 def make_context(
     system: openmm.System, settings: RunSettings, platform: str, threads: int | None, with_torch: bool
 ) -> openmm.Context:
-    """A Context on a platform; `threads` are those of OpenMM's CPU platform and, with a network, of torch."""
+    """A Context on a platform; `threads` are those of OpenMM's CPU platform and, with a network, of torch.
+
+    Bonded substeps take the force groups for themselves, in a copy of the system.
+    """
     properties = {}
+    if settings.bonded_substeps > 1:
+        system = copy.deepcopy(system)
+        split_groups(system)
     if threads is not None and platform == "CPU":
         properties["Threads"] = str(threads)
     if threads is not None and with_torch:

@@ -11,11 +11,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.errors import SpecError
+from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP
 
 if TYPE_CHECKING:
     import openmm
 
-    from openmm_gnn.simulation.systems import SimulationSystem
+    from openmm_gnn.simulation.simulation_system import SimulationSystem
 
 NOSE_HOOVER_CHAIN_LENGTH = 10
 NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
@@ -51,6 +52,8 @@ class RunSettings:
     thermostat: Thermostat = Thermostat.NOSE_HOOVER
     friction_per_ps: float = 25.0
     """Friction of Langevin, or collision frequency of Nose-Hoover."""
+    bonded_substeps: int = 1
+    """Steps of the bonded forces within one time step (BAOAB-RESPA); more than 1 needs Langevin."""
     seed: int = 1
     """Of the initial velocities and of Langevin's random forces; 1 or more."""
     checkpoint_interval: int = 1000
@@ -58,7 +61,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
-        for name, least in (("steps", 1), ("equilibration_steps", 0), ("report_interval", 1), ("seed", 1)):
+        least_values = {"steps": 1, "equilibration_steps": 0, "report_interval": 1, "bonded_substeps": 1, "seed": 1}
+        for name, least in least_values.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise SpecError(f"RunSettings.{name} is {value!r}: give a whole number, {least} or more")
@@ -70,6 +74,11 @@ class RunSettings:
             raise SpecError(
                 f"RunSettings.checkpoint_interval is {self.checkpoint_interval}: give a multiple of "
                 f"report_interval ({self.report_interval})"
+            )
+        if self.bonded_substeps > 1 and self.thermostat is not Thermostat.LANGEVIN:
+            raise SpecError(
+                f"RunSettings.bonded_substeps is {self.bonded_substeps} with thermostat {self.thermostat.value}: "
+                "multiple time steps need langevin"
             )
         if self.steps % self.report_interval:
             raise SpecError(
@@ -108,14 +117,26 @@ def settings_for(
         temperature=system.temperature if temperature is None else temperature,
         thermostat=system.thermostat if thermostat is None else thermostat,
         friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
+        bonded_substeps=system.bonded_substeps,
         seed=seed,
         checkpoint_interval=20 * report_interval if checkpoint_interval is None else checkpoint_interval,
     )
 
 
 def make_integrator(settings: RunSettings) -> openmm.Integrator:
-    """The OpenMM integrator of these settings."""
+    """The OpenMM integrator of these settings; with bonded substeps the System needs `split_groups` first."""
     import openmm
+    from openmm import unit
+
+    if settings.bonded_substeps > 1:
+        integrator = openmm.MTSLangevinIntegrator(  # plain numbers raise
+            settings.temperature * unit.kelvin,
+            settings.friction_per_ps / unit.picosecond,
+            settings.time_step_ps * unit.picoseconds,
+            [(NONBONDED_GROUP, 1), (BONDED_GROUP, settings.bonded_substeps)],
+        )
+        integrator.setRandomNumberSeed(settings.seed)
+        return integrator
 
     if settings.thermostat is Thermostat.LANGEVIN:
         langevin = openmm.LangevinMiddleIntegrator(

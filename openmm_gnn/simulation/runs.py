@@ -130,7 +130,9 @@ def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, st
     checkpoint = read_checkpoint(run.checkpoint)
     if checkpoint is None:
         run.rewind(0)
-        context.setPositions(np.asarray(start.positions))
+        context.setPositions(np.asarray(start.start(settings.seed)))
+        context.applyConstraints(1e-6)
+        context.computeVirtualSites()
         context.setVelocitiesToTemperature(settings.temperature, settings.seed)
         return 0
     production = checkpoint.step - settings.equilibration_steps

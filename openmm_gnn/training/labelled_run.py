@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from openmm_gnn.errors import DataError, NonFiniteError, OpenMMGNNError
 from openmm_gnn.growing_array import GrowingArray, read_growing_array
+from openmm_gnn.simulation.force_parts import NONBONDED_GROUP, split_groups
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_checkpoint
 from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, make_integrator
 from openmm_gnn.simulation.systems import SimulationSystem, load_system
@@ -27,6 +29,14 @@ from openmm_gnn.training.worker_processes import serve
 
 if TYPE_CHECKING:
     import openmm
+
+
+class LabelledForces(str, Enum):
+    """Which of a System's forces a frame is labelled with; forces of constraints are in none."""
+
+    ALL = "all"
+    NONBONDED = "nonbonded"
+    """All but the bonded terms and restraints, see `force_parts`: the part that is worth replacing."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +52,14 @@ class LabelSettings:
     friction_per_ps: float
     platform: str
     """Of OpenMM."""
+    bonded_substeps: int = 1
+    """Steps of the bonded forces within one time step."""
+    forces: LabelledForces = LabelledForces.ALL
+    """Which forces the frames carry; the dynamics is that of all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        object.__setattr__(self, "forces", LabelledForces(self.forces))
 
     def run_settings(self, temperature: float, seed: int, frames: int) -> RunSettings:
         """The settings of one trajectory; SpecError if they make no sense."""
@@ -56,6 +71,7 @@ class LabelSettings:
             temperature=temperature,
             thermostat=self.thermostat,
             friction_per_ps=self.friction_per_ps,
+            bonded_substeps=self.bonded_substeps,
             seed=seed,
             checkpoint_interval=self.stride,
         )
@@ -110,7 +126,7 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
                 context.getIntegrator().step(num_steps)
                 step += num_steps
                 if step > settings.equilibration_steps:
-                    buffer.append(_frame(context, frames, trajectory, step))
+                    buffer.append(_frame(context, frames, trajectory, settings, step))
             report(step)
             if step == last_step or time.monotonic() - written_at > checkpoint_seconds:
                 if buffer:
@@ -124,6 +140,7 @@ def _context(system: SimulationSystem, settings: LabelSettings, trajectory: Labe
     import openmm
 
     seed = _random_seed(trajectory)
+    split_groups(system.system)
     for force in system.system.getForces():
         if hasattr(force, "setRandomNumberSeed"):  # barostats
             force.setRandomNumberSeed(seed)
@@ -155,7 +172,8 @@ def _start_or_resume(
     checkpoint = read_checkpoint(trajectory.checkpoint_file)
     if checkpoint is None:
         frames.truncate(0)
-        context.setPositions(system.positions)
+        start = trajectory.start_file
+        context.setPositions(np.load(start, allow_pickle=False) if start.exists() else system.positions)
         context.applyConstraints(1e-6)
         context.computeVirtualSites()
         context.setVelocitiesToTemperature(trajectory.temperature, _random_seed(trajectory))
@@ -177,11 +195,16 @@ def _start_or_resume(
     return checkpoint.step
 
 
-def _frame(context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, step: int) -> np.ndarray:
+def _frame(
+    context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, settings: LabelSettings, step: int
+) -> np.ndarray:
     """One record with everything the context knows now; its forces belong to exactly its positions."""
     from openmm import unit
 
     state = context.getState(getPositions=True, getVelocities=True, getForces=True, getEnergy=True)
+    labelled = state
+    if settings.forces is LabelledForces.NONBONDED:
+        labelled = context.getState(getForces=True, groups={NONBONDED_GROUP})
     record = frames.empty_records(1)
     force_unit = unit.kilojoule_per_mole / unit.nanometer
     record["step"] = step
@@ -190,7 +213,7 @@ def _frame(context: openmm.Context, frames: GrowingArray, trajectory: LabelledTr
     record["kinetic_energy"] = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
     record["positions"] = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     record["velocities"] = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
-    record["forces"] = state.getForces(asNumpy=True).value_in_unit(force_unit)
+    record["forces"] = labelled.getForces(asNumpy=True).value_in_unit(force_unit)
     if "box_vectors" in (record.dtype.names or ()):
         record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
     for what in ("positions", "forces", "potential_energy"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.simulation.resumable import write_atomically
 from openmm_gnn.simulation.run_settings import Thermostat
 from openmm_gnn.simulation.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, save_system
-from openmm_gnn.training.labelled_run import LabelSettings, steps_done, worker_command
+from openmm_gnn.training.labelled_run import LabelledForces, LabelSettings, steps_done, worker_command
 from openmm_gnn.training.trajectories import (
     META_FILE,
     META_KIND,
@@ -45,6 +48,7 @@ def label(
     thermostat: Thermostat | None = None,
     friction_per_ps: float | None = None,
     time_step_ps: float | None = None,
+    forces: LabelledForces = LabelledForces.ALL,
     platform: str = "CPU",
     processes: int | None = None,
     checkpoint_seconds: float = 1.0,
@@ -63,6 +67,7 @@ def label(
         stride: steps between two frames.
         equilibration_ps: run before the first frame and not stored; by default the system's.
         thermostat, friction_per_ps, time_step_ps: by default the system's.
+        forces: all of the System's, or without its bonded terms (`LabelledForces`).
         platform: OpenMM platform; "Reference" computes in double precision, and resumes bit for bit.
         processes: at once; by default one per core.
         checkpoint_seconds: wall time between two checkpoints, which a kill costs at most; one takes about 10 ms.
@@ -83,6 +88,8 @@ def label(
         thermostat=system.thermostat if thermostat is None else Thermostat(thermostat),
         friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
         platform=platform,
+        bonded_substeps=system.bonded_substeps,
+        forces=LabelledForces(forces),
     )
     runs = [(float(t), int(seed)) for t in (temperatures or [system.temperature]) for seed in seeds]
     if not runs or len(set(runs)) != len(runs):
@@ -92,6 +99,7 @@ def label(
     _check_can_run(system, platform)
     with _locked(out):
         meta = _prepare(out, system, settings, runs, frames, command)
+        _write_starts(out, meta, system)
         wanted = {trajectory_name(*run) for run in runs}
         works = [
             Work(
@@ -133,7 +141,11 @@ def _prepare(
     xml = openmm.XmlSerializer.serialize(system.system)
     identity = {
         "versions": {"openmm": openmm.__version__},
-        "settings": {**asdict(settings), "thermostat": settings.thermostat.value},
+        "settings": {
+            **asdict(settings),
+            "thermostat": settings.thermostat.value,
+            "forces": settings.forces.value,
+        },
         "system": {"sha256": hashlib.sha256(xml.encode()).hexdigest(), "num_atoms": system.system.getNumParticles()},
     }
     if (out / META_FILE).exists():
@@ -144,7 +156,7 @@ def _prepare(
         if others:
             raise DataError(f"{out} is no directory of labelled data but holds {sorted(others)[:3]}: give a new one")
         meta = {"kind": META_KIND, "version": META_VERSION, **identity, "trajectories": {}, "commands": []}
-        meta |= {"units": UNITS, "forces": "all", "written_by": f"openmm_gnn {version('openmm-gnn')}"}
+        meta |= {"units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
         meta["system"] |= {"name": system.name, "periodic": system.periodic}
     for temperature, seed in runs:
         entry = meta["trajectories"].setdefault(
@@ -157,6 +169,18 @@ def _prepare(
     if not (out / SYSTEM_FILE).exists() or not (out / TOPOLOGY_FILE).exists():
         save_system(out, system)
     return meta
+
+
+def _write_starts(out: Path, meta: dict[str, Any], system: SimulationSystem) -> None:
+    """Keep the starting positions of every trajectory that is not begun, where the system prepares its own."""
+    if system.prepare is None:
+        return
+    for trajectory in listed_trajectories(out, meta):
+        if not trajectory.start_file.exists() and not trajectory.checkpoint_file.exists():
+            trajectory.path.mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
+            np.save(content, system.prepare(trajectory.seed))
+            write_atomically(trajectory.start_file, content.getvalue())
 
 
 def _check_same_making(out: Path, meta: dict[str, Any], identity: dict[str, Any]) -> None:

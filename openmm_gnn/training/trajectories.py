@@ -4,6 +4,7 @@
     system.xml, topology.cif          the labelled System and its topology: nothing else is needed to go on
     trajectories/100K-seed-1/frames.npy   a growing array, one record per frame
     trajectories/100K-seed-1/checkpoint   where the run goes on from
+    trajectories/100K-seed-1/start.npy    where it began, if not at the positions of topology.cif
 
 A trajectory is held out as a whole, by its seed: frames of one run resemble each other, those of another do not.
 """
@@ -37,7 +38,7 @@ UNITS = {
     "box_vectors": "nm, rows a, b, c",
     "positions": "nm, unwrapped",
     "velocities": "nm/ps",
-    "forces": "kJ/mol/nm, at exactly these positions",
+    "forces": "kJ/mol/nm, at exactly these positions, without those of constraints",
 }
 
 
@@ -79,6 +80,10 @@ class LabelledTrajectory:
     @property
     def checkpoint_file(self) -> Path:
         return self.path / "checkpoint"
+
+    @property
+    def start_file(self) -> Path:
+        return self.path / "start.npy"
 
     @cached_property
     def records(self) -> np.ndarray:
