@@ -3,7 +3,7 @@
     run.json         settings, hashes, versions; written first
     topology.pdb     the starting structure, to open the trajectory with
     trajectory.dcd   a frame every report_interval steps, unwrapped
-    log.csv          energies, temperature, volume, one row per frame
+    log.csv          energies, temperature, volume, temperature of each element, one row per frame
     checkpoint       the exact state to go on from; replaced atomically, after frames and rows are on the disk
     final_state.xml  written when the run is complete
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +29,18 @@ from openmm_gnn.simulation.run_settings import RunSettings, course_hash
 
 RUN_VERSION = 1
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
+"""Of every log; then comes `element_column` of each element, which logs of older versions do not have."""
+
+
+def element_column(element: str) -> str:
+    """The log's column with the temperature of an element in K."""
+    return f"temperature_{element}_K"
+
+
+def elements_in(columns: Sequence[str]) -> list[str]:
+    """The elements whose temperature a log has."""
+    found = (re.fullmatch(r"temperature_([A-Z][a-z]?)_K", name) for name in columns)
+    return [match[1] for match in found if match]
 
 
 class RunDirectory:
@@ -117,13 +131,31 @@ class RunDirectory:
         return read_dcd(self.trajectory)
 
     def read_log(self) -> np.ndarray:
-        """The log as a structured array with the fields LOG_COLUMNS; an unknown energy is NaN."""
+        """The log as a structured array: LOG_COLUMNS and the temperature of each element; an unknown energy is NaN.
+
+        Raises:
+            DataError: if the log has not begun, or its first line names no columns.
+        """
         if not self.log.exists():
             raise DataError(f"{self.path} holds no log yet: the run was not started or is equilibrating")
+        columns = log_columns(self.log)
         lines = self.log.read_text().splitlines(keepends=True)
         whole = [line for line in lines[1:] if line.endswith("\n")]
-        rows = [tuple(float(value) if value else np.nan for value in line.split(",")) for line in whole]
-        return np.array(rows, dtype=[(name, np.float64) for name in LOG_COLUMNS])
+        rows = [tuple(float(value) if value.strip() else np.nan for value in line.split(",")) for line in whole]
+        return np.array(rows, dtype=[(name, np.float64) for name in columns])
+
+
+def log_columns(path: Path) -> list[str]:
+    """The columns that the first line of a log names.
+
+    Raises:
+        DataError: if they do not begin with LOG_COLUMNS.
+    """
+    with open(path) as file:
+        columns = file.readline().rstrip("\n").split(",")
+    if tuple(columns[: len(LOG_COLUMNS)]) != LOG_COLUMNS:
+        raise DataError(f"{path} begins with {','.join(columns)[:80]!r}: expected the columns {','.join(LOG_COLUMNS)}")
+    return columns
 
 
 def _truncate_lines(path: Path, num_lines: int) -> None:

@@ -17,9 +17,10 @@ import openmm_gnn
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, make_context, with_model_force
 from openmm_gnn.simulation.dcd_frames import DCDWriter
+from openmm_gnn.simulation.element_temperatures import ElementTemperatures
 from openmm_gnn.simulation.nan_guard import NanGuard
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
-from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory
+from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
 from openmm_gnn.simulation.run_progress import RunProgress
 from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict, text_hash
 from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
@@ -167,7 +168,7 @@ def _advance(
     total = settings.equilibration_steps + settings.steps
     progress.update(step)
     last_checkpoint = step
-    with _RunWriter(run, settings, system.getNumParticles(), periodic) as writer:
+    with _RunWriter(run, settings, ElementTemperatures(system, topology), system.getNumParticles(), periodic) as writer:
         while step < total:
             phase_end = settings.equilibration_steps if step < settings.equilibration_steps else total
             state = guard.step(min(settings.report_interval, phase_end - step))
@@ -187,16 +188,26 @@ def _advance(
 
 
 class _RunWriter:
-    """Frames and log rows of a run, appended to what is there."""
+    """Frames and log rows of a run, appended to what is there; a log keeps the columns it was begun with."""
 
-    def __init__(self, run: RunDirectory, settings: RunSettings, num_atoms: int, periodic: bool) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        settings: RunSettings,
+        element_temperatures: ElementTemperatures,
+        num_atoms: int,
+        periodic: bool,
+    ) -> None:
+        self._element_temperatures = element_temperatures
         self._periodic = periodic
         self._time_step_ps = settings.time_step_ps
         self._frames = DCDWriter(run.trajectory, num_atoms, periodic, settings.time_step_ps, settings.report_interval)
-        new = not run.log.exists()
+        new = not run.log.exists() or run.log.stat().st_size == 0
+        columns = [*LOG_COLUMNS, *map(element_column, element_temperatures.elements)] if new else log_columns(run.log)
+        self._logs_elements = len(columns) > len(LOG_COLUMNS)
         self._log = open(run.log, "a")  # noqa: SIM115 - closed by __exit__
         if new:
-            self._log.write(",".join(LOG_COLUMNS) + "\n")
+            self._log.write(",".join(columns) + "\n")
 
     def __enter__(self) -> _RunWriter:
         return self
@@ -211,7 +222,10 @@ class _RunWriter:
         potential = f"{state.getPotentialEnergy()._value:.6f}" if energies else ""
         volume = f"{abs(np.linalg.det(box)):.6f}" if box is not None else ""
         time_ps = step * self._time_step_ps
-        self._log.write(f"{step},{time_ps:.6f},{potential},{kinetic:.6f},{temperature:.4f},{volume}\n")
+        row = f"{step},{time_ps:.6f},{potential},{kinetic:.6f},{temperature:.4f},{volume}"
+        if self._logs_elements:
+            row += "".join(f",{value:.4f}" for value in self._element_temperatures.of_state(state))
+        self._log.write(row + "\n")
         self._log.flush()
 
     def sync(self) -> None:
