@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from openmm_gnn import GAMDSpec, NeighborSpec, load_model
-from openmm_gnn.simulation.systems import argon
+from openmm_gnn.simulation.argon import argon
 from openmm_gnn.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
 from openmm_gnn.training.force_matching import TrainingSettings, train
 from openmm_gnn.training.teacher import label
@@ -40,7 +40,7 @@ def main() -> None:
     bundle = train(spec, training, validation, settings, options.out / "network")
 
     opened = open_all(paths)
-    held_out = ErrorsOfFrames(load_model(bundle), opened[0].topology, select_seeds(opened, [4]))
+    held_out = ErrorsOfFrames(load_model(bundle), select_seeds(opened, [4]))
     for index in range(len(held_out)):
         held_out.add(index)
     errors = held_out.errors()

@@ -13,7 +13,7 @@ import typer
 
 from openmm_gnn.errors import OpenMMGNNError
 
-COMMANDS = ("doctor", "demo", "label", "train", "evaluate", "export", "simulate", "compare", "bench")
+COMMANDS = ("doctor", "demo", "label", "import-labels", "train", "evaluate", "export", "simulate", "compare", "bench")
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
 EXTRA_OF = {"lightning": "train"}
 """Packages that only some commands need, and the extra that installs them."""
@@ -26,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name in COMMANDS:
-    app.command(_name)(getattr(importlib.import_module(f"openmm_gnn.cli.{_name}"), _name))
+    _function = _name.replace("-", "_")
+    app.command(_name)(getattr(importlib.import_module(f"openmm_gnn.cli.{_function}"), _function))
 
 
 def _print_version(wanted: bool) -> None:

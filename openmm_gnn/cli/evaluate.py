@@ -12,7 +12,7 @@ from openmm_gnn.cli.options import parse_seeds
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Shipped name, bundle (.safetensors) or exported module (.pt).")],
-    data: Annotated[Path, typer.Argument(help="Directory written by `openmm-gnn label`.")],
+    data: Annotated[Path, typer.Argument(help="Directory written by `openmm-gnn label` or `import-labels`.")],
     seeds: Annotated[str, typer.Option(help="Trajectories to evaluate on, such as 10 or 9-10.")] = "10",
     record: Annotated[bool, typer.Option(help="Write the figures into the bundle's metadata too.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -27,11 +27,12 @@ def evaluate(
 
     from openmm_gnn.models.bundle import save_bundle
     from openmm_gnn.models.published_weights import load_model
-    from openmm_gnn.training.data_sets import ErrorsOfFrames, open_all, select_seeds
+    from openmm_gnn.training.data_sets import ErrorsOfFrames, check_evaluable, open_all, select_seeds
 
     network = load_model(model)
     opened = open_all([data])
-    frames = ErrorsOfFrames(network, opened[0].topology, select_seeds(opened, parse_seeds(seeds)))
+    check_evaluable(network.spec, opened[0])
+    frames = ErrorsOfFrames(network, select_seeds(opened, parse_seeds(seeds)))
     console = Console(stderr=json_output)
     for index in track(range(len(frames)), f"evaluating {model}", console=console, disable=json_output):
         frames.add(index)

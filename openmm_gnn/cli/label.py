@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from openmm_gnn.cli.options import parse_seeds
+from openmm_gnn.simulation.force_field_files import Constraints
 from openmm_gnn.simulation.run_settings import Thermostat
 from openmm_gnn.training.labelled_run import LabelledForces
 
@@ -17,11 +18,20 @@ from openmm_gnn.training.labelled_run import LabelledForces
 def label(
     system: Annotated[
         str,
-        typer.Argument(help="argon, tip3p, tip4pew, amoeba-water, or a serialised OpenMM System (.xml)."),
+        typer.Argument(
+            help="argon, tip3p, tip4pew, amoeba-water, a serialised OpenMM System (.xml), or a .pdb or .cif."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the data; given again, the run is resumed or extended.")],
     topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
     molecules: Annotated[int | None, typer.Option(help="Of a named system; its density stays.")] = None,
+    force_field: Annotated[
+        list[str] | None,
+        typer.Option(help="For a .pdb or .cif: amber14-all.xml or a path; may be given several times."),
+    ] = None,
+    nonbonded_cutoff: Annotated[float, typer.Option(help="nm, with --force-field and a box.")] = 1.0,
+    constraints: Annotated[Constraints, typer.Option(help="With --force-field.")] = Constraints.H_BONDS,
+    flexible_water: Annotated[bool, typer.Option("--flexible-water", help="With --force-field.")] = False,
     temperature: Annotated[
         list[float] | None, typer.Option(help="K; may be given several times. Default: the system's.")
     ] = None,
@@ -46,14 +56,23 @@ def label(
 ) -> None:
     """Run an OpenMM System and store frames labelled with its forces, for training.
 
-    Stores positions, velocities, forces, energies and box of every frame. Killed, it resumes when the same command is
+    Stores positions, velocities, forces, energies and box of every frame. Forces are those of the potential alone:
+    what holds constrained bonds and rigid water together is not among them. Killed, it resumes when the same command is
     given again. Hold out whole trajectories by their seeds when you train.
     """
     from openmm_gnn.simulation.systems import load_system
     from openmm_gnn.training import teacher
 
     data = teacher.label(
-        load_system(system, topology, molecules),
+        load_system(
+            system,
+            topology,
+            molecules,
+            force_field=force_field or (),
+            nonbonded_cutoff=nonbonded_cutoff,
+            constraints=constraints,
+            rigid_water=not flexible_water,
+        ),
         out,
         seeds=parse_seeds(seeds),
         temperatures=temperature or (),

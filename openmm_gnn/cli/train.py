@@ -14,7 +14,7 @@ from openmm_gnn.cli.options import parse_seeds
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Directories written by `openmm-gnn label`, of one topology.")],
+    data: Annotated[list[Path], typer.Argument(help="Directories written by `openmm-gnn label` or `import-labels`.")],
     out: Annotated[Path, typer.Option(help="Directory of the run: model.safetensors, log.csv, last.ckpt.")],
     train_seeds: Annotated[str, typer.Option(help="Trajectories to train on, such as 1-8 or 1,2,5.")] = "1-8",
     validation_seeds: Annotated[str, typer.Option(help="Trajectories that choose the best weights.")] = "9",
@@ -47,10 +47,9 @@ def train(
     import torch
 
     from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
-    from openmm_gnn.training.data_sets import force_matching_sets
+    from openmm_gnn.training.data_sets import force_matching_sets, open_all
     from openmm_gnn.training.force_matching import TrainingSettings
     from openmm_gnn.training.force_matching import train as run
-    from openmm_gnn.training.trajectories import LabelledTrajectories
 
     if threads:
         torch.set_num_threads(threads)
@@ -82,7 +81,7 @@ def train(
     )
     provenance = {
         "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
-        "data": [{"directory": path.name, **LabelledTrajectories.open(path).meta["settings"]} for path in data],
+        "data": [{"directory": opened.path.name, **opened.meta["settings"]} for opened in open_all(data)],
         "train_seeds": train_seeds,
         "validation_seeds": validation_seeds,
         "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},

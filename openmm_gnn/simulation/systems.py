@@ -1,18 +1,20 @@
-"""Systems to simulate: named ones, and any serialised OpenMM System with its topology."""
+"""Systems to simulate: named ones, serialised OpenMM Systems, structures with force-field files."""
 
 from __future__ import annotations
 
 import io
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openmm_gnn.errors import DataError, TopologyError
+from openmm_gnn.simulation.force_field_files import Constraints, ForceFieldSettings, system_from_structure
 from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS, named_system
 from openmm_gnn.simulation.resumable import write_atomically
 from openmm_gnn.simulation.simulation_system import SimulationSystem
+from openmm_gnn.simulation.structure_files import STRUCTURE_SUFFIXES, read_structure
 
 if TYPE_CHECKING:
     import openmm
@@ -25,19 +27,41 @@ _BOX_TOLERANCE = 0.01
 
 
 def load_system(
-    name_or_path: str | Path, topology: str | Path | None = None, num_molecules: int | None = None
+    name_or_path: str | Path,
+    topology: str | Path | None = None,
+    num_molecules: int | None = None,
+    force_field: Sequence[str | Path] | str = (),
+    nonbonded_cutoff: float = 1.0,
+    constraints: Constraints | str = Constraints.H_BONDS,
+    rigid_water: bool = True,
 ) -> SimulationSystem:
-    """A named system, a directory that holds a system, or a serialised System with its topology.
+    """A named system, a directory that holds a system, a serialised System, or a structure with force-field files.
 
     Args:
         name_or_path: a name in `NAMED_SYSTEMS`; a directory with system.xml and topology.cif, such as labelled data;
-            or an XML file written by `openmm.XmlSerializer`.
+            an XML file written by `openmm.XmlSerializer`; or, with `force_field`, a PDB or PDBx/mmCIF file.
         topology: PDB or PDBx/mmCIF file with the atoms of the XML file in its order, and where they start.
         num_molecules: of a named system; its density stays, its box grows.
+        force_field, nonbonded_cutoff, constraints, rigid_water: see `ForceFieldSettings`.
     Raises:
         DataError: if a file is missing or cannot be read.
-        TopologyError: if the topology does not fit the System.
+        TopologyError: if the topology does not fit the System or its force field.
     """
+    given = Path(name_or_path)
+    if force_field:
+        if topology is not None or num_molecules is not None or given.suffix.lower() not in STRUCTURE_SUFFIXES:
+            raise DataError(
+                f"force-field files make a System of a structure: give one of {list(STRUCTURE_SUFFIXES)} in place of "
+                f"{name_or_path}, and no other topology or number of molecules"
+            )
+        files = (force_field,) if isinstance(force_field, str) else tuple(str(file) for file in force_field)
+        return system_from_structure(
+            given, ForceFieldSettings(files, nonbonded_cutoff, Constraints(constraints), rigid_water)
+        )
+    if given.suffix.lower() in STRUCTURE_SUFFIXES and not given.is_dir():
+        raise DataError(
+            f"{name_or_path} is a structure without forces: name force-field files too (--force-field amber14-all.xml)"
+        )
     if str(name_or_path) in NAMED_SYSTEMS:
         if topology is not None:
             raise DataError(f"{name_or_path!r} is a named system and brings its topology: leave {topology} out")
@@ -56,7 +80,7 @@ def load_system(
     system = _read_system(path)
     if topology is None:
         raise DataError(f"{path} is a System without names and bonds: give its topology too (--topology, .pdb or .cif)")
-    structure, positions = _read_topology(Path(topology))
+    structure, positions = read_structure(Path(topology))
     loaded = SimulationSystem(name=name, system=system, topology=structure, positions=positions)
     _check_same_box(loaded, Path(topology))
     return loaded
@@ -94,22 +118,6 @@ def _read_system(path: Path) -> openmm.System:
     if not isinstance(system, openmm.System):
         raise DataError(f"{path} holds a serialised {type(system).__name__}: expected a System")
     return system
-
-
-def _read_topology(path: Path) -> tuple[app.Topology, np.ndarray]:
-    from openmm import app, unit
-
-    readers = {".pdb": app.PDBFile, ".ent": app.PDBFile, ".cif": app.PDBxFile, ".pdbx": app.PDBxFile}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"the topology {path} ends in {path.suffix!r}: give one of {sorted(readers)}")
-    if not path.is_file():
-        raise DataError(f"there is no file {path}: check the path of the topology")
-    try:
-        structure = reader(os.fspath(path))
-        return structure.topology, np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    except Exception as error:  # OpenMM's parsers raise whatever the text makes them stumble over
-        raise DataError(f"{path} cannot be read as a structure: {error or type(error).__name__}") from error
 
 
 def _check_same_box(system: SimulationSystem, path: Path) -> None:

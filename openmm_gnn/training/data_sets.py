@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,71 +10,94 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.utils.data import ConcatDataset
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.graph.topology_tables import bonded_table, real_atoms, species_table
 from openmm_gnn.models.gamd import GAMD
 from openmm_gnn.spec import Decoder, GAMDSpec
-from openmm_gnn.training.frames import FrameDataset, Trajectory
+from openmm_gnn.training.frames import FrameBatch, FrameDataset, Trajectory
+from openmm_gnn.training.imported_labels import IMPORTED_KIND, ImportedLabels, trajectory_of
+from openmm_gnn.training.labelled_run import LabelledForces
 from openmm_gnn.training.metrics import ForceErrorMeter, ForceErrors
-from openmm_gnn.training.trajectories import LabelledTrajectories
+from openmm_gnn.training.trajectories import META_FILE, LabelledTrajectories
+from openmm_gnn.training.trajectory_views import EveryNth, InOpenSpace
 
 if TYPE_CHECKING:
     from openmm import app
 
 
 @dataclass(frozen=True)
-class EveryNth:
-    """A trajectory with only every n-th of its frames."""
+class TopologyFrames:
+    """Labelled trajectories of one topology."""
 
-    trajectory: Trajectory
-    stride: int
-
-    @property
-    def positions(self) -> np.ndarray:
-        return self.trajectory.positions[:: self.stride]
-
-    @property
-    def forces(self) -> np.ndarray:
-        return self.trajectory.forces[:: self.stride]
-
-    @property
-    def box_vectors(self) -> np.ndarray:
-        return self.trajectory.box_vectors[:: self.stride]
+    path: Path
+    """The directory they come from."""
+    topology: app.Topology
+    trajectories: list[Trajectory]
 
 
-def open_all(paths: Sequence[Path]) -> list[LabelledTrajectories]:
-    """Open several directories, which must be of one topology.
+def open_data(path: Path) -> LabelledTrajectories | ImportedLabels:
+    """A directory that `openmm-gnn label` or `openmm-gnn import-labels` has written.
 
     Raises:
-        DataError: if there is none, or their atoms or bonds differ.
+        DataError: if it is neither.
+    """
+    if path.is_file():
+        raise DataError(f"{path} is a file: make a directory of it with `openmm-gnn import-labels {path} --out ...`")
+    try:
+        kind = json.loads((path / META_FILE).read_text())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        kind = None  # LabelledTrajectories says what is wrong
+    return ImportedLabels.open(path) if kind == IMPORTED_KIND else LabelledTrajectories.open(path)
+
+
+def open_all(paths: Sequence[Path]) -> list[LabelledTrajectories | ImportedLabels]:
+    """Open several directories; topologies, box sizes and temperatures may differ.
+
+    Raises:
+        DataError: if there is none, or their forces are not of the same kind.
     """
     if not paths:
         raise DataError("no data was given: give a directory written by `openmm-gnn label`")
-    opened = [LabelledTrajectories.open(path) for path in paths]
+    opened = [open_data(Path(path)) for path in paths]
     for other in opened[1:]:
-        same = np.array_equal(opened[0].atomic_numbers, other.atomic_numbers) and np.array_equal(
-            opened[0].bonds, other.bonds
-        )
-        if not same:
-            raise DataError(f"{other.path} has other atoms or bonds than {opened[0].path}: train on one topology")
+        if forces_of(other) != forces_of(opened[0]):
+            raise DataError(
+                f"{other.path} is labelled with {forces_of(other)} forces, {opened[0].path} with "
+                f"{forces_of(opened[0])}: one network learns one of them"
+            )
     return opened
 
 
-def select_seeds(opened: Sequence[LabelledTrajectories], seeds: Sequence[int]) -> list[Trajectory]:
-    """The trajectories of these seeds in any of the directories.
+def forces_of(data: LabelledTrajectories | ImportedLabels) -> str:
+    """Which forces the frames carry, a value of `LabelledForces`."""
+    return str(data.meta["settings"].get("forces", LabelledForces.ALL.value))
+
+
+def select_seeds(opened: Sequence[LabelledTrajectories | ImportedLabels], seeds: Sequence[int]) -> list[TopologyFrames]:
+    """The trajectories of these seeds in any of the directories, by topology.
 
     Raises:
         DataError: if a seed is in none of them, or its trajectory is not complete.
     """
-    chosen: list[Trajectory] = []
     known = sorted({seed for data in opened for seed in data.seeds})
-    for seed in seeds:
-        if seed not in known:
-            raise DataError(f"no data has seed {seed}: it has the seeds {known}")
-        for data in opened:
-            if seed in data.seeds:
-                chosen += data.select([seed])
+    if missing := [seed for seed in seeds if seed not in known]:
+        raise DataError(f"no data has seed {missing[0]}: it has the seeds {known}")
+    chosen: list[TopologyFrames] = []
+    for data in opened:
+        wanted = [seed for seed in seeds if seed in data.seeds]
+        if isinstance(data, LabelledTrajectories):
+            runs: list[Trajectory] = [
+                run if data.system.periodic else InOpenSpace(run) for run in (data.select(wanted) if wanted else [])
+            ]
+            chosen += [TopologyFrames(data.path, data.topology, runs)] if runs else []
+            continue
+        by_topology: dict[int, TopologyFrames] = {}
+        for topology, block in data.select(wanted):
+            frames = by_topology.setdefault(id(topology), TopologyFrames(data.path, topology, []))
+            frames.trajectories.append(trajectory_of(block))
+        chosen += by_topology.values()
     return chosen
 
 
@@ -84,35 +108,96 @@ def force_matching_sets(
     make_spec: Callable[[tuple[int, ...], float], GAMDSpec],
     validation_frames: int,
     seed: int,
-) -> tuple[GAMDSpec, FrameDataset, FrameDataset]:
+) -> tuple[GAMDSpec, ConcatDataset[FrameBatch], ConcatDataset[FrameBatch]]:
     """The spec and the data sets of a training run.
 
     Args:
-        paths: directories written by `openmm-gnn label`.
+        paths: directories written by `openmm-gnn label` or `import-labels`, of one topology or of several.
         train_seeds, validation_seeds: whole trajectories; none may be in both.
-        make_spec: gives the spec for (atomic numbers, force scale in kJ/mol/nm).
+        make_spec: gives the spec for (atomic numbers of all training frames, their force scale in kJ/mol/nm).
         validation_frames: about how many frames to validate on, evenly spread.
         seed: of the rotations, if the network needs them.
     Raises:
-        DataError: if a seed is in both lists or missing.
+        DataError: if a seed is in both lists or missing, or bonds are asked for where none are known.
+        TopologyError: if a validation frame has an element that no training frame has.
     """
     if both := sorted(set(train_seeds) & set(validation_seeds)):
         raise DataError(f"the seeds {both} are for training and for validation: a trajectory is for one of them")
     opened = open_all(paths)
     training, validation = select_seeds(opened, train_seeds), select_seeds(opened, validation_seeds)
-    topology = opened[0].topology
-    elements = tuple(sorted({int(number) for number in opened[0].atomic_numbers if number > 0}))
-    squares = [float(np.square(np.asarray(t.forces[::10], dtype=np.float64)).mean()) for t in training]
-    spec = make_spec(elements, float(np.sqrt(np.mean(squares))))
-    atoms, species = real_atoms(topology), species_table(topology, elements)
-    bonds = bonded_table(topology) if spec.use_bonds else None
-    cutoff = spec.neighbors.cutoff
-    stride = max(1, sum(len(t.positions) for t in validation) // max(1, validation_frames))
-    thinned: list[Trajectory] = [EveryNth(trajectory, stride) for trajectory in validation]
-    return (
-        spec,
-        FrameDataset(training, atoms, species, bonds, cutoff, rotate=spec.decoder is Decoder.NODE, seed=seed),
-        FrameDataset(thinned, atoms, species, bonds, cutoff),
+    spec = make_spec(elements_of(training), force_scale_of(training))
+    check_bonds_known(spec, opened)
+    num_frames = sum(len(t.positions) for group in validation for t in group.trajectories)
+    stride = max(1, num_frames // max(1, validation_frames))
+    thinned = [
+        TopologyFrames(group.path, group.topology, [EveryNth(t, stride) for t in group.trajectories])
+        for group in validation
+    ]
+    return spec, frame_dataset(spec, training, spec.decoder is Decoder.NODE, seed), frame_dataset(spec, thinned)
+
+
+def elements_of(groups: Sequence[TopologyFrames]) -> tuple[int, ...]:
+    """The atomic numbers of all topologies, each once, ascending; virtual sites have none."""
+    atoms = [atom for group in groups for atom in group.topology.atoms()]
+    return tuple(sorted({atom.element.atomic_number for atom in atoms if atom.element is not None}))
+
+
+def force_scale_of(groups: Sequence[TopologyFrames]) -> float:
+    """Root mean square of a force component of the real atoms over every tenth frame, kJ/mol/nm."""
+    squares, count = 0.0, 0
+    for group in groups:
+        atoms = real_atoms(group.topology)
+        for trajectory in group.trajectories:
+            forces = np.asarray(trajectory.forces[::10], dtype=np.float64)[:, atoms]
+            squares, count = squares + float(np.square(forces).sum()), count + forces.size
+    return (squares / max(1, count)) ** 0.5
+
+
+def check_bonds_known(spec: GAMDSpec, opened: Sequence[LabelledTrajectories | ImportedLabels]) -> None:
+    """DataError if the network tells bonded pairs apart but imported data came without bonds."""
+    for data in opened:
+        if spec.use_bonds and isinstance(data, ImportedLabels) and not data.has_bonds:
+            raise DataError(
+                f"the network uses bonds, {data.path} has none: import it with --topology, or leave bonds out"
+            )
+
+
+def check_evaluable(spec: GAMDSpec, data: LabelledTrajectories | ImportedLabels) -> None:
+    """DataError if a network was trained on other forces than this data holds, or needs bonds that it lacks."""
+    check_bonds_known(spec, [data])
+    for trained_on in spec.metadata.get("data", []):
+        forces = trained_on.get("forces", LabelledForces.ALL.value)
+        if forces != forces_of(data):
+            raise DataError(
+                f"the network was trained on {forces} forces, {data.path} is labelled with {forces_of(data)}: "
+                f"give data labelled with --forces {forces}"
+            )
+
+
+def frame_dataset(
+    spec: GAMDSpec, groups: Sequence[TopologyFrames], rotate: bool = False, seed: int = 0
+) -> ConcatDataset[FrameBatch]:
+    """All frames of these trajectories, one topology after the other.
+
+    Raises:
+        DataError: if there is none.
+        TopologyError: if a topology has an element the network does not know.
+    """
+    if not groups:
+        raise DataError("no trajectories were chosen: give seeds that the data has")
+    return ConcatDataset(
+        [
+            FrameDataset(
+                group.trajectories,
+                real_atoms(group.topology),
+                species_table(group.topology, spec.elements),
+                bonded_table(group.topology) if spec.use_bonds else None,
+                spec.neighbors.cutoff,
+                rotate=rotate,
+                seed=seed + index,
+            )
+            for index, group in enumerate(groups)
+        ]
     )
 
 
@@ -120,14 +205,12 @@ class ErrorsOfFrames:
     """Errors of a network on every frame of some trajectories, added one by one so that progress can be shown.
 
     Raises:
-        TopologyError: if the topology has an element the network does not know.
+        TopologyError: if a topology has an element the network does not know.
     """
 
-    def __init__(self, model: GAMD, topology: app.Topology, trajectories: Sequence[Trajectory]) -> None:
-        species = species_table(topology, model.spec.elements)
-        bonds = bonded_table(topology) if model.spec.use_bonds else None
+    def __init__(self, model: GAMD, groups: Sequence[TopologyFrames]) -> None:
         self.model = model
-        self.frames = FrameDataset(trajectories, real_atoms(topology), species, bonds, model.spec.neighbors.cutoff)
+        self.frames = frame_dataset(model.spec, groups)
         self.meter = ForceErrorMeter()
 
     def __len__(self) -> int:

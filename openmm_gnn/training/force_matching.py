@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.models.bundle import save_bundle
@@ -149,8 +149,8 @@ class BestBundle(Callback):
 
 def train(
     spec: GAMDSpec,
-    training: FrameDataset,
-    validation: FrameDataset,
+    training: FrameDataset | ConcatDataset[FrameBatch],
+    validation: FrameDataset | ConcatDataset[FrameBatch],
     settings: TrainingSettings,
     directory: str | os.PathLike[str],
     progress: bool = True,
