@@ -1,42 +1,61 @@
-"""A run beside its reference: structure, temperature and diffusion of both, and the figures of their difference."""
+"""A run beside its reference: structure, temperatures, energy and diffusion of both, and how they differ."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S, Diffusion, self_diffusion
-from openmm_gnn.analysis.statistics import Estimate, block_means
-from openmm_gnn.analysis.structure import RadialDistribution, radial_distribution
+from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S
+from openmm_gnn.analysis.observables import Observables, observe, runs_in, shortest_run_ps
+from openmm_gnn.analysis.statistics import Estimate
+from openmm_gnn.analysis.structure import RadialDistribution, largest_radius
 from openmm_gnn.errors import DataError
-from openmm_gnn.simulation.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
-class Trace:
-    """The kinetic energy of one run in the course of time."""
+class StructureDifference:
+    """g(r) of a run less that of its reference, for one pair of elements."""
 
-    times_ps: np.ndarray
-    kinetic_kj_mol: np.ndarray
-    temperatures: np.ndarray
+    pair: str
+    run: RadialDistribution
+    reference: RadialDistribution
 
+    @property
+    def values(self) -> np.ndarray:
+        """(bins,) g of the run minus g of the reference."""
+        return self.run.values - self.reference.values
 
-@dataclass(frozen=True)
-class Observables:
-    """What one run, or several runs of the same kind, say about a system."""
+    @property
+    def errors(self) -> np.ndarray:
+        """(bins,) standard error of the difference: what sampling alone would make of it."""
+        return np.hypot(self.run.errors, self.reference.errors)
 
-    label: str
-    system: str
-    num_atoms: int
-    simulated_ps: float
-    rdf: RadialDistribution
-    temperature: Estimate
-    target_temperature: float
-    traces: list[Trace]
-    diffusion: Diffusion
+    @property
+    def largest(self) -> Estimate:
+        """The largest |g - g_ref|, with the sampling error at that distance."""
+        return Estimate(float(np.abs(self.values).max()), float(self.errors[self._bin]))
+
+    @property
+    def largest_at_nm(self) -> float:
+        return float(self.run.distances_nm[self._bin])
+
+    @property
+    def within_two_sigma(self) -> bool:
+        """Whether the largest difference is within twice its statistical error."""
+        return self.largest.value <= 2 * self.largest.error
+
+    @property
+    def bins_beyond_two_sigma(self) -> float:
+        """Fraction of the bins with atoms that differ by more than two sigma; sampling alone gives some 6 %."""
+        sampled = self.errors > 0
+        return float((np.abs(self.values) > 2 * self.errors)[sampled].mean()) if sampled.any() else 0.0
+
+    @property
+    def _bin(self) -> int:
+        return int(np.abs(self.values).argmax())
 
 
 @dataclass(frozen=True)
@@ -47,29 +66,26 @@ class Comparison:
     reference: Observables
 
     @property
+    def structures(self) -> list[StructureDifference]:
+        """One for each pair of elements."""
+        return [StructureDifference(pair, rdf, self.reference.rdfs[pair]) for pair, rdf in self.run.rdfs.items()]
+
+    @property
     def rdf_difference(self) -> np.ndarray:
-        """(bins,) g of the run minus g of the reference."""
-        return self.run.rdf.values - self.reference.rdf.values
+        """(bins,) of the first pair of elements."""
+        return self.structures[0].values
 
     @property
     def rdf_difference_errors(self) -> np.ndarray:
-        """(bins,) standard error of the difference: what sampling alone would make of it."""
-        return np.hypot(self.run.rdf.errors, self.reference.rdf.errors)
+        return self.structures[0].errors
 
     @property
     def largest_difference(self) -> Estimate:
-        """The largest |g - g_ref|, with the sampling error at that distance."""
-        return Estimate(
-            float(np.abs(self.rdf_difference).max()), float(self.rdf_difference_errors[self._largest_difference_bin])
-        )
+        return self.structures[0].largest
 
     @property
     def largest_difference_at_nm(self) -> float:
-        return float(self.run.rdf.distances_nm[self._largest_difference_bin])
-
-    @property
-    def _largest_difference_bin(self) -> int:
-        return int(np.abs(self.rdf_difference).argmax())
+        return self.structures[0].largest_at_nm
 
     @property
     def peak_position_ratio(self) -> float:
@@ -90,47 +106,49 @@ class Comparison:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Quantity, value of the run, value of the reference, agreement; for tables."""
         run, reference = self.run, self.reference
-        (peak, height), (reference_peak, reference_height) = run.rdf.first_peak(), reference.rdf.first_peak()
-        diffusion, reference_diffusion = _usual(run.diffusion.coefficient), _usual(reference.diffusion.coefficient)
-        largest = f"{self.largest_difference.format(3)} at {self.largest_difference_at_nm:.3f} nm"
-        temperatures, ratio = self.temperature_ratio, self.diffusion_ratio
-        return [
-            ("simulated (ps)", f"{run.simulated_ps:.0f}", f"{reference.simulated_ps:.0f}", ""),
-            ("largest |Δg(r)|", "", "", largest),
-            ("g(r) peak at (nm)", f"{peak:.4f}", f"{reference_peak:.4f}", _percent(self.peak_position_ratio)),
-            ("g(r) peak height", f"{height:.3f}", f"{reference_height:.3f}", _percent(self.peak_height_ratio)),
-            (
-                "temperature (K)",
-                run.temperature.format(),
-                reference.temperature.format(),
-                _percent(temperatures.value, temperatures.error),
-            ),
-            (
-                "diffusion (10⁻⁹ m²/s)",
-                diffusion.format(),
-                reference_diffusion.format(),
-                _percent(ratio.value, ratio.error),
-            ),
-        ]
+        rows = [("simulated (ps)", f"{run.simulated_ps:.0f}", f"{reference.simulated_ps:.0f}", "")]
+        for structure in self.structures:
+            rows += _structure_rows(structure)
+        rows.append(_row("temperature (K)", run.temperature, reference.temperature))
+        for element, temperature in run.element_temperatures.items():
+            if element in reference.element_temperatures:
+                rows.append(_row(f"temperature {element} (K)", temperature, reference.element_temperatures[element]))
+        if run.potential_kj_mol is not None and reference.potential_kj_mol is not None:
+            rows.append(
+                _difference_row("potential (kJ/mol/molecule)", run.potential_kj_mol, reference.potential_kj_mol)
+            )
+        if run.density_g_cm3 is not None and reference.density_g_cm3 is not None:
+            rows.append(_row("density (g/cm³)", run.density_g_cm3, reference.density_g_cm3, digits=4))
+        of = "" if run.diffusion_of == "atoms" else f" of {run.diffusion_of}"
+        diffusion, of_reference = _usual(run.diffusion.coefficient), _usual(reference.diffusion.coefficient)
+        rows.append(_row(f"diffusion{of} (10⁻⁹ m²/s)", diffusion, of_reference))
+        return rows
 
 
-def compare(run: Path | str, reference: Path | str, selection: str = "all") -> Comparison:
+def compare(
+    run: Path | str,
+    reference: Path | str,
+    selection: str = "all",
+    report: Callable[[str], None] = lambda _: None,
+) -> Comparison:
     """Compare two runs of one system; each may be a run's directory, or a directory of runs, which are pooled.
 
     Args:
-        selection: the atoms of g(r) and diffusion, in mdtraj's language: "element O", "name CA".
+        selection: the atoms of g(r) and diffusion, in mdtraj's language: "element O", "name CA". With "all", diffusion
+            is that of the molecules' centres of mass.
+        report: is told what is being measured.
     Raises:
         DataError: if the runs are not of the same box and atoms, or too short.
     """
     segment_ps = min(shortest_run_ps(run), shortest_run_ps(reference)) / 5
-    first, second = observe(run, selection, segment_ps), observe(reference, selection, segment_ps)
-    if first.num_atoms != second.num_atoms:
+    radius = _common_radius(Path(run), Path(reference))
+    observed = []
+    for path in (run, reference):
+        report(f"measuring g(r) and diffusion of {path}")
+        observed.append(observe(path, selection, segment_ps, radius))
+    first, second = observed
+    if first.num_atoms != second.num_atoms or list(first.rdfs) != list(second.rdfs):
         raise DataError(f"{run} holds {first.num_atoms} atoms, {reference} {second.num_atoms}: not the same system")
-    if not np.allclose(first.rdf.edges_nm[-1], second.rdf.edges_nm[-1], rtol=1e-3):
-        raise DataError(
-            f"half the box is {first.rdf.edges_nm[-1]:.4f} nm in {run} and {second.rdf.edges_nm[-1]:.4f} nm in "
-            f"{reference}: compare runs of one box"
-        )
     if first.label == second.label:
         first, second = (
             replace(observables, label=f"{observables.label} {Path(path).name}")
@@ -139,101 +157,64 @@ def compare(run: Path | str, reference: Path | str, selection: str = "all") -> C
     return Comparison(first, second)
 
 
-def shortest_run_ps(path: Path | str) -> float:
-    """The length of a run, or of the shortest in a directory of runs."""
-    return min(len(run.read_log()) * run.settings().frame_interval_ps for run in runs_in(Path(path)))
+def _common_radius(run: Path, reference: Path) -> float:
+    """Half the smallest box of both; boxes of constant volume must be one and the same.
 
-
-def observe(path: Path | str, selection: str = "all", segment_ps: float | None = None) -> Observables:
-    """Structure, temperature and diffusion of a run, or of all runs in a directory.
-
-    Args:
-        selection: the atoms of g(r) and diffusion, in mdtraj's language.
-        segment_ps: length of the segments that diffusion is measured in, see `self_diffusion`.
     Raises:
-        DataError: if there is no run, runs differ in system, forces or frame interval, or one is too short.
+        DataError: if they are not.
     """
-    runs = runs_in(Path(path))
-    kinds = {_kind(run) for run in runs}
-    if len(kinds) > 1:
-        raise DataError(f"{path} holds runs of different kinds, which cannot be pooled: {sorted(kinds)}")
-    settings = runs[0].settings()
-    masses, atoms = _masses_and_atoms(runs[0], selection)
-    trajectories, boxes, traces = [], [], []
-    for run in runs:
-        positions, box_vectors = run.read_positions()
-        if box_vectors is None:
-            raise DataError(f"{run.path} has no periodic box: g(r) and diffusion are compared in one")
-        log = run.read_log()
-        trajectories.append(positions)
-        boxes.append(box_vectors)
-        traces.append(Trace(log["time_ps"], log["kinetic_kj_mol"], log["temperature_K"]))
-    return Observables(
-        label=_label(runs[0]),
-        system=runs[0].identity()["system"]["name"],
-        num_atoms=len(masses),
-        simulated_ps=sum(map(len, trajectories)) * settings.frame_interval_ps,
-        rdf=_pooled_rdf(trajectories, boxes, atoms),
-        temperature=_pooled_mean([trace.temperatures for trace in traces]),
-        target_temperature=settings.temperature,
-        traces=traces,
-        diffusion=self_diffusion(trajectories, settings.frame_interval_ps, masses, atoms, segment_ps),
-    )
-
-
-def runs_in(path: Path) -> list[RunDirectory]:
-    """The run of this directory, or those of its sub-directories."""
-    if RunDirectory(path).exists:
-        return [RunDirectory(path)]
-    runs = [RunDirectory(child) for child in sorted(path.iterdir())] if path.is_dir() else []
-    runs = [run for run in runs if run.exists]
-    if not runs:
-        raise DataError(f"{path} is no run and holds none: give a directory that `openmm-gnn simulate` wrote")
-    return runs
-
-
-def _kind(run: RunDirectory) -> str:
-    identity, settings = run.identity(), run.settings()
-    return (
-        f"{identity['system']['hash'][:12]} {_label(run)} {settings.frame_interval_ps:g} ps {settings.temperature:g} K"
-    )
-
-
-def _label(run: RunDirectory) -> str:
-    forces = run.identity()["forces"]
-    return str(forces["name"]) or ("network" if forces["kind"] == "network" else "reference")
-
-
-def _masses_and_atoms(run: RunDirectory, selection: str) -> tuple[np.ndarray, np.ndarray]:
-    import mdtraj
-
-    topology = mdtraj.load_topology(str(run.topology))
-    masses = np.array([atom.element.mass for atom in topology.atoms])
-    try:
-        atoms = topology.select(selection)
-    except ValueError as error:
-        raise DataError(f"the selection {selection!r} is not mdtraj's language: {error}") from error
-    if len(atoms) < 2:
-        raise DataError(f"the selection {selection!r} matches {len(atoms)} atoms: g(r) needs at least 2")
-    return masses, atoms
-
-
-def _pooled_rdf(
-    trajectories: Sequence[np.ndarray], boxes: Sequence[np.ndarray], atoms: np.ndarray
-) -> RadialDistribution:
-    parts = [radial_distribution(positions[:, atoms], box) for positions, box in zip(trajectories, boxes, strict=True)]
-    values = np.average([part.values for part in parts], axis=0, weights=[len(frames) for frames in trajectories])
-    return RadialDistribution(parts[0].edges_nm, values, np.concatenate([part.blocks for part in parts]))
-
-
-def _pooled_mean(series: Sequence[np.ndarray]) -> Estimate:
-    means = np.concatenate([block_means(values) for values in series])
-    return Estimate(float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))))
+    half, changes = [], False
+    for path in (run, reference):
+        boxes = [box for box in (part.read_positions()[1] for part in runs_in(path)) if box is not None]
+        if not boxes:
+            raise DataError(f"{path} has no periodic box: g(r) and diffusion are compared in one")
+        half.append(min(largest_radius(box) for box in boxes))
+        changes |= any(np.ptp(np.linalg.det(box)) > 1e-3 * np.linalg.det(box[0]) for box in boxes)
+    if not changes and not np.isclose(half[0], half[1], rtol=1e-3):
+        raise DataError(
+            f"half the box is {half[0]:.4f} nm in {run} and {half[1]:.4f} nm in {reference}: compare runs of one box"
+        )
+    return min(half)
 
 
 def _usual(coefficient: Estimate) -> Estimate:
     """In 1e-9 m^2/s."""
     return Estimate(coefficient.value * NM2_PER_PS_IN_1E_9_M2_PER_S, coefficient.error * NM2_PER_PS_IN_1E_9_M2_PER_S)
+
+
+def _structure_rows(structure: StructureDifference) -> list[tuple[str, str, str, str]]:
+    (peak, height), (reference_peak, reference_height) = structure.run.first_peak(), structure.reference.first_peak()
+    largest = f"{structure.largest.format(3)} at {structure.largest_at_nm:.3f} nm"
+    positions = (f"{peak:.4f}", f"{reference_peak:.4f}", _percent(peak / reference_peak))
+    heights = (f"{height:.3f}", f"{reference_height:.3f}", _percent(height / reference_height))
+    if not structure.pair:
+        return [
+            ("largest |Δg(r)|", "", "", largest),
+            ("g(r) peak at (nm)", *positions),
+            ("g(r) peak height", *heights),
+        ]
+    beyond = f"{100 * structure.bins_beyond_two_sigma:.0f} % (chance alone: 6 %)"
+    verdict = "within" if structure.within_two_sigma else "beyond"
+    largest = (
+        f"{structure.largest.value:.3f} at {structure.largest_at_nm:.3f} nm, {verdict} two sigma "
+        f"({2 * structure.largest.error:.3f})"
+    )
+    return [
+        (f"{structure.pair} largest |Δg(r)|", "", "", largest),
+        (f"{structure.pair} bins beyond two sigma", "", "", beyond),
+        (f"{structure.pair} g(r) peak at (nm)", *positions),
+        (f"{structure.pair} g(r) peak height", *heights),
+    ]
+
+
+def _row(name: str, value: Estimate, reference: Estimate, digits: int = 2) -> tuple[str, str, str, str]:
+    ratio = value.ratio(reference)
+    return name, value.format(digits), reference.format(digits), _percent(ratio.value, ratio.error)
+
+
+def _difference_row(name: str, value: Estimate, reference: Estimate) -> tuple[str, str, str, str]:
+    difference = Estimate(value.value - reference.value, float(np.hypot(value.error, reference.error)))
+    return name, value.format(3), reference.format(3), f"{difference.value:+.3f} ± {difference.error:.3f}"
 
 
 def _percent(ratio: float, error: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The figure of a comparison: g(r), its difference, kinetic energy and mean squared displacement on one page."""
+"""The figure of a comparison: g(r) and differences, kinetic energy and mean squared displacement on one page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.analysis.compare import Comparison, Observables
+from openmm_gnn.analysis.compare import Comparison, StructureDifference
 from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S
+from openmm_gnn.analysis.observables import Observables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 RUN_COLOR = "#D55E00"
 REFERENCE_COLOR = "#0072B2"
 QUIET_COLOR = "#6b6b6b"
+MOST_STRUCTURES = 6
+"""Pairs of elements on one page; the table has them all."""
 
 _STYLE: Any = {
     "font.size": 10.5,
@@ -45,14 +48,17 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(11.5, 6.8), layout="constrained")
+        structures = comparison.structures[:MOST_STRUCTURES]
+        figure = Figure(figsize=(11.5, 6.8 + 3.4 * (len(structures) - 1)), layout="constrained")
         FigureCanvasAgg(figure)
         halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03)
         left, right = halves
-        rdf_axes, difference_axes = left.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        rows = left.subplots(2 * len(structures), 1, sharex=True, height_ratios=(3, 1) * len(structures))
         kinetic_axes, msd_axes = right.subplots(2, 1)
-        _draw_rdf(rdf_axes, comparison)
-        _draw_difference(difference_axes, comparison)
+        for structure, rdf_axes, difference_axes in zip(structures, rows[::2], rows[1::2], strict=True):
+            _draw_rdf(rdf_axes, comparison, structure)
+            _draw_difference(difference_axes, structure)
+        rows[-1].set(xlabel="distance r (nm)")
         _draw_kinetic_energy(kinetic_axes, comparison)
         _draw_msd(msd_axes, comparison)
         run = comparison.run
@@ -70,23 +76,27 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
     return path
 
 
-def _draw_rdf(axes: Axes, comparison: Comparison) -> None:
+def _draw_rdf(axes: Axes, comparison: Comparison, structure: StructureDifference) -> None:
+    highest = 0.0
     for observables, style in _both(comparison):
-        axes.plot(observables.rdf.distances_nm, observables.rdf.values, label=observables.label, **style)
+        rdf = observables.rdfs[structure.pair]
+        axes.plot(rdf.distances_nm, rdf.values, label=observables.label, **style)
+        highest = max(highest, float(rdf.values.max()))
     axes.axhline(1, color=QUIET_COLOR, linewidth=0.6, zorder=0)
-    axes.set(ylabel="g(r)", title="Structure", ylim=(0, None))
+    title = f"Structure, {structure.pair}" if structure.pair else "Structure"
+    axes.set(ylabel="g(r)", title=title, ylim=(0, 1.08 * highest))
     axes.legend(loc="upper right")
 
 
-def _draw_difference(axes: Axes, comparison: Comparison) -> None:
-    distances, errors = comparison.run.rdf.distances_nm, comparison.rdf_difference_errors
+def _draw_difference(axes: Axes, structure: StructureDifference) -> None:
+    distances, errors = structure.run.distances_nm, structure.errors
     axes.fill_between(
         distances, -2 * errors, 2 * errors, color=QUIET_COLOR, alpha=0.25, linewidth=0, label="sampling, two sigma"
     )
-    axes.plot(distances, comparison.rdf_difference, color=RUN_COLOR, linewidth=1.2)
+    axes.plot(distances, structure.values, color=RUN_COLOR, linewidth=1.2)
     axes.axhline(0, color=QUIET_COLOR, linewidth=0.6)
-    reach = 1.15 * max(float(np.abs(comparison.rdf_difference).max()), float(2 * errors.max()), 0.05)
-    axes.set(xlabel="distance r (nm)", ylabel="Δg(r)", xlim=(0, distances[-1]), ylim=(-reach, reach))
+    reach = 1.15 * max(float(np.abs(structure.values).max()), float(2 * errors.max()), 0.05)
+    axes.set(ylabel="Δg(r)", xlim=(0, distances[-1]), ylim=(-reach, reach))
     axes.legend(loc="upper right", fontsize=9)
 
 
@@ -125,7 +135,9 @@ def _draw_msd(axes: Axes, comparison: Comparison) -> None:
         axes.plot(diffusion.lags_ps, diffusion.msd_nm2, label=label, **style)
     window = comparison.run.diffusion.fit_window_ps
     axes.axvspan(*window, color=QUIET_COLOR, alpha=0.08, linewidth=0, label="range of the straight line")
-    axes.set(xlabel="lag (ps)", ylabel="mean squared displacement (nm²)", title="Diffusion", ylim=(0, None))
+    of = comparison.run.diffusion_of
+    title = "Diffusion" if of == "atoms" else f"Diffusion of {of}"
+    axes.set(xlabel="lag (ps)", ylabel="mean squared displacement (nm²)", title=title, ylim=(0, None))
     axes.margins(x=0)
     axes.legend(loc="upper left", fontsize=9)
 

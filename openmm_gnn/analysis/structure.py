@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,11 @@ def largest_radius(box_vectors: np.ndarray) -> float:
 
 
 def radial_distribution(
-    positions: np.ndarray, box_vectors: np.ndarray, bin_width_nm: float = 0.005, num_blocks: int = 10
+    positions: np.ndarray,
+    box_vectors: np.ndarray,
+    bin_width_nm: float = 0.005,
+    num_blocks: int = 10,
+    radius_nm: float | None = None,
 ) -> RadialDistribution:
     """g(r) of all atoms, from 0 to half the box.
 
@@ -70,17 +74,89 @@ def radial_distribution(
     Args:
         positions: (frames, num_atoms, 3), nm, wrapped or not.
         box_vectors: (frames, 3, 3) or (3, 3), nm, rows a, b, c; any shape of box.
-        bin_width_nm: wished width of the bins; bins are stretched to fill half the box.
+        bin_width_nm: wished width of the bins; bins are stretched to fill the range.
         num_blocks: consecutive parts of the trajectory from which errors are estimated.
+        radius_nm: where g(r) ends, if before half the smallest box.
     """
-    positions = np.asarray(positions, dtype=np.float64)
-    num_frames, num_atoms, _ = positions.shape
+    num_atoms = np.asarray(positions).shape[1]
     if num_atoms < 2:
         raise DataError(f"{num_atoms} atom(s) have no pair: g(r) needs at least 2")
+    return _distribution(
+        positions,
+        box_vectors,
+        lambda: _pair_blocks(num_atoms),
+        num_atoms * (num_atoms - 1) / 2,
+        (bin_width_nm, num_blocks, radius_nm),
+    )
+
+
+def partial_radial_distribution(
+    positions: np.ndarray,
+    box_vectors: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    molecules: np.ndarray,
+    bin_width_nm: float = 0.005,
+    num_blocks: int = 10,
+    radius_nm: float | None = None,
+) -> RadialDistribution:
+    """g(r) between two kinds of atoms, pairs within a molecule left out; arguments otherwise as above.
+
+    The number of pairs that are counted takes the place of N (N - 1) / 2: an ideal gas of molecules gives 1.
+
+    Args:
+        first, second: indices of the atoms of each kind; the same for the g(r) of one kind.
+        molecules: (num_atoms,) a number for each molecule.
+    Raises:
+        DataError: if no pair is of two molecules.
+    """
+    first, second, molecules = np.asarray(first), np.asarray(second), np.asarray(molecules)
+    same_kind = np.array_equal(first, second)
+    if not same_kind and np.intersect1d(first, second).size:
+        raise DataError("the two kinds share some of their atoms: give the same atoms twice, or none twice")
+    num_pairs = _pairs_of_molecules(molecules[first], molecules[second]) / (2 if same_kind else 1)
+    if num_pairs == 0:
+        raise DataError("no pair of these atoms is of two molecules: g(r) between molecules needs at least one")
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        rows_per_block = max(1, 1_000_000 // len(second))
+        for start in range(0, len(first), rows_per_block):
+            rows = np.arange(start, min(start + rows_per_block, len(first)))
+            wanted = molecules[first[rows]][:, None] != molecules[second][None, :]
+            if same_kind:
+                wanted &= rows[:, None] < np.arange(len(second))
+            left, right = np.nonzero(wanted)
+            yield first[rows[left]], second[right]
+
+    return _distribution(positions, box_vectors, pairs, num_pairs, (bin_width_nm, num_blocks, radius_nm))
+
+
+def _pairs_of_molecules(first: np.ndarray, second: np.ndarray) -> int:
+    """How many pairs (one of each) are of two molecules."""
+    names, counts = np.unique(first, return_counts=True)
+    others, of_others = np.unique(second, return_counts=True)
+    _, here, there = np.intersect1d(names, others, return_indices=True)
+    return len(first) * len(second) - int((counts[here] * of_others[there]).sum())
+
+
+def _distribution(
+    positions: np.ndarray,
+    box_vectors: np.ndarray,
+    pairs: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]],
+    num_pairs: float,
+    binning: tuple[float, int, float | None],
+) -> RadialDistribution:
+    """g(r) of the pairs that `pairs()` gives in blocks."""
+    bin_width_nm, num_blocks, radius_nm = binning
+    positions = np.asarray(positions, dtype=np.float64)
+    num_frames = len(positions)
     if num_frames < num_blocks:
         raise DataError(f"{num_frames} frames do not fill {num_blocks} blocks: run longer, or ask for fewer blocks")
     boxes = np.broadcast_to(np.asarray(box_vectors, dtype=np.float64), (num_frames, 3, 3))
-    radius = largest_radius(boxes)
+    largest = largest_radius(boxes)
+    radius = largest if radius_nm is None else radius_nm
+    if radius > largest * (1 + 1e-9):
+        raise DataError(f"g(r) is asked for up to {radius:.4f} nm, half the smallest box is {largest:.4f} nm")
     num_bins = max(1, round(radius / bin_width_nm))
     edges = np.linspace(0.0, radius, num_bins + 1)
 
@@ -88,12 +164,11 @@ def radial_distribution(
     # faces, in any box: its fractional components are then below one half.
     fractional = np.swapaxes(positions @ np.linalg.inv(boxes), 1, 2).copy()
     counts = np.zeros((num_frames, num_bins))
-    for first, second in _pair_blocks(num_atoms):
+    for first, second in pairs():
         for frame in range(num_frames):
             distances = _distances(fractional[frame], boxes[frame], first, second)
             bins = (distances[distances < radius] * (num_bins / radius)).astype(np.int64)
             counts[frame] += np.bincount(np.minimum(bins, num_bins - 1), minlength=num_bins)
-    num_pairs = num_atoms * (num_atoms - 1) / 2
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     per_frame = counts * np.abs(np.linalg.det(boxes))[:, None] / (num_pairs * shells)
     blocks = np.stack([part.mean(axis=0) for part in np.array_split(per_frame, num_blocks)])

@@ -23,15 +23,19 @@ def compare(
         str, typer.Option(help="Atoms of g(r) and diffusion, in mdtraj's language: 'element O'.")
     ] = "all",
 ) -> None:
-    """Compare a network's run with its reference: structure, temperature, diffusion; a table and one figure."""
+    """Compare a network's run with its reference: structure, temperatures, diffusion; a table and one figure.
+
+    Of molecules, g(r) is given for each pair of elements without the pairs inside a molecule, temperature for each
+    element, and diffusion for the molecules' centres.
+    """
     from rich.console import Console
 
     from openmm_gnn.analysis.compare import compare as compare_runs
     from openmm_gnn.analysis.plots import save_comparison
 
     console = Console()
-    with console.status("measuring g(r) and diffusion"):
-        comparison = compare_runs(run, reference, select)
+    with console.status("measuring g(r) and diffusion") as status:
+        comparison = compare_runs(run, reference, select, status.update)
         save_comparison(comparison, out)
     console.print(comparison_table(comparison))
     console.print(f"Figure: {out}")

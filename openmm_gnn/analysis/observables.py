@@ -1,0 +1,217 @@
+"""What a run, or several runs of one kind, say about a system: structure, temperatures, energy and diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from openmm_gnn.analysis.diffusion import Diffusion, self_diffusion
+from openmm_gnn.analysis.molecules import Molecules, molecules_of
+from openmm_gnn.analysis.statistics import Estimate, block_means
+from openmm_gnn.analysis.structure import (
+    RadialDistribution,
+    largest_radius,
+    partial_radial_distribution,
+    radial_distribution,
+)
+from openmm_gnn.errors import DataError
+from openmm_gnn.simulation.run_directory import RunDirectory, element_column, elements_in
+
+GRAM_PER_CM3_PER_DALTON_NM3 = 1.66053906660e-3
+"""1 Da/nm^3 in g/cm^3."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The kinetic energy of one run in the course of time."""
+
+    times_ps: np.ndarray
+    kinetic_kj_mol: np.ndarray
+    temperatures: np.ndarray
+
+
+@dataclass(frozen=True)
+class Observables:
+    """What one run, or several runs of the same kind, say about a system."""
+
+    label: str
+    system: str
+    num_atoms: int
+    num_molecules: int
+    simulated_ps: float
+    rdfs: dict[str, RadialDistribution]
+    """By pair of elements, such as "O-H", pairs within a molecule left out; "" where atoms are of one kind."""
+    temperature: Estimate
+    target_temperature: float
+    traces: list[Trace]
+    diffusion: Diffusion
+    diffusion_of: str = "atoms"
+    """Whose diffusion it is: atoms, molecules, or those of a selection."""
+    element_temperatures: dict[str, Estimate] = field(default_factory=dict)
+    """K; of several elements, where all logs have them."""
+    potential_kj_mol: Estimate | None = None
+    """Mean potential energy per molecule, where all logs have it."""
+    density_g_cm3: Estimate | None = None
+    """Where the volume changes."""
+
+    @property
+    def rdf(self) -> RadialDistribution:
+        """The first of them."""
+        return next(iter(self.rdfs.values()))
+
+
+def observe(
+    path: Path | str, selection: str = "all", segment_ps: float | None = None, radius_nm: float | None = None
+) -> Observables:
+    """Structure, temperatures, energy and diffusion of a run, or of all runs in a directory.
+
+    Args:
+        selection: the atoms of g(r) and diffusion, in mdtraj's language.
+        segment_ps: length of the segments that diffusion is measured in, see `self_diffusion`.
+        radius_nm: where g(r) ends, by default at half the smallest box.
+    Raises:
+        DataError: if there is no run, runs differ in system, forces or frame interval, or one is too short.
+    """
+    import mdtraj
+
+    runs = runs_in(Path(path))
+    kinds = {_kind(run) for run in runs}
+    if len(kinds) > 1:
+        raise DataError(f"{path} holds runs of different kinds, which cannot be pooled: {sorted(kinds)}")
+    settings = runs[0].settings()
+    molecules = molecules_of(mdtraj.load_topology(str(runs[0].topology)), selection)
+    trajectories, boxes, logs = [], [], []
+    for run in runs:
+        positions, box_vectors = run.read_positions()
+        if box_vectors is None:
+            raise DataError(f"{run.path} has no periodic box: g(r) and diffusion are compared in one")
+        trajectories.append(positions)
+        boxes.append(box_vectors)
+        logs.append(run.read_log())
+    if radius_nm is None:
+        radius_nm = min(largest_radius(box) for box in boxes)
+    moved, masses, atoms, diffusion_of = _who_diffuses(trajectories, molecules)
+    return Observables(
+        label=_label(runs[0]),
+        system=runs[0].identity()["system"]["name"],
+        num_atoms=len(molecules.masses),
+        num_molecules=molecules.count,
+        simulated_ps=sum(map(len, trajectories)) * settings.frame_interval_ps,
+        rdfs=_pooled_rdfs(trajectories, boxes, molecules, radius_nm),
+        temperature=_pooled_mean([log["temperature_K"] for log in logs]),
+        target_temperature=settings.temperature,
+        traces=[Trace(log["time_ps"], log["kinetic_kj_mol"], log["temperature_K"]) for log in logs],
+        diffusion=self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps),
+        diffusion_of=diffusion_of,
+        element_temperatures=_element_temperatures(logs),
+        potential_kj_mol=_potential(logs, molecules),
+        density_g_cm3=_density(logs, molecules),
+    )
+
+
+def runs_in(path: Path) -> list[RunDirectory]:
+    """The run of this directory, or those of its sub-directories."""
+    if RunDirectory(path).exists:
+        return [RunDirectory(path)]
+    runs = [RunDirectory(child) for child in sorted(path.iterdir())] if path.is_dir() else []
+    runs = [run for run in runs if run.exists]
+    if not runs:
+        raise DataError(f"{path} is no run and holds none: give a directory that `openmm-gnn simulate` wrote")
+    return runs
+
+
+def shortest_run_ps(path: Path | str) -> float:
+    """The length of a run, or of the shortest in a directory of runs."""
+    return min(len(run.read_log()) * run.settings().frame_interval_ps for run in runs_in(Path(path)))
+
+
+def _kind(run: RunDirectory) -> str:
+    identity, settings = run.identity(), run.settings()
+    return (
+        f"{identity['system']['hash'][:12]} {_label(run)} {settings.frame_interval_ps:g} ps {settings.temperature:g} K"
+    )
+
+
+def _label(run: RunDirectory) -> str:
+    forces = run.identity()["forces"]
+    return str(forces["name"]) or ("network" if forces["kind"] == "network" else "reference")
+
+
+def _who_diffuses(
+    trajectories: list[np.ndarray], molecules: Molecules
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, str]:
+    """Trajectories, masses and indices of what moves, and its name: molecules, or the atoms of a selection."""
+    if molecules.selection != "all":
+        return trajectories, molecules.masses, molecules.atoms, f"{molecules.selection!r}"
+    if molecules.are_atoms:
+        return trajectories, molecules.masses, molecules.atoms, "atoms"
+    centers = [molecules.centers(positions) for positions in trajectories]
+    masses = centers[0][1]
+    return [center for center, _ in centers], masses, np.arange(len(masses)), "molecules"
+
+
+def _pooled_rdfs(
+    trajectories: Sequence[np.ndarray], boxes: Sequence[np.ndarray], molecules: Molecules, radius_nm: float
+) -> dict[str, RadialDistribution]:
+    pairs = molecules.element_pairs()
+    one_kind = len(set(molecules.elements[molecules.atoms])) == 1
+    if not pairs or (one_kind and molecules.are_atoms):
+        atoms = molecules.atoms
+        return {
+            "": _pooled(
+                trajectories, boxes, lambda part, box: radial_distribution(part[:, atoms], box, radius_nm=radius_nm)
+            )
+        }
+    found = {}
+    for first, second in pairs:
+        one, other = molecules.of_element(first), molecules.of_element(second)
+
+        def measure(
+            part: np.ndarray, box: np.ndarray, one: np.ndarray = one, other: np.ndarray = other
+        ) -> RadialDistribution:
+            return partial_radial_distribution(part, box, one, other, molecules.of_atom, radius_nm=radius_nm)
+
+        found[f"{first}-{second}"] = _pooled(trajectories, boxes, measure)
+    return found
+
+
+def _pooled(
+    trajectories: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    measure: Callable[[np.ndarray, np.ndarray], RadialDistribution],
+) -> RadialDistribution:
+    parts = [measure(positions, box) for positions, box in zip(trajectories, boxes, strict=True)]
+    values = np.average([part.values for part in parts], axis=0, weights=[len(frames) for frames in trajectories])
+    return RadialDistribution(parts[0].edges_nm, values, np.concatenate([part.blocks for part in parts]))
+
+
+def _pooled_mean(series: Sequence[np.ndarray]) -> Estimate:
+    means = np.concatenate([block_means(values) for values in series])
+    return Estimate(float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))))
+
+
+def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:
+    """Of several elements; those of logs of older versions are not known."""
+    columns = [log.dtype.names or () for log in logs]
+    elements = [name for name in elements_in(columns[0]) if all(element_column(name) in of_log for of_log in columns)]
+    if len(elements) < 2:
+        return {}
+    return {element: _pooled_mean([log[element_column(element)] for log in logs]) for element in elements}
+
+
+def _potential(logs: Sequence[np.ndarray], molecules: Molecules) -> Estimate | None:
+    energies = [log["potential_kj_mol"] for log in logs]
+    if molecules.are_atoms or not all(np.isfinite(values).all() for values in energies):
+        return None
+    return _pooled_mean([values / molecules.count for values in energies])
+
+
+def _density(logs: Sequence[np.ndarray], molecules: Molecules) -> Estimate | None:
+    volumes = [log["volume_nm3"] for log in logs]
+    if not any(np.ptp(volume) > 1e-6 * volume.mean() for volume in volumes):
+        return None
+    mass = molecules.masses.sum() * GRAM_PER_CM3_PER_DALTON_NM3
+    return _pooled_mean([mass / volume for volume in volumes])
