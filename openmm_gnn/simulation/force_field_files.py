@@ -105,22 +105,15 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
 def _read_force_field(files: tuple[str, ...]) -> app.ForceField:
     from openmm import app
 
-    for file in files:
-        try:
-            app.ForceField(file)
-        except ValueError as error:
-            if "Could not locate file" in str(error):
-                raise DataError(
-                    f"there is no force-field file {file}: give a path, or a file of OpenMM such as amber14-all.xml"
-                ) from error
-            raise DataError(f"the force-field file {file} cannot be read: {error}") from error
-        except Exception as error:  # files that build on others fail alone: the whole set decides below
-            if type(error).__name__ == "ParseError":
-                raise DataError(f"the force-field file {file} is no XML: {error}") from error
     try:
         return app.ForceField(*files)
-    except Exception as error:
-        raise DataError(f"the force-field files {list(files)} do not go together: {error}") from error
+    except Exception as error:  # OpenMM raises plain Exceptions that name the file
+        if "Could not locate file" in str(error):
+            missing = next((file for file in files if f'"{file}"' in str(error)), files[0])
+            raise DataError(
+                f"there is no force-field file {missing}: give a path, or a file of OpenMM such as amber14-all.xml"
+            ) from error
+        raise DataError(f"the force-field files {list(files)} cannot be read together: {error}") from error
 
 
 def _relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.ndarray]:

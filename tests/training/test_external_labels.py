@@ -15,11 +15,13 @@ from ase import units as ase_units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.neighborlist import primitive_neighbor_list
+from label_directories import write_labels
 from typer.testing import CliRunner
 
 from openmm_gnn.cli import app as command
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.models.published_weights import load_model
+from openmm_gnn.simulation.argon import argon
 from openmm_gnn.simulation.water import water_topology
 from openmm_gnn.training.data_sets import frame_dataset, open_all, select_seeds
 from openmm_gnn.training.external_labels import ExternalFile, read_external
@@ -343,7 +345,7 @@ def test_what_cannot_be_imported_is_refused_in_words(tmp_path: Path) -> None:
         open_all([tmp_path / "a.xyz"])
 
 
-def test_the_commands_import_train_and_evaluate_frames_of_any_size(tmp_path: Path) -> None:
+def test_the_commands_import_train_and_evaluate_frames_of_any_size_beside_labelled_runs(tmp_path: Path) -> None:
     path = write(tmp_path / "a.xyz", frames(12))
     out, run = str(tmp_path / "data"), str(tmp_path / "run")
     result = CliRunner().invoke(command, ["import-labels", str(path), "--out", out, "--blocks", "3"])
@@ -351,7 +353,8 @@ def test_the_commands_import_train_and_evaluate_frames_of_any_size(tmp_path: Pat
     assert "12 frames of 3 compositions" in result.output and "3: 4 frames of a.xyz" in result.output
     small = "--width 8 --layers 1 --radial 8 --cutoff 0.5 --steps 4 --batch-size 3 --validate-every 2 --no-progress"
     options = ["--out", run, "--train-seeds", "1", "--validation-seeds", "2", *small.split()]
-    result = CliRunner().invoke(command, ["train", out, *options])
+    labelled = write_labels(tmp_path / "argon", argon(120), [1, 2])
+    result = CliRunner().invoke(command, ["train", out, str(labelled), *options])
     assert result.exit_code == 0, result.output
     bundle = tmp_path / "run" / "model.safetensors"
     assert load_model(bundle).spec.elements == (1, 8, 10, 18)
