@@ -22,7 +22,7 @@ QUIET_COLOR = "#6b6b6b"
 MOST_STRUCTURES = 6
 """Pairs of elements on one page; the table has them all."""
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,7 +43,7 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
     """Draw the comparison into a PNG (or whatever the path's ending says)."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         # The object-oriented interface: no display is needed, and no state of pyplot is touched.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def _draw_rdf(axes: Axes, comparison: Comparison, structure: StructureDifference
     axes.axhline(1, color=QUIET_COLOR, linewidth=0.6, zorder=0)
     title = f"Structure, {structure.pair}" if structure.pair else "Structure"
     axes.set(ylabel="g(r)", title=title, ylim=(0, 1.08 * highest))
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower right" if structure.pair else "upper right")
 
 
 def _draw_difference(axes: Axes, structure: StructureDifference) -> None:

@@ -13,7 +13,10 @@ import typer
 
 from openmm_gnn.errors import OpenMMGNNError
 
-COMMANDS = ("doctor", "demo", "label", "import-labels", "train", "evaluate", "export", "simulate", "compare", "bench")
+COMMANDS = (
+    *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
+    *("simulate", "compare", "validate", "bench"),
+)
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
 EXTRA_OF = {"lightning": "train"}
 """Packages that only some commands need, and the extra that installs them."""

@@ -46,6 +46,7 @@ def train(
     """
     import torch
 
+    from openmm_gnn.analysis.extrapolation import METADATA_KEY, fit, training_frames
     from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
     from openmm_gnn.training.data_sets import force_matching_sets, open_all
     from openmm_gnn.training.force_matching import TrainingSettings
@@ -80,6 +81,7 @@ def train(
         data, parse_seeds(train_seeds), parse_seeds(validation_seeds), make_spec, validation_frames, seed
     )
     provenance = {
+        METADATA_KEY: fit(training_frames(training, spec.elements), cutoff),
         "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
         "data": [{"directory": opened.path.name, **opened.meta["settings"]} for opened in open_all(data)],
         "train_seeds": train_seeds,

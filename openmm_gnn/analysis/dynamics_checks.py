@@ -1,0 +1,237 @@
+"""Runs under a network's forces: does the energy drift, does every element have its temperature, does it last?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openmm
+
+from openmm_gnn.analysis.statistics import Estimate, block_means
+from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, make_context
+from openmm_gnn.simulation.element_temperatures import ElementTemperatures
+from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, split_groups
+from openmm_gnn.simulation.nan_guard import NanGuard
+from openmm_gnn.simulation.run_settings import RunSettings
+from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+
+if TYPE_CHECKING:
+    from openmm import app
+
+Report = Callable[[float], None]
+"""Is told the part that is done, 0 to 1."""
+HOTTEST = 5.0
+"""A run this many times hotter than it should be has blown up, though every number is still finite."""
+EQUILIBRATION_PART = 0.2
+"""Of a run with a thermostat: left out of mean temperatures."""
+
+
+@dataclass(frozen=True)
+class EnergyTrace:
+    """A run at constant energy. What was not known is None."""
+
+    times_ps: np.ndarray
+    kinetic: np.ndarray
+    """kJ/mol, as all energies here."""
+    work: np.ndarray
+    """Of the forces along the path, by the trapezoidal rule: kinetic - work tells what the integrator does."""
+    potential: np.ndarray | None
+    """The energy that should be conserved together with the kinetic one: the network's own, or the teacher's."""
+    freedom: int
+    """Degrees of freedom."""
+
+    @property
+    def temperatures(self) -> np.ndarray:
+        return 2 * self.kinetic / (self.freedom * BOLTZMANN_KJ_MOL_K)
+
+    def drift(self) -> Estimate:
+        """Of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one alone if no other is known."""
+        return drift_rate(self.times_ps, self.kinetic + (0 if self.potential is None else self.potential), self.freedom)
+
+    def integrator_drift(self) -> Estimate:
+        """The same of kinetic energy less work: what a shorter time step would take away."""
+        return drift_rate(self.times_ps, self.kinetic - self.work, self.freedom)
+
+
+def drift_rate(times_ps: np.ndarray, energies: np.ndarray, freedom: int, num_blocks: int = 10) -> Estimate:
+    """Slope of an energy, as the rise of 2 E / (f k_B) in K per ns: the heating, if all of it were kinetic energy.
+
+    A straight line through block means; its error from how they scatter about it.
+
+    Args:
+        energies: kJ/mol, one per time.
+        freedom: degrees of freedom f.
+    """
+    times, means = block_means(times_ps, num_blocks), block_means(energies, num_blocks)
+    centred = times - times.mean()
+    slope = (centred @ means) / (centred @ centred)
+    residual = means - means.mean() - slope * centred
+    error = math.sqrt((residual @ residual) / (num_blocks - 2) / (centred @ centred))
+    to_kelvin_per_ns = 2 * 1000 / (freedom * BOLTZMANN_KJ_MOL_K)
+    return Estimate(float(slope * to_kelvin_per_ns), float(error * to_kelvin_per_ns))
+
+
+def constant_energy_run(
+    system: openmm.System,
+    positions: np.ndarray,
+    settings: RunSettings,
+    energy: Callable[[np.ndarray], float] | None = None,
+    own_energy: bool = False,
+    num_samples: int = 100,
+    platform: str = "auto",
+    report: Report = lambda _: None,
+) -> EnergyTrace:
+    """Velocity Verlet without thermostat, bonded forces in substeps if the settings say so.
+
+    Args:
+        settings: steps, time step, temperature of the first velocities, seed.
+        energy: potential energy (kJ/mol) of positions, asked at each sample.
+        own_energy: the potential energy is that of `system`'s forces.
+        num_samples: energies are taken so often; the work is summed at every step.
+    Raises:
+        NonFiniteError: if the run blows up.
+        DataError: if it is shorter than ten samples.
+    """
+    if settings.steps < 10:
+        raise DataError(f"{settings.steps} steps are too few to see a drift: run at least 10")
+    context = _constant_energy_context(system, settings, platform)
+    context.setPositions(positions)
+    context.applyConstraints(1e-7)
+    context.computeVirtualSites()
+    context.setVelocitiesToTemperature(settings.temperature, settings.seed)
+    interval = max(1, settings.steps // num_samples)
+    times, kinetic, works, potential = [], [], [], []
+    work, before = 0.0, context.getState(positions=True, forces=True)
+    for step in range(1, settings.steps + 1):
+        try:
+            context.getIntegrator().step(1)
+            state = context.getState(positions=True, forces=True, energy=True)
+        except openmm.OpenMMException as error:
+            raise _blown_up(step, settings, str(error)) from error
+        mean_force = 0.5 * (_array(state.getForces(asNumpy=True)) + _array(before.getForces(asNumpy=True)))
+        moved = _array(state.getPositions(asNumpy=True)) - _array(before.getPositions(asNumpy=True))
+        work += float((mean_force * moved).sum())
+        before = state
+        if step % interval == 0:
+            kinetic.append(state.getKineticEnergy()._value)
+            if not math.isfinite(kinetic[-1] + work):
+                raise _blown_up(step, settings, "kinetic energy is not finite")
+            times.append(step * settings.time_step_ps)
+            works.append(work)
+            if energy is not None:
+                potential.append(energy(_array(state.getPositions(asNumpy=True))))
+            elif own_energy:
+                potential.append(state.getPotentialEnergy()._value)
+            report(step / settings.steps)
+    freedom = degrees_of_freedom(system)
+    return EnergyTrace(
+        np.array(times), np.array(kinetic), np.array(works), np.array(potential) if potential else None, freedom
+    )
+
+
+@dataclass(frozen=True)
+class StabilityRun:
+    """A run with a thermostat, to its end or until it blew up."""
+
+    wanted_ps: float
+    reached_ps: float
+    failure: str
+    """What happened where; empty if nothing did."""
+    times_ps: np.ndarray
+    elements: tuple[str, ...]
+    element_temperatures: np.ndarray
+    """(samples, elements) K."""
+    frames: list[np.ndarray]
+    """Positions (num_particles, 3), nm, evenly spread."""
+
+    def temperatures(self) -> dict[str, Estimate]:
+        """K, by element, without the first part of the run; none if it was too short for blocks."""
+        series = self.element_temperatures[round(EQUILIBRATION_PART * len(self.times_ps)) :]
+        if len(series) < 10:
+            return {}
+        means = block_means(series)
+        errors = means.std(axis=0, ddof=1) / math.sqrt(len(means))
+        return {
+            name: Estimate(float(value), float(error))
+            for name, value, error in zip(self.elements, means.mean(axis=0), errors, strict=True)
+        }
+
+
+def stability_run(
+    system: openmm.System,
+    topology: app.Topology,
+    positions: np.ndarray,
+    settings: RunSettings,
+    directory: Path,
+    num_frames: int = 20,
+    platform: str = "auto",
+    report: Report = lambda _: None,
+) -> StabilityRun:
+    """Run with the settings' thermostat; a blow-up ends the run and is described, not raised.
+
+    Args:
+        directory: where the last good frame is written if it blows up.
+    """
+    context = make_context(system, settings, choose_platform(platform), None, with_torch=True)
+    context.setPositions(positions)
+    context.applyConstraints(1e-6)
+    context.computeVirtualSites()
+    context.setVelocitiesToTemperature(settings.temperature, settings.seed)
+    measure = ElementTemperatures(system, topology)
+    guard = NanGuard(context, topology, directory)
+    times, temperatures, frames, failure = [], [], [], ""
+    for sample in range(1, settings.num_frames + 1):
+        try:
+            state = guard.step(settings.report_interval)
+        except (NonFiniteError, openmm.OpenMMException) as error:
+            failure = str(error).splitlines()[0]
+            break
+        times.append(sample * settings.frame_interval_ps)
+        temperatures.append(measure.of_state(state))
+        if sample % max(1, settings.num_frames // num_frames) == 0:
+            frames.append(_array(state.getPositions(asNumpy=True)))
+        hottest = int(np.nanargmax(temperatures[-1]))
+        if temperatures[-1][hottest] > HOTTEST * settings.temperature:
+            failure = (
+                f"{measure.elements[hottest]} is at {temperatures[-1][hottest]:.0f} K, of {settings.temperature:g} K"
+            )
+            break
+        report(sample / settings.num_frames)
+    return StabilityRun(
+        wanted_ps=settings.num_frames * settings.frame_interval_ps,
+        reached_ps=len(times) * settings.frame_interval_ps,
+        failure=failure,
+        times_ps=np.array(times),
+        elements=measure.elements,
+        element_temperatures=np.array(temperatures).reshape(len(times), len(measure.elements)),
+        frames=frames,
+    )
+
+
+def _constant_energy_context(system: openmm.System, settings: RunSettings, platform: str) -> openmm.Context:
+    chosen = openmm.Platform.getPlatformByName(choose_platform(platform))
+    if settings.bonded_substeps == 1:
+        return openmm.Context(system, openmm.VerletIntegrator(settings.time_step_ps), chosen)
+    import copy
+
+    from openmm import unit
+
+    grouped = copy.deepcopy(system)
+    split_groups(grouped)
+    levels = [(NONBONDED_GROUP, 1), (BONDED_GROUP, settings.bonded_substeps)]
+    return openmm.Context(grouped, openmm.MTSIntegrator(settings.time_step_ps * unit.picoseconds, levels), chosen)
+
+
+def _blown_up(step: int, settings: RunSettings, what: str) -> NonFiniteError:
+    return NonFiniteError(
+        f"the run at constant energy blew up after {step * settings.time_step_ps:g} ps ({what.splitlines()[0]})"
+    )
+
+
+def _array(quantity: object) -> np.ndarray:
+    return np.array(quantity._value)  # type: ignore[attr-defined]

@@ -1,0 +1,136 @@
+"""A system under a network's forces, alone or beside its own bonded terms, and the teacher's forces beside them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openmm
+
+from openmm_gnn.forces.gamd_force import gamd_force
+from openmm_gnn.graph.topology_tables import real_atoms, species_table
+from openmm_gnn.simulation.contexts import choose_platform, with_model_force
+from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, ForcePart, part_of, split_groups
+
+if TYPE_CHECKING:
+    from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.simulation.simulation_system import SimulationSystem
+
+
+class LearnedPart(str, Enum):
+    """Which forces of the teacher a network was trained on."""
+
+    ALL = "all"
+    NONBONDED = "nonbonded"
+    """The bonded terms of the System stay."""
+
+    @classmethod
+    def of(cls, model: ForceModel) -> LearnedPart:
+        """As the bundle's metadata says; all, where it says nothing."""
+        data = model.spec.metadata.get("data", [])
+        return cls(next((entry["forces"] for entry in data if "forces" in entry), cls.ALL.value))
+
+
+class NetworkForces:
+    """The forces of a network for one topology, as a function of positions; those of virtual sites are zero.
+
+    Raises:
+        TopologyError: if the topology has an element the network does not know.
+    """
+
+    def __init__(self, model: ForceModel, topology: Any, box: np.ndarray | None) -> None:
+        import torch
+
+        from openmm_gnn.export.openmm_module import script_module
+
+        self._module = script_module(model, topology)
+        self._box = None if box is None else torch.from_numpy(np.array(box, dtype=np.float64))
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """(num_particles, 3) nm -> (num_particles, 3) kJ/mol/nm."""
+        import torch
+
+        _, forces = self._module(torch.from_numpy(np.array(positions, dtype=np.float64)), self._box)
+        return forces.detach().cpu().numpy()
+
+
+class Teacher:
+    """A System's own energy and forces.
+
+    Args:
+        part: which forces `forces` gives; the energy is always the whole.
+    """
+
+    def __init__(self, system: SimulationSystem, part: LearnedPart, platform: str = "auto") -> None:
+        grouped = copy.deepcopy(system.system)
+        split_groups(grouped)
+        self._groups = {NONBONDED_GROUP} if part is LearnedPart.NONBONDED else {BONDED_GROUP, NONBONDED_GROUP}
+        self._context = openmm.Context(
+            grouped, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(choose_platform(platform))
+        )
+
+    def energy(self, positions: np.ndarray, box: np.ndarray | None = None) -> float:
+        """Potential energy, kJ/mol; in this box, or the System's."""
+        self._place(positions, box)
+        return float(self._context.getState(energy=True).getPotentialEnergy()._value)
+
+    def forces(self, positions: np.ndarray, box: np.ndarray | None = None) -> np.ndarray:
+        """(num_particles, 3), kJ/mol/nm; in this box, or the System's."""
+        self._place(positions, box)
+        state = self._context.getState(forces=True, groups=self._groups)
+        return np.array(state.getForces(asNumpy=True)._value)
+
+    def _place(self, positions: np.ndarray, box: np.ndarray | None) -> None:
+        if box is not None:
+            self._context.setPeriodicBoxVectors(*np.asarray(box, dtype=np.float64))
+        self._context.setPositions(np.asarray(positions, dtype=np.float64))
+        self._context.computeVirtualSites()
+
+
+def network_system(
+    system: SimulationSystem, model: ForceModel, part: LearnedPart, backend: str = "auto", box: np.ndarray | None = None
+) -> openmm.System:
+    """A copy of a System with a network in place of the forces it has learned; constraints stay.
+
+    Args:
+        box: (3, 3), nm, in place of the System's.
+    Raises:
+        TopologyError: if the topology has an element the network does not know.
+        SpecError: if the System has a barostat.
+    """
+    force = gamd_force(model, system.topology, backend=backend)
+    replaced = with_model_force(system.system, force)
+    if part is LearnedPart.NONBONDED:
+        for bonded in system.system.getForces():
+            if part_of(bonded) is ForcePart.BONDED:
+                replaced.addForce(copy.deepcopy(bonded))
+    if box is not None:
+        replaced.setDefaultPeriodicBoxVectors(*np.asarray(box, dtype=np.float64))
+    return replaced
+
+
+@dataclass(frozen=True)
+class ReferenceFrame:
+    """Positions with the teacher's forces on them."""
+
+    positions: np.ndarray
+    """(num_particles, 3), nm."""
+    box: np.ndarray | None
+    """(3, 3), nm."""
+    forces: np.ndarray
+    """(num_particles, 3), kJ/mol/nm."""
+
+
+def check_model_knows(system: SimulationSystem, model: ForceModel) -> None:
+    """TopologyError if the topology has an element the network does not know; a cheap look before long work."""
+    species_table(system.topology, model.spec.elements)
+
+
+def atomic_numbers(system: SimulationSystem) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the real atoms, and their atomic numbers."""
+    atoms = np.array(real_atoms(system.topology))
+    elements = [atom.element for atom in system.topology.atoms() if atom.element is not None]
+    return atoms, np.array([element.atomic_number for element in elements])

@@ -1,0 +1,221 @@
+"""The error of a network in boxes of other sizes than it was trained in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.analysis.force_checks import relative_difference
+from openmm_gnn.analysis.network_dynamics import LearnedPart, NetworkForces, ReferenceFrame, Teacher
+from openmm_gnn.errors import DataError
+from openmm_gnn.graph.topology_tables import real_atoms
+from openmm_gnn.simulation.contexts import choose_platform
+from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS, named_system
+
+if TYPE_CHECKING:
+    from openmm import app
+
+    from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.simulation.simulation_system import SimulationSystem
+    from openmm_gnn.training.metrics import ForceErrors
+
+FULL_SIZES = (258, 887, 2094, 4085, 13786, 24093)
+"""Molecules; those of table 3 of the GAMD paper, J. Chem. Phys. 156, 144103 (2022)."""
+QUICK_SIZES = (258, 887, 2094)
+PREPARATION_PS = 0.2
+FRICTION_PER_PS = 20.0
+FRAMES_OF_MOLECULES, MOST_FRAMES = 2000, 8
+"""So many molecules, or frames, are enough for an error of a few percent."""
+RATTLE_NM = 0.002
+"""Spread of the displacements that make copies of a frame differ where the teacher is too expensive for a run."""
+
+
+@dataclass(frozen=True)
+class SizeResult:
+    """Errors in a box of one size."""
+
+    num_molecules: int
+    edge_nm: float
+    """Of a cube with the box's volume."""
+    errors: ForceErrors
+
+
+def sizes_for(name: str, sizes: Sequence[int]) -> list[int]:
+    """The sizes that a named system can have: the smallest is its own.
+
+    Where the teacher is expensive they are cubes of whole numbers times its own: those need no run.
+
+    Raises:
+        DataError: if it is no named system.
+    """
+    if name not in NAMED_SYSTEMS:
+        raise DataError(f"{name!r} is no named system and cannot grow: give one of {sorted(NAMED_SYSTEMS)}")
+    system = named_system(name)
+    own = system.topology.getNumResidues()
+    if system.prepare is not None:
+        return sorted({own * max(1, round((size / own) ** (1 / 3))) ** 3 for size in sizes})
+    return sorted({max(size, own) for size in sizes})
+
+
+def size_transfer(
+    name: str,
+    model: ForceModel,
+    part: LearnedPart,
+    sizes: Sequence[int],
+    frame: ReferenceFrame,
+    preparation_ps: float = PREPARATION_PS,
+    platform: str = "auto",
+    report: Callable[[str, float], None] = lambda *_: None,
+) -> list[SizeResult]:
+    """Force errors of a named system in boxes of several sizes: one frame each, of small boxes more.
+
+    A box is filled with copies of an equilibrated frame, and a short run of the teacher makes them differ and mends the
+    faces where copies were cut. Where the teacher is too expensive for that, whole copies are shaken a little.
+
+    Args:
+        frame: equilibrated, of the same kind of system.
+        report: is told the size at work and the part done, 0 to 1.
+    Raises:
+        DataError: if the frame has no box or other molecules.
+    """
+    from openmm_gnn.training.metrics import ForceErrorMeter
+
+    results = []
+    for size in sizes:
+        meter, count = ForceErrorMeter(), max(1, min(MOST_FRAMES, FRAMES_OF_MOLECULES // size))
+        system = named_system(name, size)
+        teacher, network = Teacher(system, part, platform), NetworkForces(model, system.topology, system.box_vectors)
+        atoms = real_atoms(system.topology)
+        for seed in range(1, count + 1):
+            report(f"{size} molecules", (seed - 1) / count)
+            positions = grown(frame, system)
+            if system.prepare is None:
+                positions = _run(system, positions, preparation_ps, platform, seed)
+            else:
+                positions = _shaken(system, positions, seed)
+            meter.add(_tensor(network(positions)[atoms]), _tensor(teacher.forces(positions)[atoms]))
+        results.append(SizeResult(size, _edge(system.box_vectors), meter.errors()))
+        report(f"{size} molecules", 1.0)
+    return results
+
+
+def grown(frame: ReferenceFrame, system: SimulationSystem) -> np.ndarray:
+    """Positions that fill a system's cubic box with the molecules of a frame, copied as often as needed.
+
+    Molecules are taken from one corner on until there are enough, and their places scaled so that they fill the box;
+    with a whole number of copies that changes nothing.
+
+    Returns:
+        (num_particles, 3), nm.
+    Raises:
+        DataError: if a box is missing or not rectangular, or the molecules have another number of particles.
+    """
+    box = system.box_vectors
+    if frame.box is None or box is None or np.count_nonzero(frame.box) != 3 or np.count_nonzero(box) != 3:
+        raise DataError("size transfer needs rectangular boxes: a frame without one, or a skewed one, fills no other")
+    num_molecules = system.topology.getNumResidues()
+    per_molecule = system.system.getNumParticles() // num_molecules
+    if len(frame.positions) % per_molecule or system.system.getNumParticles() % num_molecules:
+        raise DataError(
+            f"{len(frame.positions)} particles are no molecules of {per_molecule}: give a frame of {system.name}"
+        )
+    edge, target = np.diag(frame.box), np.diag(box)
+    molecules = frame.positions.reshape(-1, per_molecule, 3)
+    molecules = molecules - np.floor(molecules[:, :1] / edge) * edge
+    copies = np.ceil(target / edge - 1e-4).astype(int)
+    shifts = np.stack(np.meshgrid(*map(np.arange, copies), indexing="ij"), axis=-1).reshape(-1, 1, 1, 3) * edge
+    molecules = (molecules + shifts).reshape(-1, per_molecule, 3)
+    places = molecules[:, 0]
+    reach = (places / target).max(axis=1)
+    order = np.argsort(reach, kind="stable")
+    if len(order) == num_molecules:
+        return molecules.reshape(-1, 3)
+    scale = 2 / (reach[order[num_molecules - 1]] + reach[order[num_molecules]])
+    kept = np.sort(order[:num_molecules])
+    return (molecules[kept] + (scale - 1) * places[kept][:, None]).reshape(-1, 3)
+
+
+def flatness(results: Sequence[SizeResult]) -> float:
+    """Largest deviation of a relative error from that of the smallest box, relative to it."""
+    first = results[0].errors.relative_error
+    return max(abs(result.errors.relative_error / first - 1) for result in results)
+
+
+def prepared(system: SimulationSystem, time_ps: float, platform: str = "auto", seed: int = 1) -> np.ndarray:
+    """(num_particles, 3) nm: the system's own prepared start, or its start after a short run under its own forces."""
+    if system.prepare is not None:
+        return system.prepare(seed)
+    return _run(system, system.positions, time_ps, platform, seed)
+
+
+def _run(system: SimulationSystem, positions: np.ndarray, time_ps: float, platform: str, seed: int) -> np.ndarray:
+    """Positions after minimisation and a run with strong friction and short steps."""
+    import openmm
+
+    integrator = openmm.LangevinMiddleIntegrator(system.temperature, FRICTION_PER_PS, min(0.001, system.time_step_ps))
+    integrator.setRandomNumberSeed(seed)
+    chosen = openmm.Platform.getPlatformByName(choose_platform(platform))
+    context = openmm.Context(system.system, integrator, chosen)
+    context.setPositions(positions)
+    context.applyConstraints(1e-6)
+    context.computeVirtualSites()
+    openmm.LocalEnergyMinimizer.minimize(context, 1000.0, 50)
+    context.setVelocitiesToTemperature(system.temperature, seed)
+    integrator.step(max(1, round(time_ps / integrator.getStepSize()._value)))
+    return np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
+
+
+def _shaken(system: SimulationSystem, positions: np.ndarray, seed: int) -> np.ndarray:
+    """Molecules displaced as wholes, each by another vector."""
+    num_molecules = system.topology.getNumResidues()
+    moves = np.random.default_rng(seed).normal(scale=RATTLE_NM, size=(num_molecules, 1, 3))
+    return (positions.reshape(num_molecules, -1, 3) + moves).reshape(-1, 3)
+
+
+def replication_error(model: ForceModel, system: SimulationSystem, frame: ReferenceFrame, repeats: int = 2) -> float:
+    """How much the forces in a box of `repeats`^3 copies of a frame differ from copies of its forces; relative, rms.
+
+    The copies have the forces of the original exactly, whatever made them: so it is an exact test of size consistency,
+    but one that meets no new arrangement.
+
+    Raises:
+        DataError: if the frame has no box.
+    """
+    if frame.box is None:
+        raise DataError("a frame without a box cannot be repeated: size transfer needs periodic boundaries")
+    shifts = np.stack(np.meshgrid(*[np.arange(repeats)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) @ frame.box
+    positions = (frame.positions + shifts[:, None]).reshape(-1, 3)
+    small = NetworkForces(model, system.topology, frame.box)(frame.positions)
+    large = NetworkForces(model, repeated_topology(system.topology, repeats**3), repeats * frame.box)(positions)
+    return relative_difference(large, np.tile(small, (repeats**3, 1)))
+
+
+def repeated_topology(topology: app.Topology, count: int) -> app.Topology:
+    """A topology `count` times after itself, without a box."""
+    from openmm import app
+
+    repeated = app.Topology()
+    for _ in range(count):
+        copies: dict[Any, Any] = {}
+        for chain in topology.chains():
+            new_chain = repeated.addChain()
+            for residue in chain.residues():
+                new_residue = repeated.addResidue(residue.name, new_chain)
+                for atom in residue.atoms():
+                    copies[atom] = repeated.addAtom(atom.name, atom.element, new_residue)
+        for bond in topology.bonds():
+            repeated.addBond(copies[bond[0]], copies[bond[1]])
+    return repeated
+
+
+def _edge(box: np.ndarray | None) -> float:
+    return float("nan") if box is None else float(abs(np.linalg.det(box)) ** (1 / 3))
+
+
+def _tensor(values: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(np.array(values, dtype=np.float64))

@@ -1,0 +1,287 @@
+"""All that a network should be asked before it is trusted, in one report; each figure with its verdict in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.analysis import extrapolation, verdicts
+from openmm_gnn.analysis.dynamics_checks import EnergyTrace, StabilityRun, constant_energy_run, stability_run
+from openmm_gnn.analysis.force_checks import (
+    droplet,
+    jacobian_asymmetry,
+    random_rotation,
+    relative_difference,
+    relative_net_force,
+    relative_net_torque,
+)
+from openmm_gnn.analysis.network_dynamics import (
+    LearnedPart,
+    NetworkForces,
+    ReferenceFrame,
+    Teacher,
+    atomic_numbers,
+    check_model_knows,
+    network_system,
+)
+from openmm_gnn.analysis.size_transfer import (
+    FULL_SIZES,
+    QUICK_SIZES,
+    SizeResult,
+    replication_error,
+    size_transfer,
+    sizes_for,
+)
+from openmm_gnn.analysis.verdicts import Check
+from openmm_gnn.errors import NonFiniteError, SpecError
+from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS
+from openmm_gnn.simulation.run_settings import RunSettings
+
+if TYPE_CHECKING:
+    from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.simulation.simulation_system import SimulationSystem
+
+Report = Callable[[str, float], None]
+"""Is told what is being done, and the part of it that is done, 0 to 1."""
+SAMPLE_PS = 0.02
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """How long and how often to look."""
+
+    stability_ps: float = 100.0
+    constant_energy_ps: float = 10.0
+    num_probes: int = 32
+    """Of the Jacobian."""
+    sizes: tuple[int, ...] = FULL_SIZES
+    """Molecules, of a named system."""
+    seed: int = 1
+    platform: str = "auto"
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("stability_ps", "constant_energy_ps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise SpecError(f"ValidationSettings.{name} is {value}: give a finite time above 0")
+        if self.num_probes < 3:
+            raise SpecError(f"ValidationSettings.num_probes is {self.num_probes}: give at least 3")
+        if any(size < 1 for size in self.sizes):
+            raise SpecError(f"ValidationSettings.sizes is {self.sizes}: give numbers of molecules, 1 or more")
+
+
+QUICK = ValidationSettings(stability_ps=2.0, constant_energy_ps=1.0, num_probes=12, sizes=QUICK_SIZES)
+FULL = ValidationSettings()
+
+
+@dataclass
+class Validation:
+    """The report: checks in words and figures, and the series behind the figure."""
+
+    model: str
+    system: str
+    num_atoms: int
+    temperature: float
+    checks: list[Check] = field(default_factory=list)
+    energy: EnergyTrace | None = None
+    stability: StabilityRun | None = None
+    sizes: list[SizeResult] = field(default_factory=list)
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    """Distances of neighbourhoods from the training data, by where the atoms come from."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; a figure that was not measured is null."""
+        return {
+            "model": self.model,
+            "system": self.system,
+            "num_atoms": self.num_atoms,
+            "temperature_K": self.temperature,
+            "checks": [_finite(asdict(check)) for check in self.checks],
+            "sizes": [{"num_molecules": r.num_molecules, "edge_nm": r.edge_nm, **asdict(r.errors)} for r in self.sizes],
+        }
+
+
+def validate(
+    name: str,
+    model: ForceModel,
+    system: SimulationSystem,
+    frames: Sequence[ReferenceFrame],
+    directory: Path,
+    settings: ValidationSettings = FULL,
+    part: LearnedPart | None = None,
+    named: str | None = None,
+    report: Report = lambda *_: None,
+) -> Validation:
+    """Ask a network everything.
+
+    Args:
+        name: how the report calls the model.
+        system: its teacher, with the defaults of its runs.
+        frames: of that system, labelled by it; the first is where the runs begin.
+        directory: where a run that blows up leaves its last good frame.
+        part: which forces the network has learned; by default what its metadata says.
+        named: the system's name in `NAMED_SYSTEMS`, for boxes of other sizes.
+    Raises:
+        TopologyError, SpecError: before any work, if network, system or settings do not fit each other.
+    """
+    check_model_knows(system, model)
+    part = LearnedPart.of(model) if part is None else part
+    sizes = sizes_for(named, settings.sizes) if named in NAMED_SYSTEMS else []
+    found = Validation(name, system.name, len(system.positions), system.temperature)
+    start = frames[0]
+    replaced = network_system(system, model, part, settings.backend, start.box)
+    directory.mkdir(parents=True, exist_ok=True)
+
+    _check_forces(found, model, system, frames, settings, report)
+    _check_constant_energy(found, model, system, replaced, start, settings, part, report)
+    lasting = _run_settings(system, settings.stability_ps, settings.seed)
+    found.stability = stability_run(
+        replaced,
+        system.topology,
+        start.positions,
+        lasting,
+        directory,
+        platform=settings.platform,
+        report=lambda done: report("stability and equipartition", done),
+    )
+    found.checks += verdicts.equipartition(found.stability, system.temperature)
+    found.checks.append(verdicts.stability(found.stability))
+    _check_extrapolation(found, model, system, frames)
+    if start.box is not None:
+        report("copies of a frame", 0.0)
+        found.checks.append(verdicts.replication(replication_error(model, system, start)))
+        report("copies of a frame", 1.0)
+    if named is not None and sizes and start.box is not None:
+        found.sizes = size_transfer(named, model, part, sizes, start, platform=settings.platform, report=report)
+        found.checks += verdicts.sizes(found.sizes)
+    else:
+        found.checks.append(verdicts.not_measured("box-size transfer", "only a named system can grow: give --system"))
+    return found
+
+
+def _check_forces(
+    found: Validation,
+    model: ForceModel,
+    system: SimulationSystem,
+    frames: Sequence[ReferenceFrame],
+    settings: ValidationSettings,
+    report: Report,
+) -> None:
+    """Errors, net force, net torque, covariance and the Jacobian."""
+    import torch
+
+    from openmm_gnn.training.metrics import ForceErrorMeter
+
+    atoms, _ = atomic_numbers(system)
+    meter, net, torque, turned = ForceErrorMeter(), [], [], []
+    rotation = random_rotation(settings.seed)
+    for index, frame in enumerate(frames):
+        predicted = NetworkForces(model, system.topology, frame.box)(frame.positions)
+        meter.add(torch.from_numpy(predicted[atoms]), torch.from_numpy(np.array(frame.forces[atoms], dtype=np.float64)))
+        net.append(relative_net_force(predicted[atoms]))
+        box = None if frame.box is None else frame.box @ rotation
+        again = NetworkForces(model, system.topology, box)(frame.positions @ rotation)
+        turned.append(relative_difference(again[atoms], predicted[atoms] @ rotation))
+        topology, cut = droplet(system.topology, frame.positions, frame.box)
+        torque.append(relative_net_torque(cut, NetworkForces(model, topology, None)(cut)))
+        report("forces", (index + 1) / len(frames))
+    found.checks += verdicts.force_errors(meter.errors())
+    found.checks += verdicts.balances(float(np.mean(net)), float(np.mean(torque)), float(np.mean(turned)))
+
+    frame = frames[0]
+    network = NetworkForces(model, system.topology, frame.box)
+
+    def forces_of_atoms(positions: np.ndarray) -> np.ndarray:
+        everywhere = np.array(frame.positions, dtype=np.float64)
+        everywhere[atoms] = positions
+        return network(everywhere)[atoms]
+
+    asymmetry = jacobian_asymmetry(
+        forces_of_atoms,
+        frame.positions[atoms],
+        settings.num_probes,
+        seed=settings.seed,
+        report=lambda done: report("Jacobian", done / settings.num_probes),
+    )
+    found.checks.append(verdicts.asymmetry(asymmetry))
+
+
+def _check_constant_energy(
+    found: Validation,
+    model: ForceModel,
+    system: SimulationSystem,
+    replaced: Any,
+    start: ReferenceFrame,
+    settings: ValidationSettings,
+    part: LearnedPart,
+    report: Report,
+) -> None:
+    conserving = bool(getattr(model.spec, "conservative", False))
+    teacher = None if conserving else Teacher(system, part, settings.platform)
+    try:
+        found.energy = constant_energy_run(
+            replaced,
+            start.positions,
+            _run_settings(system, settings.constant_energy_ps, settings.seed),
+            energy=None if teacher is None else lambda positions: teacher.energy(positions, start.box),
+            own_energy=conserving,
+            platform=settings.platform,
+            report=lambda done: report("constant energy", done),
+        )
+    except NonFiniteError as error:
+        found.checks.append(verdicts.blown_up("energy drift", str(error)))
+        return
+    found.checks += verdicts.drift(found.energy, "the network's energy" if conserving else "the teacher's energy")
+
+
+def _check_extrapolation(
+    found: Validation, model: ForceModel, system: SimulationSystem, frames: Sequence[ReferenceFrame]
+) -> None:
+    """Neighbourhoods of the frames that were given, and of those that the network's run met."""
+    distribution = model.spec.metadata.get(extrapolation.METADATA_KEY)
+    if distribution is None:
+        found.checks.append(
+            verdicts.not_measured("extrapolation", "the bundle holds no training distribution: train it again")
+        )
+        return
+    atoms, numbers = atomic_numbers(system)
+    visited = [] if found.stability is None else found.stability.frames
+    groups = {
+        "teacher's frames": [(frame.positions, frame.box) for frame in frames],
+        "network's run": [(positions, frames[0].box) for positions in visited],
+    }
+    for where, places in groups.items():
+        if places:
+            found.scores[where] = np.concatenate(
+                [extrapolation.scores(distribution, (numbers, x[atoms], box)) for x, box in places]
+            )
+            found.checks.append(verdicts.extrapolation(where, found.scores[where], 1 - distribution["quantile"]))
+
+
+def _run_settings(system: SimulationSystem, time_ps: float, seed: int) -> RunSettings:
+    """The system's own integrator for this time; its energies and temperatures are sampled often."""
+    every = max(1, min(round(SAMPLE_PS / system.time_step_ps), round(time_ps / system.time_step_ps) // 20))
+    steps = every * max(10, round(time_ps / system.time_step_ps / every))
+    return RunSettings(
+        steps=steps,
+        equilibration_steps=0,
+        report_interval=every,
+        time_step_ps=system.time_step_ps,
+        temperature=system.temperature,
+        thermostat=system.thermostat,
+        friction_per_ps=system.friction_per_ps,
+        bonded_substeps=system.bonded_substeps,
+        seed=seed,
+        checkpoint_interval=every,
+    )
+
+
+def _finite(check: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in check.items()}

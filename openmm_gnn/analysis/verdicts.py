@@ -1,0 +1,159 @@
+"""What each figure of a validation means, in words: fine, or look here. The borders are written here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmm_gnn.analysis.statistics import Estimate
+
+if TYPE_CHECKING:
+    from openmm_gnn.analysis.dynamics_checks import EnergyTrace, StabilityRun
+    from openmm_gnn.analysis.size_transfer import SizeResult
+    from openmm_gnn.training.metrics import ForceErrors
+
+BALANCE = 1e-3
+"""Net force, net torque and loss of covariance, relative; float32 leaves 1e-6."""
+SYMMETRIC = 1e-3
+"""Of a Jacobian: differences of float32 forces leave about 1e-4."""
+DRIFT_K_PER_NS = 10.0
+"""A thermostat of 1/ps takes this out a hundred times over."""
+TEMPERATURE = 0.01
+OUTSIDE_FACTOR = 5.0
+"""Of the fraction of training atoms that lie outside by definition."""
+FLAT = 0.1
+FINE, LOOK, NOT_MEASURED = "fine", "look here", "not measured"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure and what it means."""
+
+    name: str
+    value: float
+    """NaN if it could not be measured."""
+    error: float
+    """Standard error; NaN where there is none."""
+    unit: str
+    text: str
+    """The figure as it is printed."""
+    verdict: str
+    """FINE, LOOK or NOT_MEASURED."""
+    words: str
+
+
+def _check(name: str, value: float, error: float, unit: str, text: str, fine: bool, words: str) -> Check:
+    return Check(name, float(value), float(error), unit, text, FINE if fine else LOOK, words)
+
+
+def not_measured(name: str, words: str) -> Check:
+    return Check(name, float("nan"), float("nan"), "", "-", NOT_MEASURED, words)
+
+
+def blown_up(name: str, words: str) -> Check:
+    return Check(name, float("nan"), float("nan"), "", "-", LOOK, words)
+
+
+def force_errors(errors: ForceErrors) -> list[Check]:
+    """Beside the teacher: no verdict can be general, so it says only whether the direction is right."""
+    figure = f"{100 * errors.relative_error:.2f} %"
+    words = f"MAE {errors.mae:.2f} meV/A, mean cosine {errors.mean_cosine:.5f}, {errors.num_frames} frame(s)"
+    fine = errors.mean_cosine > 0.98
+    return [_check("force error, relative", errors.relative_error, float("nan"), "", figure, fine, words)]
+
+
+def balances(net_force: float, net_torque: float, turned: float) -> list[Check]:
+    """Net force, net torque of a droplet, and the change of forces when everything is turned."""
+    return [
+        _check(
+            "net force / mean |F|", net_force, float("nan"), "", f"{net_force:.1e}", net_force < BALANCE,
+            "forces cancel" if net_force < BALANCE else "the whole is pushed: keep a CMMotionRemover in the System",
+        ),
+        _check(
+            "net torque of a droplet", net_torque, float("nan"), "", f"{net_torque:.1e}", net_torque < BALANCE,
+            "torques cancel" if net_torque < BALANCE else "a droplet would start to spin",
+        ),
+        _check(
+            "change under rotation", turned, float("nan"), "", f"{turned:.1e}", turned < BALANCE,
+            "forces turn with the frame" if turned < BALANCE else "forces depend on how the frame lies",
+        ),
+    ]  # fmt: skip
+
+
+def asymmetry(value: Estimate) -> Check:
+    fine = value.value < SYMMETRIC
+    words = "the forces are a gradient" if fine else "no energy has these forces: run with a thermostat, or accelerate"
+    return _check(
+        "Jacobian asymmetry", value.value, value.error, "", f"{value.value:.2e} ± {value.error:.0e}", fine, words
+    )
+
+
+def drift(trace: EnergyTrace, energy: str) -> list[Check]:
+    """Of kinetic energy and this potential energy, and of the integrator alone."""
+    total, integrator = trace.drift(), trace.integrator_drift()
+    of = f"kinetic + {energy}, {trace.times_ps[-1]:g} ps, per degree of freedom"
+    return [
+        _drift("energy drift at constant energy", total, of),
+        _drift("of it the integrator's", integrator, "kinetic energy - work; shorter time steps take it away"),
+    ]
+
+
+def _drift(name: str, value: Estimate, of: str) -> Check:
+    resolved = abs(value.value) > 2 * value.error
+    fine = abs(value.value) < DRIFT_K_PER_NS or not resolved
+    words = of if resolved or value.error < DRIFT_K_PER_NS else f"{of}; zero within its error, a longer run tells more"
+    return _check(name, value.value, value.error, "K/ns", f"{value.format(1)} K/ns", fine, words)
+
+
+def equipartition(run: StabilityRun, target: float) -> list[Check]:
+    """The temperature of each element beside the thermostat's."""
+    found = run.temperatures()
+    if not found:
+        return [not_measured("temperature per element", "the run was too short")]
+    checks = []
+    for element, temperature in found.items():
+        off = temperature.value / target - 1
+        fine = abs(off) < max(TEMPERATURE, 2 * temperature.error / target)
+        words = f"{100 * off:+.1f} % of {target:g} K"
+        words += "" if temperature.error < TEMPERATURE * target else ", within the noise of a short run" if fine else ""
+        figure = f"{temperature.format(1)} K"
+        checks.append(
+            _check(f"temperature of {element}", temperature.value, temperature.error, "K", figure, fine, words)
+        )
+    return checks
+
+
+def stability(run: StabilityRun) -> Check:
+    part = run.reached_ps / run.wanted_ps
+    figure = f"{100 * part:.0f} % of {run.wanted_ps:g} ps"
+    words = f"blew up after {run.reached_ps:g} ps: {run.failure}" if run.failure else "no blow-up"
+    return _check("stability", part, float("nan"), "", figure, not run.failure, words)
+
+
+def extrapolation(where: str, scores: np.ndarray, expected: float) -> Check:
+    outside = float((scores > 1).mean())
+    fine = outside <= OUTSIDE_FACTOR * expected
+    words = f"of the training atoms {100 * expected:.2g} % are; farthest at {scores.max():.1f} times the border"
+    return _check(f"atoms outside training, {where}", outside, float("nan"), "", f"{100 * outside:.2f} %", fine, words)
+
+
+def replication(difference: float) -> Check:
+    words = "forces of 8 copies of a frame are 8 copies of its forces" if difference < BALANCE else "the box is seen"
+    return _check("copies of a frame", difference, float("nan"), "", f"{difference:.1e}", difference < BALANCE, words)
+
+
+def sizes(results: Sequence[SizeResult]) -> list[Check]:
+    """The error at each size beside that of the smallest."""
+    first = results[0].errors.relative_error
+    checks = []
+    for result in results:
+        error = result.errors.relative_error
+        ratio = error / first - 1
+        words = f"{100 * ratio:+.1f} % of the smallest box's; MAE {result.errors.mae:.2f} meV/A, "
+        words += f"cosine {result.errors.mean_cosine:.5f}"
+        name = f"error, {result.num_molecules} molecules ({result.edge_nm:.1f} nm)"
+        checks.append(_check(name, error, float("nan"), "", f"{100 * error:.2f} %", abs(ratio) <= FLAT, words))
+    return checks

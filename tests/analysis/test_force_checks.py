@@ -1,0 +1,111 @@
+"""Balances and Jacobians of force fields whose answers are known by hand, or column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from openmm_gnn.analysis.force_checks import (
+    droplet,
+    jacobian_asymmetry,
+    random_rotation,
+    relative_net_force,
+    relative_net_torque,
+)
+from openmm_gnn.simulation.water import water_topology
+
+POSITIONS = np.random.default_rng(0).normal(size=(12, 3))
+
+
+def pair_forces(positions: np.ndarray) -> np.ndarray:
+    """The gradient of a sum of exp(-r^2 / 2) over pairs: conservative, balanced, without torque."""
+    delta = positions[None] - positions[:, None]
+    return -(np.exp(-0.5 * np.square(delta).sum(-1, keepdims=True)) * delta).sum(axis=1)
+
+
+def rotation(positions: np.ndarray) -> np.ndarray:
+    """A whirl about z: its Jacobian is antisymmetric."""
+    return np.cross([0.0, 0.0, 1.0], positions)
+
+
+def shear(positions: np.ndarray) -> np.ndarray:
+    """F_x = y, 0 otherwise: J - J^T has two entries where J has one."""
+    return positions[:, [1, 0, 0]] * np.array([1.0, 0.0, 0.0])
+
+
+def directed(positions: np.ndarray) -> np.ndarray:
+    """Forces along pairs, but not equal and opposite, each of another strength: no gradient."""
+    strengths = np.linspace(0.5, 2.0, len(positions))[:, None]
+    return strengths * pair_forces(positions)
+
+
+def exact_asymmetry(forces: Callable[[np.ndarray], np.ndarray], positions: np.ndarray) -> float:
+    """From the whole Jacobian, column by column."""
+    size, columns = positions.size, []
+    for index in range(size):
+        step = np.zeros(size)
+        step[index] = 1e-5
+        step = step.reshape(positions.shape)
+        columns.append((forces(positions + step) - forces(positions - step)).ravel() / 2e-5)
+    jacobian = np.array(columns).T
+    return float(np.linalg.norm(jacobian - jacobian.T) / np.linalg.norm(jacobian))
+
+
+@pytest.mark.parametrize(("forces", "expected"), [(rotation, 2.0), (shear, 2**0.5), (pair_forces, 0.0)])
+def test_asymmetry_of_known_fields(forces: Callable, expected: float) -> None:
+    assert exact_asymmetry(forces, POSITIONS) == pytest.approx(expected, abs=1e-6)
+    found = jacobian_asymmetry(forces, POSITIONS, num_probes=40)
+    assert found.value == pytest.approx(expected, abs=max(4 * found.error, 1e-6))
+    assert found.error < 0.2 if expected else found.error < 1e-6
+
+
+def test_error_of_the_estimate_is_its_scatter_and_the_estimate_is_unbiased() -> None:
+    exact = exact_asymmetry(directed, POSITIONS)
+    assert 0.2 < exact < 1.9
+    found = [jacobian_asymmetry(directed, POSITIONS, num_probes=12, seed=seed) for seed in range(60)]
+    values = np.array([estimate.value for estimate in found])
+    scatter = values.std(ddof=1)
+    assert values.mean() == pytest.approx(exact, abs=3.5 * scatter / 60**0.5 + 0.02 * exact)
+    assert np.mean([estimate.error for estimate in found]) == pytest.approx(scatter, rel=0.35)
+
+
+def test_more_probes_make_the_error_smaller_and_are_reported() -> None:
+    seen: list[int] = []
+    few = jacobian_asymmetry(directed, POSITIONS, num_probes=8, report=seen.append)
+    assert seen == list(range(1, 9))
+    assert jacobian_asymmetry(directed, POSITIONS, num_probes=64).error < 0.5 * few.error
+
+
+def test_balanced_forces_have_no_net_force_or_torque_and_others_do() -> None:
+    forces = pair_forces(POSITIONS)
+    assert relative_net_force(forces) < 1e-14
+    assert relative_net_torque(POSITIONS, forces) < 1e-14
+    assert relative_net_force(np.ones((5, 3))) == pytest.approx(1.0)
+    ring = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    assert relative_net_torque(ring, rotation(ring)) == pytest.approx(1.0)
+    assert relative_net_torque(ring + np.array([3.0, 2.0, 1.0]), rotation(ring)) == pytest.approx(1.0)
+
+
+def test_random_rotation_is_proper() -> None:
+    for seed in range(5):
+        turn = random_rotation(seed)
+        assert turn @ turn.T == pytest.approx(np.eye(3), abs=1e-12)
+        assert np.linalg.det(turn) == pytest.approx(1.0)
+
+
+def test_droplet_is_the_nearest_molecules_across_the_faces_of_the_box_and_whole() -> None:
+    topology, edge = water_topology(27, 3.0), 3.0
+    sites = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) + 0.01
+    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.023999, 0.092663, 0]])
+    positions = (sites + molecule).reshape(-1, 3)
+    cut, where = droplet(topology, positions, np.eye(3) * edge, num_molecules=7)
+    assert cut.getNumAtoms() == len(where) == 21
+    assert cut.getPeriodicBoxVectors() is None
+    assert len(list(cut.bonds())) == 14
+    oxygens = where[::3] - where[0]
+    assert sorted(np.linalg.norm(oxygens, axis=1).round(6)) == [0, 1, 1, 1, 1, 1, 1]  # three of them through a face
+    assert (where[1::3] - where[::3]).round(6).tolist() == [[0.09572, 0, 0]] * 7
+    everything, _ = droplet(topology, positions, None, num_molecules=100)
+    assert everything.getNumAtoms() == 81
