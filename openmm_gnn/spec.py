@@ -58,7 +58,7 @@ class GAMDSpec:
     envelope_exponent: int = 6
     """Exponent of the cutoff envelope: larger is flatter inside and steeper at the cutoff."""
     use_bonds: bool = False
-    """Give bonded pairs an edge type of their own."""
+    """Give atoms that are one or two bonds apart an edge type of their own."""
     remove_net_force: bool = False
     """Subtract the mean force from a node decoder's output (a pair decoder has none)."""
     force_scale: float = 1.0
@@ -89,15 +89,69 @@ class GAMDSpec:
             raise SpecError(f"GAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")
 
 
+@dataclass(frozen=True)
+class VectorGAMDSpec:
+    """Everything that defines a VectorGAMD network but its weights. Lengths in nm, forces in kJ/mol/nm."""
+
+    neighbors: NeighborSpec
+    elements: tuple[int, ...]
+    """Atomic numbers the network knows; an atom's species is its index here."""
+    width: int = 32
+    """Scalars, and vectors, of an atom; a multiple of 16."""
+    num_layers: int = 2
+    num_radial: int = 20
+    """Spline coefficients of a radial function."""
+    min_distance: float = 0.08
+    """Where the splines begin, nm: below the shortest distance of two atoms."""
+    use_bonds: bool = True
+    """Give atoms that are one or two bonds apart radial functions of their own."""
+    pair_cutoff: float = 0.0
+    """Reach of the pair term, nm: a sum of splines for what is pairwise and long-ranged; 0 for none."""
+    pair_radial: int = 60
+    """Spline coefficients of the pair term."""
+    conservative: bool = False
+    """Predict an energy and derive the forces from it, instead of the forces directly."""
+    force_scale: float = 1.0
+    """Root mean square of a force component in the training data, kJ/mol/nm."""
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Where the weights come from: data, commands, held-out figures. Never read by the model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
+        if not self.elements or len(set(self.elements)) != len(self.elements):
+            raise SpecError(f"VectorGAMDSpec.elements is {self.elements}: give each atomic number once, at least one")
+        if self.width < 16 or self.width % 16:
+            raise SpecError(f"VectorGAMDSpec.width is {self.width}: give a multiple of 16")
+        for name, least in (("num_layers", 1), ("num_radial", 4), ("pair_radial", 8)):
+            if getattr(self, name) < least:
+                raise SpecError(f"VectorGAMDSpec.{name} is {getattr(self, name)}: give at least {least}")
+        if not 0 <= self.min_distance < self.neighbors.cutoff:
+            raise SpecError(
+                f"VectorGAMDSpec.min_distance is {self.min_distance} nm: give 0 or more, below the cutoff "
+                f"({self.neighbors.cutoff} nm)"
+            )
+        if not (self.pair_cutoff == 0 or self.min_distance < self.pair_cutoff < math.inf):
+            raise SpecError(
+                f"VectorGAMDSpec.pair_cutoff is {self.pair_cutoff} nm: give 0, or a length above min_distance "
+                f"({self.min_distance} nm)"
+            )
+        if not (math.isfinite(self.force_scale) and self.force_scale > 0):
+            raise SpecError(f"VectorGAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")
+
+
+ForceSpec = GAMDSpec | VectorGAMDSpec
+"""The spec of any force model."""
 SPEC_VERSION = 1
+KINDS: dict[str, type[GAMDSpec] | type[VectorGAMDSpec]] = {"gamd": GAMDSpec, "vector-gamd": VectorGAMDSpec}
 
 
-def spec_to_json(spec: GAMDSpec) -> str:
+def spec_to_json(spec: ForceSpec) -> str:
     """The JSON form of a spec, with the model's kind and the version of the layout."""
-    return json.dumps({"kind": "gamd", "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True)
+    (kind,) = (name for name, made in KINDS.items() if type(spec) is made)
+    return json.dumps({"kind": kind, "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True)
 
 
-def spec_from_json(text: str) -> GAMDSpec:
+def spec_from_json(text: str) -> ForceSpec:
     """The spec written by `spec_to_json`.
 
     Raises:
@@ -107,8 +161,8 @@ def spec_from_json(text: str) -> GAMDSpec:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         raise SpecError(f"the specification is not JSON ({error}): the file is damaged or not ours") from error
-    if not isinstance(document, dict) or document.get("kind") != "gamd":
-        raise SpecError(f"the specification starts with {text[:60]!r}: expected kind 'gamd'")
+    if not isinstance(document, dict) or document.get("kind") not in KINDS:
+        raise SpecError(f"the specification starts with {text[:60]!r}: expected a kind among {sorted(KINDS)}")
     if document.get("version") != SPEC_VERSION:
         raise SpecError(
             f"the specification has version {document.get('version')}, this package reads {SPEC_VERSION}: "
@@ -116,6 +170,6 @@ def spec_from_json(text: str) -> GAMDSpec:
         )
     fields = dict(document["spec"])
     try:
-        return GAMDSpec(neighbors=NeighborSpec(**fields.pop("neighbors")), **fields)
+        return KINDS[document["kind"]](neighbors=NeighborSpec(**fields.pop("neighbors")), **fields)
     except (TypeError, KeyError) as error:
         raise SpecError(f"the specification has unknown or missing fields: {error}") from error

@@ -21,4 +21,36 @@ struct ListState {
 PairTensors update_neighbor_list_cpu(const Tensor& positions, const Tensor& box_vectors, double cutoff, double skin,
                                      bool full, bool geometry, bool trim, int64_t num_threads, const ListState& state);
 
+// What the operators of vector_network.h have in common.
+struct PairInputs {
+  Tensor pairs, types, vectors, distances;
+  double start, cutoff;  // of the radial table
+  int64_t num_threads;
+};
+
+struct MessageInputs {
+  Tensor source, target, value, probe, carried, table, mixing;
+};
+
+struct StrengthInputs {
+  Tensor total, left, probe, table, mixing, readout;
+};
+
+std::vector<Tensor> vector_messages_cpu(const PairInputs& pairs, const MessageInputs& in);
+
+// Gradients of the inputs in their order, then of the pairs' vectors (none of them without `geometry`).
+std::vector<Tensor> vector_messages_backward_cpu(const PairInputs& pairs, const MessageInputs& in,
+                                                 const Tensor& scalars, const Tensor& vectors, bool geometry);
+
+Tensor pair_strengths_cpu(const PairInputs& pairs, const StrengthInputs& in);
+
+std::vector<Tensor> pair_strengths_backward_cpu(const PairInputs& pairs, const StrengthInputs& in,
+                                                const Tensor& strengths, bool geometry);
+
+// (P,) the kind of each pair, as models/vector_gamd.py `pair_types` counts them; 0 for padding.
+Tensor pair_types_cpu(const Tensor& pairs, const Tensor& species, const Tensor& partners, int64_t num_species);
+
+// Forces (N, 3) and energy (1,) of splines of the distance, (types, knots).
+std::vector<Tensor> radial_pair_forces_cpu(const PairInputs& pairs, const Tensor& table, int64_t num_atoms);
+
 }  // namespace openmm_gnn

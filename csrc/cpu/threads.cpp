@@ -23,9 +23,11 @@ int available_processors() {
 
 }  // namespace
 
+int64_t processors(int64_t requested) { return requested > 0 ? requested : available_processors(); }
+
 int useful_threads(int64_t requested, int64_t num_atoms) {
   if (num_atoms < kSerialAtoms) return 1;
-  const int64_t threads = requested > 0 ? requested : available_processors();
+  const int64_t threads = processors(requested);
   return static_cast<int>(std::min<int64_t>(threads, num_atoms / (kSerialAtoms / 2)));
 }
 

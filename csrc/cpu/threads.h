@@ -19,6 +19,9 @@ constexpr int64_t kSerialAtoms = 20000;
 // Threads worth using: `requested`, or the processors this process may run on if `requested` is 0.
 int useful_threads(int64_t requested, int64_t num_atoms);
 
+// `requested`, or the processors this process may run on if `requested` is 0.
+int64_t processors(int64_t requested);
+
 // Calls body(thread, begin, end) once per thread on equal contiguous parts of [0, count).
 template <typename Body>
 void for_parts(int num_threads, int64_t count, const Body& body) {

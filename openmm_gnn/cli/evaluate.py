@@ -43,7 +43,7 @@ def evaluate(
     if json_output:
         typer.echo(json.dumps(dataclasses.asdict(errors)))
         return
-    table = Table(title=f"{model} ({network.spec.decoder.value} decoder) on {data}, seeds {seeds}")
+    table = Table(title=f"{model} ({type(network).__name__}) on {data}, seeds {seeds}")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, text in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +14,22 @@ import typer
 from openmm_gnn.cli.options import parse_seeds
 
 
+class Network(str, Enum):
+    """The force models that can be trained."""
+
+    GAMD = "gamd"
+    VECTOR = "vector"
+
+
 def train(
     data: Annotated[list[Path], typer.Argument(help="Directories written by `openmm-gnn label` or `import-labels`.")],
     out: Annotated[Path, typer.Option(help="Directory of the run: model.safetensors, log.csv, last.ckpt.")],
     train_seeds: Annotated[str, typer.Option(help="Trajectories to train on, such as 1-8 or 1,2,5.")] = "1-8",
     validation_seeds: Annotated[str, typer.Option(help="Trajectories that choose the best weights.")] = "9",
-    decoder: Annotated[str, typer.Option(help="pair (covariant, no net force) or node (the paper's).")] = "pair",
+    network: Annotated[
+        Network, typer.Option(help="gamd: the paper's; vector: its atoms carry vectors too, for molecules.")
+    ] = Network.GAMD,
+    decoder: Annotated[str, typer.Option(help="gamd: pair (covariant, no net force) or node (the paper's).")] = "pair",
     cutoff: Annotated[float, typer.Option(help="nm.")] = 0.75,
     skin: Annotated[float, typer.Option(help="Of the neighbour list, nm.")] = 0.1,
     max_neighbors: Annotated[
@@ -28,9 +39,16 @@ def train(
     layers: Annotated[int, typer.Option(help="Rounds of messages.")] = 2,
     radial: Annotated[int, typer.Option(help="Radial basis functions.")] = 32,
     min_distance: Annotated[float, typer.Option(help="Centre of the first of them, nm.")] = 0.0,
-    envelope_exponent: Annotated[int, typer.Option(help="Larger: flatter inside, steeper at the cutoff.")] = 6,
-    bonds: Annotated[bool, typer.Option(help="Give bonded pairs an edge type of their own.")] = False,
-    remove_net_force: Annotated[bool, typer.Option(help="Subtract the mean force (node decoder).")] = False,
+    pair_cutoff: Annotated[
+        float, typer.Option(help="vector: reach of a pair term fitted beforehand, nm; 0: none.")
+    ] = 0.0,
+    pair_radial: Annotated[int, typer.Option(help="vector: spline coefficients of the pair term.")] = 60,
+    conservative: Annotated[
+        bool, typer.Option(help="vector: predict an energy and derive the forces; training takes longer.")
+    ] = False,
+    envelope_exponent: Annotated[int, typer.Option(help="gamd: larger: flatter inside, steeper at the cutoff.")] = 6,
+    bonds: Annotated[bool, typer.Option(help="Tell pairs that are one or two bonds apart from others.")] = False,
+    remove_net_force: Annotated[bool, typer.Option(help="gamd: subtract the mean force (node decoder).")] = False,
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 8000,
     batch_size: Annotated[int, typer.Option(help="Frames per step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Highest of the schedule.")] = 2e-3,
@@ -40,14 +58,14 @@ def train(
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all.")] = 0,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Train GAMD on the forces of labelled trajectories; a killed run goes on when the command is given again.
+    """Train a network on the forces of labelled trajectories; a killed run goes on when the command is given again.
 
     Whole trajectories are held out by their seeds: those in neither list are left for `openmm-gnn evaluate`.
     """
     import torch
 
     from openmm_gnn.analysis.extrapolation import METADATA_KEY, fit, training_frames
-    from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
+    from openmm_gnn.spec import Decoder, ForceSpec, GAMDSpec, NeighborSpec, VectorGAMDSpec
     from openmm_gnn.training.data_sets import force_matching_sets, open_all
     from openmm_gnn.training.force_matching import TrainingSettings
     from openmm_gnn.training.force_matching import train as run
@@ -62,9 +80,25 @@ def train(
         seed=seed,
     )
 
-    def make_spec(elements: tuple[int, ...], force_scale: float) -> GAMDSpec:
+    neighbors = NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors)
+
+    def make_spec(elements: tuple[int, ...], force_scale: float) -> ForceSpec:
+        if network is Network.VECTOR:
+            return VectorGAMDSpec(
+                neighbors=neighbors,
+                elements=elements,
+                width=width,
+                num_layers=layers,
+                num_radial=radial,
+                min_distance=min_distance,
+                use_bonds=bonds,
+                pair_cutoff=pair_cutoff,
+                pair_radial=pair_radial,
+                conservative=conservative,
+                force_scale=force_scale,
+            )
         return GAMDSpec(
-            neighbors=NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors),
+            neighbors=neighbors,
             elements=elements,
             decoder=Decoder(decoder),
             width=width,
@@ -77,7 +111,7 @@ def train(
             force_scale=force_scale,
         )
 
-    spec, training, validation = force_matching_sets(
+    spec, training, validation, pair_term = force_matching_sets(
         data, parse_seeds(train_seeds), parse_seeds(validation_seeds), make_spec, validation_frames, seed
     )
     provenance = {
@@ -88,5 +122,7 @@ def train(
         "validation_seeds": validation_seeds,
         "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
     }
-    bundle = run(spec, training, validation, settings, out, progress=progress, provenance=provenance)
+    bundle = run(
+        spec, training, validation, settings, out, progress=progress, provenance=provenance, pair_term=pair_term
+    )
     typer.echo(f"wrote {bundle}: evaluate it on trajectories of other seeds with `openmm-gnn evaluate`")

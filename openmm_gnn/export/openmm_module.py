@@ -6,6 +6,7 @@ is converted here and nowhere else.
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import io
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from torch import Tensor, nn
 
 from openmm_gnn.errors import TopologyError
 from openmm_gnn.graph.neighbor_list import NeighborList
-from openmm_gnn.graph.topology_tables import bonded_pairs, bonded_table, real_atoms, species_table
-from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
+from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.models.force_model import ForceModel
+from openmm_gnn.models.vector_gamd import VectorGAMD
 from openmm_gnn.spec import spec_to_json
 
 
 class OpenMMModule(nn.Module):
-    """A GAMD network bound to one topology, with the signature that TorchForce and PythonForce call.
+    """A network bound to one topology, with the signature that TorchForce and PythonForce call.
 
     Particles without an element (virtual sites) are not seen by the network and get no force.
     The spec travels as the string attribute `spec_json`, which survives freezing and serialisation.
@@ -29,21 +32,26 @@ class OpenMMModule(nn.Module):
 
     species: Tensor
     atoms: Tensor
-    bonds: Tensor
+    partners: Tensor
 
-    def __init__(self, model: GAMD, topology: Any) -> None:
+    def __init__(self, model: ForceModel, topology: Any) -> None:
         super().__init__()
         spec = model.spec
         atoms = real_atoms(topology)
         self.spec_json = spec_to_json(spec)
         self.num_particles = topology.getNumAtoms()
         self.all_real = len(atoms) == self.num_particles
-        self.use_bonds = spec.use_bonds
+        self.num_species = len(spec.elements)
+        self.needs_types = spec.use_bonds or isinstance(model, VectorGAMD)
         self.model = model
+        self.dtype = next(model.parameters()).dtype
         self.neighbors = NeighborList(spec.neighbors.cutoff, spec.neighbors.skin, spec.neighbors.max_neighbors)
+        self.conservative = isinstance(model, VectorGAMD) and model.conservative
+        self.pair_term = model.pair_term if isinstance(model, VectorGAMD) else None
+        self.far_neighbors = far_neighbor_list(model)
         self.register_buffer("species", species_table(topology, spec.elements))
         self.register_buffer("atoms", torch.tensor(atoms, dtype=torch.int64))
-        self.register_buffer("bonds", bonded_table(topology))
+        self.register_buffer("partners", separation_table(topology) if spec.use_bonds else no_partners(len(atoms)))
 
     def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy and forces.
@@ -52,7 +60,7 @@ class OpenMMModule(nn.Module):
             positions: (num_particles, 3), nm, float32 or float64, wrapped or not.
             box_vectors: (3, 3), nm, rows a, b, c; open boundaries if absent.
         Returns:
-            energy: 0-d, zero: directly predicted forces have none.
+            energy: 0-d, kJ/mol; zero where forces are predicted directly, which have none.
             forces: (num_particles, 3), kJ/mol/nm, contiguous, of the dtype and device of `positions`.
         """
         if positions.size(0) != self.num_particles:
@@ -63,19 +71,38 @@ class OpenMMModule(nn.Module):
         with torch.no_grad():
             x = positions if self.all_real else positions.index_select(0, self.atoms)
             pairs, vectors, distances = self.neighbors(x, box_vectors)
-            bonded: Tensor | None = None
-            if self.use_bonds:
-                bonded = bonded_pairs(self.bonds, pairs.clamp(min=0))
-            dtype = self.model.node_embedding.weight.dtype
-            forces = self.model(self.species, pairs, vectors.to(dtype), distances.to(dtype), bonded)
+            types: Tensor | None = None
+            if self.needs_types:
+                types = pair_types(pairs, self.species, self.partners, self.num_species)
+            energy, forces = self.model.energy_and_forces(
+                self.species, pairs, vectors.to(self.dtype), distances.to(self.dtype), types
+            )
+            if self.pair_term is not None and self.far_neighbors is not None:
+                pairs, vectors, distances = self.far_neighbors(x, box_vectors)
+                types = pair_types(pairs, self.species, self.partners, self.num_species)
+                pair_forces, pair_energy = self.pair_term(
+                    pairs, types, vectors.to(self.dtype), distances.to(self.dtype), x.size(0)
+                )
+                forces = forces + pair_forces
+                if self.conservative:
+                    energy = energy + pair_energy
             forces = forces.to(positions.dtype)
             if not self.all_real:
                 forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
-            energy = torch.zeros([], dtype=positions.dtype, device=positions.device)
+            energy = energy.to(positions.dtype).reshape([])
         return energy, forces.contiguous()
 
 
-def script_module(model: GAMD, topology: Any) -> torch.jit.ScriptModule:
+def far_neighbor_list(model: ForceModel) -> NeighborList | None:
+    """The list of a model's pair term, skin and capacity in proportion to the network's; None without one."""
+    if not isinstance(model, VectorGAMD) or model.pair_term is None:
+        return None
+    near, reach = model.spec.neighbors, model.spec.pair_cutoff
+    ratio = (reach + near.skin) / (near.cutoff + near.skin)
+    return NeighborList(reach, near.skin, math.ceil(near.max_neighbors * max(1.0, ratio) ** 3))
+
+
+def script_module(model: ForceModel, topology: Any) -> torch.jit.ScriptModule:
     """The TorchScript module of a network for one topology, in evaluation mode.
 
     Raises:
@@ -86,7 +113,7 @@ def script_module(model: GAMD, topology: Any) -> torch.jit.ScriptModule:
     return _without_calls(torch.jit.script(OpenMMModule(model.eval(), topology).eval()))
 
 
-def export(model: GAMD, topology: Any, path: str | os.PathLike[str]) -> Path:
+def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Path:
     """Write the TorchScript module of a network for one topology; the file is complete or not there at all.
 
     The result can be given to `load_model`, or loaded with torch.jit.load after `import openmm_gnn.kernels.library`.

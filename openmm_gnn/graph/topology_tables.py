@@ -38,29 +38,31 @@ def species_table(topology: Any, elements: tuple[int, ...]) -> Tensor:
     return torch.tensor(species, dtype=torch.int64)
 
 
-def bonded_table(topology: Any) -> Tensor:
-    """(num_atoms, max_bonds) int64, the partners of each real atom, padded with -1; max_bonds is at least 1."""
+def no_partners(num_atoms: int) -> Tensor:
+    """A `separation_table` in which nothing is bonded."""
+    return torch.full((2, num_atoms, 1), -1, dtype=torch.int64)
+
+
+SEPARATIONS = 3
+"""Kinds of pairs by bonds: 0 none or more than two between them, 1 bonded, 2 with one atom in between."""
+
+
+def separation_table(topology: Any) -> Tensor:
+    """(2, num_atoms, most partners) int64: partners one and two bonds away of each real atom, padded with -1.
+
+    For `pair_types`. In a box narrower than twice the cutoff an image of a bonded partner counts as bonded too.
+    """
     position = {atom: row for row, atom in enumerate(real_atoms(topology))}
-    partners: list[list[int]] = [[] for _ in position]
+    near: list[set[int]] = [set() for _ in position]
     for bond in topology.bonds():
         first, second = bond[0].index, bond[1].index
         if first in position and second in position:
-            partners[position[first]].append(position[second])
-            partners[position[second]].append(position[first])
-    width = max([1, *map(len, partners)])
-    table = torch.full((len(partners), width), -1, dtype=torch.int64)
-    for row, atoms in enumerate(partners):
-        table[row, : len(atoms)] = torch.tensor(sorted(atoms), dtype=torch.int64)
+            near[position[first]].add(position[second])
+            near[position[second]].add(position[first])
+    far = [set().union(*(near[k] for k in partners)) - partners - {row} for row, partners in enumerate(near)]
+    width = max([1, *map(len, near), *map(len, far)])
+    table = torch.full((2, len(near), width), -1, dtype=torch.int64)
+    for level, partners_of in enumerate((near, far)):
+        for row, partners in enumerate(partners_of):
+            table[level, row, : len(partners)] = torch.tensor(sorted(partners), dtype=torch.int64)
     return table
-
-
-def bonded_pairs(table: Tensor, pairs: Tensor) -> Tensor:
-    """(P,) bool, true where a pair (i, j) is bonded.
-
-    Args:
-        table: (num_atoms, max_bonds) of `bonded_table`.
-        pairs: (2, P) int64; padding must be clamped to valid indices before.
-
-    In a box narrower than twice the cutoff an image of a bonded partner counts as bonded too.
-    """
-    return (table.index_select(0, pairs[0]) == pairs[1].unsqueeze(1)).any(dim=1)

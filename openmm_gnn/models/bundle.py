@@ -12,14 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from openmm_gnn.errors import DataError
-from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.models.force_model import ForceModel, make_model
 from openmm_gnn.spec import spec_from_json, spec_to_json
 
 BUNDLE_SUFFIX = ".safetensors"
 SPEC_KEY = "openmm_gnn_spec"
 
 
-def save_bundle(model: GAMD, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
+def save_bundle(model: ForceModel, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
     """Write a model's weights and spec to `path`; the file is complete or not there at all.
 
     Args:
@@ -43,7 +43,7 @@ def save_bundle(model: GAMD, path: str | os.PathLike[str], metadata: dict[str, A
     return path
 
 
-def load_bundle(path: str | os.PathLike[str]) -> GAMD:
+def load_bundle(path: str | os.PathLike[str]) -> ForceModel:
     """The model saved by `save_bundle`, on the CPU, in float32 and evaluation mode.
 
     Raises:
@@ -64,13 +64,13 @@ def load_bundle(path: str | os.PathLike[str]) -> GAMD:
     return build_model(spec_json, weights, str(path))
 
 
-def build_model(spec_json: str, weights: dict[str, torch.Tensor], source: str) -> GAMD:
+def build_model(spec_json: str, weights: dict[str, torch.Tensor], source: str) -> ForceModel:
     """A GAMD with these weights, which must fit the spec exactly.
 
     Raises:
         DataError: naming `source`, if a weight is missing, unknown, of the wrong shape or not finite.
     """
-    model = GAMD(spec_from_json(spec_json))
+    model = make_model(spec_from_json(spec_json))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

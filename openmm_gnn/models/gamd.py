@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from openmm_gnn.graph.cutoff_envelope import CutoffEnvelope
 from openmm_gnn.graph.radial_basis import GaussianBasis
+from openmm_gnn.graph.topology_tables import SEPARATIONS
 from openmm_gnn.spec import Decoder, GAMDSpec
 
 
@@ -110,13 +111,14 @@ class GAMD(nn.Module):
         self.use_bonds = spec.use_bonds
         self.remove_net_force = spec.remove_net_force
         self.force_scale = spec.force_scale
+        self.num_kinds = len(spec.elements) * (len(spec.elements) + 1) // 2
         width = spec.width
         self.radial_basis = GaussianBasis(spec.min_distance, spec.neighbors.cutoff, spec.num_radial)
         self.envelope = CutoffEnvelope(spec.neighbors.cutoff, spec.envelope_exponent)
         self.node_embedding = nn.Embedding(len(spec.elements), width)
         self.edge_radial = nn.Linear(spec.num_radial, width)
         self.edge_direction = None if self.is_pair else nn.Linear(3, width, bias=False)
-        self.edge_bonded = nn.Embedding(2, width) if spec.use_bonds else None
+        self.edge_bonded = nn.Embedding(SEPARATIONS, width) if spec.use_bonds else None
         self.edge_out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList([MessageLayer(width) for _ in range(spec.num_layers)])
         self.pair_decoder = PairDecoder(width) if self.is_pair else None
@@ -128,7 +130,7 @@ class GAMD(nn.Module):
         pairs: Tensor,
         vectors: Tensor,
         distances: Tensor,
-        bonded: Tensor | None = None,
+        types: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> Tensor:
         """Forces on the atoms.
@@ -138,19 +140,37 @@ class GAMD(nn.Module):
             pairs: (2, P) int64, each pair of neighbours once, as `NeighborList(full=False)` gives them; -1 is padding.
             vectors: (P, 3) from i to j, nm.
             distances: (P,), nm; at or beyond the cutoff on padding.
-            bonded: (P,) bool, needed if the spec uses bonds.
+            types: (P,) int64 of `pair_types`, needed if the spec uses bonds.
             batch: (N,) int64, the frame of each atom, when several frames are concatenated; one frame if absent.
         Returns:
             (N, 3) in kJ/mol/nm.
         """
+        return self._forces(species, pairs, vectors, distances, types, batch)
+
+    def energy_and_forces(
+        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energy (1,), zero because the forces are predicted directly, and the forces of `forward`."""
+        forces = self._forces(species, pairs, vectors, distances, types, None)
+        return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
+
+    def _forces(
+        self,
+        species: Tensor,
+        pairs: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        types: Tensor | None,
+        batch: Tensor | None,
+    ) -> Tensor:
         i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
         envelope = self.envelope(distances).unsqueeze(-1)
         unit_vectors = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
         radial = self.edge_radial(self.radial_basis(distances))
         if self.edge_bonded is not None:
-            if bonded is None:
-                raise ValueError("this model uses bonds: give `bonded`, (P,) bool, of topology_tables.bonded_pairs")
-            radial = radial + self.edge_bonded(bonded.to(torch.int64))
+            if types is None:
+                raise ValueError("this model uses bonds: give `types`, (P,), of kernels.pair_types")
+            radial = radial + self.edge_bonded(types // self.num_kinds)
         if self.edge_direction is not None:
             direction = self.edge_direction(unit_vectors)
             forward_edges = self.edge_out(radial + direction)

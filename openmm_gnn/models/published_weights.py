@@ -9,7 +9,7 @@ import torch
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.models.bundle import BUNDLE_SUFFIX, build_model, load_bundle
-from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.models.force_model import ForceModel, make_model
 from openmm_gnn.spec import spec_from_json
 
 WEIGHTS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights"
@@ -20,7 +20,7 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in WEIGHTS_DIRECTORY.glob(f"*{BUNDLE_SUFFIX}"))
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> GAMD:
+def load_model(name_or_path: str | os.PathLike[str]) -> ForceModel:
     """A network with its weights, on the CPU and in evaluation mode; `.spec` says all about it.
 
     Args:
@@ -42,7 +42,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> GAMD:
     return load_bundle(path)
 
 
-def _load_exported(path: Path) -> GAMD:
+def _load_exported(path: Path) -> ForceModel:
     """The network inside an exported module: its TorchScript is read for weights and spec only."""
     import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
 
@@ -53,7 +53,7 @@ def _load_exported(path: Path) -> GAMD:
     spec_json = getattr(module, "spec_json", None)
     if not isinstance(spec_json, str):
         raise DataError(f"{path} carries no spec_json: it was not exported by openmm_gnn")
-    expected = GAMD(spec_from_json(spec_json)).state_dict().keys()
+    expected = make_model(spec_from_json(spec_json)).state_dict().keys()
     # TorchScript stores every buffer, also those that follow from the spec: only the weights are taken.
     saved = {name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()}
     return build_model(spec_json, {name: saved[name] for name in expected if name in saved}, str(path))

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import ConcatDataset
 
 from openmm_gnn.errors import DataError
-from openmm_gnn.graph.topology_tables import bonded_table, real_atoms, species_table
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.spec import Decoder, GAMDSpec
-from openmm_gnn.training.frames import FrameBatch, FrameDataset, Trajectory
+from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
+from openmm_gnn.models.force_model import ForceModel
+from openmm_gnn.models.pair_term import PairTerm
+from openmm_gnn.models.vector_gamd import num_pair_types
+from openmm_gnn.spec import Decoder, ForceSpec, VectorGAMDSpec
+from openmm_gnn.training.frames import FrameBatch, FrameDataset, Trajectory, predicted_forces
 from openmm_gnn.training.imported_labels import IMPORTED_KIND, ImportedLabels, trajectory_of
 from openmm_gnn.training.labelled_run import LabelledForces
 from openmm_gnn.training.metrics import ForceErrorMeter, ForceErrors
+from openmm_gnn.training.pair_fit import PairFit, evenly
 from openmm_gnn.training.trajectories import META_FILE, LabelledTrajectories
 from openmm_gnn.training.trajectory_views import EveryNth, InOpenSpace
 
 if TYPE_CHECKING:
     from openmm import app
+
+
+PAIR_FIT_FRAMES = 60
+"""Enough for a few hundred coefficients: each frame has thousands of force components."""
+
+
+class ForceMatchingSets(NamedTuple):
+    """What a training run is made of."""
+
+    spec: ForceSpec
+    training: ConcatDataset[FrameBatch]
+    validation: ConcatDataset[FrameBatch]
+    pair_term: PairTerm | None
 
 
 @dataclass(frozen=True)
@@ -105,11 +122,13 @@ def force_matching_sets(
     paths: Sequence[Path],
     train_seeds: Sequence[int],
     validation_seeds: Sequence[int],
-    make_spec: Callable[[tuple[int, ...], float], GAMDSpec],
+    make_spec: Callable[[tuple[int, ...], float], ForceSpec],
     validation_frames: int,
     seed: int,
-) -> tuple[GAMDSpec, ConcatDataset[FrameBatch], ConcatDataset[FrameBatch]]:
+) -> ForceMatchingSets:
     """The spec and the data sets of a training run.
+
+    A pair term is fitted here; the force scale is that of what it leaves.
 
     Args:
         paths: directories written by `openmm-gnn label` or `import-labels`, of one topology or of several.
@@ -133,7 +152,55 @@ def force_matching_sets(
         TopologyFrames(group.path, group.topology, [EveryNth(t, stride) for t in group.trajectories])
         for group in validation
     ]
-    return spec, frame_dataset(spec, training, spec.decoder is Decoder.NODE, seed), frame_dataset(spec, thinned)
+    pair_term = None
+    if isinstance(spec, VectorGAMDSpec) and spec.pair_cutoff > 0:
+        pair_term = fit_pair_term(spec, training)
+        spec = dataclasses.replace(spec, force_scale=rest_scale(frame_dataset(spec, training, pair_term=pair_term)))
+    rotate = getattr(spec, "decoder", None) is Decoder.NODE
+    return ForceMatchingSets(
+        spec,
+        frame_dataset(spec, training, rotate, seed, pair_term),
+        frame_dataset(spec, thinned, pair_term=pair_term),
+        pair_term,
+    )
+
+
+def fit_pair_term(spec: VectorGAMDSpec, groups: Sequence[TopologyFrames]) -> PairTerm:
+    """The pair term of a spec, fitted to some `PAIR_FIT_FRAMES` of these frames, evenly spread."""
+    term = PairTerm(num_pair_types(len(spec.elements)), spec.pair_radial, spec.min_distance, spec.pair_cutoff)
+    fit = PairFit(term, len(spec.elements))
+    trajectories = [(group, trajectory) for group in groups for trajectory in group.trajectories]
+    each = max(1, PAIR_FIT_FRAMES // len(trajectories))
+    for group, trajectory in trajectories:
+        atoms, species = real_atoms(group.topology), species_table(group.topology, spec.elements)
+        partners = partner_table(spec, group.topology)
+        assert partners is not None
+        for frame in evenly(len(trajectory.positions), each):
+            positions, forces = (
+                torch.from_numpy(np.asarray(values[frame], dtype=np.float64)[atoms])
+                for values in (trajectory.positions, trajectory.forces)
+            )
+            box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
+            fit.add(positions, box, forces, species, partners)
+    fit.solve()
+    return term
+
+
+def rest_scale(frames: ConcatDataset[FrameBatch]) -> float:
+    """Root mean square of a force component that the pair term leaves, kJ/mol/nm, to six digits."""
+    squares = []
+    for index in evenly(len(frames), 20):
+        frame = frames[index]
+        assert frame.pair_forces is not None
+        squares.append(float((frame.forces - frame.pair_forces).square().mean()))
+    return float(f"{np.sqrt(np.mean(squares)):.6g}")
+
+
+def partner_table(spec: ForceSpec, topology: app.Topology) -> torch.Tensor | None:
+    """What a network needs of a topology to tell kinds of pairs apart, see `pair_types`; None if it does not."""
+    if spec.use_bonds:
+        return separation_table(topology)
+    return no_partners(len(real_atoms(topology))) if isinstance(spec, VectorGAMDSpec) else None
 
 
 def elements_of(groups: Sequence[TopologyFrames]) -> tuple[int, ...]:
@@ -153,7 +220,7 @@ def force_scale_of(groups: Sequence[TopologyFrames]) -> float:
     return (squares / max(1, count)) ** 0.5
 
 
-def check_bonds_known(spec: GAMDSpec, opened: Sequence[LabelledTrajectories | ImportedLabels]) -> None:
+def check_bonds_known(spec: ForceSpec, opened: Sequence[LabelledTrajectories | ImportedLabels]) -> None:
     """DataError if the network tells bonded pairs apart but imported data came without bonds."""
     for data in opened:
         if spec.use_bonds and isinstance(data, ImportedLabels) and not data.has_bonds:
@@ -162,7 +229,7 @@ def check_bonds_known(spec: GAMDSpec, opened: Sequence[LabelledTrajectories | Im
             )
 
 
-def check_evaluable(spec: GAMDSpec, data: LabelledTrajectories | ImportedLabels) -> None:
+def check_evaluable(spec: ForceSpec, data: LabelledTrajectories | ImportedLabels) -> None:
     """DataError if a network was trained on other forces than this data holds, or needs bonds that it lacks."""
     check_bonds_known(spec, [data])
     for trained_on in spec.metadata.get("data", []):
@@ -175,7 +242,11 @@ def check_evaluable(spec: GAMDSpec, data: LabelledTrajectories | ImportedLabels)
 
 
 def frame_dataset(
-    spec: GAMDSpec, groups: Sequence[TopologyFrames], rotate: bool = False, seed: int = 0
+    spec: ForceSpec,
+    groups: Sequence[TopologyFrames],
+    rotate: bool = False,
+    seed: int = 0,
+    pair_term: PairTerm | None = None,
 ) -> ConcatDataset[FrameBatch]:
     """All frames of these trajectories, one topology after the other.
 
@@ -191,10 +262,12 @@ def frame_dataset(
                 group.trajectories,
                 real_atoms(group.topology),
                 species_table(group.topology, spec.elements),
-                bonded_table(group.topology) if spec.use_bonds else None,
+                partner_table(spec, group.topology),
                 spec.neighbors.cutoff,
                 rotate=rotate,
                 seed=seed + index,
+                num_species=len(spec.elements),
+                pair_term=pair_term,
             )
             for index, group in enumerate(groups)
         ]
@@ -208,9 +281,9 @@ class ErrorsOfFrames:
         TopologyError: if a topology has an element the network does not know.
     """
 
-    def __init__(self, model: GAMD, groups: Sequence[TopologyFrames]) -> None:
+    def __init__(self, model: ForceModel, groups: Sequence[TopologyFrames]) -> None:
         self.model = model
-        self.frames = frame_dataset(model.spec, groups)
+        self.frames = frame_dataset(model.spec, groups, pair_term=getattr(model, "pair_term", None))
         self.meter = ForceErrorMeter()
 
     def __len__(self) -> int:
@@ -220,7 +293,7 @@ class ErrorsOfFrames:
         """Predict the forces of one frame and compare them."""
         frame = self.frames[index]
         with torch.no_grad():
-            predicted = self.model(frame.species, frame.pairs, frame.vectors, frame.distances, frame.bonded)
+            predicted = predicted_forces(self.model, frame)
         self.meter.add(predicted, frame.forces)
 
     def errors(self) -> ForceErrors:

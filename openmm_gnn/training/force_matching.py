@@ -21,9 +21,11 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.models.bundle import save_bundle
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.spec import GAMDSpec, spec_from_json, spec_to_json
-from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate
+from openmm_gnn.models.force_model import ForceModel, make_model
+from openmm_gnn.models.pair_term import PairTerm
+from openmm_gnn.models.vector_gamd import VectorGAMD
+from openmm_gnn.spec import ForceSpec, spec_from_json, spec_to_json
+from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.training.metrics import ForceErrorMeter
 
 
@@ -48,7 +50,7 @@ class ForceMatching(lightning.LightningModule):
     of the predicted forces of each frame; its L1 norm per atom enters.
     """
 
-    def __init__(self, model: GAMD, settings: TrainingSettings) -> None:
+    def __init__(self, model: ForceModel, settings: TrainingSettings) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
@@ -56,7 +58,7 @@ class ForceMatching(lightning.LightningModule):
 
     def predict(self, frames: FrameBatch) -> Tensor:
         """(N, 3) predicted forces, kJ/mol/nm."""
-        return self.model(frames.species, frames.pairs, frames.vectors, frames.distances, frames.bonded, frames.batch)
+        return predicted_forces(self.model, frames)
 
     def training_step(self, frames: FrameBatch, _: int) -> Tensor:
         scale = self.model.force_scale
@@ -148,18 +150,20 @@ class BestBundle(Callback):
 
 
 def train(
-    spec: GAMDSpec,
+    spec: ForceSpec,
     training: FrameDataset | ConcatDataset[FrameBatch],
     validation: FrameDataset | ConcatDataset[FrameBatch],
     settings: TrainingSettings,
     directory: str | os.PathLike[str],
     progress: bool = True,
     provenance: dict[str, Any] | None = None,
+    pair_term: PairTerm | None = None,
 ) -> Path:
     """Train a network and return the path of its bundle, the best by validation error.
 
-    `provenance` (data, command) goes into the bundle's metadata beside the validation figures. A run that was killed
-    goes on from its last checkpoint when called again with the same arguments.
+    `provenance` (data, command) goes into the bundle's metadata beside the validation figures; `pair_term` is the one
+    the data sets were made with. A run that was killed goes on from its last checkpoint when called again with the
+    same arguments.
 
     Raises:
         DataError: if a data set is empty, or the directory belongs to another network.
@@ -171,7 +175,11 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(settings.seed, verbose=False)
-    module = ForceMatching(GAMD(spec), settings)
+    model = make_model(spec)
+    if pair_term is not None:
+        assert isinstance(model, VectorGAMD) and model.pair_term is not None
+        model.pair_term.load_state_dict(pair_term.state_dict())
+    module = ForceMatching(model, settings)
     best = BestBundle(directory, provenance or {})
     checkpoints = ModelCheckpoint(
         directory,

@@ -38,7 +38,8 @@ UNITS = {
     "box_vectors": "nm, rows a, b, c",
     "positions": "nm, unwrapped",
     "velocities": "nm/ps",
-    "forces": "kJ/mol/nm, at exactly these positions, without those of constraints",
+    "forces": "kJ/mol/nm, at exactly these positions, without those of constraints; what pulls at a virtual site is "
+    "in the forces of its atoms too",
 }
 
 

@@ -130,9 +130,9 @@ def test_a_bond_changes_the_forces_of_its_pair(cluster: tuple[Tensor, Tensor]) -
     positions, species = cluster
     model = make_model(use_bonds=True, num_layers=0)
     pairs, vectors, distances = half_pairs(positions)
-    none = torch.zeros(pairs.shape[1], dtype=torch.bool)
+    none = torch.zeros(pairs.shape[1], dtype=torch.int64)
     one = none.clone()
-    one[4] = True
+    one[4] = int(species.max() + 1) * int(species.max() + 2) // 2
     changed = (model(species, pairs, vectors, distances, one) - model(species, pairs, vectors, distances, none)).norm(
         dim=1
     )

@@ -1,0 +1,294 @@
+// The loops of vector_network.h; included once for each instruction set, inside a namespace of its own.
+
+// What a pair's distance decides: envelope, spline weights, and their derivatives.
+struct Edge {
+  float u[3];  // unit vector from i to j
+  float inverse_distance;
+  float envelope, envelope_slope;
+  float weight[4], slope[4];
+  int64_t row;  // first of the four knots, in floats from the start of the table
+};
+
+// False for padding and beyond the cutoff.
+template <bool kGeometry>
+INLINE bool read_edge(const PairList& pairs, int64_t k, const RadialTable& table, Edge& edge) {
+  const float distance = pairs.distances[k];
+  if (pairs.i[k] < 0 || !(distance < table.cutoff)) return false;
+  edge.inverse_distance = 1.f / (distance > 1e-6f ? distance : 1e-6f);
+  for (int d = 0; d < 3; ++d) edge.u[d] = pairs.vectors[3 * k + d] * edge.inverse_distance;
+  // 1 - 28 x^6 + 48 x^7 - 21 x^8, see graph/cutoff_envelope.py with exponent 6.
+  const float x = distance / table.cutoff, x2 = x * x, x6 = x2 * x2 * x2;
+  edge.envelope = 1.f - x6 * (28.f - x * (48.f - 21.f * x));
+  const float spacing = (table.cutoff - table.start) / static_cast<float>(table.knots - 3);
+  float t = (distance - table.start) / spacing;
+  const bool inside = t > 0;
+  t = inside ? t : 0;
+  int64_t knot = static_cast<int64_t>(t);
+  knot = knot < table.knots - 4 ? knot : table.knots - 4;
+  t -= static_cast<float>(knot);
+  const float t2 = t * t, t3 = t2 * t;
+  edge.weight[0] = (1 - t) * (1 - t) * (1 - t) * (1 / 6.f);
+  edge.weight[1] = (3 * t3 - 6 * t2 + 4) * (1 / 6.f);
+  edge.weight[2] = (-3 * t3 + 3 * t2 + 3 * t + 1) * (1 / 6.f);
+  edge.weight[3] = t3 * (1 / 6.f);
+  edge.row = (pairs.type[k] * table.knots + knot) * table.channels;
+  if (kGeometry) {
+    edge.envelope_slope = -168.f * x2 * x2 * x * (1 - x) * (1 - x) / table.cutoff;
+    const float s = inside ? 1 / spacing : 0.f;
+    edge.slope[0] = -0.5f * (1 - t) * (1 - t) * s;
+    edge.slope[1] = (1.5f * t2 - 2 * t) * s;
+    edge.slope[2] = (-1.5f * t2 + t + 0.5f) * s;
+    edge.slope[3] = 0.5f * t2 * s;
+  }
+  return true;
+}
+
+INLINE Lanes radial(const RadialTable& table, const Edge& edge, const float (&weight)[4], int64_t channel) {
+  const float* row = table.values + edge.row + channel;
+  Lanes v = load(row) * weight[0];
+  for (int m = 1; m < 4; ++m) v += load(row + m * table.channels) * weight[m];
+  return v;
+}
+
+INLINE void add_radial(float* table, int64_t channels, const Edge& edge, int64_t channel, Lanes gradient) {
+  float* row = table + edge.row + channel;
+  for (int m = 0; m < 4; ++m) add_to(row + m * channels, gradient * edge.weight[m]);
+}
+
+// Projections of the probes of both atoms on the pair, 16 channels of them.
+struct Projections {
+  Lanes vi[3], vj[3];
+  Lanes a, b, q;  // of i towards j, of j towards i, of each on the other
+};
+
+INLINE Projections project(const float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const Edge& edge) {
+  Projections p;
+  for (int d = 0; d < 3; ++d) {
+    p.vi[d] = load(probe + (3 * i + d) * width + f);
+    p.vj[d] = load(probe + (3 * j + d) * width + f);
+  }
+  p.a = p.vi[0] * edge.u[0] + p.vi[1] * edge.u[1] + p.vi[2] * edge.u[2];
+  p.b = -(p.vj[0] * edge.u[0] + p.vj[1] * edge.u[1] + p.vj[2] * edge.u[2]);
+  p.q = p.vi[0] * p.vj[0] + p.vi[1] * p.vj[1] + p.vi[2] * p.vj[2];
+  return p;
+}
+
+// Gradients of projections to the probes, and what they add to the gradient of the unit vector.
+template <bool kGeometry>
+INLINE void add_projections(float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const Edge& edge,
+                            const Projections& p, Lanes da, Lanes db, Lanes dq, Lanes (&du)[3]) {
+  for (int d = 0; d < 3; ++d) {
+    add_to(probe + (3 * i + d) * width + f, da * edge.u[d] + dq * p.vj[d]);
+    add_to(probe + (3 * j + d) * width + f, dq * p.vi[d] - db * edge.u[d]);
+    if (kGeometry) du[d] += da * p.vi[d] - db * p.vj[d];
+  }
+}
+
+// From the gradients of unit vector and distance to that of the vector.
+INLINE void add_vector_gradient(float* gradient, const Edge& edge, const Lanes (&du)[3], float dr) {
+  float g[3], along = 0;
+  for (int d = 0; d < 3; ++d) {
+    g[d] = sum(du[d]);
+    along += g[d] * edge.u[d];
+  }
+  for (int d = 0; d < 3; ++d) gradient[d] += (g[d] - along * edge.u[d]) * edge.inverse_distance + dr * edge.u[d];
+}
+
+template <bool kVectors>
+static void messages_loop(const PairList& pairs, int64_t begin, int64_t end, const Messages& in, float* scalars,
+                          float* vectors) {
+  const int64_t width = in.width, wide = 3 * width;
+  constexpr int kGroups = kVectors ? 3 : 2;
+  for (int64_t k = begin; k < end; ++k) {
+    Edge edge;
+    if (!read_edge<false>(pairs, k, in.table, edge)) continue;
+    const int64_t atom[2] = {pairs.i[k], pairs.j[k]};
+    for (int64_t f = 0; f < width; f += 16) {
+      Projections p;
+      if (kVectors) p = project(in.probe, atom[0], atom[1], width, f, edge);
+      Lanes message[2][3];
+      for (int g = 0; g < kGroups; ++g) {
+        const int64_t c = g * width + f;
+        Lanes z = radial(in.table, edge, edge.weight, c);
+        if (kVectors) z += load(in.mixing + 2 * wide + c) * p.q;
+        for (int to = 0; to < 2; ++to) {
+          Lanes here = z + load(in.source + atom[1 - to] * wide + c) + load(in.target + atom[to] * wide + c);
+          if (kVectors) {
+            here += load(in.mixing + c) * (to ? p.b : p.a) + load(in.mixing + wide + c) * (to ? p.a : p.b);
+          }
+          message[to][g] = here * sigmoid(here) * edge.envelope;
+        }
+      }
+      for (int to = 0; to < 2; ++to) {
+        const int64_t receiver = atom[to], sender = atom[1 - to];
+        add_to(scalars + receiver * width + f, message[to][0] * load(in.value + sender * width + f));
+        for (int d = 0; d < 3; ++d) {
+          Lanes v = message[to][1] * (to ? -edge.u[d] : edge.u[d]);
+          if (kVectors) v += message[to][2] * load(in.carried + (3 * sender + d) * width + f);
+          add_to(vectors + (3 * receiver + d) * width + f, v);
+        }
+      }
+    }
+  }
+}
+
+template <bool kVectors, bool kGeometry>
+static void message_gradients_loop(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
+                                   const MessageGradients& out) {
+  const int64_t width = in.width, wide = 3 * width;
+  constexpr int kGroups = kVectors ? 3 : 2;
+  for (int64_t k = begin; k < end; ++k) {
+    Edge edge;
+    if (!read_edge<kGeometry>(pairs, k, in.table, edge)) continue;
+    const int64_t atom[2] = {pairs.i[k], pairs.j[k]};
+    Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
+    for (int64_t f = 0; f < width; f += 16) {
+      Projections p;
+      Lanes da = Lanes{}, db = Lanes{}, dq = Lanes{};
+      if (kVectors) p = project(in.probe, atom[0], atom[1], width, f, edge);
+      // Gradients of the three messages of each direction, from what they were multiplied with.
+      Lanes incoming[2][3], vector_gradient[2][3];
+      for (int to = 0; to < 2; ++to) {
+        const int64_t receiver = atom[to], sender = atom[1 - to];
+        const Lanes scalar_gradient = load(out.scalars + receiver * width + f);
+        incoming[to][0] = scalar_gradient * load(in.value + sender * width + f);
+        incoming[to][1] = incoming[to][2] = Lanes{};
+        for (int d = 0; d < 3; ++d) {
+          vector_gradient[to][d] = load(out.vectors + (3 * receiver + d) * width + f);
+          incoming[to][1] += vector_gradient[to][d] * (to ? -edge.u[d] : edge.u[d]);
+          if (kVectors) incoming[to][2] += vector_gradient[to][d] * load(in.carried + (3 * sender + d) * width + f);
+        }
+      }
+      for (int g = 0; g < kGroups; ++g) {
+        const int64_t c = g * width + f;
+        Lanes z = radial(in.table, edge, edge.weight, c);
+        Lanes receiver_mixing, sender_mixing, mutual_mixing;
+        if (kVectors) {
+          receiver_mixing = load(in.mixing + c);
+          sender_mixing = load(in.mixing + wide + c);
+          mutual_mixing = load(in.mixing + 2 * wide + c);
+          z += mutual_mixing * p.q;
+        }
+        Lanes table_gradient = Lanes{};
+        for (int to = 0; to < 2; ++to) {
+          const int64_t receiver = atom[to], sender = atom[1 - to];
+          Lanes here = z + load(in.source + sender * wide + c) + load(in.target + receiver * wide + c);
+          const Lanes own = to ? p.b : p.a, other = to ? p.a : p.b;
+          if (kVectors) here += receiver_mixing * own + sender_mixing * other;
+          const Activated activated = silu(here);
+          const Lanes message = activated.value * edge.envelope;
+          if (g == 0) add_to(out.value + sender * width + f, message * load(out.scalars + receiver * width + f));
+          if (g == 1 && kGeometry) {
+            for (int d = 0; d < 3; ++d) du[d] += message * (to ? -vector_gradient[to][d] : vector_gradient[to][d]);
+          }
+          if (g == 2) {
+            for (int d = 0; d < 3; ++d) {
+              add_to(out.carried + (3 * sender + d) * width + f, message * vector_gradient[to][d]);
+            }
+          }
+          if (kGeometry) dr += incoming[to][g] * activated.value * edge.envelope_slope;
+          const Lanes dz = incoming[to][g] * activated.slope * edge.envelope;
+          add_to(out.source + sender * wide + c, dz);
+          add_to(out.target + receiver * wide + c, dz);
+          table_gradient += dz;
+          if (kVectors) {
+            (to ? db : da) += receiver_mixing * dz;
+            (to ? da : db) += sender_mixing * dz;
+            add_to(out.mixing + c, dz * own);
+            add_to(out.mixing + wide + c, dz * other);
+          }
+        }
+        add_radial(out.table, wide, edge, c, table_gradient);
+        if (kGeometry) dr += table_gradient * radial(in.table, edge, edge.slope, c);
+        if (kVectors) {
+          dq += mutual_mixing * table_gradient;
+          add_to(out.mixing + 2 * wide + c, table_gradient * p.q);
+        }
+      }
+      if (kVectors) add_projections<kGeometry>(out.probe, atom[0], atom[1], width, f, edge, p, da, db, dq, du);
+    }
+    if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, sum(dr));
+  }
+}
+
+static void strengths_loop(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in, float* strengths) {
+  const int64_t width = in.width;
+  for (int64_t k = begin; k < end; ++k) {
+    Edge edge;
+    if (!read_edge<false>(pairs, k, in.table, edge)) continue;
+    const int64_t i = pairs.i[k], j = pairs.j[k];
+    Lanes strength = Lanes{};
+    for (int64_t f = 0; f < width; f += 16) {
+      const Projections p = project(in.probe, i, j, width, f, edge);
+      const Lanes z = radial(in.table, edge, edge.weight, f) + load(in.total + i * width + f) +
+                      load(in.total + j * width + f) + load(in.left + i * width + f) * load(in.left + j * width + f) +
+                      load(in.mixing + f) * (p.a + p.b) + load(in.mixing + width + f) * (p.a * p.b) +
+                      load(in.mixing + 2 * width + f) * p.q;
+      strength += load(in.readout + f) * z * sigmoid(z);
+    }
+    strengths[k] += sum(strength) * edge.envelope;
+  }
+}
+
+template <bool kGeometry>
+static void strength_gradients_loop(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in,
+                                    const StrengthGradients& out) {
+  const int64_t width = in.width;
+  for (int64_t k = begin; k < end; ++k) {
+    Edge edge;
+    if (!read_edge<kGeometry>(pairs, k, in.table, edge)) continue;
+    const int64_t i = pairs.i[k], j = pairs.j[k];
+    const float incoming = out.strengths[k] * edge.envelope;
+    Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
+    for (int64_t f = 0; f < width; f += 16) {
+      const Projections p = project(in.probe, i, j, width, f, edge);
+      const Lanes left_i = load(in.left + i * width + f), left_j = load(in.left + j * width + f);
+      const Lanes sum_mixing = load(in.mixing + f), product_mixing = load(in.mixing + width + f),
+                  mutual_mixing = load(in.mixing + 2 * width + f), readout = load(in.readout + f);
+      const Lanes z = radial(in.table, edge, edge.weight, f) + load(in.total + i * width + f) +
+                      load(in.total + j * width + f) + left_i * left_j + sum_mixing * (p.a + p.b) +
+                      product_mixing * (p.a * p.b) + mutual_mixing * p.q;
+      const Activated activated = silu(z);
+      const Lanes dz = readout * activated.slope * incoming;
+      add_to(out.readout + f, activated.value * incoming);
+      add_to(out.total + i * width + f, dz);
+      add_to(out.total + j * width + f, dz);
+      add_to(out.left + i * width + f, dz * left_j);
+      add_to(out.left + j * width + f, dz * left_i);
+      add_radial(out.table, width, edge, f, dz);
+      add_to(out.mixing + f, dz * (p.a + p.b));
+      add_to(out.mixing + width + f, dz * (p.a * p.b));
+      add_to(out.mixing + 2 * width + f, dz * p.q);
+      if (kGeometry) {
+        dr += dz * radial(in.table, edge, edge.slope, f) +
+              readout * activated.value * (out.strengths[k] * edge.envelope_slope);
+      }
+      add_projections<kGeometry>(out.probe, i, j, width, f, edge, p, dz * (sum_mixing + product_mixing * p.b),
+                                 dz * (sum_mixing + product_mixing * p.a), dz * mutual_mixing, du);
+    }
+    if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, sum(dr));
+  }
+}
+
+static void messages(const PairList& pairs, int64_t begin, int64_t end, const Messages& in, float* scalars,
+                     float* vectors) {
+  (in.probe != nullptr ? messages_loop<true> : messages_loop<false>)(pairs, begin, end, in, scalars, vectors);
+}
+
+static void message_gradients(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
+                              const MessageGradients& out) {
+  const bool geometry = out.pair_vectors != nullptr;
+  if (in.probe != nullptr) {
+    (geometry ? message_gradients_loop<true, true> : message_gradients_loop<true, false>)(pairs, begin, end, in, out);
+  } else {
+    (geometry ? message_gradients_loop<false, true> : message_gradients_loop<false, false>)(pairs, begin, end, in, out);
+  }
+}
+
+static void strength_gradients(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in,
+                               const StrengthGradients& out) {
+  const bool geometry = out.pair_vectors != nullptr;
+  (geometry ? strength_gradients_loop<true> : strength_gradients_loop<false>)(pairs, begin, end, in, out);
+}
+
+static const VectorNetworkKernels kernels{&messages, &message_gradients, &strengths_loop, &strength_gradients};

@@ -1,0 +1,117 @@
+"""Kinds of pairs, and forces that depend on a pair's kind and distance alone: compiled on the CPU, plain elsewhere."""
+
+# No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+import torch
+from torch import Tensor
+
+import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
+from openmm_gnn.kernels.neighbor_pairs import available_threads
+from openmm_gnn.kernels.vector_network_reference import spline_weights
+
+
+def pair_types(pairs: Tensor, species: Tensor, partners: Tensor, num_species: int) -> Tensor:
+    """(P,) int64: the kind of each pair, 0 for padding.
+
+    Kinds count the unordered pairs of species for each separation: 0 for atoms that no or more bonds connect, 1 for
+    bonded ones, 2 for those with one atom in between.
+
+    Args:
+        pairs: (2, P) int64; -1 is padding.
+        species: (N,) int64.
+        partners: (2, N, most) int64 of `topology_tables.separation_table`.
+    """
+    if not pairs.is_cuda:
+        return torch.ops.openmm_gnn.pair_types(pairs, species, partners, num_species)
+    return pair_types_reference(pairs, species, partners, num_species)
+
+
+def pair_types_reference(pairs: Tensor, species: Tensor, partners: Tensor, num_species: int) -> Tensor:
+    """`pair_types` in plain torch."""
+    i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
+    first, second = species.index_select(0, i), species.index_select(0, j)
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
+    separation = torch.zeros_like(i)
+    for level in range(partners.size(0)):
+        found = (partners[level].index_select(0, i) == j.unsqueeze(1)).any(dim=1)
+        separation = torch.where(found, torch.full_like(i, level + 1), separation)
+    types = separation * (num_species * (num_species + 1) // 2) + high * (high + 1) // 2 + low
+    return torch.where((pairs[0] < 0) | (pairs[1] < 0), torch.zeros_like(types), types)
+
+
+def radial_pair_forces(
+    pairs: Tensor,
+    types: Tensor,
+    vectors: Tensor,
+    distances: Tensor,
+    table: Tensor,
+    start: float,
+    cutoff: float,
+    num_atoms: int,
+) -> tuple[Tensor, Tensor]:
+    """Forces and energy of a sum of splines of the distances; not differentiable.
+
+    E = sum over pairs of U_t(r), U_t a cubic spline; below `start` it goes on along its tangent.
+
+    Args:
+        pairs, types: (2, P) and (P,) int64, each pair once; -1 is padding.
+        vectors, distances: (P, 3) from i to j and (P,), float32.
+        table: (num_types, num_knots) float32, spline coefficients on [start, cutoff].
+    Returns:
+        forces (N, 3) and energy (1,), in the table's energy unit and the unit of the vectors.
+    """
+    if not table.is_cuda:
+        threads = 0
+        if not torch.jit.is_scripting():
+            threads = available_threads()
+        return torch.ops.openmm_gnn.radial_pair_forces(
+            pairs, types, vectors, distances, table, start, cutoff, threads, num_atoms
+        )
+    return radial_pair_forces_reference(pairs, types, vectors, distances, table, start, cutoff, num_atoms)
+
+
+def spline_slopes(distances: Tensor, start: float, cutoff: float, num_knots: int) -> Tensor:
+    """(P, 4): derivatives of the weights of `spline_weights` by the distance; those at `start` below it."""
+    spacing = (cutoff - start) / (num_knots - 3)
+    x = ((distances - start) / spacing).clamp(min=0.0)
+    knots = x.to(torch.int64).clamp(max=num_knots - 4)
+    t = (x - knots).clamp(max=1.0)
+    slopes = [-0.5 * (1 - t) ** 2, 1.5 * t**2 - 2 * t, -1.5 * t**2 + t + 0.5, 0.5 * t**2]
+    return torch.stack(slopes, dim=1) / spacing
+
+
+def radial_pair_forces_reference(
+    pairs: Tensor,
+    types: Tensor,
+    vectors: Tensor,
+    distances: Tensor,
+    table: Tensor,
+    start: float,
+    cutoff: float,
+    num_atoms: int,
+) -> tuple[Tensor, Tensor]:
+    """`radial_pair_forces` in plain torch, any dtype."""
+    num_knots = table.size(1)
+    knots, weights = spline_weights(distances, start, cutoff, num_knots)
+    columns = (types * num_knots + knots).unsqueeze(1) + torch.arange(4, device=pairs.device)
+    coefficients = table.reshape(-1).index_select(0, columns.reshape(-1)).view(-1, 4)
+    slope = (coefficients * spline_slopes(distances, start, cutoff, num_knots)).sum(1)
+    energy = (coefficients * weights).sum(1) + slope * (distances - start).clamp(max=0.0)
+    counts = (pairs[0] >= 0) & (distances < cutoff)
+    zero = torch.zeros_like(slope)
+    slope, energy = torch.where(counts, slope, zero), torch.where(counts, energy, zero)
+    pair_forces = (slope / distances.clamp(min=1e-6)).unsqueeze(-1) * vectors
+    i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
+    forces = torch.zeros((num_atoms, 3), dtype=vectors.dtype, device=vectors.device)
+    return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces), energy.sum().reshape(1)
+
+
+@torch.library.register_fake("openmm_gnn::pair_types")
+def _pair_types_fake(pairs: Tensor, species: Tensor, partners: Tensor, num_species: int) -> Tensor:
+    return torch.empty_like(pairs[0])
+
+
+@torch.library.register_fake("openmm_gnn::radial_pair_forces")
+def _radial_pair_forces_fake(pairs: Tensor, types: Tensor, vectors: Tensor, distances: Tensor, table: Tensor,
+                             start: float, cutoff: float, num_threads: int, num_atoms: int
+                             ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return table.new_empty((num_atoms, 3)), table.new_empty((1,))

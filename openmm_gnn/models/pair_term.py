@@ -1,0 +1,36 @@
+"""A sum over pairs that reaches farther than the network: what is pairwise and long-ranged needs no network.
+
+Electrostatics between molecules reaches over nanometres, where a network would need hundreds of neighbours. Most of it
+is a function of two atoms' species and distance; that part is a table of splines, fitted to the labels by least squares
+before the network learns the rest (training/pair_fit.py).
+"""
+
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+
+import torch
+from torch import Tensor, nn
+
+from openmm_gnn.kernels.radial_pairs import radial_pair_forces
+
+
+class PairTerm(nn.Module):
+    """E = sum over pairs of U_t(r) with cubic splines U_t, which vanish with two derivatives at the cutoff.
+
+    Args:
+        num_types: kinds of pairs, see `pair_types`.
+        num_knots: coefficients of a spline; the last three are zero.
+        start, cutoff: nm.
+    """
+
+    table: Tensor
+
+    def __init__(self, num_types: int, num_knots: int, start: float, cutoff: float) -> None:
+        super().__init__()
+        self.start, self.cutoff = float(start), float(cutoff)
+        self.register_buffer("table", torch.zeros((num_types, num_knots)))
+
+    def forward(
+        self, pairs: Tensor, types: Tensor, vectors: Tensor, distances: Tensor, num_atoms: int
+    ) -> tuple[Tensor, Tensor]:
+        """Forces (N, 3), kJ/mol/nm, and energy (1,), kJ/mol, of pairs within the cutoff, each given once."""
+        return radial_pair_forces(pairs, types, vectors, distances, self.table, self.start, self.cutoff, num_atoms)
