@@ -30,8 +30,12 @@ def label(
         typer.Option(help="For a .pdb or .cif: amber14-all.xml or a path; may be given several times."),
     ] = None,
     nonbonded_cutoff: Annotated[float, typer.Option(help="nm, with --force-field and a box.")] = 1.0,
-    constraints: Annotated[Constraints, typer.Option(help="With --force-field.")] = Constraints.H_BONDS,
-    flexible_water: Annotated[bool, typer.Option("--flexible-water", help="With --force-field.")] = False,
+    constraints: Annotated[
+        Constraints | None, typer.Option(help="With --force-field. Default: h-bonds, under AMOEBA none.")
+    ] = None,
+    flexible_water: Annotated[
+        bool, typer.Option("--flexible-water", help="With --force-field. Default: as the water model is made.")
+    ] = False,
     temperature: Annotated[
         list[float] | None, typer.Option(help="K; may be given several times. Default: the system's.")
     ] = None,
@@ -71,7 +75,7 @@ def label(
             force_field=force_field or (),
             nonbonded_cutoff=nonbonded_cutoff,
             constraints=constraints,
-            rigid_water=not flexible_water,
+            rigid_water=False if flexible_water else None,
         ),
         out,
         seeds=parse_seeds(seeds),

@@ -37,13 +37,16 @@ class ForceFieldSettings:
     """Names that OpenMM knows, such as amber14-all.xml and amber14/tip3pfb.xml, or paths."""
     nonbonded_cutoff: float = 1.0
     """nm; of the real-space part of particle mesh Ewald. Without a box there is no cutoff."""
-    constraints: Constraints = Constraints.H_BONDS
-    rigid_water: bool = True
+    constraints: Constraints | None = None
+    """By default the bonds of hydrogen are fixed, but not under AMOEBA, which is made for flexible molecules."""
+    rigid_water: bool | None = None
+    """By default as the water model is made."""
 
     def __post_init__(self) -> None:
         files = (self.files,) if isinstance(self.files, str) else self.files
         object.__setattr__(self, "files", tuple(str(file) for file in files))
-        object.__setattr__(self, "constraints", Constraints(self.constraints))
+        if self.constraints is not None:
+            object.__setattr__(self, "constraints", Constraints(self.constraints))
         if not self.files:
             raise SpecError("no force-field file was given: name at least one, such as amber14-all.xml")
         if not self.nonbonded_cutoff > 0:
@@ -55,7 +58,7 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
 
     Particle mesh Ewald where the structure has a box, no cutoff where it has none. Particles that the force field
     needs and the structure lacks, such as charge sites, are added. Runs start from the structure with its clashes
-    relaxed. Where bonds of hydrogen are free to vibrate, the bonded forces are computed four times in a time step.
+    relaxed. Where bonds of hydrogen are free to vibrate, bonded forces are computed four times in a time step.
 
     Raises:
         DataError: if a file is missing or cannot be read.
@@ -76,30 +79,53 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
     try:
         modeller = app.Modeller(topology, positions * unit.nanometer)
         modeller.addExtraParticles(force_field)
-        system = force_field.createSystem(
-            modeller.topology,
-            nonbondedMethod=app.NoCutoff if box is None else app.PME,
-            nonbondedCutoff=settings.nonbonded_cutoff * unit.nanometer,
-            constraints={Constraints.H_BONDS: app.HBonds, Constraints.ALL_BONDS: app.AllBonds}.get(
-                settings.constraints
-            ),
-            rigidWater=settings.rigid_water,
-        )
+        system = _create_system(force_field, modeller.topology, settings, settings.constraints or Constraints.H_BONDS)
+        if settings.constraints is None and _is_amoeba(system):
+            system = _create_system(force_field, modeller.topology, settings, Constraints.NONE)
     except Exception as error:  # OpenMM raises ValueError, KeyError and plain Exceptions
         raise TopologyError(
             f"{' and '.join(settings.files)} cannot make a System of {path}: {str(error) or type(error).__name__}"
         ) from error
     start = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    flexible = settings.constraints is Constraints.NONE or not settings.rigid_water
     return SimulationSystem(
         name=path.stem,
         system=system,
         topology=modeller.topology,
         positions=start,
         thermostat=Thermostat.LANGEVIN,
-        bonded_substeps=4 if flexible else 1,
+        bonded_substeps=4 if _hydrogens_vibrate(system) else 1,
         prepare=_relaxed(system, start),
     )
+
+
+def _create_system(
+    force_field: app.ForceField, topology: app.Topology, settings: ForceFieldSettings, constraints: Constraints
+) -> openmm.System:
+    from openmm import app, unit
+
+    periodic = topology.getPeriodicBoxVectors() is not None
+    return force_field.createSystem(
+        topology,
+        nonbondedMethod=app.PME if periodic else app.NoCutoff,
+        nonbondedCutoff=settings.nonbonded_cutoff * unit.nanometer,
+        constraints={Constraints.H_BONDS: app.HBonds, Constraints.ALL_BONDS: app.AllBonds}.get(constraints),
+        rigidWater=settings.rigid_water,
+    )
+
+
+def _is_amoeba(system: openmm.System) -> bool:
+    import openmm
+
+    return any(isinstance(force, openmm.AmoebaMultipoleForce) for force in system.getForces())
+
+
+def _hydrogens_vibrate(system: openmm.System) -> bool:
+    """Whether a particle as light as hydrogen is in no constraint."""
+    from openmm import unit
+
+    masses = [system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(system.getNumParticles())]
+    bound = {atom for k in range(system.getNumConstraints()) for atom in system.getConstraintParameters(k)[:2]}
+    return any(0 < mass < 4 and atom not in bound for atom, mass in enumerate(masses))
 
 
 def _read_force_field(files: tuple[str, ...]) -> app.ForceField:

@@ -32,8 +32,8 @@ def load_system(
     num_molecules: int | None = None,
     force_field: Sequence[str | Path] | str = (),
     nonbonded_cutoff: float = 1.0,
-    constraints: Constraints | str = Constraints.H_BONDS,
-    rigid_water: bool = True,
+    constraints: Constraints | str | None = None,
+    rigid_water: bool | None = None,
 ) -> SimulationSystem:
     """A named system, a directory that holds a system, a serialised System, or a structure with force-field files.
 
@@ -55,9 +55,8 @@ def load_system(
                 f"{name_or_path}, and no other topology or number of molecules"
             )
         files = (force_field,) if isinstance(force_field, str) else tuple(str(file) for file in force_field)
-        return system_from_structure(
-            given, ForceFieldSettings(files, nonbonded_cutoff, Constraints(constraints), rigid_water)
-        )
+        chosen = None if constraints is None else Constraints(constraints)
+        return system_from_structure(given, ForceFieldSettings(files, nonbonded_cutoff, chosen, rigid_water))
     if given.suffix.lower() in STRUCTURE_SUFFIXES and not given.is_dir():
         raise DataError(
             f"{name_or_path} is a structure without forces: name force-field files too (--force-field amber14-all.xml)"

@@ -70,10 +70,10 @@ def test_without_a_box_every_pair_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("constraints", "rigid_water", "count", "substeps"),
-    [("none", True, 3, 4), ("none", False, 0, 4), ("h-bonds", False, 2, 4), ("all-bonds", True, 3, 1)],
+    [("none", None, 3, 1), ("none", False, 0, 4), ("h-bonds", False, 2, 1), ("all-bonds", True, 3, 1)],
 )
 def test_constraints_are_those_asked_for_and_free_bonds_get_substeps(
-    tmp_path: Path, constraints: str, rigid_water: bool, count: int, substeps: int
+    tmp_path: Path, constraints: str, rigid_water: bool | None, count: int, substeps: int
 ) -> None:
     pdb = write_water(tmp_path / "box.pdb")
     system = load_system(
@@ -81,6 +81,14 @@ def test_constraints_are_those_asked_for_and_free_bonds_get_substeps(
     )
     assert system.system.getNumConstraints() == count * MOLECULES
     assert system.bonded_substeps == substeps
+
+
+def test_amoeba_stays_flexible_unless_asked_otherwise(tmp_path: Path) -> None:
+    pdb = write_water(tmp_path / "box.pdb")
+    free = load_system(pdb, force_field="amoeba2018.xml", nonbonded_cutoff=0.7)
+    assert (free.system.getNumConstraints(), free.bonded_substeps) == (0, 4)
+    bound = load_system(pdb, force_field="amoeba2018.xml", nonbonded_cutoff=0.7, constraints="h-bonds")
+    assert (bound.system.getNumConstraints(), bound.bonded_substeps) == (2 * MOLECULES, 1)
 
 
 def test_charge_sites_that_the_structure_lacks_are_added(tmp_path: Path) -> None:
