@@ -24,7 +24,7 @@ from openmm_gnn.export.openmm_module import script_module
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.runs import with_model_force
+from openmm_gnn.simulation.contexts import with_model_force
 from openmm_gnn.simulation.systems import SimulationSystem, load_system
 
 MODEL = "gamd-argon"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openmm_gnn.forces.gamd_force import gamd_force as gamd_force
+    from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
     from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
     from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
     from openmm_gnn.models.gamd import GAMD as GAMD
@@ -22,6 +23,7 @@ _HOME_OF = {
     "GAMDSpec": "openmm_gnn.spec",
     "NeighborList": "openmm_gnn.graph.neighbor_list",
     "NeighborSpec": "openmm_gnn.spec",
+    "accelerate": "openmm_gnn.forces.multiple_time_step",
     "gamd_force": "openmm_gnn.forces.gamd_force",
     "load_model": "openmm_gnn.models.published_weights",
     "neighbor_pairs": "openmm_gnn.kernels.neighbor_pairs",
@@ -32,6 +34,7 @@ __all__ = [
     "NeighborList",
     "NeighborSpec",
     "__version__",
+    "accelerate",
     "gamd_force",
     "load_model",
     "neighbor_pairs",

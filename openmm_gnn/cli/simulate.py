@@ -1,4 +1,4 @@
-"""`openmm-gnn simulate`: molecular dynamics with a network's forces, or a system's own."""
+"""`openmm-gnn simulate`: molecular dynamics with a network's forces, a system's own, or both in multiple time steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from openmm_gnn.simulation.run_settings import Thermostat
 
 def simulate(
     system: Annotated[
-        str, typer.Argument(help="A named system (argon), a serialised System (.xml), or its directory.")
+        str,
+        typer.Argument(
+            help="A named system (argon, tip3p, amoeba-water), a serialised System (.xml), or its directory."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
     model: Annotated[
@@ -20,6 +23,21 @@ def simulate(
         typer.Option(help="A shipped network (gamd-argon), a bundle or a .pt file. Default: the system's own forces."),
     ] = None,
     topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
+    molecules: Annotated[int | None, typer.Option(help="Of a named system; its density stays.")] = None,
+    accelerate: Annotated[
+        bool,
+        typer.Option(
+            "--accelerate", help="Sample the system's own ensemble: the model in short steps, its error corrected."
+        ),
+    ] = False,
+    inner_steps: Annotated[int, typer.Option(help="With --accelerate: the model's steps per time step.")] = 3,
+    bonded_substeps: Annotated[
+        int | None,
+        typer.Option(help="Bonded forces per step of the rest. Default: the system's; accelerated, 0.5 fs each."),
+    ] = None,
+    hydrogen_mass: Annotated[
+        float | None, typer.Option(help="Dalton, taken from their neighbours: longer steps. Default: as it is.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Production steps.")] = 100_000,
     stride: Annotated[int, typer.Option(help="Steps between two frames.")] = 50,
     equilibration: Annotated[
@@ -28,7 +46,9 @@ def simulate(
     temperature: Annotated[float | None, typer.Option(help="K. Default: the system's.")] = None,
     thermostat: Annotated[Thermostat | None, typer.Option(help="Default: the system's.")] = None,
     friction: Annotated[float | None, typer.Option(help="1/ps, of the thermostat. Default: the system's.")] = None,
-    time_step: Annotated[float | None, typer.Option(help="fs. Default: the system's.")] = None,
+    time_step: Annotated[
+        float | None, typer.Option(help="fs. Default: the system's; accelerated, 6: find yours with scan-steps.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of velocities and random forces.")] = 1,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints, what a kill loses at most. Default: 20 frames.")
@@ -43,6 +63,9 @@ def simulate(
 ) -> None:
     """Run a system with a network's forces, or its own: trajectory, log and checkpoints in one directory.
 
+    With --accelerate the network takes the place of the expensive forces between two of their evaluations, one per
+    time step; the averages and the energies logged are those of the system's own forces.
+
     Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
     become NaN, the run stops, names step and atom, and saves the last good frame.
     """
@@ -52,7 +75,9 @@ def simulate(
     from openmm_gnn.simulation.runs import simulate as run_simulation
     from openmm_gnn.simulation.systems import load_system
 
-    simulation_system = load_system(system, topology)
+    if accelerate and model is None:
+        raise typer.BadParameter("give the network that accelerates", param_hint="--model")
+    simulation_system = load_system(system, topology, molecules)
     settings = settings_for(
         simulation_system,
         steps=steps,
@@ -64,6 +89,9 @@ def simulate(
         friction_per_ps=friction,
         time_step_ps=None if time_step is None else time_step / 1000,
         seed=seed,
+        inner_steps=inner_steps if accelerate else 0,
+        bonded_substeps=bonded_substeps,
+        hydrogen_mass=hydrogen_mass,
     )
     network = None
     if model is not None:

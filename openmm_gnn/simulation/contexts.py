@@ -7,15 +7,18 @@ import copy
 import openmm
 
 from openmm_gnn.errors import BackendError, SpecError
-from openmm_gnn.simulation.force_parts import split_groups
+from openmm_gnn.simulation.force_parts import ForcePart, part_of, split_groups
 from openmm_gnn.simulation.run_settings import RunSettings, make_integrator
 
 
-def with_model_force(system: openmm.System, force: openmm.Force) -> openmm.System:
+def with_model_force(system: openmm.System, force: openmm.Force, keep_bonded: bool = False) -> openmm.System:
     """A copy of a system in which `force` stands for all forces, and the centre of mass is kept at rest.
 
-    Masses, constraints and box stay. A network's net force need not be exactly zero, and a drifting centre
-    of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
+    Masses, constraints, virtual sites and box stay. A network's net force need not be exactly zero, and a drifting
+    centre of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
+
+    Args:
+        keep_bonded: leave the bonded forces in, for a network of the non-bonded ones.
 
     Raises:
         SpecError: if the system has a barostat, which needs an energy that a force network does not give.
@@ -27,7 +30,8 @@ def with_model_force(system: openmm.System, force: openmm.Force) -> openmm.Syste
             raise SpecError(
                 f"{type(present).__name__} needs energies, a force network has none: run at constant volume"
             )
-        replaced.removeForce(index)
+        if not (keep_bonded and part_of(present) is ForcePart.BONDED):
+            replaced.removeForce(index)
     replaced.addForce(force)
     replaced.addForce(openmm.CMMotionRemover())
     return replaced
@@ -68,14 +72,24 @@ def degrees_of_freedom(system: openmm.System) -> int:
 
 
 def make_context(
-    system: openmm.System, settings: RunSettings, platform: str, threads: int | None, with_torch: bool
+    system: openmm.System,
+    settings: RunSettings,
+    platform: str,
+    threads: int | None,
+    with_torch: bool,
+    integrator: openmm.Integrator | None = None,
 ) -> openmm.Context:
     """A Context on a platform; `threads` are those of OpenMM's CPU platform and, with a network, of torch.
 
-    Bonded substeps take the force groups for themselves, in a copy of the system.
+    Without an integrator it is that of the settings; their bonded substeps take the force groups for themselves, in
+    a copy of the system.
+
+    Raises:
+        SpecError: if there are bonded substeps and virtual sites.
     """
     properties = {}
-    if settings.bonded_substeps > 1:
+    if integrator is None and settings.bonded_substeps > 1:
+        refuse_virtual_sites(system, "bonded substeps")
         system = copy.deepcopy(system)
         split_groups(system)
     if threads is not None and platform == "CPU":
@@ -85,4 +99,18 @@ def make_context(
 
         torch.set_num_threads(threads)
     chosen = openmm.Platform.getPlatformByName(platform)
-    return openmm.Context(system, make_integrator(settings), chosen, properties)
+    return openmm.Context(system, integrator or make_integrator(settings), chosen, properties)
+
+
+def refuse_virtual_sites(system: openmm.System, what: str) -> None:
+    """
+    Raises:
+        SpecError: if the system has virtual sites: within a step of several substeps, OpenMM's Reference and CPU
+            platforms leave them where the step began, and their forces are wrong.
+    """
+    sites = [index for index in range(system.getNumParticles()) if system.isVirtualSite(index)]
+    if sites:
+        raise SpecError(
+            f"particle {sites[0]} is a virtual site, and {what} do not go with these: OpenMM moves them only at the "
+            "end of a step. Take a system without virtual sites"
+        )

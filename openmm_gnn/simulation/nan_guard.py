@@ -40,10 +40,14 @@ class NanGuard:
         context: holds the positions to start from.
         topology: names the atoms.
         directory: where the last good frame is written when the run breaks.
+        groups: force groups of the energy and forces that are looked at and returned; all of them if None.
     """
 
-    def __init__(self, context: openmm.Context, topology: app.Topology, directory: Path) -> None:
+    def __init__(
+        self, context: openmm.Context, topology: app.Topology, directory: Path, groups: frozenset[int] | None = None
+    ) -> None:
         self._context = context
+        self._groups: set[int] | int = -1 if groups is None else set(groups)
         self._topology = copy.deepcopy(topology)  # its box follows the last good frame
         self._directory = Path(directory)
         self.snapshot: bytes = context.createCheckpoint()
@@ -58,7 +62,7 @@ class NanGuard:
         """
         try:
             self._context.getIntegrator().step(num_steps)
-            state = _full_state(self._context)
+            state = self._full_state()
         except openmm.OpenMMException as error:
             self._stop(num_steps, error)
         if _first_fault(state) is not None:
@@ -91,11 +95,22 @@ class NanGuard:
     def _look(self) -> tuple[_Fault | None, openmm.State | None]:
         """The fault of the present state if there is one; a state of None if its forces cannot be computed."""
         try:
-            state = _full_state(self._context)
+            state = self._full_state()
             return _first_fault(state), state
         except openmm.OpenMMException:
             state = self._context.getState(positions=True, velocities=True)
             return _first_fault(state), None
+
+    def _full_state(self) -> openmm.State:
+        return self._context.getState(
+            positions=True,
+            velocities=True,
+            forces=True,
+            energy=True,
+            parameters=True,
+            integratorParameters=True,
+            groups=self._groups,
+        )
 
     def _describe(self, fault: _Fault) -> str:
         atom = list(self._topology.atoms())[fault.atom]
@@ -124,12 +139,6 @@ class NanGuard:
             app.PDBFile.writeFile(self._topology, positions * openmm.unit.nanometer, file, keepIds=True)
         (self._directory / LAST_GOOD_STATE).write_text(openmm.XmlSerializer.serialize(state))
         return pdb_path
-
-
-def _full_state(context: openmm.Context) -> openmm.State:
-    return context.getState(
-        positions=True, velocities=True, forces=True, energy=True, parameters=True, integratorParameters=True
-    )
 
 
 def _values(quantity: object) -> np.ndarray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from openmm_gnn.simulation.simulation_system import SimulationSystem
 
+ACCELERATED_STEP_PS, BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.006, 0.0005, 1.0
 NOSE_HOOVER_CHAIN_LENGTH = 10
 NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
 NOSE_HOOVER_YOSHIDA_SUZUKI = 5
@@ -53,7 +54,12 @@ class RunSettings:
     friction_per_ps: float = 25.0
     """Friction of Langevin, or collision frequency of Nose-Hoover."""
     bonded_substeps: int = 1
-    """Steps of the bonded forces within one time step (BAOAB-RESPA); more than 1 needs Langevin."""
+    """Steps of the bonded forces within one time step (BAOAB-RESPA), or within one inner step of an accelerated run;
+    more than 1 needs Langevin."""
+    inner_steps: int = 0
+    """Evaluations of the network per time step of an accelerated run; 0: a run that is not accelerated."""
+    hydrogen_mass: float | None = None
+    """Dalton, taken from the atoms that the hydrogens are bonded to; None: masses stay."""
     seed: int = 1
     """Of the initial velocities and of Langevin's random forces; 1 or more."""
     checkpoint_interval: int = 1000
@@ -61,7 +67,14 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
-        least_values = {"steps": 1, "equilibration_steps": 0, "report_interval": 1, "bonded_substeps": 1, "seed": 1}
+        least_values = {
+            "steps": 1,
+            "equilibration_steps": 0,
+            "report_interval": 1,
+            "bonded_substeps": 1,
+            "inner_steps": 0,
+            "seed": 1,
+        }
         for name, least in least_values.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
@@ -75,15 +88,20 @@ class RunSettings:
                 f"RunSettings.checkpoint_interval is {self.checkpoint_interval}: give a multiple of "
                 f"report_interval ({self.report_interval})"
             )
-        if self.bonded_substeps > 1 and self.thermostat is not Thermostat.LANGEVIN:
+        if (self.bonded_substeps > 1 or self.accelerated) and self.thermostat is not Thermostat.LANGEVIN:
+            name = "inner_steps" if self.accelerated else "bonded_substeps"
             raise SpecError(
-                f"RunSettings.bonded_substeps is {self.bonded_substeps} with thermostat {self.thermostat.value}: "
+                f"RunSettings.{name} is {getattr(self, name)} with thermostat {self.thermostat.value}: "
                 "multiple time steps need langevin"
             )
         if self.steps % self.report_interval:
             raise SpecError(
                 f"RunSettings.steps is {self.steps}: give a multiple of report_interval ({self.report_interval})"
             )
+
+    @property
+    def accelerated(self) -> bool:
+        return self.inner_steps > 0
 
     @property
     def num_frames(self) -> int:
@@ -105,8 +123,22 @@ def settings_for(
     friction_per_ps: float | None = None,
     time_step_ps: float | None = None,
     seed: int = 1,
+    inner_steps: int = 0,
+    bonded_substeps: int | None = None,
+    hydrogen_mass: float | None = None,
 ) -> RunSettings:
-    """Settings for a system: what is not given is the system's own default."""
+    """Settings for a system: what is not given is the system's own default.
+
+    An accelerated run (inner_steps above 0) has Langevin dynamics, a time step of 6 fs and bonded substeps of at most
+    0.5 fs where nothing else is given.
+    """
+    if inner_steps > 0:
+        time_step_ps = ACCELERATED_STEP_PS if time_step_ps is None else time_step_ps
+        if bonded_substeps is None:
+            bonded_substeps = max(1, math.ceil(time_step_ps / inner_steps / BONDED_STEP_PS - 1e-9))
+        if thermostat is None and system.thermostat is not Thermostat.LANGEVIN:
+            thermostat = Thermostat.LANGEVIN
+            friction_per_ps = ACCELERATED_FRICTION_PER_PS if friction_per_ps is None else friction_per_ps
     time_step = system.time_step_ps if time_step_ps is None else time_step_ps
     equilibration = system.equilibration_ps if equilibration_ps is None else equilibration_ps
     return RunSettings(
@@ -117,7 +149,9 @@ def settings_for(
         temperature=system.temperature if temperature is None else temperature,
         thermostat=system.thermostat if thermostat is None else thermostat,
         friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
-        bonded_substeps=system.bonded_substeps,
+        bonded_substeps=system.bonded_substeps if bonded_substeps is None else bonded_substeps,
+        inner_steps=inner_steps,
+        hydrogen_mass=hydrogen_mass,
         seed=seed,
         checkpoint_interval=20 * report_interval if checkpoint_interval is None else checkpoint_interval,
     )

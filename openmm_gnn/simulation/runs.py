@@ -15,18 +15,19 @@ from rich.console import Console
 
 import openmm_gnn
 from openmm_gnn.errors import DataError, SpecError
-from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, make_context, with_model_force
+from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.simulation.dcd_frames import DCDWriter
 from openmm_gnn.simulation.element_temperatures import ElementTemperatures
 from openmm_gnn.simulation.nan_guard import NanGuard
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
 from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
+from openmm_gnn.simulation.run_forces import RunForces, run_forces
 from openmm_gnn.simulation.run_progress import RunProgress
 from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict, text_hash
 from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 if TYPE_CHECKING:
-    from openmm_gnn.models.gamd import GAMD
+    from openmm_gnn.models.force_model import ForceModel
     from openmm_gnn.simulation.systems import SimulationSystem
 
 
@@ -44,7 +45,7 @@ def simulate(
     simulation_system: SimulationSystem,
     directory: Path | str,
     settings: RunSettings,
-    model: GAMD | None = None,
+    model: ForceModel | None = None,
     forces_name: str = "",
     backend: str = "auto",
     platform: str = "auto",
@@ -57,7 +58,9 @@ def simulate(
     Args:
         simulation_system: System, topology and starting positions.
         directory: new, or the directory of the run to resume.
-        model: replaces all forces of the system by its own; the system's own forces if None.
+        model: replaces the forces of the system by its own, but for the bonded ones where it was trained without
+            them; with settings that accelerate, stands for the expensive forces between two of their evaluations.
+            The system's own forces if None.
         forces_name: how run.json, figures and the progress bar call the forces.
         backend: of the network's force, see `gamd_force`.
         platform: an OpenMM platform; "auto" takes CUDA where it works, else CPU.
@@ -66,7 +69,7 @@ def simulate(
         console: shows a progress bar.
     Raises:
         DataError: if the directory holds a run and `resume` is False, or its files are damaged.
-        SpecError: if a resumed run has other settings than the stored one.
+        SpecError: if a resumed run has other settings than the stored one, or the model does not fit the system.
         NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite.
     """
     run = RunDirectory(directory)
@@ -77,23 +80,23 @@ def simulate(
         identity = _identity(simulation_system, settings, model, forces_name, platform)
         if run.exists:
             run.check_same_course(identity)
-        system = simulation_system.system
-        if model is not None:
-            from openmm_gnn.forces.gamd_force import gamd_force
-
-            system = with_model_force(system, gamd_force(model, simulation_system.topology, backend=backend))
-        context = make_context(system, settings, platform, threads, with_torch=model is not None)
+        forces = run_forces(simulation_system, settings, model, backend)
+        context = make_context(forces.system, settings, platform, threads, model is not None, forces.integrator)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         step = _start(context, run, settings, simulation_system)
         run.write_identity(identity)
         with RunProgress(settings, console, forces_name or simulation_system.name) as progress:
-            _advance(context, run, settings, simulation_system.topology, step, progress, energies=model is None)
+            _advance(context, run, settings, simulation_system.topology, step, progress, forces)
         return RunResult(run, settings.num_frames, progress.ns_per_day)
 
 
 def _identity(
-    simulation_system: SimulationSystem, settings: RunSettings, model: GAMD | None, forces_name: str, platform: str
+    simulation_system: SimulationSystem,
+    settings: RunSettings,
+    model: ForceModel | None,
+    forces_name: str,
+    platform: str,
 ) -> dict[str, Any]:
     """What run.json says: all that decides the course of the run, and the versions it was made with."""
     versions = {"openmm_gnn": getattr(openmm_gnn, "__version__", ""), "openmm": openmm.__version__}
@@ -102,7 +105,8 @@ def _identity(
         import torch
 
         versions["torch"] = torch.__version__
-        forces = {"kind": "network", "name": forces_name, "hash": _model_hash(model)}
+        kind = "accelerated" if settings.accelerated else "network"
+        forces = {"kind": kind, "name": forces_name, "hash": _model_hash(model)}
     return {
         "system": {
             "name": simulation_system.name,
@@ -116,7 +120,7 @@ def _identity(
     }
 
 
-def _model_hash(model: GAMD) -> str:
+def _model_hash(model: ForceModel) -> str:
     from openmm_gnn.spec import spec_to_json
 
     digest = hashlib.sha256(spec_to_json(model.spec).encode())
@@ -158,13 +162,13 @@ def _advance(
     topology: app.Topology,
     step: int,
     progress: RunProgress,
-    energies: bool,
+    forces: RunForces,
 ) -> None:
     """From `step` (counted from the start of equilibration) to the end, chunk by chunk."""
     system = context.getSystem()
     periodic = system.usesPeriodicBoundaryConditions()
     freedom = degrees_of_freedom(system)
-    guard = NanGuard(context, topology, run.path)
+    guard = NanGuard(context, topology, run.path, forces.groups)
     total = settings.equilibration_steps + settings.steps
     progress.update(step)
     last_checkpoint = step
@@ -177,7 +181,7 @@ def _advance(
             temperature = 2 * kinetic / (freedom * BOLTZMANN_KJ_MOL_K)
             production = step - settings.equilibration_steps
             if production > 0:
-                writer.write(production, state, kinetic, temperature, energies)
+                writer.write(production, state, kinetic, temperature, forces.knows_energy)
             if step == phase_end or step - last_checkpoint >= settings.checkpoint_interval:
                 writer.sync()
                 write_checkpoint(run.checkpoint, Checkpoint(step, guard.snapshot))

@@ -1,0 +1,191 @@
+"""A network makes an expensive System faster without changing what it samples: multiple time steps.
+
+The network stands for the expensive forces in short steps; every few of them, the difference between the expensive
+forces and the network's is applied as a kick. The more alike both are, the smaller the kick and the longer it can wait.
+An error of the network costs stability or speed, not correctness: the sum of all forces is the System's own.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import openmm
+
+from openmm_gnn.errors import SpecError
+from openmm_gnn.forces.gamd_force import Backend, gamd_force
+from openmm_gnn.forces.model_checks import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
+from openmm_gnn.forces.mts_integrator import NUM_GROUPS, MultipleTimeStepIntegrator
+from openmm_gnn.models.published_weights import load_model
+from openmm_gnn.simulation.contexts import refuse_virtual_sites
+from openmm_gnn.simulation.force_parts import ForcePart, part_of
+from openmm_gnn.simulation.hydrogen_mass import repartition_hydrogen_mass
+from openmm_gnn.units import dalton, kelvin, per_picosecond, picoseconds
+
+if TYPE_CHECKING:
+    from openmm import app
+
+    from openmm_gnn.models.force_model import ForceModel
+
+NETWORK_NAME, NEGATED_NAME = "GAMDForce", "NegatedGAMDForce"
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """What `accelerate` returns; unpacks to System and integrator."""
+
+    system: openmm.System
+    """A copy of the original, with the network in it."""
+    integrator: MultipleTimeStepIntegrator
+    groups: dict[int, frozenset[int]]
+    """For each force group of the original System the groups that hold its forces here: more than one where bonded
+    forces had shared it with others. `getState(groups=set(groups[3]))` is the original's `getState(groups={3})`."""
+    own_groups: frozenset[int]
+    """All groups but the network's two. A State of these is the original's, and costs no evaluation of the network."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.system, self.integrator))
+
+
+def accelerate(
+    system: openmm.System,
+    topology: app.Topology,
+    model: ForceModel | str | os.PathLike[str],
+    inner_steps: int = 3,
+    time_step: Any = 0.006,
+    bonded_substeps: int = 4,
+    temperature: Any | None = 300.0,
+    friction: Any | None = 1.0,
+    hydrogen_mass: Any | None = None,
+    backend: Backend | str = Backend.AUTO,
+) -> Accelerated:
+    """A System and an integrator that sample what the given System does, with fewer evaluations of its forces.
+
+    Three levels: cheap bonded forces every time_step / inner_steps / bonded_substeps, the network every
+    time_step / inner_steps, everything else less the network every time_step. The best step sizes are found by
+    `openmm-gnn scan-steps`: too long an outer step heats, which no average can hide.
+
+    Energies and forces of the System returned are those of the original, summed over all groups: the network is in
+    it twice, the second time negated, in force groups of their own (the highest that were free). The original's
+    groups are kept: `groups` of the result says where they are, and only bonded forces that share a group with
+    others move to a free one. Minimisers and barostats see the original forces alone. A force added later (as by
+    Metadynamics) is integrated with the expensive ones unless it is put into a group of the bonded forces.
+
+    Args:
+        system: stays as it is. Constraints and barostats work, virtual sites and Drude particles do not.
+        topology: of the System.
+        model: a network, or a name or path for `load_model`; trained on the non-bonded forces
+            (`label --forces nonbonded`) if the System has bonded ones.
+        inner_steps: evaluations of the network per outer step; with 1 it cancels.
+        time_step: the outer step, ps.
+        bonded_substeps: steps of the bonded forces per inner step; of no effect where there are none.
+        temperature: K; with friction, of BAOAB Langevin dynamics. None for both: constant energy.
+        friction: 1/ps.
+        hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to.
+        backend: see `gamd_force`.
+    Raises:
+        SpecError: if a number is out of range; the System has no expensive forces, or a part that does not go with
+            this integrator; or the model was trained on all forces and the System has bonded ones.
+        TopologyError: if the topology does not fit the System or the model.
+        BackendError: if the backend does not work here.
+    """
+    network = load_model(model) if isinstance(model, (str, os.PathLike)) else model
+    _check_system(system)
+    check_model_fits(network, system, topology)
+    check_trained_on_nonbonded(network, system)
+    copied = _copy_with_names(system)
+    if hydrogen_mass is not None:
+        repartition_hydrogen_mass(copied, topology, dalton(hydrogen_mass))
+    if not any(isinstance(force, openmm.CMMotionRemover) for force in copied.getForces()):
+        copied.addForce(openmm.CMMotionRemover())  # a network's net force need not be exactly zero
+    groups, bonded_groups = _separate_bonded(copied)
+    negated_group, network_group = _free_groups(copied, 2)
+    periodic = bool(system.usesPeriodicBoundaryConditions())
+    force = gamd_force(network, topology, backend, periodic)
+    force.setName(NETWORK_NAME)
+    force.setForceGroup(network_group)
+    negated = openmm.CustomCVForce("-network")
+    negated.addCollectiveVariable("network", gamd_force(network, topology, backend, periodic))
+    negated.setName(NEGATED_NAME)
+    negated.setForceGroup(negated_group)
+    copied.addForce(force)
+    copied.addForce(negated)
+    integrator = MultipleTimeStepIntegrator(
+        time_step_ps=float(picoseconds(time_step)),
+        inner_steps=inner_steps,
+        bonded_substeps=bonded_substeps,
+        bonded_groups=bonded_groups,
+        network_group=network_group,
+        negated_group=negated_group,
+        temperature=None if temperature is None else float(kelvin(temperature)),
+        friction_per_ps=None if friction is None else float(per_picosecond(friction)),
+        constrained=copied.getNumConstraints() > 0,
+    )
+    own = frozenset(range(NUM_GROUPS)) - {network_group, negated_group}
+    return Accelerated(copied, integrator, groups, own)
+
+
+def _check_system(system: openmm.System) -> None:
+    refuse_virtual_sites(system, "multiple time steps")
+    for force in system.getForces():
+        name = type(force).__name__
+        if name == "AndersenThermostat":
+            raise SpecError(
+                "the System has an AndersenThermostat, and the integrator a thermostat of its own: remove the force"
+            )
+        if name == "DrudeForce":
+            raise SpecError(
+                "the System has a DrudeForce, whose particles need an integrator of their own: accelerate a System "
+                "that computes its polarisation, such as AMOEBA"
+            )
+    if not any(part_of(force) is ForcePart.NONBONDED for force in system.getForces()):
+        raise SpecError("the System has bonded forces at most: nothing in it is expensive enough to accelerate")
+
+
+def _copy_with_names(system: openmm.System) -> openmm.System:
+    copied = copy.deepcopy(system)
+    for original, force in zip(system.getForces(), copied.getForces(), strict=True):
+        force.setName(original.getName())  # some forces of plugins lose it
+    return copied
+
+
+def _separate_bonded(system: openmm.System) -> tuple[dict[int, frozenset[int]], list[int]]:
+    """Move bonded forces out of groups that they share with expensive ones, in place.
+
+    Returns:
+        for each force group where its forces are now, and the groups of the bonded forces.
+    """
+    expensive: set[int] = set()
+    for force in system.getForces():
+        if part_of(force) is ForcePart.NONBONDED:
+            expensive |= _groups_of(force)
+    groups: dict[int, set[int]] = {group: {group} for group in expensive}
+    bonded: dict[int, int] = {}
+    for force in [force for force in system.getForces() if has_bonded_terms(force)]:
+        before = force.getForceGroup()
+        if before not in bonded:
+            bonded[before] = _free_groups(system, 1, lowest=True)[0] if before in expensive else before
+        force.setForceGroup(bonded[before])
+        groups.setdefault(before, set()).add(bonded[before])
+    return {group: frozenset(now) for group, now in sorted(groups.items())}, sorted(bonded.values())
+
+
+def _groups_of(force: openmm.Force) -> set[int]:
+    """The group of a force, and that of its reciprocal space where it has another."""
+    reciprocal = force.getReciprocalSpaceForceGroup() if hasattr(force, "getReciprocalSpaceForceGroup") else -1
+    return {force.getForceGroup()} | ({reciprocal} if reciprocal >= 0 else set())
+
+
+def _free_groups(system: openmm.System, count: int, lowest: bool = False) -> list[int]:
+    """Force groups that no force is in, in ascending order: the highest, or the lowest."""
+    taken = set().union(*(_groups_of(force) for force in system.getForces()))
+    free = [group for group in range(NUM_GROUPS) if group not in taken]
+    if len(free) < count:
+        raise SpecError(
+            f"the forces of the System are in {len(taken)} of OpenMM's {NUM_GROUPS} force groups, and too few are "
+            "left for bonded forces and network: put several forces into one"
+        )
+    return free[:count] if lowest else free[-count:]
