@@ -197,9 +197,7 @@ def stability_run(
             frames.append(_array(state.getPositions(asNumpy=True)))
         hottest = int(np.nanargmax(temperatures[-1]))
         if temperatures[-1][hottest] > HOTTEST * settings.temperature:
-            failure = (
-                f"{measure.elements[hottest]} is at {temperatures[-1][hottest]:.0f} K, of {settings.temperature:g} K"
-            )
+            failure = f"{measure.elements[hottest]} heated to {temperatures.pop()[hottest]:.0f} K at {times.pop():g} ps"
             break
         report(sample / settings.num_frames)
     return StabilityRun(

@@ -37,23 +37,25 @@ class LearnedPart(str, Enum):
 class NetworkForces:
     """The forces of a network for one topology, as a function of positions; those of virtual sites are zero.
 
+    Args:
+        box: (3, 3), nm, where a call gives no other; None: open space.
     Raises:
         TopologyError: if the topology has an element the network does not know.
     """
 
     def __init__(self, model: ForceModel, topology: Any, box: np.ndarray | None) -> None:
-        import torch
-
         from openmm_gnn.export.openmm_module import script_module
 
         self._module = script_module(model, topology)
-        self._box = None if box is None else torch.from_numpy(np.array(box, dtype=np.float64))
+        self._box = box
 
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
+    def __call__(self, positions: np.ndarray, box: np.ndarray | None = None) -> np.ndarray:
         """(num_particles, 3) nm -> (num_particles, 3) kJ/mol/nm."""
         import torch
 
-        _, forces = self._module(torch.from_numpy(np.array(positions, dtype=np.float64)), self._box)
+        box = self._box if box is None else box
+        vectors = None if box is None else torch.from_numpy(np.array(box, dtype=np.float64))
+        _, forces = self._module(torch.from_numpy(np.array(positions, dtype=np.float64)), vectors)
         return forces.detach().cpu().numpy()
 
 

@@ -60,7 +60,7 @@ class ValidationSettings:
     num_probes: int = 32
     """Of the Jacobian."""
     sizes: tuple[int, ...] = FULL_SIZES
-    """Molecules, of a named system."""
+    """Molecules, of a named system; none: boxes of other sizes are left out."""
     seed: int = 1
     platform: str = "auto"
     backend: str = "auto"
@@ -161,7 +161,8 @@ def validate(
         found.sizes = size_transfer(named, model, part, sizes, start, platform=settings.platform, report=report)
         found.checks += verdicts.sizes(found.sizes)
     else:
-        found.checks.append(verdicts.not_measured("box-size transfer", "only a named system can grow: give --system"))
+        why = "left out" if not settings.sizes else "only a named system in a box can grow: give --system"
+        found.checks.append(verdicts.not_measured("box-size transfer", why))
     return found
 
 
@@ -179,28 +180,26 @@ def _check_forces(
     from openmm_gnn.training.metrics import ForceErrorMeter
 
     atoms, _ = atomic_numbers(system)
-    meter, net, torque, turned = ForceErrorMeter(), [], [], []
+    meter, net, turned = ForceErrorMeter(), [], []
     rotation = random_rotation(settings.seed)
+    network = NetworkForces(model, system.topology, frames[0].box)
     for index, frame in enumerate(frames):
-        predicted = NetworkForces(model, system.topology, frame.box)(frame.positions)
-        meter.add(torch.from_numpy(predicted[atoms]), torch.from_numpy(np.array(frame.forces[atoms], dtype=np.float64)))
-        net.append(relative_net_force(predicted[atoms]))
-        box = None if frame.box is None else frame.box @ rotation
-        again = NetworkForces(model, system.topology, box)(frame.positions @ rotation)
-        turned.append(relative_difference(again[atoms], predicted[atoms] @ rotation))
-        topology, cut = droplet(system.topology, frame.positions, frame.box)
-        torque.append(relative_net_torque(cut, NetworkForces(model, topology, None)(cut)))
+        predicted = network(frame.positions, frame.box)[atoms]
+        meter.add(torch.from_numpy(predicted), torch.from_numpy(np.array(frame.forces[atoms], dtype=np.float64)))
+        net.append(relative_net_force(predicted))
+        again = network(frame.positions @ rotation, None if frame.box is None else frame.box @ rotation)[atoms]
+        turned.append(relative_difference(again, predicted @ rotation))
         report("forces", (index + 1) / len(frames))
-    found.checks += verdicts.force_errors(meter.errors())
-    found.checks += verdicts.balances(float(np.mean(net)), float(np.mean(torque)), float(np.mean(turned)))
-
     frame = frames[0]
-    network = NetworkForces(model, system.topology, frame.box)
+    topology, cut = droplet(system.topology, frame.positions, frame.box)
+    torque = relative_net_torque(cut, NetworkForces(model, topology, None)(cut))
+    found.checks += verdicts.force_errors(meter.errors())
+    found.checks += verdicts.balances(float(np.mean(net)), torque, float(np.mean(turned)))
 
     def forces_of_atoms(positions: np.ndarray) -> np.ndarray:
         everywhere = np.array(frame.positions, dtype=np.float64)
         everywhere[atoms] = positions
-        return network(everywhere)[atoms]
+        return network(everywhere, frame.box)[atoms]
 
     asymmetry = jacobian_asymmetry(
         forces_of_atoms,

@@ -38,7 +38,8 @@ def validate(
         float | None, typer.Option(help="ps of the run at constant energy. Default: 10; quick: 1.")
     ] = None,
     sizes: Annotated[
-        str | None, typer.Option(help="Molecules per box, such as 258,2094. Default: 258 to 24093; quick: to 2094.")
+        str | None,
+        typer.Option(help="Molecules per box, such as 258,2094, or none. Default: 258 to 24093; quick: to 2094."),
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames for the checks of single forces.", min=1)] = 4,
     seeds: Annotated[
@@ -175,6 +176,8 @@ def _seeds_not_trained_on(network: ForceModel, data: LabelledTrajectories) -> li
 
 
 def _sizes(text: str) -> list[int]:
+    if text == "none":
+        return []
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"{text!r} is no list of sizes: give numbers of molecules, such as 258,2094")
