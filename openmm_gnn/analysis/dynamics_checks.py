@@ -104,7 +104,7 @@ def constant_energy_run(
     context.applyConstraints(1e-7)
     context.computeVirtualSites()
     context.setVelocitiesToTemperature(settings.temperature, settings.seed)
-    interval = max(1, settings.steps // num_samples)
+    interval, freedom = max(1, settings.steps // num_samples), degrees_of_freedom(system)
     times, kinetic, works, potential = [], [], [], []
     work, before = 0.0, context.getState(positions=True, forces=True)
     for step in range(1, settings.steps + 1):
@@ -119,8 +119,9 @@ def constant_energy_run(
         before = state
         if step % interval == 0:
             kinetic.append(state.getKineticEnergy()._value)
-            if not math.isfinite(kinetic[-1] + work):
-                raise _blown_up(step, settings, "kinetic energy is not finite")
+            temperature = 2 * kinetic[-1] / (freedom * BOLTZMANN_KJ_MOL_K)
+            if not temperature < HOTTEST * settings.temperature:
+                raise _blown_up(step, settings, f"heated to {temperature:.0f} K")
             times.append(step * settings.time_step_ps)
             works.append(work)
             if energy is not None:
@@ -128,7 +129,6 @@ def constant_energy_run(
             elif own_energy:
                 potential.append(state.getPotentialEnergy()._value)
             report(step / settings.steps)
-    freedom = degrees_of_freedom(system)
     return EnergyTrace(
         np.array(times), np.array(kinetic), np.array(works), np.array(potential) if potential else None, freedom
     )

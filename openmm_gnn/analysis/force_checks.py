@@ -38,7 +38,7 @@ def jacobian_asymmetry(
     forces: ForceFunction,
     positions: np.ndarray,
     num_probes: int = 16,
-    step_nm: float = 1e-4,
+    step_nm: float = 2e-4,
     seed: int = 0,
     report: Callable[[int], None] = lambda _: None,
 ) -> Estimate:

@@ -98,7 +98,7 @@ def _draw_neighborhoods(axes: Axes, validation: Validation) -> None:
 def _draw_sizes(axes: Axes, validation: Validation) -> None:
     axes.set(title="Boxes of other sizes", xlabel="molecules", ylabel="relative force error (%)")
     if not validation.sizes:
-        return _say(axes, "only a named system can grow")
+        return _say(axes, "not measured")
     counts = [result.num_molecules for result in validation.sizes]
     errors = [100 * result.errors.relative_error for result in validation.sizes]
     axes.axhspan(
@@ -106,6 +106,8 @@ def _draw_sizes(axes: Axes, validation: Validation) -> None:
     )
     axes.plot(counts, errors, "o-", color=REFERENCE_COLOR)
     axes.set_xscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
     axes.set_ylim(0, 1.3 * max(errors))
     axes.legend(fontsize=9)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BALANCE = 1e-3
 """Net force, net torque and loss of covariance, relative; float32 leaves 1e-6."""
 SYMMETRIC = 1e-3
-"""Of a Jacobian: differences of float32 forces leave about 1e-4."""
+"""Of a Jacobian: differences of float32 forces leave some 1e-4."""
 DRIFT_K_PER_NS = 10.0
 """A thermostat of 1/ps takes this out a hundred times over."""
 TEMPERATURE = 0.01

@@ -147,6 +147,8 @@ def test_run_that_only_heats_is_a_blow_up_too(tmp_path: Path) -> None:
     run = stability_run(system, topology(), start(), SETTINGS, tmp_path, platform="Reference")
     assert "heated to" in run.failure
     assert run.reached_ps < 1.0
+    with pytest.raises(NonFiniteError, match=r"blew up after .* ps \(heated to \d+ K\)"):
+        constant_energy_run(system, start(), SETTINGS, platform="Reference")
     assert run.temperatures() == {} or max(t.value for t in run.temperatures().values()) < 1500
 
 

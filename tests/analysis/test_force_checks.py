@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from openmm import app
 
 from openmm_gnn.analysis.force_checks import (
     droplet,
@@ -14,7 +16,12 @@ from openmm_gnn.analysis.force_checks import (
     relative_net_force,
     relative_net_torque,
 )
+from openmm_gnn.analysis.network_dynamics import NetworkForces
+from openmm_gnn.analysis.verdicts import SYMMETRIC
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.simulation.systems import load_system
 from openmm_gnn.simulation.water import water_topology
+from openmm_gnn.spec import GAMDSpec, NeighborSpec
 
 POSITIONS = np.random.default_rng(0).normal(size=(12, 3))
 
@@ -59,6 +66,26 @@ def test_asymmetry_of_known_fields(forces: Callable, expected: float) -> None:
     found = jacobian_asymmetry(forces, POSITIONS, num_probes=40)
     assert found.value == pytest.approx(expected, abs=max(4 * found.error, 1e-6))
     assert found.error < 0.2 if expected else found.error < 1e-6
+
+
+@pytest.mark.parametrize(("num_layers", "is_gradient"), [(0, True), (1, False)])
+def test_asymmetry_of_networks_is_that_of_their_whole_jacobian(num_layers: int, is_gradient: bool) -> None:
+    """Without layers a pair decoder knows two atoms and their distance: its forces are a gradient."""
+    torch.manual_seed(0)
+    spec = GAMDSpec(NeighborSpec(0.5), (18,), num_layers=num_layers, width=16, num_radial=8, force_scale=10.0)
+    model = GAMD(spec)
+    topology, positions = droplet(*argon_frame(), num_molecules=20)
+    forces = NetworkForces(model, topology, None)
+    found = jacobian_asymmetry(forces, positions, num_probes=40)
+    assert (found.value < SYMMETRIC) is is_gradient
+    exact = exact_asymmetry(NetworkForces(model.double(), topology, None), positions)
+    assert found.value == pytest.approx(exact, abs=4 * found.error + SYMMETRIC / 2)
+
+
+def argon_frame() -> tuple[app.Topology, np.ndarray, np.ndarray | None]:
+    argon = load_system("argon")
+    jitter = np.random.default_rng(0).normal(scale=0.02, size=argon.positions.shape)
+    return argon.topology, argon.positions + jitter, argon.box_vectors
 
 
 def test_error_of_the_estimate_is_its_scatter_and_the_estimate_is_unbiased() -> None:

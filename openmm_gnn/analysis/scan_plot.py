@@ -1,0 +1,74 @@
+"""The figure of a step-size scan: temperature of each element, and speed, over the outer step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openmm_gnn.analysis.plots import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, STYLE
+from openmm_gnn.analysis.step_scan import SMALLEST_DEVIATION, ScanRow, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLORS = (REFERENCE_COLOR, RUN_COLOR, "#009E73", "#CC79A7", "#E69F00")
+_MARKERS = "osD^v"
+
+
+def save_scan_plot(rows: Sequence[ScanRow], title: str, path: Path | str) -> Path:
+    """Draw the rows into a PNG (or whatever the path's ending says)."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        temperature_axes, speed_axes = figure.subplots(1, 2)
+        _draw_temperatures(temperature_axes, rows)
+        _draw_speed(speed_axes, rows)
+        figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def _draw_temperatures(axes: Axes, rows: Sequence[ScanRow]) -> None:
+    elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
+    for element, color, marker in zip(elements, _COLORS, _MARKERS, strict=False):
+        measured = [row for row in rows if element in row.temperatures]
+        deviations = [100 * (row.temperatures[element].value / row.target - 1) for row in measured]
+        errors = [100 * row.temperatures[element].error / row.target for row in measured]
+        steps = [row.time_step_fs for row in measured]
+        axes.errorbar(steps, deviations, errors, label=element, color=color, marker=marker, linestyle="none", capsize=3)
+    broken = [row.time_step_fs for row in rows if row.verdict is Verdict.BLEW_UP and not row.temperatures]
+    if broken:
+        axes.plot(broken, [0.0] * len(broken), "x", color=QUIET_COLOR, markersize=9, label="blew up")
+    percent = 100 * SMALLEST_DEVIATION
+    axes.axhspan(-percent, percent, color=QUIET_COLOR, alpha=0.15, linewidth=0)
+    axes.set(xlabel="outer step (fs)", ylabel="off the thermostat (%)", title="Temperature of each element")
+    axes.legend()
+
+
+def _draw_speed(axes: Axes, rows: Sequence[ScanRow]) -> None:
+    for row in rows:
+        if row.inner_steps == 0:
+            axes.axhline(row.ns_per_day, color=REFERENCE_COLOR, linewidth=1.5, label="own forces alone")
+    for inner, marker in zip(sorted({row.inner_steps for row in rows} - {0}), _MARKERS, strict=False):
+        for stable, fill in ((True, RUN_COLOR), (False, "none")):
+            chosen = [r for r in rows if r.inner_steps == inner and (r.verdict is Verdict.STABLE) is stable]
+            if chosen:
+                axes.plot(
+                    [row.time_step_fs for row in chosen],
+                    [row.ns_per_day for row in chosen],
+                    linestyle="none",
+                    marker=marker,
+                    color=RUN_COLOR,
+                    markerfacecolor=fill,
+                    label=f"{inner} inner steps, {'stable' if stable else 'not stable'}",
+                )
+    axes.set(xlabel="outer step (fs)", ylabel="ns/day", title="Speed", ylim=(0, None))
+    axes.legend()

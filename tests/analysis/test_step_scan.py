@@ -1,0 +1,101 @@
+"""A scan of step sizes on a small flexible water: a step that works, one that cannot, and a second call that waits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from openmm import app
+from typer.testing import CliRunner
+
+from openmm_gnn.analysis.statistics import Estimate
+from openmm_gnn.analysis.step_scan import ScanPlan, ScanRow, Verdict, judge
+from openmm_gnn.errors import SpecError
+from openmm_gnn.models.bundle import save_bundle
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.simulation.run_directory import RunDirectory
+from openmm_gnn.simulation.systems import SimulationSystem, save_system
+from openmm_gnn.simulation.water import water_topology
+from openmm_gnn.spec import GAMDSpec, NeighborSpec
+
+
+def droplet() -> SimulationSystem:
+    """8 molecules of flexible TIP3P in vacuum."""
+    oxygens = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) * 0.31
+    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.02399, 0.09266, 0]])
+    topology = water_topology(8, 1.0)
+    topology.setPeriodicBoxVectors(None)
+    system = app.ForceField("tip3p.xml").createSystem(topology, nonbondedMethod=app.NoCutoff, rigidWater=False)
+    return SimulationSystem("droplet", system, topology, (oxygens + molecule).reshape(-1, 3), time_step_ps=0.0005)
+
+
+def weak_network() -> GAMD:
+    torch.manual_seed(1)
+    spec = GAMDSpec(NeighborSpec(0.35), (8, 1), num_layers=0, width=8, num_radial=8, force_scale=1e-3)
+    return GAMD(spec).eval()
+
+
+def row(hydrogen: float, error: float = 1.0, potential: float = -100.0, name: str = "outer") -> ScanRow:
+    temperatures = {"O": Estimate(300.0, 1.0), "H": Estimate(hydrogen, error)}
+    return ScanRow(name, 6.0, 3, 4, 300.0, 1.0, temperatures, Estimate(potential, 1.0), Verdict.STABLE)
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (row(301.0), Verdict.STABLE),
+        (row(302.9, error=0.1), Verdict.STABLE),  # significant, and less than one per cent
+        (row(310.0, error=4.0), Verdict.STABLE),  # much, and within three errors
+        (row(310.0), Verdict.HEATS),
+        (row(290.0), Verdict.COOLS),
+        (row(601.0), Verdict.BLEW_UP),
+        (row(301.0, potential=-90.0), Verdict.ENERGY_OFF),
+    ],
+)
+def test_verdicts(measured: ScanRow, verdict: Verdict) -> None:
+    assert judge(measured, row(300.0, name="reference")) is verdict
+
+
+def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> None:
+    from openmm_gnn.cli import app as command_line
+
+    save_system(tmp_path / "droplet", droplet())
+    bundle = save_bundle(weak_network(), tmp_path / "net.safetensors")
+    command = ["scan-steps", str(tmp_path / "droplet"), "--model", str(bundle), "--out", str(tmp_path / "scan")]
+    command += ["--outer", "1,40", "--inner", "2", "--picoseconds", "0.8", "--equilibration", "0.4"]
+    command += ["--friction", "20", "--platform", "Reference", "--no-progress", "--bonded-substeps", "2"]
+    done = CliRunner().invoke(command_line, command, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "scan" / "scan.json").read_text())
+    assert [entry["name"] for entry in rows] == ["reference", "outer-1fs-inner-2", "outer-40fs-inner-2"]
+    assert [entry["inner_steps"] for entry in rows] == [0, 2, 2]
+    assert rows[2]["verdict"] == "blew up" and rows[1]["verdict"] != "blew up"
+    assert (tmp_path / "scan" / "scan.png").stat().st_size > 10_000
+    assert "outer-40fs-inner-2" in done.output and "blew up" in done.output
+    for entry in rows[:2]:
+        log = RunDirectory(tmp_path / "scan" / entry["name"]).read_log()
+        assert entry["potential"]["value"] == pytest.approx(log["potential_kj_mol"].mean())
+        assert entry["temperatures"]["H"]["value"] == pytest.approx(log["temperature_H_K"].mean())
+        assert log["time_ps"][-1] == pytest.approx(0.8)
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")}
+    again = CliRunner().invoke(command_line, command, env={"COLUMNS": "200"})
+    assert again.exit_code == 0 and again.output == done.output
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")} == before
+
+
+def test_a_scan_of_nothing_is_refused() -> None:
+    plan = ScanPlan((4.0, 6.0), (3,), length_ps=5.0)
+    assert [name for name, _ in plan.runs(droplet())] == ["reference", "outer-4fs-inner-3", "outer-6fs-inner-3"]
+    for change, message in (
+        ({"outer_steps_fs": ()}, "no step sizes"),
+        ({"outer_steps_fs": (4.0, -1.0)}, "times above 0"),
+        ({"inner_steps": (0,)}, "1 or more"),
+        ({"length_ps": 0.1}, "give at least 0.2 ps"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            dataclasses.replace(plan, **change)
