@@ -15,7 +15,7 @@ from openmm_gnn.errors import OpenMMGNNError
 
 COMMANDS = (
     *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
-    *("simulate", "compare", "validate", "bench"),
+    *("scan-steps", "simulate", "compare", "validate", "bench"),
 )
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
 EXTRA_OF = {"lightning": "train"}

@@ -77,7 +77,7 @@ def simulate(
         if run.exists and not resume:
             raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
         platform = choose_platform(platform)
-        identity = _identity(simulation_system, settings, model, forces_name, platform)
+        identity = run_identity(simulation_system, settings, model, forces_name, platform)
         if run.exists:
             run.check_same_course(identity)
         forces = run_forces(simulation_system, settings, model, backend)
@@ -91,7 +91,7 @@ def simulate(
         return RunResult(run, settings.num_frames, progress.ns_per_day)
 
 
-def _identity(
+def run_identity(
     simulation_system: SimulationSystem,
     settings: RunSettings,
     model: ForceModel | None,
