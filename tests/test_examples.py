@@ -14,6 +14,7 @@ PROMISED = {
     "01_neighbor_pairs": (r"net force over mean force: (\S+)", 0.0, 1e-10),
     "02_argon_under_a_network": (r"relative error of the forces: (\S+) %", 0.0, 0.5),
     "03_train_a_network": (r"relative error of the forces: (\S+) %", 0.0, 50.0),
+    "04_accelerate": (r"total energy fluctuates by (\S+) % of that", 0.0, 2.0),
 }
 """For each example the pattern of its number, and the range in which it must be."""
 
