@@ -35,9 +35,9 @@ def main() -> None:
     # Seeds 1 and 2 are for training, 3 chooses the best weights, 4 is seen by nobody until the end.
     label(argon(), options.out / "data", seeds=[1, 2, 3, 4], frames=frames, equilibration_ps=equilibration_ps)
     paths = [options.out / "data"]
-    spec, training, validation = force_matching_sets(paths, [1, 2], [3], make_spec, validation_frames=20, seed=0)
+    sets = force_matching_sets(paths, [1, 2], [3], make_spec, validation_frames=20, seed=0)
     settings = TrainingSettings(num_steps=num_steps, validate_every=num_steps // 4, warmup_steps=num_steps // 10)
-    bundle = train(spec, training, validation, settings, options.out / "network")
+    bundle = train(sets.spec, sets.training, sets.validation, settings, options.out / "network")
 
     opened = open_all(paths)
     held_out = ErrorsOfFrames(load_model(bundle), select_seeds(opened, [4]))

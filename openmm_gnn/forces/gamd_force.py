@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
 from openmm_gnn.errors import BackendError
 from openmm_gnn.export.openmm_module import script_module
+from openmm_gnn.export.subset_module import subset_module
 from openmm_gnn.forces import python_force, torch_force
-from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.models.force_model import ForceModel
 from openmm_gnn.models.published_weights import load_model
 
 
@@ -28,10 +30,11 @@ def available_backends() -> list[Backend]:
 
 
 def gamd_force(
-    model: GAMD | str | os.PathLike[str],
+    model: ForceModel | str | os.PathLike[str],
     topology: Any,
     backend: Backend | str = Backend.AUTO,
     periodic: bool | None = None,
+    atoms: Sequence[int] | None = None,
 ) -> Any:
     """An openmm.Force with the forces that a network predicts; its energy is zero.
 
@@ -40,6 +43,7 @@ def gamd_force(
         topology: the openmm.app.Topology of the System the force is added to.
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
         periodic: whether the System is periodic; by default, whether the topology has box vectors.
+        atoms: indices of those the network sees and moves; by default all that have an element.
     Raises:
         TopologyError: if the topology has an element the network does not know.
         BackendError: if the backend is unknown or does not work here.
@@ -56,8 +60,8 @@ def gamd_force(
                 "`openmm-gnn doctor` says what to install"
             )
         chosen = usable[0]
-    network = model if isinstance(model, GAMD) else load_model(model)
-    module = script_module(network, topology)
+    network = model if isinstance(model, ForceModel) else load_model(model)
+    module = script_module(network, topology) if atoms is None else subset_module(network, topology, atoms)
     if periodic is None:
         periodic = topology.getPeriodicBoxVectors() is not None
     if chosen is Backend.TORCHFORCE:

@@ -94,7 +94,7 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def sets(directories: dict[str, Path], names: list[str], train: list[int], validation: list[int], **spec: object):
-    return force_matching_sets(
+    made = force_matching_sets(
         [directories[name] for name in names],
         train,
         validation,
@@ -102,6 +102,7 @@ def sets(directories: dict[str, Path], names: list[str], train: list[int], valid
         validation_frames=1000,
         seed=0,
     )
+    return made.spec, made.training, made.validation
 
 
 def raw_forces(directories: dict[str, Path], name: str, seed: int) -> np.ndarray:
