@@ -39,7 +39,10 @@ class VectorMessageLayer(nn.Module):
         self.target = nn.Linear(width, 3 * width)
         self.value = nn.Linear(width, width)
         self.radial = nn.Parameter(0.5 * torch.randn(num_types, spec.num_radial, 3 * width))
-        self.mixing = nn.Parameter(0.5 * torch.randn(3, 3 * width))
+        if has_vectors:
+            self.mixing = nn.Parameter(0.5 * torch.randn(3, 3 * width))
+        else:
+            self.register_buffer("mixing", torch.zeros(3, 3 * width))
         self.probe = nn.Linear(width, width, bias=False) if has_vectors else None
         self.carried = nn.Linear(width, width, bias=False) if has_vectors else None
         self.update_self = nn.Linear(width, width)
@@ -181,15 +184,17 @@ class VectorGAMD(nn.Module):
     def _differentiate(self, species: Tensor, pairs: Tensor, vectors: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
         """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
         again = self.training
-        with torch.enable_grad():
-            x = vectors.detach().requires_grad_()
-            distances = (x.square().sum(1) + 1e-24).sqrt()
-            fused = self.is_fused(x) and not again
-            if fused:
-                distances = distances.detach()
-            strengths = self.strengths(species, pairs, types, x, distances, fused)
-            energy = self.energy_scale * strengths.sum()
-            gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
+        x = vectors.detach().requires_grad_()
+        distances = (x.square().sum(1) + 1e-24).sqrt()
+        fused = self.is_fused(x) and not again
+        if fused:
+            distances = distances.detach()
+        strengths = self.strengths(species, pairs, types, x, distances, fused)
+        energy = self.energy_scale * strengths.sum()
+        gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
+        torch.set_grad_enabled(before)
         if gradient is None:
             gradient = torch.zeros_like(vectors)
         return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
