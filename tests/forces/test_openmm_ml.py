@@ -31,13 +31,18 @@ def potential_class() -> type:
     return openmmml.MLPotential
 
 
-@pytest.fixture(params=["direct"])
-def model(request: pytest.FixtureRequest) -> ForceModel:
-    """A network without an energy, and one with an energy that knows bonds."""
-    neighbors = NeighborSpec(0.5)
+@pytest.fixture
+def direct() -> GAMD:
+    """A network without an energy."""
+    return GAMD(GAMDSpec(NeighborSpec(0.5), (1, 8), width=12, num_radial=8, force_scale=200.0)).eval()
+
+
+@pytest.fixture(params=["direct", "conservative"])
+def model(request: pytest.FixtureRequest, direct: GAMD) -> ForceModel:
+    """The same, and a network with an energy that knows bonds."""
     if request.param == "direct":
-        return GAMD(GAMDSpec(neighbors, (1, 8), width=12, num_radial=8, force_scale=200.0)).eval()
-    spec = VectorGAMDSpec(neighbors, (1, 8), width=16, num_radial=8, conservative=True, force_scale=200.0)
+        return direct
+    spec = VectorGAMDSpec(NeighborSpec(0.5), (1, 8), width=16, num_radial=8, conservative=True, force_scale=200.0)
     return make_model(spec).eval()
 
 
@@ -110,9 +115,9 @@ def test_a_pure_system_has_the_forces_of_the_network(
 
 
 def test_molecules_translated_by_box_vectors_feel_the_same(
-    potential_class: type, model: ForceModel, platform_name: str
+    potential_class: type, direct: GAMD, platform_name: str
 ) -> None:
-    system = potential_class("gamd", model=model).createSystem(water_topology(MOLECULES, EDGE))
+    system = potential_class("gamd", model=direct).createSystem(water_topology(MOLECULES, EDGE))
     shifts = np.repeat(np.random.default_rng(4).integers(-2, 3, (MOLECULES, 3)), 3, axis=0) * EDGE
     before, after = (forces(system, where, platform_name) for where in (positions(), positions() + shifts))
     assert_close(after, before, platform_name)
@@ -157,10 +162,10 @@ def test_interpolation_gives_the_force_field_at_0_the_mixed_system_at_1_and_the_
 
 
 def test_a_bundle_is_found_by_its_path_and_the_force_group_is_kept(
-    potential_class: type, model: ForceModel, tmp_path: object
+    potential_class: type, direct: GAMD, tmp_path: object
 ) -> None:
     topology = water_topology(MOLECULES, EDGE)
-    bundle = save_bundle(model, f"{tmp_path}/water.safetensors") or f"{tmp_path}/water.safetensors"
+    bundle = save_bundle(direct, f"{tmp_path}/water.safetensors") or f"{tmp_path}/water.safetensors"
     mixed = potential_class("gamd", model=bundle).createMixedSystem(
         topology, molecular_mechanics(topology), SUBSET, forceGroup=7
     )
@@ -168,25 +173,25 @@ def test_a_bundle_is_found_by_its_path_and_the_force_group_is_kept(
     assert ours.getName() == "GAMDForce"
 
 
-def test_a_cluster_in_open_space_needs_no_box(potential_class: type, model: ForceModel) -> None:
+def test_a_cluster_in_open_space_needs_no_box(potential_class: type, direct: GAMD) -> None:
     topology = water_topology(MOLECULES, EDGE)
     topology.setPeriodicBoxVectors(None)
-    system = potential_class("gamd", model=model).createSystem(topology)
+    system = potential_class("gamd", model=direct).createSystem(topology)
     assert not system.usesPeriodicBoundaryConditions()
     wide = water_topology(MOLECULES, 30.0)
-    far = potential_class("gamd", model=model).createSystem(wide)
+    far = potential_class("gamd", model=direct).createSystem(wide)
     assert_close(*(forces(which, positions(), "Reference") for which in (system, far)), "Reference")
 
 
-def test_wrong_arguments_are_refused_in_words(potential_class: type, model: ForceModel) -> None:
+def test_wrong_arguments_are_refused_in_words(potential_class: type, direct: GAMD) -> None:
     topology = water_topology(MOLECULES, EDGE)
     for arguments, message in (
         ({}, "needs a model"),
-        ({"model": model, "precision": "single"}, r"no arguments \['precision'\]"),
+        ({"model": direct, "precision": "single"}, r"no arguments \['precision'\]"),
     ):
         with pytest.raises(SpecError, match=message):
             potential_class("gamd", **arguments)
-    potential = potential_class("gamd", model=model)
+    potential = potential_class("gamd", model=direct)
     with pytest.raises(SpecError, match=r"no arguments \['device'\]"):
         potential.createSystem(topology, device="cpu")
     nonbonded = GAMD(GAMDSpec(NeighborSpec(0.5), (1, 8), metadata={"data": [{"forces": "nonbonded"}]}))
@@ -197,14 +202,14 @@ def test_wrong_arguments_are_refused_in_words(potential_class: type, model: Forc
         potential_class("gamd", model=argon).createSystem(topology)
 
 
-def test_the_potential_offers_all_that_openmm_ml_asks_for(potential_class: type, model: ForceModel) -> None:
+def test_the_potential_offers_all_that_openmm_ml_asks_for(potential_class: type, direct: GAMD) -> None:
     from openmmml.mlpotential import MLPotentialImpl
 
     asked = {name for name in vars(MLPotentialImpl) if not name.startswith("_")} - {"createMixedSystem"}
     assert asked == {"addForces", "getMLLongRange", "getSupportedEmbeddings"}
-    ours = potential_class("gamd", model=model)._impl
+    ours = potential_class("gamd", model=direct)._impl
     assert [name for name in asked if not callable(getattr(ours, name, None))] == []
-    assert potential_class("gamd", model=model).getSupportedEmbeddings() == ["mechanical"]
+    assert potential_class("gamd", model=direct).getSupportedEmbeddings() == ["mechanical"]
 
 
 @pytest.mark.parametrize("first", ["openmmml", "openmm_gnn.forces.openmm_ml"])
@@ -228,14 +233,14 @@ def test_importing_openmm_ml_imports_no_torch(potential_class: type) -> None:
 
 
 @pytest.mark.parametrize("backend", available_backends())
-def test_a_force_on_some_atoms_sees_and_moves_only_them(backend: str, model: ForceModel) -> None:
+def test_a_force_on_some_atoms_sees_and_moves_only_them(backend: str, direct: GAMD) -> None:
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*(np.eye(3) * EDGE))
     for _ in range(3 * MOLECULES):
         system.addParticle(1.0)
-    system.addForce(gamd_force(model, water_topology(MOLECULES, EDGE), backend, atoms=SUBSET))
+    system.addForce(gamd_force(direct, water_topology(MOLECULES, EDGE), backend, atoms=SUBSET))
     where = positions()
-    expected, _ = network_alone(model, SUBSET, where)
+    expected, _ = network_alone(direct, SUBSET, where)
     assert_close(forces(system, where, "Reference"), expected, "Reference")
     others = np.setdiff1d(np.arange(3 * MOLECULES), SUBSET)
     where[others] += 0.3
@@ -243,6 +248,6 @@ def test_a_force_on_some_atoms_sees_and_moves_only_them(backend: str, model: For
 
 
 @pytest.mark.parametrize("atoms", [[0, 0], [81], [-1], []])
-def test_atoms_that_cannot_be_chosen_are_refused_in_words(atoms: list[int], model: ForceModel) -> None:
+def test_atoms_that_cannot_be_chosen_are_refused_in_words(atoms: list[int], direct: GAMD) -> None:
     with pytest.raises(TopologyError, match="cannot be chosen of 81"):
-        gamd_force(model, water_topology(MOLECULES, EDGE), atoms=atoms)
+        gamd_force(direct, water_topology(MOLECULES, EDGE), atoms=atoms)
