@@ -181,18 +181,20 @@ class VectorGAMD(nn.Module):
         forces = scatter_pair_forces(self.force_scale * strengths.unsqueeze(-1) * units, pairs, species.size(0))
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
+    def energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor, fused: bool) -> Tensor:
+        """0-d energy of an energy model, kJ/mol; by the compiled operators it can be differentiated once."""
+        distances = (vectors.square().sum(1) + 1e-24).sqrt()
+        if fused:
+            distances = distances.detach()
+        return self.energy_scale * self.strengths(species, pairs, types, vectors, distances, fused).sum()
+
     def _differentiate(self, species: Tensor, pairs: Tensor, vectors: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
         """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
         again = self.training
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
         x = vectors.detach().requires_grad_()
-        distances = (x.square().sum(1) + 1e-24).sqrt()
-        fused = self.is_fused(x) and not again
-        if fused:
-            distances = distances.detach()
-        strengths = self.strengths(species, pairs, types, x, distances, fused)
-        energy = self.energy_scale * strengths.sum()
+        energy = self.energy(species, pairs, types, x, self.is_fused(x) and not again)
         gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
         torch.set_grad_enabled(before)
         if gradient is None:

@@ -25,6 +25,7 @@ from openmm_gnn.models.force_model import ForceModel, make_model
 from openmm_gnn.models.pair_term import PairTerm
 from openmm_gnn.models.vector_gamd import VectorGAMD
 from openmm_gnn.spec import ForceSpec, spec_from_json, spec_to_json
+from openmm_gnn.training.energy_matching import energy_matching_loss
 from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.training.metrics import ForceErrorMeter
 
@@ -62,6 +63,10 @@ class ForceMatching(lightning.LightningModule):
 
     def training_step(self, frames: FrameBatch, _: int) -> Tensor:
         scale = self.model.force_scale
+        if isinstance(self.model, VectorGAMD) and self.model.conservative and self.model.is_fused(frames.vectors):
+            stand_in, error = energy_matching_loss(self.model, frames)
+            self.log("train_error", error, prog_bar=True, batch_size=frames.num_frames)
+            return stand_in
         predicted = self.predict(frames)
         error = (predicted - frames.forces).abs().mean() / scale
         net = torch.zeros((frames.num_frames, 3), device=predicted.device).index_add(0, frames.batch, predicted)
