@@ -94,6 +94,22 @@ def test_conserved_energy_does_not_drift_and_the_integrator_is_told_apart() -> N
     assert own.potential == pytest.approx(trace.potential, rel=1e-6)
 
 
+def test_bonded_substeps_conserve_the_energy_of_stiff_bonds() -> None:
+    """Springs of 70 fs period: one step of 30 fs would tear them apart, eight substeps do not."""
+
+    def energy(positions: np.ndarray) -> float:
+        return 16_000 * float(np.square(positions).sum())
+
+    stiff = springs()
+    stiff.getForce(0).setEnergyFunction("16000*(x^2 + y^2 + z^2)")
+    settings = replace(SETTINGS, time_step_ps=0.03, bonded_substeps=8, steps=100)
+    trace = constant_energy_run(stiff, 0.15 * start(), settings, energy=energy, platform="Reference")
+    total = trace.kinetic + trace.potential
+    assert np.ptp(total) < 0.1 * trace.kinetic.mean()
+    with pytest.raises(NonFiniteError, match="blew up"):
+        constant_energy_run(stiff, 0.15 * start(), replace(settings, bonded_substeps=1), energy, platform="Reference")
+
+
 def test_force_without_energy_heats_and_the_work_accounts_for_it() -> None:
     def spring_energy(positions: np.ndarray) -> float:
         return 500 * float(np.square(positions).sum())

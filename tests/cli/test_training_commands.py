@@ -42,6 +42,7 @@ def test_the_bundle_says_where_it_comes_from(bundle: Path) -> None:
     assert load_model(bundle).spec.neighbors.max_neighbors == 50
     assert metadata["train_seeds"] == "1"
     assert metadata["data"][0]["stride"] == 5
+    assert metadata["training_distribution"]["num_frames"] == 3
     assert metadata["validation"]["validation_mae"] > 0
     assert torch.__version__.startswith(metadata["versions"]["torch"].split("+")[0])
 
