@@ -38,7 +38,7 @@ class Accelerated:
     """What `accelerate` returns; unpacks to System and integrator."""
 
     system: openmm.System
-    """A copy of the original, with the network in it."""
+    """A copy of the original without its empty bonded forces, and with the network in it."""
     integrator: MultipleTimeStepIntegrator
     groups: dict[int, frozenset[int]]
     """For each force group of the original System the groups that hold its forces here: more than one where bonded
@@ -96,7 +96,7 @@ def accelerate(
     _check_system(system)
     check_model_fits(network, system, topology)
     check_trained_on_nonbonded(network, system)
-    copied = _copy_with_names(system)
+    copied = _copy_without_empty_forces(system)
     if hydrogen_mass is not None:
         repartition_hydrogen_mass(copied, topology, dalton(hydrogen_mass))
     if not any(isinstance(force, openmm.CMMotionRemover) for force in copied.getForces()):
@@ -145,10 +145,16 @@ def _check_system(system: openmm.System) -> None:
         raise SpecError("the System has bonded forces at most: nothing in it is expensive enough to accelerate")
 
 
-def _copy_with_names(system: openmm.System) -> openmm.System:
+def _copy_without_empty_forces(system: openmm.System) -> openmm.System:
     copied = copy.deepcopy(system)
     for original, force in zip(system.getForces(), copied.getForces(), strict=True):
         force.setName(original.getName())  # some forces of plugins lose it
+    # OpenMM reads the expressions of AMOEBA's empty forces for 7 s in each Context.
+    for index in reversed(range(copied.getNumForces())):
+        force = copied.getForce(index)
+        parameters = force.getNumGlobalParameters() if hasattr(force, "getNumGlobalParameters") else 0
+        if part_of(force) is ForcePart.BONDED and not has_bonded_terms(force) and parameters == 0:
+            copied.removeForce(index)
     return copied
 
 
