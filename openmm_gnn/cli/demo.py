@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from openmm_gnn.analysis.compare import Comparison
-    from openmm_gnn.models.gamd import GAMD
+    from openmm_gnn.models.force_model import ForceModel
     from openmm_gnn.simulation.run_settings import RunSettings
     from openmm_gnn.simulation.runs import RunResult
     from openmm_gnn.simulation.systems import SimulationSystem
@@ -84,7 +84,7 @@ def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: C
 
 def _run_network(
     start: SimulationSystem,
-    network: GAMD,
+    network: ForceModel,
     name: str,
     path: Path,
     seconds: float,
