@@ -66,7 +66,8 @@ void boxed_vector_messages_backward(StableIValue* stack, uint64_t, uint64_t) {
   const PairInputs pairs = pop_pairs(stack, 13);
   const MessageInputs inputs = pop_messages(stack);
   const Tensor scalars = pop_tensor(stack[11]), vectors = pop_tensor(stack[12]);
-  push_all(vector_messages_backward_cpu(pairs, inputs, scalars, vectors, pop_bool(stack[16])), stack);
+  push_all(vector_messages_backward_cpu(pairs, inputs, scalars, vectors, pop_bool(stack[16]), pop_bool(stack[17])),
+           stack);
 }
 
 void boxed_pair_strengths(StableIValue* stack, uint64_t, uint64_t) {
@@ -78,7 +79,7 @@ void boxed_pair_strengths_backward(StableIValue* stack, uint64_t, uint64_t) {
   const PairInputs pairs = pop_pairs(stack, 11);
   const StrengthInputs inputs = pop_strengths(stack);
   const Tensor strengths = pop_tensor(stack[10]);
-  push_all(pair_strengths_backward_cpu(pairs, inputs, strengths, pop_bool(stack[14])), stack);
+  push_all(pair_strengths_backward_cpu(pairs, inputs, strengths, pop_bool(stack[14]), pop_bool(stack[15])), stack);
 }
 
 void boxed_pair_types(StableIValue* stack, uint64_t, uint64_t) {
@@ -112,7 +113,8 @@ STABLE_TORCH_LIBRARY(openmm_gnn, library) {
   library.def(
       "vector_messages_backward(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor source,"
       " Tensor target, Tensor value, Tensor probe, Tensor carried, Tensor table, Tensor mixing, Tensor scalar_gradient,"
-      " Tensor vector_gradient, float start, float cutoff, int num_threads, bool geometry) -> (Tensor source,"
+      " Tensor vector_gradient, float start, float cutoff, int num_threads, bool geometry, bool weights)"
+      " -> (Tensor source,"
       " Tensor target, Tensor value, Tensor probe, Tensor carried, Tensor table, Tensor mixing, Tensor pair_vectors)");
   library.def(
       "pair_strengths(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor total, Tensor left,"
@@ -121,7 +123,7 @@ STABLE_TORCH_LIBRARY(openmm_gnn, library) {
   library.def(
       "pair_strengths_backward(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor total, Tensor left,"
       " Tensor probe, Tensor table, Tensor mixing, Tensor readout, Tensor strength_gradient, float start, float cutoff,"
-      " int num_threads, bool geometry) -> (Tensor total, Tensor left, Tensor probe, Tensor table, Tensor mixing,"
+      " int num_threads, bool geometry, bool weights) -> (Tensor total, Tensor left, Tensor probe, Tensor table, Tensor mixing,"
       " Tensor readout, Tensor pair_vectors)");
   library.def("pair_types(Tensor pairs, Tensor species, Tensor partners, int num_species) -> Tensor");
   library.def(

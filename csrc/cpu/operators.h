@@ -38,14 +38,15 @@ struct StrengthInputs {
 
 std::vector<Tensor> vector_messages_cpu(const PairInputs& pairs, const MessageInputs& in);
 
-// Gradients of the inputs in their order, then of the pairs' vectors (none of them without `geometry`).
+// Gradients of the inputs in their order, then of the pairs' vectors. Without `geometry` the latter are empty, without
+// `weights` those of table, mixing and readout.
 std::vector<Tensor> vector_messages_backward_cpu(const PairInputs& pairs, const MessageInputs& in,
-                                                 const Tensor& scalars, const Tensor& vectors, bool geometry);
+                                                 const Tensor& scalars, const Tensor& vectors, bool geometry, bool weights);
 
 Tensor pair_strengths_cpu(const PairInputs& pairs, const StrengthInputs& in);
 
 std::vector<Tensor> pair_strengths_backward_cpu(const PairInputs& pairs, const StrengthInputs& in,
-                                                const Tensor& strengths, bool geometry);
+                                                const Tensor& strengths, bool geometry, bool weights);
 
 // (P,) the kind of each pair, as models/vector_gamd.py `pair_types` counts them; 0 for padding.
 Tensor pair_types_cpu(const Tensor& pairs, const Tensor& species, const Tensor& partners, int64_t num_species);

@@ -37,7 +37,8 @@ struct Messages {
 
 struct MessageGradients {
   const float *scalars, *vectors;  // gradients that come in: (N, width), (N, 3, width)
-  float *source, *target, *value, *probe, *carried, *table, *mixing;
+  float *source, *target, *value, *probe, *carried;
+  float *table, *mixing;  // null where gradients of weights are not wanted
   float* pair_vectors;  // (P, 3), or null
 };
 
@@ -52,7 +53,8 @@ struct Strengths {
 
 struct StrengthGradients {
   const float* strengths;  // gradient that comes in, (P,)
-  float *total, *left, *probe, *table, *mixing, *readout;
+  float *total, *left, *probe;
+  float *table, *mixing, *readout;  // null where gradients of weights are not wanted
   float* pair_vectors;  // (P, 3), or null
 };
 

@@ -132,7 +132,7 @@ static void messages_loop(const PairList& pairs, int64_t begin, int64_t end, con
   }
 }
 
-template <bool kVectors, bool kGeometry>
+template <bool kVectors, bool kGeometry, bool kWeights>
 static void message_gradients_loop(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
                                    const MessageGradients& out) {
   const int64_t width = in.width, wide = 3 * width;
@@ -194,15 +194,17 @@ static void message_gradients_loop(const PairList& pairs, int64_t begin, int64_t
           if (kVectors) {
             (to ? db : da) += receiver_mixing * dz;
             (to ? da : db) += sender_mixing * dz;
-            add_to(out.mixing + c, dz * own);
-            add_to(out.mixing + wide + c, dz * other);
+            if (kWeights) {
+              add_to(out.mixing + c, dz * own);
+              add_to(out.mixing + wide + c, dz * other);
+            }
           }
         }
-        add_radial(out.table, wide, edge, c, table_gradient);
+        if (kWeights) add_radial(out.table, wide, edge, c, table_gradient);
         if (kGeometry) dr += table_gradient * radial(in.table, edge, edge.slope, c);
         if (kVectors) {
           dq += mutual_mixing * table_gradient;
-          add_to(out.mixing + 2 * wide + c, table_gradient * p.q);
+          if (kWeights) add_to(out.mixing + 2 * wide + c, table_gradient * p.q);
         }
       }
       if (kVectors) add_projections<kGeometry>(out.probe, atom[0], atom[1], width, f, edge, p, da, db, dq, du);
@@ -230,7 +232,7 @@ static void strengths_loop(const PairList& pairs, int64_t begin, int64_t end, co
   }
 }
 
-template <bool kGeometry>
+template <bool kGeometry, bool kWeights>
 static void strength_gradients_loop(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in,
                                     const StrengthGradients& out) {
   const int64_t width = in.width;
@@ -250,15 +252,17 @@ static void strength_gradients_loop(const PairList& pairs, int64_t begin, int64_
                       product_mixing * (p.a * p.b) + mutual_mixing * p.q;
       const Activated activated = silu(z);
       const Lanes dz = readout * activated.slope * incoming;
-      add_to(out.readout + f, activated.value * incoming);
+      if (kWeights) {
+        add_to(out.readout + f, activated.value * incoming);
+        add_radial(out.table, width, edge, f, dz);
+        add_to(out.mixing + f, dz * (p.a + p.b));
+        add_to(out.mixing + width + f, dz * (p.a * p.b));
+        add_to(out.mixing + 2 * width + f, dz * p.q);
+      }
       add_to(out.total + i * width + f, dz);
       add_to(out.total + j * width + f, dz);
       add_to(out.left + i * width + f, dz * left_j);
       add_to(out.left + j * width + f, dz * left_i);
-      add_radial(out.table, width, edge, f, dz);
-      add_to(out.mixing + f, dz * (p.a + p.b));
-      add_to(out.mixing + width + f, dz * (p.a * p.b));
-      add_to(out.mixing + 2 * width + f, dz * p.q);
       if (kGeometry) {
         dr += dz * radial(in.table, edge, edge.slope, f) +
               readout * activated.value * (out.strengths[k] * edge.envelope_slope);
@@ -275,20 +279,29 @@ static void messages(const PairList& pairs, int64_t begin, int64_t end, const Me
   (in.probe != nullptr ? messages_loop<true> : messages_loop<false>)(pairs, begin, end, in, scalars, vectors);
 }
 
+// The loop with the gradients that are asked for: of the weights in training, of the geometry for forces.
+template <bool kVectors>
+static void message_gradients_of(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
+                                 const MessageGradients& out) {
+  const bool geometry = out.pair_vectors != nullptr, weights = out.table != nullptr;
+  const auto loop = geometry ? (weights ? message_gradients_loop<kVectors, true, true>
+                                        : message_gradients_loop<kVectors, true, false>)
+                             : (weights ? message_gradients_loop<kVectors, false, true>
+                                        : message_gradients_loop<kVectors, false, false>);
+  loop(pairs, begin, end, in, out);
+}
+
 static void message_gradients(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
                               const MessageGradients& out) {
-  const bool geometry = out.pair_vectors != nullptr;
-  if (in.probe != nullptr) {
-    (geometry ? message_gradients_loop<true, true> : message_gradients_loop<true, false>)(pairs, begin, end, in, out);
-  } else {
-    (geometry ? message_gradients_loop<false, true> : message_gradients_loop<false, false>)(pairs, begin, end, in, out);
-  }
+  (in.probe != nullptr ? message_gradients_of<true> : message_gradients_of<false>)(pairs, begin, end, in, out);
 }
 
 static void strength_gradients(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in,
                                const StrengthGradients& out) {
-  const bool geometry = out.pair_vectors != nullptr;
-  (geometry ? strength_gradients_loop<true> : strength_gradients_loop<false>)(pairs, begin, end, in, out);
+  const bool geometry = out.pair_vectors != nullptr, weights = out.table != nullptr;
+  const auto loop = geometry ? (weights ? strength_gradients_loop<true, true> : strength_gradients_loop<true, false>)
+                             : (weights ? strength_gradients_loop<false, true> : strength_gradients_loop<false, false>);
+  loop(pairs, begin, end, in, out);
 }
 
 static const VectorNetworkKernels kernels{&messages, &message_gradients, &strengths_loop, &strength_gradients};

@@ -102,7 +102,8 @@ std::vector<Tensor> vector_messages_cpu(const PairInputs& pairs, const MessageIn
 }
 
 std::vector<Tensor> vector_messages_backward_cpu(const PairInputs& pairs, const MessageInputs& in,
-                                                 const Tensor& scalars, const Tensor& vectors, bool geometry) {
+                                                 const Tensor& scalars, const Tensor& vectors, bool geometry,
+                                                 bool weights) {
   const Messages question = messages_of(in, pairs);
   const int64_t atoms = question.num_atoms, width = question.width;
   const PairList list = pair_list(pairs, atoms, in.table.size(0));
@@ -114,13 +115,14 @@ std::vector<Tensor> vector_messages_backward_cpu(const PairInputs& pairs, const 
                              sums.add(in.value, {atoms, width}),
                              sums.add(in.value, {in.probe.size(0), 3, width}),
                              sums.add(in.value, {in.carried.size(0), 3, width}),
-                             sums.add(in.value, {in.table.size(0), in.table.size(1), 3 * width}),
-                             sums.add(in.value, {3, 3 * width}),
+                             sums.add(in.value, {weights ? in.table.size(0) : 0, in.table.size(1), 3 * width}),
+                             sums.add(in.value, {weights ? 3 : 0, 3 * width}),
                              sums.add(in.value, {geometry ? list.count : 0, 3})};
   const float *from_scalars = data<float>(scalars), *from_vectors = data<float>(vectors);
   sums.run(pairs.num_threads, list.count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {
     const MessageGradients gradients{from_scalars, from_vectors, out[0], out[1], out[2], out[3],
-                                     out[4],       out[5],       out[6], geometry ? out[7] : nullptr};
+                                     out[4], weights ? out[5] : nullptr, weights ? out[6] : nullptr,
+                                     geometry ? out[7] : nullptr};
     vector_network_kernels().message_gradients(list, begin, end, question, gradients);
   });
   return result;
@@ -140,7 +142,7 @@ Tensor pair_strengths_cpu(const PairInputs& pairs, const StrengthInputs& in) {
 }
 
 std::vector<Tensor> pair_strengths_backward_cpu(const PairInputs& pairs, const StrengthInputs& in,
-                                                const Tensor& strengths, bool geometry) {
+                                                const Tensor& strengths, bool geometry, bool weights) {
   const Strengths question = strengths_of(in, pairs);
   const int64_t atoms = question.num_atoms, width = question.width;
   const PairList list = pair_list(pairs, atoms, in.table.size(0));
@@ -149,13 +151,14 @@ std::vector<Tensor> pair_strengths_backward_cpu(const PairInputs& pairs, const S
   std::vector<Tensor> result{sums.add(in.total, {atoms, width}),
                              sums.add(in.total, {atoms, width}),
                              sums.add(in.total, {atoms, 3, width}),
-                             sums.add(in.total, {in.table.size(0), in.table.size(1), width}),
-                             sums.add(in.total, {3, width}),
-                             sums.add(in.total, {width}),
+                             sums.add(in.total, {weights ? in.table.size(0) : 0, in.table.size(1), width}),
+                             sums.add(in.total, {weights ? 3 : 0, width}),
+                             sums.add(in.total, {weights ? width : 0}),
                              sums.add(in.total, {geometry ? list.count : 0, 3})};
   const float* from_strengths = data<float>(strengths);
   sums.run(pairs.num_threads, list.count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {
-    const StrengthGradients gradients{from_strengths, out[0], out[1], out[2], out[3], out[4], out[5],
+    const StrengthGradients gradients{from_strengths, out[0], out[1], out[2], weights ? out[3] : nullptr,
+                                      weights ? out[4] : nullptr, weights ? out[5] : nullptr,
                                       geometry ? out[6] : nullptr};
     vector_network_kernels().strength_gradients(list, begin, end, question, gradients);
   });

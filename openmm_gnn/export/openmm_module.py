@@ -135,6 +135,8 @@ def _without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     frozen weights could not follow the System to a GPU.
     """
     copied = _saved_and_loaded(module)
+    for weight in copied.parameters():
+        weight.requires_grad_(False)  # or an energy model would compute their gradients with its forces
     torch._C._jit_pass_inline(copied.graph)
     return _saved_and_loaded(copied)
 

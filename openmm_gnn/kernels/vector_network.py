@@ -118,18 +118,22 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _message_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[Any, ...]:
-    geometry = bool(ctx.needs_input_grad[2])
+    geometry, weights = bool(ctx.needs_input_grad[2]), any(ctx.needs_input_grad[9:11])
     *gradients, pair_vectors = torch.ops.openmm_gnn.vector_messages_backward(
-        *ctx.saved_tensors, scalars.contiguous(), vectors.contiguous(), *ctx.numbers, geometry
+        *ctx.saved_tensors, scalars.contiguous(), vectors.contiguous(), *ctx.numbers, geometry, weights
     )
+    if not weights:
+        gradients[5:] = [None, None]
     return (None, None, pair_vectors if geometry else None, None, *gradients, None, None, None)
 
 
 def _strength_gradients(ctx: Any, strengths: Tensor) -> tuple[Any, ...]:
-    geometry = bool(ctx.needs_input_grad[2])
+    geometry, weights = bool(ctx.needs_input_grad[2]), any(ctx.needs_input_grad[7:10])
     *gradients, pair_vectors = torch.ops.openmm_gnn.pair_strengths_backward(
-        *ctx.saved_tensors, strengths.contiguous(), *ctx.numbers, geometry
+        *ctx.saved_tensors, strengths.contiguous(), *ctx.numbers, geometry, weights
     )
+    if not weights:
+        gradients[3:] = [None, None, None]
     return (None, None, pair_vectors if geometry else None, None, *gradients, None, None, None)
 
 
