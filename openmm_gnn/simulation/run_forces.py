@@ -28,7 +28,7 @@ class RunForces:
     groups: frozenset[int] | None
     """Force groups whose energy and forces are those of the run; None: all."""
     knows_energy: bool
-    """A network that stands for all expensive forces knows none."""
+    """A network that predicts the expensive forces directly knows none."""
 
 
 def run_forces(
@@ -53,8 +53,9 @@ def run_forces(
 
     check_model_fits(model, system, start.topology)
     force = gamd_force(model, start.topology, backend, start.periodic)
-    replaced = with_model_force(system, force, keep_bonded=trained_on_nonbonded(model) is True)
-    return RunForces(replaced, None, None, knows_energy=False)
+    has_energy = bool(getattr(model.spec, "conservative", False))
+    replaced = with_model_force(system, force, trained_on_nonbonded(model) is True, has_energy)
+    return RunForces(replaced, None, None, knows_energy=has_energy)
 
 
 def _accelerated(start: SimulationSystem, settings: RunSettings, model: ForceModel | None, backend: str) -> RunForces:

@@ -168,6 +168,8 @@ def test_replaced_forces_leave_only_the_network_and_the_center_of_mass_at_rest()
     system.addForce(openmm.MonteCarloBarostat(1.0, 100.0))
     with pytest.raises(SpecError, match="constant volume"):
         with_model_force(system, openmm.CustomExternalForce("x"))
+    kept = with_model_force(system, openmm.CustomExternalForce("x"), has_energy=True)
+    assert any(isinstance(force, openmm.MonteCarloBarostat) for force in kept.getForces())
 
 
 def test_degrees_of_freedom_of_rigid_molecules() -> None:
