@@ -107,13 +107,11 @@ def test_forces_in_openmm_are_those_of_the_plain_network(
 
 
 @pytest.mark.parametrize(("backend", "platform"), WHERE)
-@pytest.mark.parametrize("name", shipped_names())
-def test_shipped_models_give_the_same_forces_everywhere(
+@pytest.mark.parametrize("name", [name for name in shipped_names() if name.startswith("gamd-argon")])
+def test_shipped_argon_models_give_the_same_forces_everywhere(
     backend: Backend, platform: str, name: str, argon: tuple[app.Topology, np.ndarray, np.ndarray]
 ) -> None:
     model = load_model(name)
-    if model.spec.elements != (18,):
-        pytest.skip(f"{name} is not a model of argon")
     topology, positions, box = argon
     context = context_of(gamd_force(name, topology, backend), len(positions), box, platform)
     assert_close(forces_at(context, positions), plain_forces(model, positions, box))
