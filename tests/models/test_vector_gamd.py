@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.errors import SpecError
+from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
@@ -170,3 +171,23 @@ def test_kinds_of_pairs_are_asked_for() -> None:
     pairs, vectors, distances = neighbor_pairs(water_positions(), CUTOFF, None, full=False)
     with pytest.raises(ValueError, match="give `types`"):
         model_of()(SPECIES, pairs, vectors.float(), distances.float())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_padding_of_a_static_list_changes_nothing(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list on a GPU is padded, and holds pairs between cutoff and cutoff + skin too."""
+    model, positions = model_of(pair_cutoff=0.6, pair_radial=12), water_positions()
+    assert model.pair_term is not None
+    model.pair_term.table[:, :-3] = torch.randn(9, 9)
+    if not fused:
+        monkeypatch.setattr(VectorGAMD, "is_fused", lambda self, vectors: False)
+    results = []
+    for static in (False, True):
+        near, far = NeighborList(CUTOFF, 0.1, static_shape=static), NeighborList(0.6, 0.1, static_shape=static)
+        pairs, vectors, distances = near(positions)
+        types = pair_types(pairs, SPECIES, PARTNERS, 2)
+        forces = model(SPECIES, pairs, vectors.float(), distances.float(), types)
+        pairs, vectors, distances = far(positions)
+        types = pair_types(pairs, SPECIES, PARTNERS, 2)
+        results.append(forces + model.pair_term(pairs, types, vectors.float(), distances.float(), len(positions))[0])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-3)
