@@ -53,7 +53,7 @@ class Observables:
     element_temperatures: dict[str, Estimate] = field(default_factory=dict)
     """K; of several elements, where all logs have them."""
     potential_kj_mol: Estimate | None = None
-    """Mean potential energy per molecule, where all logs have it."""
+    """Mean potential energy per molecule, where all logs have it; a network's own has no zero to compare."""
     density_g_cm3: Estimate | None = None
     """Where the volume changes."""
 
@@ -107,7 +107,7 @@ def observe(
         diffusion=self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps),
         diffusion_of=diffusion_of,
         element_temperatures=_element_temperatures(logs),
-        potential_kj_mol=_potential(logs, molecules),
+        potential_kj_mol=_potential(logs, molecules) if all(map(_knows_zero_of_energy, runs)) else None,
         density_g_cm3=_density(logs, molecules),
     )
 
@@ -200,6 +200,11 @@ def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:
     if len(elements) < 2:
         return {}
     return {element: _pooled_mean([log[element_column(element)] for log in logs]) for element in elements}
+
+
+def _knows_zero_of_energy(run: RunDirectory) -> bool:
+    """Not of an energy learned from forces: it may lie anywhere."""
+    return run.identity()["forces"]["kind"] != "network"
 
 
 def _potential(logs: Sequence[np.ndarray], molecules: Molecules) -> Estimate | None:
