@@ -46,7 +46,7 @@ def cpu_extension() -> Extension:
     return Extension(
         "openmm_gnn.libopenmm_gnn_cpu",
         sources=sources,
-        depends=[str(path.relative_to(HERE)) for path in HERE.glob("csrc/**/*.h")],
+        depends=[str(path.relative_to(HERE)) for end in ("h", "inl") for path in HERE.glob(f"csrc/**/*.{end}")],
         include_dirs=["csrc", *include_paths()],
         define_macros=[("TORCH_TARGET_VERSION", TARGET_TORCH)],
         extra_compile_args=[
@@ -89,7 +89,7 @@ def cuda_extension() -> Extension | None:
     return Extension(
         "openmm_gnn.libopenmm_gnn_cuda",
         sources=sorted(str(path.relative_to(HERE)) for path in sources),
-        depends=[str(path.relative_to(HERE)) for path in HERE.glob("csrc/**/*.h")],
+        depends=[str(path.relative_to(HERE)) for end in ("h", "inl") for path in HERE.glob(f"csrc/**/*.{end}")],
         include_dirs=include_paths(),
         define_macros=[("TORCH_TARGET_VERSION", TARGET_TORCH), ("USE_CUDA", "1")],
         extra_compile_args=["-std=c++17", "-O3"],
