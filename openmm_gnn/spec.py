@@ -109,6 +109,8 @@ class VectorGAMDSpec:
     """Reach of the pair term, nm: a sum of splines for what is pairwise and long-ranged; 0 for none."""
     pair_radial: int = 60
     """Spline coefficients of the pair term."""
+    charge_width: float = 0.0
+    """Width of Gaussian charges, one per element, that act beyond the pair term's reach, nm; 0: none."""
     conservative: bool = False
     """Predict an energy and derive the forces from it, instead of the forces directly."""
     force_scale: float = 1.0
@@ -134,6 +136,11 @@ class VectorGAMDSpec:
             raise SpecError(
                 f"VectorGAMDSpec.pair_cutoff is {self.pair_cutoff} nm: give 0, or a length above min_distance "
                 f"({self.min_distance} nm)"
+            )
+        if not 0 <= self.charge_width <= max(0.0, self.pair_cutoff):
+            raise SpecError(
+                f"VectorGAMDSpec.charge_width is {self.charge_width} nm: give 0, or a width well below pair_cutoff "
+                f"({self.pair_cutoff} nm), whose splines correct the charges at short range"
             )
         if not (math.isfinite(self.force_scale) and self.force_scale > 0):
             raise SpecError(f"VectorGAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")

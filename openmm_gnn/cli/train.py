@@ -43,6 +43,9 @@ def train(
         float, typer.Option(help="vector: reach of a pair term fitted beforehand, nm; 0: none.")
     ] = 0.0,
     pair_radial: Annotated[int, typer.Option(help="vector: spline coefficients of the pair term.")] = 60,
+    charge_width: Annotated[
+        float, typer.Option(help="vector: width of charges beyond the pair term, nm, such as 0.18; 0: none.")
+    ] = 0.0,
     conservative: Annotated[
         bool, typer.Option(help="vector: predict an energy and derive the forces; training takes longer.")
     ] = False,
@@ -94,6 +97,7 @@ def train(
                 use_bonds=bonds,
                 pair_cutoff=pair_cutoff,
                 pair_radial=pair_radial,
+                charge_width=charge_width,
                 conservative=conservative,
                 force_scale=force_scale,
             )

@@ -130,7 +130,9 @@ class VectorGAMD(nn.Module):
         num_types = num_pair_types(self.num_species)
         self.pair_term: PairTerm | None = None
         if spec.pair_cutoff > 0:
-            self.pair_term = PairTerm(num_types, spec.pair_radial, spec.min_distance, spec.pair_cutoff)
+            self.pair_term = PairTerm(
+                num_types, spec.pair_radial, spec.min_distance, spec.pair_cutoff, spec.charge_width, self.num_species
+            )
         self.embedding = nn.Embedding(self.num_species, spec.width)
         self.layers = nn.ModuleList([VectorMessageLayer(spec, num_types, k > 0) for k in range(spec.num_layers)])
         self.decoder = VectorPairDecoder(spec, num_types)

@@ -167,7 +167,15 @@ def force_matching_sets(
 
 def fit_pair_term(spec: VectorGAMDSpec, groups: Sequence[TopologyFrames]) -> PairTerm:
     """The pair term of a spec, fitted to some `PAIR_FIT_FRAMES` of these frames, evenly spread."""
-    term = PairTerm(num_pair_types(len(spec.elements)), spec.pair_radial, spec.min_distance, spec.pair_cutoff)
+    num_species = len(spec.elements)
+    term = PairTerm(
+        num_pair_types(num_species),
+        spec.pair_radial,
+        spec.min_distance,
+        spec.pair_cutoff,
+        spec.charge_width,
+        num_species,
+    )
     fit = PairFit(term, len(spec.elements))
     trajectories = [(group, trajectory) for group in groups for trajectory in group.trajectories]
     each = max(1, PAIR_FIT_FRAMES // len(trajectories))

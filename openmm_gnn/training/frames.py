@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.models.charge_term import box_lengths, grid_sizes
 from openmm_gnn.models.force_model import ForceModel
 from openmm_gnn.models.pair_term import PairTerm
 
@@ -144,9 +145,13 @@ class FrameDataset(Dataset):
         if index not in self.known_pair_forces:
             with torch.no_grad():
                 pairs, vectors, distances = neighbor_pairs(positions, self.pair_term.cutoff, box, full=False)
-                self.known_pair_forces[index] = self.pair_term(
+                forces, _ = self.pair_term(
                     pairs, self.types(pairs), vectors.to(torch.float32), distances.to(torch.float32), len(positions)
-                )[0]
+                )
+                if self.pair_term.charge_term is not None:
+                    sizes = grid_sizes(box_lengths(box), self.pair_term.charge_term.width)
+                    forces = forces + self.pair_term.charge_term(positions, self.species, box, sizes)[0]
+                self.known_pair_forces[index] = forces
         return self.known_pair_forces[index]
 
 

@@ -15,6 +15,7 @@ from openmm_gnn.forces.gamd_force import available_backends, gamd_force
 from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.models.charge_term import grid_sizes
 from openmm_gnn.models.published_weights import load_model
 from openmm_gnn.models.vector_gamd import VectorGAMD
 from openmm_gnn.simulation.lattice import lattice_sites
@@ -32,12 +33,14 @@ def model_of(conservative: bool = False) -> VectorGAMD:
     torch.manual_seed(6)
     model = VectorGAMD(
         VectorGAMDSpec(
-            NeighborSpec(CUTOFF), (1, 8), width=16, pair_cutoff=REACH, pair_radial=12, conservative=conservative,
-            force_scale=20.0,
+            NeighborSpec(CUTOFF), (1, 8), width=16, pair_cutoff=REACH, pair_radial=12, charge_width=0.15,
+            conservative=conservative, force_scale=20.0,
         )
     )  # fmt: skip
     assert model.pair_term is not None
     model.pair_term.table[:, :-3] = 3 * torch.randn(9, 9)
+    assert model.pair_term.charge_term is not None
+    model.pair_term.charge_term.charges.copy_(torch.tensor([4.0, -8.0]))
     return model.eval()
 
 
@@ -52,6 +55,10 @@ def eager(model: VectorGAMD) -> tuple[float, np.ndarray]:
     pairs, vectors, distances = neighbor_pairs(positions, REACH, box, full=False)
     types = pair_types(pairs, species, partners, 2)
     pair_forces, pair_energy = model.pair_term(pairs, types, vectors.float(), distances.float(), len(positions))
+    assert model.pair_term.charge_term is not None
+    charge_forces, charge_energy = model.pair_term.charge_term(positions, species, box, grid_sizes([EDGE] * 3, 0.15))
+    assert float(charge_forces.abs().max()) > 1
+    pair_forces, pair_energy = pair_forces + charge_forces, pair_energy + charge_energy
     total = energy + pair_energy if model.conservative else energy
     return float(total), (forces + pair_forces).detach().double().numpy()
 
@@ -106,6 +113,7 @@ def test_an_exported_file_gives_the_same_model_back(tmp_path: Path) -> None:
     assert isinstance(back, VectorGAMD) and back.spec == model.spec
     assert back.pair_term is not None and model.pair_term is not None
     torch.testing.assert_close(back.pair_term.table, model.pair_term.table)
+    assert back.pair_term.charge_term is not None and back.pair_term.charge_term.charges.tolist() == [4.0, -8.0]
     np.testing.assert_allclose(eager(back)[1], eager(model)[1], atol=1e-4)
 
 
@@ -118,3 +126,12 @@ def test_sites_without_an_element_are_not_seen_and_get_no_force() -> None:
     site = torch.tensor([atom.element is None for atom in modeller.topology.atoms()])
     assert int(site.sum()) == MOLECULES and not forces[site].any()
     np.testing.assert_allclose(forces[~site].numpy(), eager(model)[1], atol=1e-3)
+
+
+def test_a_charge_term_without_a_box_is_refused() -> None:
+    from openmm_gnn.errors import TopologyError
+
+    open_space = water_topology(MOLECULES, EDGE)
+    open_space.setPeriodicBoxVectors(None)
+    with pytest.raises(TopologyError, match="needs a periodic box"):
+        script_module(model_of(), open_space)

@@ -8,6 +8,7 @@ import torch
 
 from openmm_gnn.graph.topology_tables import no_partners
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
+from openmm_gnn.kernels.particle_mesh import particle_mesh
 from openmm_gnn.models.pair_term import PairTerm
 from openmm_gnn.training.pair_fit import PairFit, evenly
 
@@ -63,3 +64,21 @@ def test_energy_and_force_vanish_at_the_cutoff_and_unseen_kinds_stay_zero() -> N
 @pytest.mark.parametrize(("count", "wanted", "expected"), [(10, 3, [0, 4, 8]), (3, 10, [0, 1, 2]), (1, 1, [0])])
 def test_frames_are_taken_evenly(count: int, wanted: int, expected: list[int]) -> None:
     assert list(evenly(count, wanted)) == expected
+
+
+def test_charges_are_recovered_beside_the_pair_potential() -> None:
+    species = (torch.arange(NUM_ATOMS) % 3 == 0).to(torch.int64)  # twice as many of the first: charges 1 and -2
+    charges = torch.tensor([3.0, -6.0], dtype=torch.float64)
+    term = PairTerm(9, 40, START, CUTOFF, charge_width=0.2, num_species=2)
+    fit = PairFit(term, 2)
+    for seed in range(12):
+        positions, box, _ = frame(seed)
+        pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, box, full=False)
+        kinds = species[pairs[0]] + species[pairs[1]]
+        pair_forces = (true_slope(distances, kinds) / distances).unsqueeze(1) * vectors
+        forces = torch.zeros_like(positions).index_add(0, pairs[0], pair_forces).index_add(0, pairs[1], -pair_forces)
+        forces = forces + particle_mesh(positions, charges[species], box, 0.2, [24, 24, 24])[0]
+        fit.add(positions, box, forces, species, PARTNERS)
+    fit.solve()
+    assert term.charge_term is not None
+    np.testing.assert_allclose(term.charge_term.charges.numpy(), charges.numpy(), rtol=1e-2)

@@ -1,0 +1,110 @@
+"""Smooth long-range electrostatics on a grid: energy and forces of Gaussian charges in a periodic box.
+
+E = 1/2 sum over k of (4 pi / V k^2) exp(-k^2 w^2 / 2) |S(k)|^2, k not 0, of charges whose pairs interact as
+erf(r / (w sqrt 2)) / r. What that is at short range, a pair term can give and take (models/pair_term.py).
+
+Source: Essmann et al., "A smooth particle mesh Ewald method", J. Chem. Phys. 103, 8577 (1995), 10.1063/1.470117.
+"""
+
+# No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+import math
+
+import torch
+from torch import Tensor
+
+COULOMB = 138.935457644382
+"""kJ/mol nm per squared elementary charge; charges in units of its inverse square root need none."""
+
+
+def spline_columns(offsets: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    """M_n(t + k) and its derivative for k = 0 .. n - 1, M_n the cardinal B-spline of this order; eq. (4.1), (4.2).
+
+    Args:
+        offsets: (N, 3), t in [0, 1).
+    Returns:
+        (N, 3, order) each.
+    """
+    columns = [offsets, 1.0 - offsets]
+    slopes = columns
+    for n in range(3, order + 1):
+        if n == order:
+            slopes = [columns[0]]
+            for k in range(1, n - 1):
+                slopes.append(columns[k] - columns[k - 1])
+            slopes.append(-columns[n - 2])
+        raised = [offsets * columns[0] / (n - 1)]
+        for k in range(1, n - 1):
+            raised.append(((offsets + k) * columns[k] + (n - k - offsets) * columns[k - 1]) / (n - 1))
+        raised.append((1.0 - offsets) * columns[n - 2] / (n - 1))
+        columns = raised
+    return torch.stack(columns, dim=2), torch.stack(slopes, dim=2)
+
+
+def influence(inverse_box: Tensor, volume: Tensor, width: float, sizes: list[int], order: int) -> Tensor:
+    """(K1, K2, K3 / 2 + 1): what the transform of the grid is multiplied with; eq. (3.9) and (4.8)."""
+    dtype, device = inverse_box.dtype, inverse_box.device
+    squared = torch.zeros([1, 1, 1], dtype=dtype, device=device)
+    wave = torch.zeros([1, 1, 1, 3], dtype=dtype, device=device)
+    factor = torch.ones([1, 1, 1], dtype=dtype, device=device)
+    knots, _ = spline_columns(torch.zeros([1, 3], dtype=dtype, device=device), order)
+    for axis in range(3):
+        size = sizes[axis]
+        if axis == 2:
+            m = torch.arange(size // 2 + 1, device=device)
+            count = size // 2 + 1
+        else:
+            m = torch.arange(size, device=device)
+            m = torch.where(m > size // 2, m - size, m)
+            count = size
+        shape = [1, 1, 1]
+        shape[axis] = count
+        wave = wave + (2 * math.pi) * m.to(dtype).reshape(shape).unsqueeze(3) * inverse_box[:, axis]
+        angle = (2 * math.pi / size) * m.to(dtype)
+        real, imaginary = torch.zeros_like(angle), torch.zeros_like(angle)
+        for k in range(order - 1):
+            real = real + knots[0, 0, k + 1] * torch.cos(angle * k)
+            imaginary = imaginary + knots[0, 0, k + 1] * torch.sin(angle * k)
+        factor = factor / (real.square() + imaginary.square()).clamp(min=1e-10).reshape(shape)
+    squared = wave.square().sum(3)
+    values = (4 * math.pi / volume) * torch.exp(-0.5 * width * width * squared) * factor
+    return torch.where(squared > 0, values / squared.clamp(min=1e-10), torch.zeros_like(values))
+
+
+def particle_mesh(
+    positions: Tensor, charges: Tensor, box: Tensor, width: float, sizes: list[int], order: int = 6
+) -> tuple[Tensor, Tensor]:
+    """Forces (N, 3), kJ/mol/nm, and energy (1,), kJ/mol; self-energies and all pairs included.
+
+    Args:
+        positions: (N, 3), nm, wrapped or not.
+        charges: (N,), (kJ/mol nm)^(1/2), which is 11.787 elementary charges; their sum does not count.
+        box: (3, 3), rows a, b, c, nm.
+        width: w, nm.
+        sizes: grid points along a, b, c; about 2.5 per width and box length give forces to 1e-4.
+    """
+    inverse = torch.linalg.inv(box)
+    counts = torch.tensor(sizes, dtype=positions.dtype, device=positions.device)
+    scaled = (positions @ inverse - torch.floor(positions @ inverse)) * counts
+    first = torch.floor(scaled)
+    weights, slopes = spline_columns(scaled - first, order)
+    back = torch.arange(order, device=positions.device)
+    strides = [sizes[1] * sizes[2], sizes[2], 1]
+    places: list[Tensor] = []
+    for axis in range(3):
+        index = torch.remainder(first[:, axis].to(torch.int64).unsqueeze(1) - back, sizes[axis])
+        places.append(index * strides[axis])
+    flat = places[0][:, :, None, None] + places[1][:, None, :, None] + places[2][:, None, None, :]
+    wx, wy, wz = weights[:, 0, :, None, None], weights[:, 1, None, :, None], weights[:, 2, None, None, :]
+    spread = charges[:, None, None, None] * wx * wy * wz
+    grid = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=positions.dtype, device=positions.device)
+    grid = grid.index_add(0, flat.reshape(-1), spread.reshape(-1)).reshape(sizes)
+    transformed = torch.fft.rfftn(grid)
+    kernel = influence(inverse, torch.linalg.det(box).abs(), width, sizes, order)
+    potential = torch.fft.irfftn(transformed * kernel, s=sizes) * float(sizes[0] * sizes[1] * sizes[2])
+    near = potential.reshape(-1).index_select(0, flat.reshape(-1)).reshape(flat.shape)
+    energy = 0.5 * (spread * near).sum()
+    dx, dy, dz = slopes[:, 0, :, None, None], slopes[:, 1, None, :, None], slopes[:, 2, None, None, :]
+    along = [near * dx * wy * wz, near * wx * dy * wz, near * wx * wy * dz]
+    gradient = torch.stack([values.sum((1, 2, 3)) for values in along], dim=1)
+    forces = -charges.unsqueeze(1) * ((gradient * counts) @ inverse.T)
+    return forces, energy.reshape(1)
