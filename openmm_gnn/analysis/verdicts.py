@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BALANCE = 1e-3
 """Net force, net torque and loss of covariance, relative; float32 leaves 1e-6."""
+GRID_BALANCE = 1e-3
+"""The same for charges on a grid, which interpolate."""
 SYMMETRIC = 1e-3
 """Of a Jacobian: differences of float32 forces leave some 1e-4."""
 DRIFT_K_PER_NS = 10.0
@@ -65,22 +67,26 @@ def force_errors(errors: ForceErrors) -> list[Check]:
     return [_check("force error, relative", errors.relative_error, float("nan"), "", figure, fine, words)]
 
 
-def balances(net_force: float, net_torque: float, turned: float) -> list[Check]:
-    """Net force, net torque of a droplet, and the change of forces when everything is turned."""
-    return [
+def balances(net_force: float, net_torque: float | None, turned: float, on_a_grid: bool = False) -> list[Check]:
+    """Net force, net torque of a droplet if there is one, and the change of forces when everything is turned."""
+    limit = GRID_BALANCE if on_a_grid else BALANCE
+    checks = [
         _check(
-            "net force / mean |F|", net_force, float("nan"), "", f"{net_force:.1e}", net_force < BALANCE,
-            "forces cancel" if net_force < BALANCE else "the whole is pushed: keep a CMMotionRemover in the System",
+            "net force / mean |F|", net_force, float("nan"), "", f"{net_force:.1e}", net_force < limit,
+            "forces cancel" if net_force < limit else "the whole is pushed: keep a CMMotionRemover in the System",
         ),
         _check(
-            "net torque of a droplet", net_torque, float("nan"), "", f"{net_torque:.1e}", net_torque < BALANCE,
-            "torques cancel" if net_torque < BALANCE else "a droplet would start to spin",
-        ),
-        _check(
-            "change under rotation", turned, float("nan"), "", f"{turned:.1e}", turned < BALANCE,
-            "forces turn with the frame" if turned < BALANCE else "forces depend on how the frame lies",
+            "change under rotation", turned, float("nan"), "", f"{turned:.1e}", turned < limit,
+            "forces turn with the frame" if turned < limit else "forces depend on how the frame lies",
         ),
     ]  # fmt: skip
+    if net_torque is not None:
+        torque = _check(
+            "net torque of a droplet", net_torque, float("nan"), "", f"{net_torque:.1e}", net_torque < limit,
+            "torques cancel" if net_torque < limit else "a droplet would start to spin",
+        )  # fmt: skip
+        checks.insert(1, torque)
+    return checks
 
 
 def asymmetry(value: Estimate) -> Check:

@@ -18,7 +18,7 @@ from openmm_gnn.errors import TopologyError
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.models.charge_term import grid_sizes
+from openmm_gnn.models.charge_term import box_lengths, grid_sizes
 from openmm_gnn.models.force_model import ForceModel
 from openmm_gnn.models.vector_gamd import VectorGAMD
 from openmm_gnn.spec import spec_to_json
@@ -51,7 +51,6 @@ class OpenMMModule(nn.Module):
         self.pair_term = model.pair_term if isinstance(model, VectorGAMD) else None
         self.far_neighbors = far_neighbor_list(model)
         self.charge_term = None if self.pair_term is None else self.pair_term.charge_term
-        self.grid = [0, 0, 0] if self.charge_term is None else topology_grid(topology, self.charge_term.width)
         self.register_buffer("species", species_table(topology, spec.elements))
         self.register_buffer("atoms", torch.tensor(atoms, dtype=torch.int64))
         self.register_buffer("partners", separation_table(topology) if spec.use_bonds else no_partners(len(atoms)))
@@ -87,9 +86,10 @@ class OpenMMModule(nn.Module):
                     pairs, types, vectors.to(self.dtype), distances.to(self.dtype), x.size(0)
                 )
                 if self.charge_term is not None:
-                    if box_vectors is None:
-                        raise ValueError("this model has a charge term, which needs a periodic box: simulate in one")
-                    charge_forces, charge_energy = self.charge_term(x, self.species, box_vectors, self.grid)
+                    lengths = box_lengths(box_vectors)
+                    assert box_vectors is not None
+                    sizes = grid_sizes(lengths, self.charge_term.width)
+                    charge_forces, charge_energy = self.charge_term(x, self.species, box_vectors, sizes)
                     pair_forces, pair_energy = pair_forces + charge_forces, pair_energy + charge_energy
                 forces = forces + pair_forces
                 if self.conservative:
@@ -99,21 +99,6 @@ class OpenMMModule(nn.Module):
                 forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
             energy = energy.to(positions.dtype).reshape([])
         return energy, forces.contiguous()
-
-
-def topology_grid(topology: Any, width: float) -> list[int]:
-    """The grid of a charge term in the box of a topology; a barostat may change the box by some percent.
-
-    Raises:
-        TopologyError: if the topology has no box.
-    """
-    from openmm import unit
-
-    vectors = topology.getPeriodicBoxVectors()
-    if vectors is None:
-        raise TopologyError("this model has a charge term, which needs a periodic box: the topology has none")
-    lengths = [math.hypot(*vector.value_in_unit(unit.nanometer)) for vector in vectors]
-    return grid_sizes(lengths, width)
 
 
 def far_neighbor_list(model: ForceModel) -> NeighborList | None:

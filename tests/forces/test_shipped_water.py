@@ -14,6 +14,7 @@ from openmm_gnn.forces.gamd_force import available_backends, gamd_force
 from openmm_gnn.graph.topology_tables import real_atoms, separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.models.charge_term import box_lengths, grid_sizes
 from openmm_gnn.models.published_weights import load_model
 from openmm_gnn.models.vector_gamd import VectorGAMD
 from openmm_gnn.simulation.force_parts import NONBONDED_GROUP, split_groups
@@ -69,6 +70,9 @@ def eager_forces(model_name: str) -> np.ndarray:
             total = total + model(species, pairs, vectors.float(), distances.float(), types).detach()
         else:
             total = total + model.pair_term(pairs, types, vectors.float(), distances.float(), len(atoms))[0]
+    if model.pair_term.charge_term is not None:
+        sizes = grid_sizes(box_lengths(box), model.pair_term.charge_term.width)
+        total = total + model.pair_term.charge_term(positions, species, box, sizes)[0]
     forces = np.zeros_like(everything)
     forces[atoms] = total.numpy()
     return forces
