@@ -93,6 +93,23 @@ void boxed_radial_pair_forces(StableIValue* stack, uint64_t, uint64_t) {
   push_all(radial_pair_forces_cpu(pairs, table, pop_int(stack[8])), stack);
 }
 
+void boxed_mesh_charges(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor positions = pop_tensor(stack[0]), charges = pop_tensor(stack[1]), box = pop_tensor(stack[2]);
+  stack[0] = push_tensor(mesh_charges_cpu(positions, charges, box, pop_int(stack[3]), pop_int(stack[4]),
+                                          pop_int(stack[5]), pop_int(stack[6]), pop_int(stack[7])));
+}
+
+void boxed_mesh_influence(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor transform = pop_tensor(stack[0]), box = pop_tensor(stack[1]);
+  mesh_influence_cpu(transform, box, pop_float(stack[2]), pop_int(stack[3]), pop_int(stack[4]), pop_int(stack[5]));
+}
+
+void boxed_mesh_forces(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor positions = pop_tensor(stack[0]), charges = pop_tensor(stack[1]), box = pop_tensor(stack[2]);
+  const Tensor potential = pop_tensor(stack[3]);
+  push_all(mesh_forces_cpu(positions, charges, box, potential, pop_int(stack[4]), pop_int(stack[5])), stack);
+}
+
 }  // namespace
 
 }  // namespace openmm_gnn
@@ -129,6 +146,14 @@ STABLE_TORCH_LIBRARY(openmm_gnn, library) {
   library.def(
       "radial_pair_forces(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor table, float start,"
       " float cutoff, int num_threads, int num_atoms) -> (Tensor forces, Tensor energy)");
+  library.def(
+      "mesh_charges(Tensor positions, Tensor charges, Tensor box, int size_a, int size_b, int size_c, int order,"
+      " int num_threads) -> Tensor");
+  library.def(
+      "mesh_influence(Tensor(a!) transform, Tensor box, float width, int size_c, int order, int num_threads) -> ()");
+  library.def(
+      "mesh_forces(Tensor positions, Tensor charges, Tensor box, Tensor potential, int order, int num_threads)"
+      " -> (Tensor forces, Tensor energy)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) {
@@ -136,6 +161,9 @@ STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) {
   library.impl("update_neighbor_list", &openmm_gnn::boxed_update_neighbor_list);
   library.impl("pair_types", &openmm_gnn::boxed_pair_types);
   library.impl("radial_pair_forces", &openmm_gnn::boxed_radial_pair_forces);
+  library.impl("mesh_charges", &openmm_gnn::boxed_mesh_charges);
+  library.impl("mesh_influence", &openmm_gnn::boxed_mesh_influence);
+  library.impl("mesh_forces", &openmm_gnn::boxed_mesh_forces);
   library.impl("vector_messages", &openmm_gnn::boxed_vector_messages);
   library.impl("vector_messages_backward", &openmm_gnn::boxed_vector_messages_backward);
   library.impl("pair_strengths", &openmm_gnn::boxed_pair_strengths);

@@ -110,26 +110,37 @@ class GrowingArray:
         self._descriptor = descriptor
         self._header_bytes = header_bytes
         self._count = count
+        # Of the shape: numpy writes and reads the keys in this order.
+        self._count_offset = _header(dtype, count).rindex(b"(") + 1
 
     @classmethod
-    def open(cls, path: str | Path, fields: Sequence[tuple[Any, ...]], patience: float = 10.0) -> GrowingArray:
+    def open(
+        cls, path: str | Path, fields: Sequence[tuple[Any, ...]], patience: float = 10.0, anew: bool = False
+    ) -> GrowingArray:
         """Open a file for appending; it is made if it does not exist.
 
         Args:
             fields: the record's fields without `crc`, as for `record_dtype`.
             patience: seconds to wait for another writer to let go of the file.
+            anew: forget what the file holds, and take these fields.
         Raises:
-            DataError: if the file holds other fields, is damaged, or another process keeps writing to it.
+            DataError: if the file holds other fields, is damaged or may not be written, or another process keeps
+                writing to it.
         """
         path = Path(path)
         dtype = record_dtype(fields)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be opened for writing ({error.strerror}): mend its permissions, or choose another place"
+            ) from error
         try:
             _lock(descriptor, path, patience)
-            start = os.pread(descriptor, _MAX_HEADER_BYTES, 0)
+            start = b"" if anew else os.pread(descriptor, _MAX_HEADER_BYTES, 0)
             if len(start) < _MIN_HEADER_BYTES:  # new, or its writer died before the first byte was safe
                 header = _header(dtype, 0)
-                _write(descriptor, header, 0)
+                _write(descriptor, header, 0, path)
                 return cls(path, descriptor, dtype, len(header), 0)
             found, header_bytes, count = _read_header(start, path)
             if found != dtype:
@@ -159,20 +170,29 @@ class GrowingArray:
         Args:
             records: (num_records,) of `dtype`; their `crc` is not read.
             durable: wait until the disk has them, so that they survive a power cut too (a few ms).
+        Raises:
+            DataError: if they are of another type, or the disk does not take them; the file is then as it was.
         """
-        if records.dtype != self.dtype or records.ndim != 1:
-            raise DataError(
-                f"records of shape {records.shape} and type {records.dtype} cannot be appended to {self.path}: "
-                f"give one-dimensional records of {self.dtype}"
-            )
-        written = _zero_padded(records)
-        written[_CRC] = checksums(written)
-        _write(self._descriptor, _rows(written).tobytes(), self._header_bytes + self._count * self.dtype.itemsize)
+        self._put(self._count, records)
         if durable:
-            os.fdatasync(self._descriptor)
+            self.sync()
         self._set_count(self._count + len(records))
         if durable:
-            os.fdatasync(self._descriptor)
+            self.sync()
+
+    def replace(self, index: int, records: np.ndarray) -> None:
+        """Write over the records from number `index` on. A kill meanwhile leaves one that fails its checksum.
+
+        Raises:
+            DataError: if there are not that many, and as for `append`.
+        """
+        if not 0 <= index <= self._count - len(records):
+            raise DataError(f"cannot replace records {index} to {index + len(records)} of {self.path}: {self._count}")
+        self._put(index, records)
+
+    def sync(self) -> None:
+        """Wait until the disk has all that was appended, so that it survives a power cut."""
+        os.fdatasync(self._descriptor)
 
     def truncate(self, count: int) -> None:
         """Forget all records from number `count` on.
@@ -190,6 +210,9 @@ class GrowingArray:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def __del__(self) -> None:
+        self.close()  # a forgotten writer must not keep the lock
+
     def __enter__(self) -> GrowingArray:
         return self
 
@@ -198,10 +221,19 @@ class GrowingArray:
     ) -> None:
         self.close()
 
+    def _put(self, index: int, records: np.ndarray) -> None:
+        if records.dtype != self.dtype or records.ndim != 1:
+            raise DataError(
+                f"records of shape {records.shape} and type {records.dtype} cannot be appended to {self.path}: "
+                f"give one-dimensional records of {self.dtype}"
+            )
+        written = _zero_padded(records)
+        written[_CRC] = checksums(written)
+        offset = self._header_bytes + index * self.dtype.itemsize
+        _write(self._descriptor, _rows(written).tobytes(), offset, self.path)
+
     def _set_count(self, count: int) -> None:
-        header = _header(self.dtype, count)
-        start = header.rindex(b"(") + 1  # the shape: numpy writes and reads the keys in this order
-        _write(self._descriptor, header[start : start + _COUNT_DIGITS], start)
+        _write(self._descriptor, f"{count:>{_COUNT_DIGITS}}".encode(), self._count_offset, self.path)
         self._count = count
 
 
@@ -251,11 +283,27 @@ def _read_header(start: bytes, path: Path) -> tuple[np.dtype, int, int]:
     return dtype, header_bytes, int(count)
 
 
-def _write(descriptor: int, data: bytes, offset: int) -> None:
+def is_being_written(path: str | Path) -> bool:
+    """Whether a process has the file open as a GrowingArray now."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back when the file is closed
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _write(descriptor: int, data: bytes, offset: int, path: Path) -> None:
     view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+    try:
+        while view:
+            written = os.pwrite(descriptor, view, offset)
+            view, offset = view[written:], offset + written
+    except OSError as error:
+        raise DataError(
+            f"{path} takes no more ({error.strerror}): what was written before is whole and stays readable; "
+            "make room and go on from there"
+        ) from error
 
 
 def _lock(descriptor: int, path: Path, patience: float) -> None:

@@ -20,6 +20,11 @@ MEV_PER_ANGSTROM_PER_KJ_MOL_NM = 1000.0 / KJ_MOL_PER_EV / ANGSTROM_PER_NM
 """Multiply a force in kJ/mol/nm by this to have it in meV/angstrom."""
 
 
+def kinetic_temperature(kinetic: Any, freedom: Any) -> Any:
+    """K of kinetic energies in kJ/mol that so many degrees of freedom share; numbers or arrays."""
+    return 2 * kinetic / (freedom * BOLTZMANN_KJ_MOL_K)
+
+
 def nanometers(length: Any) -> Any:
     """A length as plain numbers in nm; Quantities are converted, numbers taken as nm."""
     return _plain(length, "nanometer")

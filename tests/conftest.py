@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import openmm
 import pytest
 import torch  # before OpenMM: its TorchForce plugins need CUDA's libraries, which torch loads
+
+sys.path.insert(0, str(Path(__file__).parent / "samples"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,3 +34,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _reproducible() -> None:
     """Every test starts from the same random state."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def geom2vec_data() -> Path:
+    """The folder with geom2vec's public checkpoints and what the published code makes of them, where there is one.
+
+    $GEOM2VEC_DATA, or a folder data/geom2vec beside this repository.
+    """
+    given = os.environ.get("GEOM2VEC_DATA")
+    folders = [Path(given)] if given else sorted(Path(__file__).parents[2].glob("*/data/geom2vec"))
+    for folder in folders:
+        if (folder / "et_l6_h64_rbf64_r75.pth").is_file():
+            return folder
+    pytest.skip("no geom2vec checkpoints here: give their folder as GEOM2VEC_DATA")

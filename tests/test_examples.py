@@ -15,6 +15,7 @@ PROMISED = {
     "02_argon_under_a_network": (r"relative error of the forces: (\S+) %", 0.0, 0.5),
     "03_train_a_network": (r"relative error of the forces: (\S+) %", 0.0, 50.0),
     "04_accelerate": (r"total energy fluctuates by (\S+) % of that", 0.0, 2.0),
+    "05_live_features": (r"features of the turned molecule differ by (\S+)", 0.0, 1e-5),
 }
 """For each example the pattern of its number, and the range in which it must be."""
 
@@ -29,7 +30,7 @@ def test_an_example_prints_the_number_it_promises(name: str, tmp_path: Path) -> 
         [sys.executable, str(EXAMPLES / f"{name}.py"), "--short"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

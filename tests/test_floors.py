@@ -17,6 +17,7 @@ FLOORS = {
     "graph": 2,
     "models": 3,
     "export": 4,
+    "features": 4,
     "forces": 5,
     "reporters": 5,
     "training": 5,

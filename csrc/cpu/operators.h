@@ -54,4 +54,15 @@ Tensor pair_types_cpu(const Tensor& pairs, const Tensor& species, const Tensor& 
 // Forces (N, 3) and energy (1,) of splines of the distance, (types, knots).
 std::vector<Tensor> radial_pair_forces_cpu(const PairInputs& pairs, const Tensor& table, int64_t num_atoms);
 
+// The operators of particle_mesh.cpp. Grid (K1, K2, K3) of the charges; its transform, real and imaginary parts, times
+// the influence function in place; forces (N, 3) and energy (1,) from the potential on the grid.
+Tensor mesh_charges_cpu(const Tensor& positions, const Tensor& charges, const Tensor& box, int64_t size_a,
+                        int64_t size_b, int64_t size_c, int64_t order, int64_t num_threads);
+
+void mesh_influence_cpu(const Tensor& transform, const Tensor& box, double width, int64_t size_c, int64_t order,
+                        int64_t num_threads);
+
+std::vector<Tensor> mesh_forces_cpu(const Tensor& positions, const Tensor& charges, const Tensor& box,
+                                    const Tensor& potential, int64_t order, int64_t num_threads);
+
 }  // namespace openmm_gnn

@@ -40,6 +40,7 @@ class StructureDifference:
 
     @property
     def largest_at_nm(self) -> float:
+        """The distance at which g(r) differs most."""
         return float(self.run.distances_nm[self._bin])
 
     @property
@@ -77,30 +78,37 @@ class Comparison:
 
     @property
     def rdf_difference_errors(self) -> np.ndarray:
+        """(bins,) of the first pair of elements, one standard error each."""
         return self.structures[0].errors
 
     @property
     def largest_difference(self) -> Estimate:
+        """Of g(r) of the first pair of elements."""
         return self.structures[0].largest
 
     @property
     def largest_difference_at_nm(self) -> float:
+        """The distance where it is."""
         return self.structures[0].largest_at_nm
 
     @property
     def peak_position_ratio(self) -> float:
+        """Distance of the first peak of the first pair of elements, run over reference."""
         return self.run.rdf.first_peak()[0] / self.reference.rdf.first_peak()[0]
 
     @property
     def peak_height_ratio(self) -> float:
+        """Height of that peak, run over reference."""
         return self.run.rdf.first_peak()[1] / self.reference.rdf.first_peak()[1]
 
     @property
     def temperature_ratio(self) -> Estimate:
+        """Mean temperatures, run over reference."""
         return self.run.temperature.ratio(self.reference.temperature)
 
     @property
     def diffusion_ratio(self) -> Estimate:
+        """Diffusion coefficients, run over reference."""
         return self.run.diffusion.coefficient.ratio(self.reference.diffusion.coefficient)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
@@ -148,13 +156,20 @@ def compare(
         observed.append(observe(path, selection, segment_ps, radius))
     first, second = observed
     if first.num_atoms != second.num_atoms or list(first.rdfs) != list(second.rdfs):
-        raise DataError(f"{run} holds {first.num_atoms} atoms, {reference} {second.num_atoms}: not the same system")
+        raise DataError(
+            f"{run} holds {first.num_atoms} atoms and g(r) of {_pairs_of(first)}, {reference} {second.num_atoms} and "
+            f"{_pairs_of(second)}: compare runs of one system"
+        )
     if first.label == second.label:
         first, second = (
             replace(observables, label=f"{observables.label} {Path(path).name}")
             for observables, path in ((first, run), (second, reference))
         )
     return Comparison(first, second)
+
+
+def _pairs_of(observables: Observables) -> str:
+    return ", ".join(pair or "all atoms" for pair in observables.rdfs)
 
 
 def _common_radius(run: Path, reference: Path) -> float:
@@ -167,7 +182,9 @@ def _common_radius(run: Path, reference: Path) -> float:
     for path in (run, reference):
         boxes = [box for box in (part.read_positions()[1] for part in runs_in(path)) if box is not None]
         if not boxes:
-            raise DataError(f"{path} has no periodic box: g(r) and diffusion are compared in one")
+            raise DataError(
+                f"{path} has no periodic box, in which g(r) and diffusion are measured: give a periodic run"
+            )
         half.append(min(largest_radius(box) for box in boxes))
         changes |= any(np.ptp(np.linalg.det(box)) > 1e-3 * np.linalg.det(box[0]) for box in boxes)
     if not changes and not np.isclose(half[0], half[1], rtol=1e-3):

@@ -18,7 +18,7 @@ from openmm_gnn.simulation.element_temperatures import ElementTemperatures
 from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, split_groups
 from openmm_gnn.simulation.nan_guard import NanGuard
 from openmm_gnn.simulation.run_settings import RunSettings
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.units import kinetic_temperature
 
 if TYPE_CHECKING:
     from openmm import app
@@ -47,7 +47,8 @@ class EnergyTrace:
 
     @property
     def temperatures(self) -> np.ndarray:
-        return 2 * self.kinetic / (self.freedom * BOLTZMANN_KJ_MOL_K)
+        """K, of the kinetic energy at each time."""
+        return kinetic_temperature(self.kinetic, self.freedom)
 
     def drift(self) -> Estimate:
         """Of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one alone if no other is known."""
@@ -72,7 +73,7 @@ def drift_rate(times_ps: np.ndarray, energies: np.ndarray, freedom: int, num_blo
     slope = (centred @ means) / (centred @ centred)
     residual = means - means.mean() - slope * centred
     error = math.sqrt((residual @ residual) / (num_blocks - 2) / (centred @ centred))
-    to_kelvin_per_ns = 2 * 1000 / (freedom * BOLTZMANN_KJ_MOL_K)
+    to_kelvin_per_ns = kinetic_temperature(1000.0, freedom)
     return Estimate(float(slope * to_kelvin_per_ns), float(error * to_kelvin_per_ns))
 
 
@@ -119,7 +120,7 @@ def constant_energy_run(
         before = state
         if step % interval == 0:
             kinetic.append(state.getKineticEnergy()._value)
-            temperature = 2 * kinetic[-1] / (freedom * BOLTZMANN_KJ_MOL_K)
+            temperature = kinetic_temperature(kinetic[-1], freedom)
             if not temperature < HOTTEST * settings.temperature:
                 raise _blown_up(step, settings, f"heated to {temperature:.0f} K")
             times.append(step * settings.time_step_ps)
@@ -227,7 +228,9 @@ def _constant_energy_context(system: openmm.System, settings: RunSettings, platf
 
 def _blown_up(step: int, settings: RunSettings, what: str) -> NonFiniteError:
     return NonFiniteError(
-        f"the run at constant energy blew up after {step * settings.time_step_ps:g} ps ({what.splitlines()[0]})"
+        f"the run at constant energy blew up after {step * settings.time_step_ps:g} ps, {step} steps of "
+        f"{settings.time_step_ps:g} ps ({what.splitlines()[0]}): a shorter time step, or a model trained on such "
+        "frames, helps"
     )
 
 

@@ -55,7 +55,10 @@ def descriptors(frame: Frame, elements: tuple[int, ...], cutoff: float) -> np.nd
     numbers, positions, box = frame
     numbers = np.asarray(numbers)
     if unknown := sorted(set(numbers.tolist()) - set(elements)):
-        raise DataError(f"atomic numbers {unknown} are not among those of the training data, {list(elements)}")
+        raise DataError(
+            f"atomic numbers {unknown} are not among those of the training data, {list(elements)}: give frames of "
+            "these elements, or train with the others too"
+        )
     box_tensor = None if box is None else torch.from_numpy(np.array(box, dtype=np.float64))
     with torch.no_grad():
         found = neighbor_pairs(torch.from_numpy(np.array(positions, dtype=np.float64)), cutoff, box_tensor, full=True)
@@ -117,7 +120,7 @@ def fit(frames: Iterable[Frame], cutoff: float, quantile: float = QUANTILE) -> d
     frames = list(frames)
     elements = tuple(sorted({int(number) for numbers, _, _ in frames for number in np.unique(numbers)}))
     if not elements:
-        raise DataError("no training frame was given: the distribution of no neighbourhoods is not defined")
+        raise DataError("no training frame was given: give at least one, of which neighbourhoods can be taken")
     described = np.concatenate([descriptors(frame, elements, cutoff) for frame in frames])
     numbers = np.concatenate([np.asarray(frame[0]) for frame in frames])
     least = np.square(np.tile(np.repeat(_LEAST_SPREAD, (NUM_SHELLS, NUM_NEAREST)), len(elements)))

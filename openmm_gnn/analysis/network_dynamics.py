@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openmm
 
 from openmm_gnn.forces.gamd_force import gamd_force
+from openmm_gnn.forces.model_checks import trained_on_nonbonded
 from openmm_gnn.graph.topology_tables import real_atoms, species_table
 from openmm_gnn.simulation.contexts import choose_platform, with_model_force
-from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, ForcePart, part_of, split_groups
+from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, LabelledForces, split_groups
 
 if TYPE_CHECKING:
     from openmm_gnn.models.force_model import ForceModel
     from openmm_gnn.simulation.simulation_system import SimulationSystem
 
 
-class LearnedPart(str, Enum):
-    """Which forces of the teacher a network was trained on."""
-
-    ALL = "all"
-    NONBONDED = "nonbonded"
-    """The bonded terms of the System stay."""
-
-    @classmethod
-    def of(cls, model: ForceModel) -> LearnedPart:
-        """As the bundle's metadata says; all, where it says nothing."""
-        data = model.spec.metadata.get("data", [])
-        return cls(next((entry["forces"] for entry in data if "forces" in entry), cls.ALL.value))
+def learned_forces(model: ForceModel) -> LabelledForces:
+    """Which forces of its teacher a network was trained on, as the bundle's metadata says; all, if it says nothing."""
+    return LabelledForces.NONBONDED if trained_on_nonbonded(model) else LabelledForces.ALL
 
 
 class NetworkForces:
@@ -66,10 +57,10 @@ class Teacher:
         part: which forces `forces` gives; the energy is always the whole.
     """
 
-    def __init__(self, system: SimulationSystem, part: LearnedPart, platform: str = "auto") -> None:
+    def __init__(self, system: SimulationSystem, part: LabelledForces, platform: str = "auto") -> None:
         grouped = copy.deepcopy(system.system)
         split_groups(grouped)
-        self._groups = {NONBONDED_GROUP} if part is LearnedPart.NONBONDED else {BONDED_GROUP, NONBONDED_GROUP}
+        self._groups = {NONBONDED_GROUP} if part is LabelledForces.NONBONDED else {BONDED_GROUP, NONBONDED_GROUP}
         self._context = openmm.Context(
             grouped, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(choose_platform(platform))
         )
@@ -93,7 +84,11 @@ class Teacher:
 
 
 def network_system(
-    system: SimulationSystem, model: ForceModel, part: LearnedPart, backend: str = "auto", box: np.ndarray | None = None
+    system: SimulationSystem,
+    model: ForceModel,
+    part: LabelledForces,
+    backend: str = "auto",
+    box: np.ndarray | None = None,
 ) -> openmm.System:
     """A copy of a System with a network in place of the forces it has learned; constraints stay.
 
@@ -104,11 +99,7 @@ def network_system(
         SpecError: if the System has a barostat.
     """
     force = gamd_force(model, system.topology, backend=backend)
-    replaced = with_model_force(system.system, force)
-    if part is LearnedPart.NONBONDED:
-        for bonded in system.system.getForces():
-            if part_of(bonded) is ForcePart.BONDED:
-                replaced.addForce(copy.deepcopy(bonded))
+    replaced = with_model_force(system.system, force, keep_bonded=part is LabelledForces.NONBONDED)
     if box is not None:
         replaced.setDefaultPeriodicBoxVectors(*np.asarray(box, dtype=np.float64))
     return replaced

@@ -80,14 +80,19 @@ def observe(
     runs = runs_in(Path(path))
     kinds = {_kind(run) for run in runs}
     if len(kinds) > 1:
-        raise DataError(f"{path} holds runs of different kinds, which cannot be pooled: {sorted(kinds)}")
+        raise DataError(
+            f"{path} holds runs of different kinds, which cannot be pooled: {sorted(kinds)}. Give a directory "
+            "with runs of one kind, or one run"
+        )
     settings = runs[0].settings()
     molecules = molecules_of(mdtraj.load_topology(str(runs[0].topology)), selection)
     trajectories, boxes, logs = [], [], []
     for run in runs:
         positions, box_vectors = run.read_positions()
         if box_vectors is None:
-            raise DataError(f"{run.path} has no periodic box: g(r) and diffusion are compared in one")
+            raise DataError(
+                f"{run.path} has no periodic box, in which g(r) and diffusion are measured: give a periodic run"
+            )
         trajectories.append(positions)
         boxes.append(box_vectors)
         logs.append(run.read_log())
@@ -113,7 +118,11 @@ def observe(
 
 
 def runs_in(path: Path) -> list[RunDirectory]:
-    """The run of this directory, or those of its sub-directories."""
+    """The run of this directory, or those of its sub-directories.
+
+    Raises:
+        DataError: if there is none.
+    """
     if RunDirectory(path).exists:
         return [RunDirectory(path)]
     runs = [RunDirectory(child) for child in sorted(path.iterdir())] if path.is_dir() else []

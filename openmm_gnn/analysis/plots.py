@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,14 @@ from openmm_gnn.analysis.observables import Observables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-# Two colours of Okabe and Ito (jfly.uni-koeln.de/color), which people with any colour vision tell apart; line widths
+# Colours of Okabe and Ito (jfly.uni-koeln.de/color), which people with any colour vision tell apart; line widths
 # and dashes repeat the distinction for print without colour.
 RUN_COLOR = "#D55E00"
 REFERENCE_COLOR = "#0072B2"
+COLORS = (REFERENCE_COLOR, RUN_COLOR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Of several series."""
 QUIET_COLOR = "#6b6b6b"
 MOST_STRUCTURES = 6
 """Pairs of elements on one page; the table has them all."""
@@ -39,8 +44,9 @@ STYLE: Any = {
 }
 
 
-def save_comparison(comparison: Comparison, path: Path | str) -> Path:
-    """Draw the comparison into a PNG (or whatever the path's ending says)."""
+@contextmanager
+def figure_file(path: Path | str, width: float, height: float, title: str) -> Iterator[Figure]:
+    """A figure of this size in inches, to draw into; saved as PNG (or whatever the path's ending says) in the end."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
@@ -48,9 +54,20 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        structures = comparison.structures[:MOST_STRUCTURES]
-        figure = Figure(figsize=(11.5, 6.8 + 3.4 * (len(structures) - 1)), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
+        yield figure
+        figure.suptitle(title, fontsize=13.5, fontweight="bold", x=0.01, ha="left")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+def save_comparison(comparison: Comparison, path: Path | str) -> Path:
+    """Draw the comparison into a PNG (or whatever the path's ending says)."""
+    structures, run = comparison.structures[:MOST_STRUCTURES], comparison.run
+    title = f"{run.system}, {run.num_atoms} atoms, {run.target_temperature:g} K: "
+    title += f"{run.label} beside {comparison.reference.label}"
+    with figure_file(path, 11.5, 6.8 + 3.4 * (len(structures) - 1), title) as figure:
         halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03)
         left, right = halves
         rows = left.subplots(2 * len(structures), 1, sharex=True, height_ratios=(3, 1) * len(structures))
@@ -61,19 +78,7 @@ def save_comparison(comparison: Comparison, path: Path | str) -> Path:
         rows[-1].set(xlabel="distance r (nm)")
         _draw_kinetic_energy(kinetic_axes, comparison)
         _draw_msd(msd_axes, comparison)
-        run = comparison.run
-        figure.suptitle(
-            f"{run.system}, {run.num_atoms} atoms, {run.target_temperature:g} K: "
-            f"{run.label} beside {comparison.reference.label}",
-            fontsize=13.5,
-            fontweight="bold",
-            x=0.01,
-            ha="left",
-        )
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+    return Path(path)
 
 
 def _draw_rdf(axes: Axes, comparison: Comparison, structure: StructureDifference) -> None:

@@ -6,39 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openmm_gnn.analysis.plots import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, STYLE
+from openmm_gnn.analysis.plots import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.analysis.step_scan import SMALLEST_DEVIATION, ScanRow, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLORS = (REFERENCE_COLOR, RUN_COLOR, "#009E73", "#CC79A7", "#E69F00")
 _MARKERS = "osD^v"
 
 
 def save_scan_plot(rows: Sequence[ScanRow], title: str, path: Path | str) -> Path:
     """Draw the rows into a PNG (or whatever the path's ending says)."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(10.5, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
+    with figure_file(path, 10.5, 4.4, title) as figure:
         temperature_axes, speed_axes = figure.subplots(1, 2)
         _draw_temperatures(temperature_axes, rows)
         _draw_speed(speed_axes, rows)
-        figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+    return Path(path)
 
 
 def _draw_temperatures(axes: Axes, rows: Sequence[ScanRow]) -> None:
     elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
-    for element, color, marker in zip(elements, _COLORS, _MARKERS, strict=False):
+    for element, color, marker in zip(elements, COLORS, _MARKERS, strict=False):
         measured = [row for row in rows if element in row.temperatures]
         deviations = [100 * (row.temperatures[element].value / row.target - 1) for row in measured]
         errors = [100 * row.temperatures[element].error / row.target for row in measured]

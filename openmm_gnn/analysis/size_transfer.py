@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openmm_gnn.analysis.dynamics_checks import HOTTEST
 from openmm_gnn.analysis.force_checks import relative_difference
-from openmm_gnn.analysis.network_dynamics import LearnedPart, NetworkForces, ReferenceFrame, Teacher
-from openmm_gnn.errors import DataError
+from openmm_gnn.analysis.network_dynamics import NetworkForces, ReferenceFrame, Teacher
+from openmm_gnn.errors import DataError, NonFiniteError
 from openmm_gnn.graph.topology_tables import real_atoms
-from openmm_gnn.simulation.contexts import choose_platform
+from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom
+from openmm_gnn.simulation.force_parts import LabelledForces
 from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS, named_system
+from openmm_gnn.units import kinetic_temperature
 
 if TYPE_CHECKING:
+    import openmm
     from openmm import app
 
     from openmm_gnn.models.force_model import ForceModel
@@ -35,12 +40,15 @@ RATTLE_NM = 0.002
 
 @dataclass(frozen=True)
 class SizeResult:
-    """Errors in a box of one size."""
+    """Errors in a box of one size, or why there are none."""
 
     num_molecules: int
     edge_nm: float
     """Of a cube with the box's volume."""
-    errors: ForceErrors
+    errors: ForceErrors | None
+    """None if a run blew up."""
+    failure: str = ""
+    """What happened where; empty if nothing did."""
 
 
 def sizes_for(name: str, sizes: Sequence[int]) -> list[int]:
@@ -63,7 +71,7 @@ def sizes_for(name: str, sizes: Sequence[int]) -> list[int]:
 def size_transfer(
     name: str,
     model: ForceModel,
-    part: LearnedPart,
+    part: LabelledForces,
     sizes: Sequence[int],
     frame: ReferenceFrame,
     preparation_ps: float = PREPARATION_PS,
@@ -74,6 +82,7 @@ def size_transfer(
 
     A box is filled with copies of an equilibrated frame, and a short run of the teacher makes them differ and mends the
     faces where copies were cut. Where the teacher is too expensive for that, whole copies are shaken a little.
+    A size whose run blows up is described, and the others are measured all the same.
 
     Args:
         frame: equilibrated, of the same kind of system.
@@ -81,25 +90,47 @@ def size_transfer(
     Raises:
         DataError: if the frame has no box or other molecules.
     """
-    from openmm_gnn.training.metrics import ForceErrorMeter
-
     results = []
     for size in sizes:
-        meter, count = ForceErrorMeter(), max(1, min(MOST_FRAMES, FRAMES_OF_MOLECULES // size))
         system = named_system(name, size)
-        teacher, network = Teacher(system, part, platform), NetworkForces(model, system.topology, system.box_vectors)
-        atoms = real_atoms(system.topology)
-        for seed in range(1, count + 1):
-            report(f"{size} molecules", (seed - 1) / count)
-            positions = grown(frame, system)
-            if system.prepare is None:
-                positions = _run(system, positions, preparation_ps, platform, seed)
-            else:
-                positions = _shaken(system, positions, seed)
-            meter.add(_tensor(network(positions)[atoms]), _tensor(teacher.forces(positions)[atoms]))
-        results.append(SizeResult(size, _edge(system.box_vectors), meter.errors()))
-        report(f"{size} molecules", 1.0)
+        say = partial(report, f"{size} molecules")
+        try:
+            errors, failure = _errors(system, model, part, frame, preparation_ps, platform, say), ""
+        except NonFiniteError as error:
+            errors, failure = None, str(error)
+        results.append(SizeResult(size, _edge(system.box_vectors), errors, failure))
+        say(1.0)
     return results
+
+
+def _errors(
+    system: SimulationSystem,
+    model: ForceModel,
+    part: LabelledForces,
+    frame: ReferenceFrame,
+    preparation_ps: float,
+    platform: str,
+    report: Callable[[float], None],
+) -> ForceErrors:
+    """Of frames made from copies of this one.
+
+    Raises:
+        NonFiniteError: if a run that makes them blows up.
+    """
+    from openmm_gnn.training.metrics import ForceErrorMeter
+
+    meter, count = ForceErrorMeter(), max(1, min(MOST_FRAMES, FRAMES_OF_MOLECULES // system.topology.getNumResidues()))
+    teacher, network = Teacher(system, part, platform), NetworkForces(model, system.topology, system.box_vectors)
+    atoms = real_atoms(system.topology)
+    for seed in range(1, count + 1):
+        report((seed - 1) / count)
+        positions = grown(frame, system)
+        if system.prepare is None:
+            positions = _run(system, positions, preparation_ps, platform, seed)
+        else:
+            positions = _shaken(system, positions, seed)
+        meter.add(_tensor(network(positions)[atoms]), _tensor(teacher.forces(positions)[atoms]))
+    return meter.errors()
 
 
 def grown(frame: ReferenceFrame, system: SimulationSystem) -> np.ndarray:
@@ -115,7 +146,11 @@ def grown(frame: ReferenceFrame, system: SimulationSystem) -> np.ndarray:
     """
     box = system.box_vectors
     if frame.box is None or box is None or np.count_nonzero(frame.box) != 3 or np.count_nonzero(box) != 3:
-        raise DataError("size transfer needs rectangular boxes: a frame without one, or a skewed one, fills no other")
+        found = [None if vectors is None else np.round(vectors, 3).tolist() for vectors in (frame.box, box)]
+        raise DataError(
+            f"the frame's box is {found[0]} nm, that of {system.name} {found[1]} nm, and only a rectangular box can be "
+            "filled with copies of another: give frames of a run in a rectangular box"
+        )
     num_molecules = system.topology.getNumResidues()
     per_molecule = system.system.getNumParticles() // num_molecules
     if len(frame.positions) % per_molecule or system.system.getNumParticles() % num_molecules:
@@ -138,21 +173,23 @@ def grown(frame: ReferenceFrame, system: SimulationSystem) -> np.ndarray:
     return (molecules[kept] + (scale - 1) * places[kept][:, None]).reshape(-1, 3)
 
 
-def flatness(results: Sequence[SizeResult]) -> float:
-    """Largest deviation of a relative error from that of the smallest box, relative to it."""
-    first = results[0].errors.relative_error
-    return max(abs(result.errors.relative_error / first - 1) for result in results)
-
-
 def prepared(system: SimulationSystem, time_ps: float, platform: str = "auto", seed: int = 1) -> np.ndarray:
-    """(num_particles, 3) nm: the system's own prepared start, or its start after a short run under its own forces."""
+    """(num_particles, 3) nm: the system's own prepared start, or its start after a short run under its own forces.
+
+    Raises:
+        NonFiniteError: if that run blows up.
+    """
     if system.prepare is not None:
         return system.prepare(seed)
     return _run(system, system.positions, time_ps, platform, seed)
 
 
 def _run(system: SimulationSystem, positions: np.ndarray, time_ps: float, platform: str, seed: int) -> np.ndarray:
-    """Positions after minimisation and a run with strong friction and short steps."""
+    """Positions after minimisation and a run with strong friction and short steps.
+
+    Raises:
+        NonFiniteError: if it blows up: an error of OpenMM, positions that are not finite, or far too much heat.
+    """
     import openmm
 
     integrator = openmm.LangevinMiddleIntegrator(system.temperature, FRICTION_PER_PS, min(0.001, system.time_step_ps))
@@ -162,10 +199,30 @@ def _run(system: SimulationSystem, positions: np.ndarray, time_ps: float, platfo
     context.setPositions(positions)
     context.applyConstraints(1e-6)
     context.computeVirtualSites()
-    openmm.LocalEnergyMinimizer.minimize(context, 1000.0, 50)
-    context.setVelocitiesToTemperature(system.temperature, seed)
-    integrator.step(max(1, round(time_ps / integrator.getStepSize()._value)))
-    return np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    try:
+        openmm.LocalEnergyMinimizer.minimize(context, 1000.0, 50)
+        context.setVelocitiesToTemperature(system.temperature, seed)
+        integrator.step(max(1, round(time_ps / integrator.getStepSize()._value)))
+        state = context.getState(positions=True, energy=True)
+    except openmm.OpenMMException as error:
+        raise blown_up(system, context, str(error)) from error
+    moved = np.array(state.getPositions(asNumpy=True)._value)
+    kelvin = kinetic_temperature(state.getKineticEnergy()._value, degrees_of_freedom(system.system))
+    if not (np.isfinite(moved).all() and kelvin < HOTTEST * system.temperature):  # not every platform says so itself
+        raise blown_up(system, context, f"heated to {kelvin:.3g} K")
+    return moved
+
+
+def blown_up(system: SimulationSystem, context: openmm.Context, what: str) -> NonFiniteError:
+    """The error of a run under a system's own forces: which, when, `what` was seen, and what helps."""
+    edge = "no box" if system.box_vectors is None else f"a box of {_edge(system.box_vectors):.2f} nm"
+    time_step = context.getIntegrator().getStepSize()._value
+    return NonFiniteError(
+        f"{system.name}, {system.topology.getNumResidues()} molecules in {edge}: a run under the system's own "
+        f"forces blew up after {context.getStepCount()} steps of {time_step:g} ps ({what.splitlines()[0]}). "
+        "Its start has atoms too close together, or the steps are too long: relax the start, begin with another frame, "
+        "or give the system a smaller time step"
+    )
 
 
 def _shaken(system: SimulationSystem, positions: np.ndarray, seed: int) -> np.ndarray:
@@ -185,7 +242,7 @@ def replication_error(model: ForceModel, system: SimulationSystem, frame: Refere
         DataError: if the frame has no box.
     """
     if frame.box is None:
-        raise DataError("a frame without a box cannot be repeated: size transfer needs periodic boundaries")
+        raise DataError("a frame without a box cannot be repeated: give one of a periodic run")
     shifts = np.stack(np.meshgrid(*[np.arange(repeats)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) @ frame.box
     positions = (frame.positions + shifts[:, None]).reshape(-1, 3)
     small = NetworkForces(model, system.topology, frame.box)(frame.positions)

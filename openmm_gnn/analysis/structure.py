@@ -77,6 +77,8 @@ def radial_distribution(
         bin_width_nm: wished width of the bins; bins are stretched to fill the range.
         num_blocks: consecutive parts of the trajectory from which errors are estimated.
         radius_nm: where g(r) ends, if before half the smallest box.
+    Raises:
+        DataError: if there are fewer than two atoms, fewer frames than blocks, or the radius is beyond half the box.
     """
     num_atoms = np.asarray(positions).shape[1]
     if num_atoms < 2:
@@ -156,7 +158,10 @@ def _distribution(
     largest = largest_radius(boxes)
     radius = largest if radius_nm is None else radius_nm
     if radius > largest * (1 + 1e-9):
-        raise DataError(f"g(r) is asked for up to {radius:.4f} nm, half the smallest box is {largest:.4f} nm")
+        raise DataError(
+            f"g(r) is asked for up to {radius:.4f} nm, half the smallest box is {largest:.4f} nm: "
+            "give a radius of at most that"
+        )
     num_bins = max(1, round(radius / bin_width_nm))
     edges = np.linspace(0.0, radius, num_bins + 1)
 

@@ -21,12 +21,12 @@ from openmm_gnn.analysis.force_checks import (
     relative_net_torque,
 )
 from openmm_gnn.analysis.network_dynamics import (
-    LearnedPart,
     NetworkForces,
     ReferenceFrame,
     Teacher,
     atomic_numbers,
     check_model_knows,
+    learned_forces,
     network_system,
 )
 from openmm_gnn.analysis.size_transfer import (
@@ -39,8 +39,9 @@ from openmm_gnn.analysis.size_transfer import (
 )
 from openmm_gnn.analysis.verdicts import Check
 from openmm_gnn.errors import NonFiniteError, SpecError
+from openmm_gnn.simulation.force_parts import LabelledForces
 from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS
-from openmm_gnn.simulation.run_settings import RunSettings
+from openmm_gnn.simulation.run_settings import RunSettings, settings_for
 
 if TYPE_CHECKING:
     from openmm_gnn.models.force_model import ForceModel
@@ -103,7 +104,14 @@ class Validation:
             "num_atoms": self.num_atoms,
             "temperature_K": self.temperature,
             "checks": [_finite(asdict(check)) for check in self.checks],
-            "sizes": [{"num_molecules": r.num_molecules, "edge_nm": r.edge_nm, **asdict(r.errors)} for r in self.sizes],
+            "sizes": [
+                {
+                    "num_molecules": result.num_molecules,
+                    "edge_nm": result.edge_nm,
+                    **({"failure": result.failure} if result.errors is None else asdict(result.errors)),
+                }
+                for result in self.sizes
+            ],
         }
 
 
@@ -114,7 +122,7 @@ def validate(
     frames: Sequence[ReferenceFrame],
     directory: Path,
     settings: ValidationSettings = FULL,
-    part: LearnedPart | None = None,
+    part: LabelledForces | None = None,
     named: str | None = None,
     report: Report = lambda *_: None,
 ) -> Validation:
@@ -131,7 +139,7 @@ def validate(
         TopologyError, SpecError: before any work, if network, system or settings do not fit each other.
     """
     check_model_knows(system, model)
-    part = LearnedPart.of(model) if part is None else part
+    part = learned_forces(model) if part is None else part
     sizes = sizes_for(named, settings.sizes) if named in NAMED_SYSTEMS else []
     found = Validation(name, system.name, len(system.positions), system.temperature)
     start = frames[0]
@@ -221,7 +229,7 @@ def _check_constant_energy(
     replaced: Any,
     start: ReferenceFrame,
     settings: ValidationSettings,
-    part: LearnedPart,
+    part: LabelledForces,
     report: Report,
 ) -> None:
     conserving = bool(getattr(model.spec, "conservative", False))
@@ -270,18 +278,7 @@ def _run_settings(system: SimulationSystem, time_ps: float, seed: int) -> RunSet
     """The system's own integrator for this time; its energies and temperatures are sampled often."""
     every = max(1, min(round(SAMPLE_PS / system.time_step_ps), round(time_ps / system.time_step_ps) // 20))
     steps = every * max(10, round(time_ps / system.time_step_ps / every))
-    return RunSettings(
-        steps=steps,
-        equilibration_steps=0,
-        report_interval=every,
-        time_step_ps=system.time_step_ps,
-        temperature=system.temperature,
-        thermostat=system.thermostat,
-        friction_per_ps=system.friction_per_ps,
-        bonded_substeps=system.bonded_substeps,
-        seed=seed,
-        checkpoint_interval=every,
-    )
+    return settings_for(system, steps=steps, report_interval=every, equilibration_ps=0, seed=seed)
 
 
 def _finite(check: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.analysis.network_dynamics import LearnedPart, ReferenceFrame, Teacher
-from openmm_gnn.analysis.size_transfer import prepared
+from openmm_gnn.analysis.network_dynamics import ReferenceFrame, Teacher
+from openmm_gnn.analysis.size_transfer import blown_up, prepared
 from openmm_gnn.errors import DataError
 from openmm_gnn.simulation.contexts import choose_platform, make_context
-from openmm_gnn.simulation.run_settings import RunSettings, Thermostat
+from openmm_gnn.simulation.force_parts import LabelledForces
+from openmm_gnn.simulation.run_settings import Thermostat, settings_for
 
 if TYPE_CHECKING:
     from openmm_gnn.simulation.simulation_system import SimulationSystem
@@ -24,7 +25,7 @@ APART_PS = 0.2
 
 def frames_of_teacher(
     system: SimulationSystem,
-    part: LearnedPart,
+    part: LabelledForces,
     count: int,
     equilibration_ps: float,
     seed: int = 1,
@@ -35,19 +36,14 @@ def frames_of_teacher(
 
     Args:
         equilibration_ps: before the first frame; the system's own if that is shorter.
+    Raises:
+        NonFiniteError: if the run blows up.
     """
+    import openmm
+
     first = max(1, round(min(equilibration_ps, system.equilibration_ps) / system.time_step_ps))
     apart = max(1, round(APART_PS / system.time_step_ps))
-    settings = RunSettings(
-        steps=first + count * apart,
-        report_interval=1,
-        time_step_ps=system.time_step_ps,
-        temperature=system.temperature,
-        thermostat=system.thermostat,
-        friction_per_ps=system.friction_per_ps,
-        bonded_substeps=system.bonded_substeps,
-        seed=seed,
-    )
+    settings = settings_for(system, steps=first + count * apart, report_interval=1, seed=seed)
     context = make_context(system.system, settings, choose_platform(platform), None, with_torch=False)
     context.setPositions(prepared(system, min(0.5, equilibration_ps), platform, seed))
     context.computeVirtualSites()
@@ -57,7 +53,10 @@ def frames_of_teacher(
     while len(frames) < count:
         wanted = first + len(frames) * apart
         steps = min(100, wanted - done)
-        context.getIntegrator().step(steps)
+        try:
+            context.getIntegrator().step(steps)
+        except openmm.OpenMMException as error:
+            raise blown_up(system, context, str(error)) from error
         done += steps
         report(done / (first + (count - 1) * apart))
         if done == wanted:
@@ -107,8 +106,3 @@ def frames_of_data(data: LabelledTrajectories, seeds: Sequence[int], count: int)
         )
         for trajectory, index in chosen
     ]
-
-
-def learned_part_of(data: LabelledTrajectories) -> LearnedPart:
-    """Which forces the data holds."""
-    return LearnedPart(data.meta["settings"].get("forces", LearnedPart.ALL.value))

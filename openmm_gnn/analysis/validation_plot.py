@@ -7,45 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.analysis.plots import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, STYLE
+from openmm_gnn.analysis.plots import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.analysis.verdicts import FLAT
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.units import kinetic_temperature
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from openmm_gnn.analysis.validation import Validation
 
-COLORS = (REFERENCE_COLOR, RUN_COLOR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Of Okabe and Ito."""
-
 
 def save_validation(validation: Validation, path: Path | str) -> Path:
     """Draw the report into a PNG (or whatever the path's ending says)."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11.5, 7.4), layout="constrained")
-        FigureCanvasAgg(figure)
+    title = f"{validation.model}: {validation.system}, {validation.num_atoms} particles, {validation.temperature:g} K"
+    with figure_file(path, 11.5, 7.4, title) as figure:
         (energy, temperature), (neighborhood, size) = figure.subplots(2, 2)
         _draw_energy(energy, validation)
         _draw_temperatures(temperature, validation)
         _draw_neighborhoods(neighborhood, validation)
         _draw_sizes(size, validation)
-        figure.suptitle(
-            f"{validation.model}: {validation.system}, {validation.num_atoms} particles, {validation.temperature:g} K",
-            fontsize=13.5,
-            fontweight="bold",
-            x=0.01,
-            ha="left",
-        )
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+    return Path(path)
 
 
 def _draw_energy(axes: Axes, validation: Validation) -> None:
@@ -53,7 +34,7 @@ def _draw_energy(axes: Axes, validation: Validation) -> None:
     axes.set(title="Constant energy", xlabel="time (ps)", ylabel="change of energy (K per degree of freedom)")
     if trace is None:
         return _say(axes, "blew up, or was not measured")
-    to_kelvin = 2 / (trace.freedom * BOLTZMANN_KJ_MOL_K)
+    to_kelvin = kinetic_temperature(1.0, trace.freedom)
     series = [("kinetic - work: the integrator", trace.kinetic - trace.work, QUIET_COLOR)]
     if trace.potential is not None:
         series.append(("kinetic + potential", trace.kinetic + trace.potential, RUN_COLOR))
@@ -97,10 +78,10 @@ def _draw_neighborhoods(axes: Axes, validation: Validation) -> None:
 
 def _draw_sizes(axes: Axes, validation: Validation) -> None:
     axes.set(title="Boxes of other sizes", xlabel="molecules", ylabel="relative force error (%)")
-    if not validation.sizes:
-        return _say(axes, "not measured")
-    counts = [result.num_molecules for result in validation.sizes]
-    errors = [100 * result.errors.relative_error for result in validation.sizes]
+    measured = [(r.num_molecules, 100 * r.errors.relative_error) for r in validation.sizes if r.errors is not None]
+    if not measured:
+        return _say(axes, "blew up, or was not measured")
+    counts, errors = zip(*measured, strict=True)
     axes.axhspan(
         (1 - FLAT) * errors[0], (1 + FLAT) * errors[0], color=QUIET_COLOR, alpha=0.15, linewidth=0, label="within 10 %"
     )

@@ -52,11 +52,13 @@ def _check(name: str, value: float, error: float, unit: str, text: str, fine: bo
 
 
 def not_measured(name: str, words: str) -> Check:
+    """A figure that was left out, and why."""
     return Check(name, float("nan"), float("nan"), "", "-", NOT_MEASURED, words)
 
 
 def blown_up(name: str, words: str) -> Check:
-    return Check(name, float("nan"), float("nan"), "", "-", LOOK, words)
+    """A figure that a run should have given which blew up; the words are those of the error."""
+    return Check(name, float("nan"), float("nan"), "", "failed", LOOK, words)
 
 
 def force_errors(errors: ForceErrors) -> list[Check]:
@@ -90,6 +92,7 @@ def balances(net_force: float, net_torque: float | None, turned: float, on_a_gri
 
 
 def asymmetry(value: Estimate) -> Check:
+    """Of the Jacobian of the forces, relative: zero for the gradient of an energy."""
     fine = value.value < SYMMETRIC
     words = "the forces are a gradient" if fine else "no energy has these forces: run with a thermostat, or accelerate"
     return _check(
@@ -133,6 +136,7 @@ def equipartition(run: StabilityRun, target: float) -> list[Check]:
 
 
 def stability(run: StabilityRun) -> Check:
+    """The part of a run with a thermostat that was reached."""
     part = run.reached_ps / run.wanted_ps
     figure = f"{100 * part:.0f} % of {run.wanted_ps:g} ps"
     words = f"blew up after {run.reached_ps:g} ps: {run.failure}" if run.failure else "no blow-up"
@@ -140,6 +144,12 @@ def stability(run: StabilityRun) -> Check:
 
 
 def extrapolation(where: str, scores: np.ndarray, expected: float) -> Check:
+    """The fraction of atoms whose neighbourhood lies outside the training data.
+
+    Args:
+        scores: (atoms,) of `extrapolation.scores`; 1 is the border.
+        expected: that fraction of the training atoms.
+    """
     outside = float((scores > 1).mean())
     fine = outside <= OUTSIDE_FACTOR * expected
     words = f"of the training atoms {100 * expected:.2g} % are; farthest at {scores.max():.1f} times the border"
@@ -147,19 +157,23 @@ def extrapolation(where: str, scores: np.ndarray, expected: float) -> Check:
 
 
 def replication(difference: float) -> Check:
+    """Forces of copies of a frame beside copies of its forces, relative, as `replication_error` gives them."""
     words = "forces of 8 copies of a frame are 8 copies of its forces" if difference < BALANCE else "the box is seen"
     return _check("copies of a frame", difference, float("nan"), "", f"{difference:.1e}", difference < BALANCE, words)
 
 
 def sizes(results: Sequence[SizeResult]) -> list[Check]:
-    """The error at each size beside that of the smallest."""
-    first = results[0].errors.relative_error
+    """The error at each size beside that of the smallest that was measured."""
+    measured = [result.errors.relative_error for result in results if result.errors is not None]
     checks = []
     for result in results:
+        name = f"error, {result.num_molecules} molecules ({result.edge_nm:.1f} nm)"
+        if result.errors is None:
+            checks.append(blown_up(name, result.failure))
+            continue
         error = result.errors.relative_error
-        ratio = error / first - 1
+        ratio = error / measured[0] - 1
         words = f"{100 * ratio:+.1f} % of the smallest box's; MAE {result.errors.mae:.2f} meV/A, "
         words += f"cosine {result.errors.mean_cosine:.5f}"
-        name = f"error, {result.num_molecules} molecules ({result.edge_nm:.1f} nm)"
         checks.append(_check(name, error, float("nan"), "", f"{100 * error:.2f} %", abs(ratio) <= FLAT, words))
     return checks

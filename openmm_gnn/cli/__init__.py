@@ -15,15 +15,16 @@ from openmm_gnn.errors import OpenMMGNNError
 
 COMMANDS = (
     *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
-    *("scan-steps", "simulate", "compare", "validate", "bench"),
+    *("scan-steps", "simulate", "compare", "validate"),
+    *("featurize", "tail", "export-features", "conformers", "pretrain", "bench"),
 )
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
-EXTRA_OF = {"lightning": "train"}
+EXTRA_OF = {"lightning": "train", "deeptime": "analysis", "dask": "cluster", "distributed": "cluster"}
 """Packages that only some commands need, and the extra that installs them."""
 
 app = typer.Typer(
     name="openmm-gnn",
-    help="Graph neural networks as forces of OpenMM: label, train, evaluate, export, simulate, compare.",
+    help="Graph neural networks as forces and live features of OpenMM: label, train, simulate, compare, featurize.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

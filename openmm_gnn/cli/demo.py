@@ -1,4 +1,4 @@
-"""`openmm-gnn demo`: argon under a neural network's forces, beside Lennard-Jones, in a few minutes."""
+"""`openmm-gnn demo`: argon under a neural network's forces, then peptides with live features, in a few minutes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ NETWORK_EQUILIBRATION_PS = 2.0
 PROBE_STEPS = 500
 """The network's speed is measured in these, its run is then extended to fill the time."""
 MOST_STEPS, FEWEST_STEPS = 100_000, 5_000
-SECONDS_TO_ANALYSE = 15.0
+SECONDS_FOR_THE_REST = 60.0
+"""To analyse argon, and for the peptides."""
 
 
 def demo(
@@ -34,10 +35,11 @@ def demo(
     model: Annotated[str, typer.Option(help="A network for argon: shipped name, bundle or .pt file.")] = MODEL,
     threads: Annotated[int, typer.Option(help="CPU threads; 258 atoms are too few to share among many.")] = 1,
 ) -> None:
-    """See it work: 258 argon atoms under a network's forces in OpenMM, beside Lennard-Jones, and one figure of both.
+    """See it work: 258 argon atoms under a network's forces beside Lennard-Jones, then peptides with live features.
 
     The reference run equilibrates the fluid; the network's run starts from its first frame, with velocities of its
-    own. Interrupted, the demo goes on where it was; finished, it starts anew.
+    own. Then alanine dipeptide and chignolin run in implicit solvent, and an encoder turns every frame into embeddings
+    of their residues. Interrupted, the demo goes on where it was; finished, it starts anew.
     """
     import time
 
@@ -45,6 +47,7 @@ def demo(
 
     from openmm_gnn.analysis.compare import compare
     from openmm_gnn.analysis.plots import save_comparison
+    from openmm_gnn.cli import demo_features
     from openmm_gnn.cli.compare import comparison_table
     from openmm_gnn.models.published_weights import load_model
     from openmm_gnn.simulation.systems import load_system
@@ -52,8 +55,13 @@ def demo(
     console = Console()
     figure = out / "argon.png"
     reference_path, network_path = out / "lennard-jones", out / Path(model).stem
-    if figure.exists():
-        _remove_own_output(figure, reference_path, network_path)
+    if figure.exists() and (out / demo_features.FIGURE).exists():
+        _remove_own_output(
+            (figure, out / demo_features.FIGURE),
+            reference_path,
+            network_path,
+            *(out / name for name in demo_features.LENGTHS_PS),
+        )
     started = time.perf_counter()
     network, argon = load_model(model), load_system("argon")
     console.print(
@@ -62,14 +70,16 @@ def demo(
     )
     reference = _run_reference(argon, reference_path, threads, console)
     start = _with_first_frame(argon, reference)
-    seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_TO_ANALYSE
+    seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
     result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads, console)
     with console.status("measuring g(r) and diffusion"):
         comparison = compare(network_path, reference_path)
         save_comparison(comparison, figure)
     console.print(comparison_table(comparison))
     console.print(_what_you_see(comparison, result))
-    console.print(f"[bold]Figure: {figure}[/bold]")
+    console.print("[bold]Two peptides in implicit solvent, embedded while they move.[/bold]")
+    features = demo_features.show_live_features(out, threads, console)
+    console.print(f"[bold]Figures: {figure}, {features}[/bold]")
 
 
 def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
@@ -128,13 +138,14 @@ def _with_first_frame(argon: SimulationSystem, reference: RunResult) -> Simulati
     return replace(argon, positions=positions[0])
 
 
-def _remove_own_output(figure: Path, *runs: Path) -> None:
-    """A finished demo's figure and runs; nothing that the demo did not write."""
+def _remove_own_output(figures: tuple[Path, ...], *runs: Path) -> None:
+    """A finished demo's figures and runs; nothing that the demo did not write."""
     import shutil
 
     from openmm_gnn.simulation.run_directory import RunDirectory
 
-    figure.unlink()
+    for figure in figures:
+        figure.unlink()
     for path in runs:
         if RunDirectory(path).exists:
             shutil.rmtree(path)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.training.labelled_run import LabelledForces
+from openmm_gnn.simulation.force_parts import LabelledForces
 
 
 def import_labels(

@@ -11,8 +11,8 @@ import typer
 
 from openmm_gnn.cli.options import parse_seeds
 from openmm_gnn.simulation.force_field_files import Constraints
+from openmm_gnn.simulation.force_parts import LabelledForces
 from openmm_gnn.simulation.run_settings import Thermostat
-from openmm_gnn.training.labelled_run import LabelledForces
 
 
 def label(

@@ -14,7 +14,7 @@ def simulate(
     system: Annotated[
         str,
         typer.Argument(
-            help="A named system (argon, tip3p, amoeba-water), a serialised System (.xml), or its directory."
+            help="A named system (argon, amoeba-water, chignolin), a serialised System (.xml), or its directory."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the run.")],
@@ -24,6 +24,9 @@ def simulate(
     ] = None,
     topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
     molecules: Annotated[int | None, typer.Option(help="Of a named system; its density stays.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Directory of another run of this system: begin with its last frame.")
+    ] = None,
     accelerate: Annotated[
         bool,
         typer.Option(
@@ -53,6 +56,13 @@ def simulate(
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints, what a kill loses at most. Default: 20 frames.")
     ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="An encoder: store the features of every residue, live, in OUT/features.")
+    ] = None,
+    features_stride: Annotated[int | None, typer.Option(help="Steps between two of them. Default: --stride.")] = None,
+    features_selection: Annotated[
+        str | None, typer.Option(help="Atoms that the encoder sees, mdtraj's language. Default: no water, no hydrogen.")
+    ] = None,
     platform: Annotated[str, typer.Option(help="OpenMM platform; auto: CUDA where it works, else CPU.")] = "auto",
     backend: Annotated[str, typer.Option(help="auto, torchforce or pythonforce.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
@@ -78,6 +88,10 @@ def simulate(
     if accelerate and model is None:
         raise typer.BadParameter("give the network that accelerates", param_hint="--model")
     simulation_system = load_system(system, topology, molecules)
+    if start is not None:
+        from openmm_gnn.simulation.start_frame import starting_from
+
+        simulation_system = starting_from(simulation_system, start)
     settings = settings_for(
         simulation_system,
         steps=steps,
@@ -98,6 +112,11 @@ def simulate(
         from openmm_gnn.models.published_weights import load_model
 
         network = load_model(model)
+    live = None
+    if features is not None:
+        from openmm_gnn.reporters.run_features import FeatureSettings
+
+        live = FeatureSettings(features, features_stride or stride, features_selection)
     console = Console()
     try:
         result = run_simulation(
@@ -111,6 +130,7 @@ def simulate(
             threads=threads,
             resume=resume,
             console=console if progress else None,
+            features=live,
         )
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command with --resume goes on from the last checkpoint in {out}.")

@@ -135,26 +135,27 @@ def _source(
     Raises:
         DataError: if neither data nor a system is known, or the data is not of the network's forces.
     """
-    from openmm_gnn.analysis.network_dynamics import LearnedPart, check_model_knows
-    from openmm_gnn.analysis.validation_frames import frames_of_data, frames_of_teacher, learned_part_of, system_of
+    from openmm_gnn.analysis.network_dynamics import check_model_knows, learned_forces
+    from openmm_gnn.analysis.validation_frames import frames_of_data, frames_of_teacher, system_of
     from openmm_gnn.errors import DataError
     from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS
     from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.training.data_sets import forces_of
     from openmm_gnn.training.trajectories import LabelledTrajectories
 
-    part = LearnedPart.of(network)
+    part = learned_forces(network)
     if data is not None:
         labelled = LabelledTrajectories.open(data)
-        if learned_part_of(labelled) is not part and network.spec.metadata.get("data"):
+        if forces_of(labelled) is not part and network.spec.metadata.get("data"):
             raise DataError(
-                f"{model} has learned {part.value} forces, {data} is labelled with {learned_part_of(labelled).value}: "
+                f"{model} has learned {part.value} forces, {data} is labelled with {forces_of(labelled).value}: "
                 f"give data labelled with --forces {part.value}"
             )
         teacher = system_of(labelled)
         check_model_knows(teacher, network)
         chosen = parse_seeds(seeds) if seeds else _seeds_not_trained_on(network, labelled)
         named = system if system in NAMED_SYSTEMS else teacher.name if teacher.name in NAMED_SYSTEMS else None
-        return _Source(teacher, frames_of_data(labelled, chosen, count), learned_part_of(labelled), named)
+        return _Source(teacher, frames_of_data(labelled, chosen, count), forces_of(labelled), named)
     if system is None and Path(model).stem.removeprefix(PREFIX) in NAMED_SYSTEMS:
         system = Path(model).stem.removeprefix(PREFIX)
     if system is None:

@@ -64,6 +64,8 @@ class OpenMMModule(nn.Module):
         Returns:
             energy: 0-d, kJ/mol; zero where forces are predicted directly, which have none.
             forces: (num_particles, 3), kJ/mol/nm, contiguous, of the dtype and device of `positions`.
+        Raises:
+            ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
         """
         if positions.size(0) != self.num_particles:
             raise ValueError(

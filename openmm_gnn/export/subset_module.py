@@ -30,6 +30,8 @@ class SubsetModule(nn.Module):
         Args:
             positions: (num_particles, 3), nm; of all particles.
             box_vectors: (3, 3), nm, rows a, b, c; open boundaries if absent.
+        Raises:
+            ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
         """
         if positions.size(0) != self.num_particles:
             raise ValueError(

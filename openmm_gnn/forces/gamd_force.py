@@ -29,6 +29,27 @@ def available_backends() -> list[Backend]:
     return [backend for backend, module in candidates if module.why_unavailable() is None]
 
 
+def chosen_backend(backend: Backend | str) -> Backend:
+    """The backend of this name; for "auto" the first that works.
+
+    Raises:
+        BackendError: if the name is unknown, or nothing works here.
+    """
+    try:
+        chosen = Backend(backend)
+    except ValueError as error:
+        raise BackendError(f"no backend {backend!r}: give one of {[name.value for name in Backend]}") from error
+    if chosen is Backend.AUTO:
+        usable = available_backends()
+        if not usable:
+            raise BackendError(
+                f"no force backend works here: {torch_force.why_unavailable()}; {python_force.why_unavailable()}. "
+                "`openmm-gnn doctor` says what to install"
+            )
+        chosen = usable[0]
+    return chosen
+
+
 def gamd_force(
     model: ForceModel | str | os.PathLike[str],
     topology: Any,
@@ -48,18 +69,7 @@ def gamd_force(
         TopologyError: if the topology has an element the network does not know.
         BackendError: if the backend is unknown or does not work here.
     """
-    try:
-        chosen = Backend(backend)
-    except ValueError as error:
-        raise BackendError(f"no backend {backend!r}: give one of {[name.value for name in Backend]}") from error
-    if chosen is Backend.AUTO:
-        usable = available_backends()
-        if not usable:
-            raise BackendError(
-                f"no force backend works here: {torch_force.why_unavailable()}; {python_force.why_unavailable()}. "
-                "`openmm-gnn doctor` says what to install"
-            )
-        chosen = usable[0]
+    chosen = chosen_backend(backend)
     network = model if isinstance(model, ForceModel) else load_model(model)
     module = script_module(network, topology) if atoms is None else subset_module(network, topology, atoms)
     if periodic is None:

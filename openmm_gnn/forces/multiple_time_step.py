@@ -142,7 +142,9 @@ def _check_system(system: openmm.System) -> None:
                 "that computes its polarisation, such as AMOEBA"
             )
     if not any(part_of(force) is ForcePart.NONBONDED for force in system.getForces()):
-        raise SpecError("the System has bonded forces at most: nothing in it is expensive enough to accelerate")
+        raise SpecError(
+            "the System has bonded forces at most: nothing in it is expensive enough to accelerate, run it as it is"
+        )
 
 
 def _copy_without_empty_forces(system: openmm.System) -> openmm.System:

@@ -7,6 +7,7 @@ PythonForce that comes from strangers. The callable here carries its module as T
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,18 @@ def python_force(module: torch.jit.ScriptModule, periodic: bool) -> Any:
     Raises:
         BackendError: if PythonForce cannot be used here.
     """
+    return callable_force(ModuleComputation(module, periodic), periodic)
+
+
+def callable_force(computation: Callable[[Any], tuple[float, np.ndarray]], periodic: bool) -> Any:
+    """An openmm.PythonForce of any callable: State in, energy (kJ/mol) and forces (kJ/mol/nm) out; it is pickled.
+
+    Raises:
+        BackendError: if PythonForce cannot be used here.
+    """
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"PythonForce is not available: {reason}. `openmm-gnn doctor` says what to install")
-    force = openmm.PythonForce(ModuleComputation(module, periodic))
+    force = openmm.PythonForce(computation)
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 

@@ -100,9 +100,14 @@ def radial_pair_forces_reference(
     zero = torch.zeros_like(slope)
     slope, energy = torch.where(counts, slope, zero), torch.where(counts, energy, zero)
     pair_forces = (slope / distances.clamp(min=1e-6)).unsqueeze(-1) * vectors
+    return scatter_pair_forces(pair_forces, pairs, num_atoms), energy.sum().reshape(1)
+
+
+def scatter_pair_forces(pair_forces: Tensor, pairs: Tensor, num_atoms: int) -> Tensor:
+    """(N, 3): the sum of forces (P, 3) that push i along r_ij and j against it; padded pairs must be zero."""
+    forces = torch.zeros((num_atoms, 3), dtype=pair_forces.dtype, device=pair_forces.device)
     i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
-    forces = torch.zeros((num_atoms, 3), dtype=vectors.dtype, device=vectors.device)
-    return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces), energy.sum().reshape(1)
+    return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces)
 
 
 @torch.library.register_fake("openmm_gnn::pair_types")

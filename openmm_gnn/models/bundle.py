@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,18 @@ def save_bundle(model: ForceModel, path: str | os.PathLike[str], metadata: dict[
         path: a name that ends in .safetensors.
         metadata: takes the place of the spec's own: where the weights come from and how good they are.
     """
+    spec = model.spec if metadata is None else dataclasses.replace(model.spec, metadata=metadata)
+    return write_bundle(model.state_dict(), spec_to_json(spec), path)
+
+
+def write_bundle(weights: Mapping[str, torch.Tensor], spec_json: str, path: str | os.PathLike[str]) -> Path:
+    """Write tensors and the spec they belong to, to a `path` that ends in .safetensors."""
     path = Path(path)
     if path.suffix != BUNDLE_SUFFIX:
         raise DataError(f"{path}: a bundle's name ends in {BUNDLE_SUFFIX}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    spec = model.spec if metadata is None else dataclasses.replace(model.spec, metadata=metadata)
-    content = save(weights, metadata={SPEC_KEY: spec_to_json(spec)})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    content = save(tensors, metadata={SPEC_KEY: spec_json})
     partial = path.with_name(path.name + ".part")
     with open(partial, "wb") as file:
         file.write(content)
@@ -50,7 +56,12 @@ def load_bundle(path: str | os.PathLike[str]) -> ForceModel:
         FileNotFoundError: if there is no such file.
         DataError: if the file is no bundle, or its weights do not fit its spec.
     """
-    path = Path(path)
+    spec_json, weights = read_bundle(Path(path))
+    return build_model(spec_json, weights, str(path))
+
+
+def read_bundle(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """The spec and the tensors of a bundle; raises what `load_bundle` raises for a file that is none."""
     if not path.is_file():
         raise FileNotFoundError(f"no bundle at {path}: give the path of a {BUNDLE_SUFFIX} file, or a shipped name")
     try:
@@ -61,7 +72,7 @@ def load_bundle(path: str | os.PathLike[str]) -> ForceModel:
         raise DataError(f"{path} is not a safetensors file ({error}): it may be cut short; copy it again") from error
     if spec_json is None:
         raise DataError(f"{path} has no {SPEC_KEY} in its header: it was not written by openmm_gnn")
-    return build_model(spec_json, weights, str(path))
+    return spec_json, weights
 
 
 def build_model(spec_json: str, weights: dict[str, torch.Tensor], source: str) -> ForceModel:

@@ -51,7 +51,8 @@ class ChargeTerm(nn.Module):
 def grid_sizes(lengths: list[float], width: float, points_per_width: float = 2.0) -> list[int]:
     """Points along box vectors of these lengths in nm: products of 2, 3 and 5, which transform fast.
 
-    With two points in the width of a charge, errors of the forces are below 2e-4 of the largest.
+    With two points in the width of a charge, splines of order 6 leave errors below 2e-4 of the largest force of random
+    charges, and below 5e-4 in water, where charges cancel and forces are a fiftieth of that; 2.25 leave 2e-4 there.
     """
     sizes: list[int] = []
     for length in lengths:

@@ -52,7 +52,7 @@ def _load_exported(path: Path) -> ForceModel:
         raise DataError(f"{path} is not a TorchScript module: {str(error).splitlines()[0]}") from error
     spec_json = getattr(module, "spec_json", None)
     if not isinstance(spec_json, str):
-        raise DataError(f"{path} carries no spec_json: it was not exported by openmm_gnn")
+        raise DataError(f"{path} carries no spec_json: give a module that `openmm-gnn export` wrote")
     expected = make_model(spec_from_json(spec_json)).state_dict().keys()
     # TorchScript stores every buffer, also those that follow from the spec: only the weights are taken.
     saved = {name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()}

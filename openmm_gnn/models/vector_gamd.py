@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.graph.topology_tables import SEPARATIONS
+from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
 from openmm_gnn.models.pair_term import PairTerm
 from openmm_gnn.spec import VectorGAMDSpec
@@ -167,13 +168,19 @@ class VectorGAMD(nn.Module):
             batch: not needed: what happens in a frame depends on its pairs alone.
         Returns:
             (N, 3) in kJ/mol/nm.
+        Raises:
+            ValueError: as `energy_and_forces`.
         """
         return self.energy_and_forces(species, pairs, vectors, distances, types)[1]
 
     def energy_and_forces(
         self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Energy (1,) in kJ/mol, zero if the forces are predicted directly, and the forces of `forward`."""
+        """Energy (1,) in kJ/mol, zero if the forces are predicted directly, and the forces of `forward`.
+
+        Raises:
+            ValueError: if the kinds of the pairs are not given; torch.jit.Error once it is scripted.
+        """
         if types is None:
             raise ValueError("this model needs the kinds of its pairs: give `types`, (P,), of kernels.pair_types")
         if self.conservative:
@@ -211,10 +218,3 @@ class VectorGAMD(nn.Module):
 def num_pair_types(num_species: int) -> int:
     """How many kinds of pairs there are: unordered species, and how far apart in bonds."""
     return SEPARATIONS * num_species * (num_species + 1) // 2
-
-
-def scatter_pair_forces(pair_forces: Tensor, pairs: Tensor, num_atoms: int) -> Tensor:
-    """(N, 3): the sum of forces (P, 3) that push i along r_ij and j against it; padded pairs must be zero."""
-    forces = torch.zeros((num_atoms, 3), dtype=pair_forces.dtype, device=pair_forces.device)
-    i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
-    return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces)

@@ -18,7 +18,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.units import kinetic_temperature
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ElementTemperatures:
             weighted[clusters.atoms] -= _components(directions, inverse, weighted[clusters.atoms])
         kinetic = self._sums(0.5 * np.square(weighted).sum(axis=1))
         freedom = self._sums(self._less_center(freedom))
-        return np.where(freedom > 1e-6, 2 * kinetic / (np.maximum(freedom, 1e-6) * BOLTZMANN_KJ_MOL_K), np.nan)
+        return np.where(freedom > 1e-6, kinetic_temperature(kinetic, np.maximum(freedom, 1e-6)), np.nan)
 
     def degrees_of_freedom(self, positions: np.ndarray) -> np.ndarray:
         """(elements,) effective degrees of freedom; their sum is the number of all."""

@@ -94,7 +94,7 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
         positions=start,
         thermostat=Thermostat.LANGEVIN,
         bonded_substeps=4 if _hydrogens_vibrate(system) else 1,
-        prepare=_relaxed(system, start),
+        prepare=relaxed(system, start),
     )
 
 
@@ -142,7 +142,7 @@ def _read_force_field(files: tuple[str, ...]) -> app.ForceField:
         raise DataError(f"the force-field files {list(files)} cannot be read together: {error}") from error
 
 
-def _relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.ndarray]:
+def relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.ndarray]:
     """Starting positions for any seed: the same for all, minimised once, when first asked for."""
 
     @cache

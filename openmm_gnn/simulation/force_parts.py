@@ -45,6 +45,14 @@ class ForcePart(str, Enum):
     """Thermostats, barostats, removal of the centre of mass's motion."""
 
 
+class LabelledForces(str, Enum):
+    """Which of a System's forces a frame is labelled with and a network learns; those of constraints are in none."""
+
+    ALL = "all"
+    NONBONDED = "nonbonded"
+    """All but the bonded terms and restraints: the part that is worth replacing."""
+
+
 def part_of(force: openmm.Force) -> ForcePart:
     """The part a Force belongs to, by its class."""
     name = type(force).__name__

@@ -6,11 +6,15 @@ checkpoint alone decides how far the run has come, and a restart cuts results th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from openmm_gnn.errors import DataError
 
@@ -21,6 +25,22 @@ class Checkpoint:
 
     step: int
     state: bytes
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory's lock, which ends with the process however it ends; the directory is made if need be.
+
+    Raises:
+        DataError: if another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is writing into {directory}: wait until it is done, or stop it") from None
+        yield
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -62,3 +82,14 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     if hashlib.sha256(state).hexdigest() != digest:
         raise DataError(f"{path} is damaged: delete it to start this run again, or start in another directory")
     return Checkpoint(step, state)
+
+
+def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names: what was stored and what is given differ in these."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -6,6 +6,7 @@
     log.csv          energies, temperature, volume, temperature of each element, one row per frame
     checkpoint       the exact state to go on from; replaced atomically, after frames and rows are on the disk
     final_state.xml  written when the run is complete
+    features/        live features, if asked for: an embedding store
 
 The checkpoint alone decides how far a run has come: frames and rows past its step are cut at a restart.
 """
@@ -24,7 +25,7 @@ import numpy as np
 
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.simulation.dcd_frames import read_dcd, truncate_dcd
-from openmm_gnn.simulation.resumable import write_atomically
+from openmm_gnn.simulation.resumable import flattened, write_atomically
 from openmm_gnn.simulation.run_settings import RunSettings, course_hash
 
 RUN_VERSION = 1
@@ -79,12 +80,17 @@ class RunDirectory:
         try:
             document = json.loads(self.description.read_text())
         except FileNotFoundError as error:
-            raise DataError(f"{self.path} holds no run.json: not the directory of a run") from error
+            raise DataError(
+                f"{self.path} holds no run.json: give a directory that `openmm-gnn simulate` wrote"
+            ) from error
         except json.JSONDecodeError as error:
-            raise DataError(f"{self.description} is damaged ({error})") from error
+            raise DataError(
+                f"{self.description} is damaged ({error}): copy it again, or run anew in another directory"
+            ) from error
         if document.get("version") != RUN_VERSION:
             raise DataError(
-                f"{self.description} has version {document.get('version')}, this package reads {RUN_VERSION}"
+                f"{self.description} has version {document.get('version')}, this package reads {RUN_VERSION}: use the "
+                "release of openmm_gnn that wrote it, or run anew in another directory"
             )
         return document
 
@@ -103,7 +109,7 @@ class RunDirectory:
         stored = self.identity()
         if stored["course_hash"] == course_hash(identity):
             return
-        before, now = _flatten(stored), _flatten(identity)
+        before, now = flattened(stored), flattened(identity)
         differences = [
             f"{name}: {before.get(name)!r} stored, {now[name]!r} given"
             for name in sorted(now)
@@ -166,13 +172,3 @@ def _truncate_lines(path: Path, num_lines: int) -> None:
         if end == 0:
             raise DataError(f"{path} is shorter than its checkpoint says: start the run in a new directory")
     os.truncate(path, end)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory, eleme
 from openmm_gnn.simulation.run_forces import RunForces, run_forces
 from openmm_gnn.simulation.run_progress import RunProgress
 from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict, text_hash
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.units import kinetic_temperature
 
 if TYPE_CHECKING:
     from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.reporters.run_features import FeatureSettings, RunFeatures
     from openmm_gnn.simulation.systems import SimulationSystem
 
 
@@ -52,6 +54,7 @@ def simulate(
     threads: int | None = None,
     resume: bool = False,
     console: Console | None = None,
+    features: FeatureSettings | None = None,
 ) -> RunResult:
     """Equilibrate and run; frames, log and checkpoints go to `directory` (see run_directory.py).
 
@@ -67,11 +70,18 @@ def simulate(
         threads: of OpenMM's CPU platform and of torch; all cores if None.
         resume: go on from the last checkpoint; where nothing is there yet, start.
         console: shows a progress bar.
+        features: store live features of the production in DIRECTORY/features; they do not alter the run.
     Raises:
-        DataError: if the directory holds a run and `resume` is False, or its files are damaged.
+        DataError: if the directory holds a run and `resume` is False, its files are damaged, or it holds features of
+            another encoder.
         SpecError: if a resumed run has other settings than the stored one, or the model does not fit the system.
         NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite.
     """
+    featurizer = None
+    if features is not None:
+        from openmm_gnn.reporters.run_features import make_featurizer
+
+        featurizer = make_featurizer(features, simulation_system.topology)
     run = RunDirectory(directory)
     with run.lock():
         if run.exists and not resume:
@@ -86,8 +96,16 @@ def simulate(
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         step = _start(context, run, settings, simulation_system)
         run.write_identity(identity)
-        with RunProgress(settings, console, forces_name or simulation_system.name) as progress:
-            _advance(context, run, settings, simulation_system.topology, step, progress, forces)
+        stack = ExitStack()
+        with stack, RunProgress(settings, console, forces_name or simulation_system.name) as progress:
+            live = None
+            if features is not None and featurizer is not None:
+                from openmm_gnn.reporters.run_features import RunFeatures
+
+                periodic = forces.system.usesPeriodicBoundaryConditions()
+                live = RunFeatures(features, featurizer, run.path, periodic, settings.time_step_ps)
+                stack.enter_context(live).go_on_after(max(0, step - settings.equilibration_steps))
+            _advance(context, run, settings, simulation_system.topology, step, progress, forces, live)
         return RunResult(run, settings.num_frames, progress.ns_per_day)
 
 
@@ -163,6 +181,7 @@ def _advance(
     step: int,
     progress: RunProgress,
     forces: RunForces,
+    features: RunFeatures | None,
 ) -> None:
     """From `step` (counted from the start of equilibration) to the end, chunk by chunk."""
     system = context.getSystem()
@@ -175,15 +194,24 @@ def _advance(
     with _RunWriter(run, settings, ElementTemperatures(system, topology), system.getNumParticles(), periodic) as writer:
         while step < total:
             phase_end = settings.equilibration_steps if step < settings.equilibration_steps else total
-            state = guard.step(min(settings.report_interval, phase_end - step))
-            step += min(settings.report_interval, phase_end - step)
+            intervals = [settings.report_interval]
+            if features is not None and phase_end == total:
+                intervals.append(features.interval)
+            done = step - settings.equilibration_steps if phase_end == total else step
+            num_steps = min(phase_end - step, *(interval - done % interval for interval in intervals))
+            state = guard.step(num_steps)
+            step += num_steps
             kinetic = state.getKineticEnergy()._value
-            temperature = 2 * kinetic / (freedom * BOLTZMANN_KJ_MOL_K)
+            temperature = kinetic_temperature(kinetic, freedom)
             production = step - settings.equilibration_steps
-            if production > 0:
+            if production > 0 and features is not None and production % features.interval == 0:
+                features.write(production, production * settings.time_step_ps, state)
+            if production > 0 and production % settings.report_interval == 0:
                 writer.write(production, state, kinetic, temperature, forces.knows_energy)
             if step == phase_end or step - last_checkpoint >= settings.checkpoint_interval:
                 writer.sync()
+                if features is not None:
+                    features.sync()
                 write_checkpoint(run.checkpoint, Checkpoint(step, guard.snapshot))
                 last_checkpoint = step
             progress.update(step, temperature)

@@ -12,6 +12,7 @@ import numpy as np
 from openmm_gnn.errors import DataError, TopologyError
 from openmm_gnn.simulation.force_field_files import Constraints, ForceFieldSettings, system_from_structure
 from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS, named_system
+from openmm_gnn.simulation.peptide_systems import NAMED_PEPTIDES, named_peptide
 from openmm_gnn.simulation.resumable import write_atomically
 from openmm_gnn.simulation.simulation_system import SimulationSystem
 from openmm_gnn.simulation.structure_files import STRUCTURE_SUFFIXES, read_structure
@@ -38,8 +39,9 @@ def load_system(
     """A named system, a directory that holds a system, a serialised System, or a structure with force-field files.
 
     Args:
-        name_or_path: a name in `NAMED_SYSTEMS`; a directory with system.xml and topology.cif, such as labelled data;
-            an XML file written by `openmm.XmlSerializer`; or, with `force_field`, a PDB or PDBx/mmCIF file.
+        name_or_path: a name in `NAMED_SYSTEMS` or `NAMED_PEPTIDES`; a directory with system.xml and topology.cif, such
+            as labelled data; an XML file written by `openmm.XmlSerializer`; or, with `force_field`, a PDB or PDBx/mmCIF
+            file.
         topology: PDB or PDBx/mmCIF file with the atoms of the XML file in its order, and where they start.
         num_molecules: of a named system; its density stays, its box grows.
         force_field, nonbonded_cutoff, constraints, rigid_water: see `ForceFieldSettings`.
@@ -61,20 +63,23 @@ def load_system(
         raise DataError(
             f"{name_or_path} is a structure without forces: name force-field files too (--force-field amber14-all.xml)"
         )
+    if topology is not None and (str(name_or_path) in NAMED_SYSTEMS or str(name_or_path) in NAMED_PEPTIDES):
+        raise DataError(f"{name_or_path!r} is a named system and brings its topology: leave {topology} out")
     if str(name_or_path) in NAMED_SYSTEMS:
-        if topology is not None:
-            raise DataError(f"{name_or_path!r} is a named system and brings its topology: leave {topology} out")
         return named_system(str(name_or_path), num_molecules)
     if num_molecules is not None:
         raise DataError(f"{name_or_path} has the molecules it has: a number of them goes with {sorted(NAMED_SYSTEMS)}")
+    if str(name_or_path) in NAMED_PEPTIDES:
+        return named_peptide(str(name_or_path))
     path = Path(name_or_path)
     name = path.stem
     if path.is_dir():
         name, topology, path = path.resolve().name, topology or path / TOPOLOGY_FILE, path / SYSTEM_FILE
     elif not path.exists() and path.suffix == "" and path.name == str(name_or_path):
+        names = sorted([*NAMED_SYSTEMS, *NAMED_PEPTIDES])
         raise DataError(
-            f"there is no system called {str(name_or_path)!r}: give one of {sorted(NAMED_SYSTEMS)}, or the path of a "
-            "serialised System (.xml)"
+            f"there is no system called {str(name_or_path)!r}: give one of {names}, or the path of a serialised System "
+            "(.xml)"
         )
     system = _read_system(path)
     if topology is None:
@@ -99,7 +104,10 @@ def save_system(directory: Path, system: SimulationSystem) -> None:
     back = app.PDBxFile(io.StringIO(structure.getvalue())).topology
     for what, describe in (("elements", _elements), ("bonds", _bonds)):
         if describe(back) != describe(system.topology):
-            raise TopologyError(f"the {what} of {system.name} do not survive being written to {TOPOLOGY_FILE}")
+            raise TopologyError(
+                f"the {what} of {system.name} do not survive being written to {TOPOLOGY_FILE}, from which every run "
+                "reads them: give the topology elements and bonds that a PDBx/mmCIF file can hold"
+            )
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / TOPOLOGY_FILE, structure.getvalue().encode())
     write_atomically(directory / SYSTEM_FILE, openmm.XmlSerializer.serialize(system.system).encode())
@@ -115,7 +123,10 @@ def _read_system(path: Path) -> openmm.System:
     except (openmm.OpenMMException, ValueError) as error:
         raise DataError(f"{path} cannot be read as OpenMM XML: {error}") from error
     if not isinstance(system, openmm.System):
-        raise DataError(f"{path} holds a serialised {type(system).__name__}: expected a System")
+        raise DataError(
+            f"{path} holds a serialised {type(system).__name__}: expected a System, "
+            "as openmm.XmlSerializer.serialize(system) gives it"
+        )
     return system
 
 

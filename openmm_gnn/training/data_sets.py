@@ -18,10 +18,10 @@ from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation
 from openmm_gnn.models.force_model import ForceModel
 from openmm_gnn.models.pair_term import PairTerm
 from openmm_gnn.models.vector_gamd import num_pair_types
+from openmm_gnn.simulation.force_parts import LabelledForces
 from openmm_gnn.spec import Decoder, ForceSpec, VectorGAMDSpec
 from openmm_gnn.training.frames import FrameBatch, FrameDataset, Trajectory, predicted_forces
 from openmm_gnn.training.imported_labels import IMPORTED_KIND, ImportedLabels, trajectory_of
-from openmm_gnn.training.labelled_run import LabelledForces
 from openmm_gnn.training.metrics import ForceErrorMeter, ForceErrors
 from openmm_gnn.training.pair_fit import PairFit, evenly
 from openmm_gnn.training.trajectories import META_FILE, LabelledTrajectories
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from openmm import app
 
 
-PAIR_FIT_FRAMES = 60
-"""Enough for a few hundred coefficients: each frame has thousands of force components."""
+PAIR_FIT_FRAMES = 150
+"""Forces of a few would do; the closest pairs, where the walls begin, are rare."""
 
 
 class ForceMatchingSets(NamedTuple):
@@ -81,15 +81,15 @@ def open_all(paths: Sequence[Path]) -> list[LabelledTrajectories | ImportedLabel
     for other in opened[1:]:
         if forces_of(other) != forces_of(opened[0]):
             raise DataError(
-                f"{other.path} is labelled with {forces_of(other)} forces, {opened[0].path} with "
-                f"{forces_of(opened[0])}: one network learns one of them"
+                f"{other.path} is labelled with {forces_of(other).value} forces, {opened[0].path} with "
+                f"{forces_of(opened[0]).value}: one network learns one of them, give data of one kind"
             )
     return opened
 
 
-def forces_of(data: LabelledTrajectories | ImportedLabels) -> str:
-    """Which forces the frames carry, a value of `LabelledForces`."""
-    return str(data.meta["settings"].get("forces", LabelledForces.ALL.value))
+def forces_of(data: LabelledTrajectories | ImportedLabels) -> LabelledForces:
+    """Which forces the frames carry."""
+    return LabelledForces(data.meta["settings"].get("forces", LabelledForces.ALL))
 
 
 def select_seeds(opened: Sequence[LabelledTrajectories | ImportedLabels], seeds: Sequence[int]) -> list[TopologyFrames]:
@@ -244,7 +244,7 @@ def check_evaluable(spec: ForceSpec, data: LabelledTrajectories | ImportedLabels
         forces = trained_on.get("forces", LabelledForces.ALL.value)
         if forces != forces_of(data):
             raise DataError(
-                f"the network was trained on {forces} forces, {data.path} is labelled with {forces_of(data)}: "
+                f"the network was trained on {forces} forces, {data.path} is labelled with {forces_of(data).value}: "
                 f"give data labelled with --forces {forces}"
             )
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from openmm_gnn.models.vector_gamd import VectorGAMD, scatter_pair_forces
+from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
+from openmm_gnn.models.vector_gamd import VectorGAMD
 from openmm_gnn.training.frames import FrameBatch
 
 LARGEST_MOVE_NM = 1e-3

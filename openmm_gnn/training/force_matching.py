@@ -28,6 +28,7 @@ from openmm_gnn.spec import ForceSpec, spec_from_json, spec_to_json
 from openmm_gnn.training.energy_matching import energy_matching_loss
 from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.training.metrics import ForceErrorMeter
+from openmm_gnn.training.schedule import rise_and_cosine
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,7 @@ class ForceMatching(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.settings
         optimizer = torch.optim.Adam(self.parameters(), lr=settings.learning_rate)
-
-        def factor(step: int) -> float:
-            if step < settings.warmup_steps:
-                return (step + 1) / settings.warmup_steps
-            progress = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) + 1e-4
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = rise_and_cosine(optimizer, settings.warmup_steps, settings.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -120,7 +114,14 @@ class BestBundle(Callback):
     row twice.
     """
 
-    COLUMNS = ("step", "validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
+    COLUMNS: tuple[str, ...] = (
+        "step",
+        "validation_mae",
+        "validation_rmse",
+        "validation_relative_error",
+        "validation_cosine",
+    )
+    CRITERION = "validation_mae"
 
     def __init__(self, directory: Path, provenance: dict[str, Any]) -> None:
         self.provenance = provenance
@@ -140,12 +141,14 @@ class BestBundle(Callback):
         values = {name: float(trainer.callback_metrics[name]) for name in self.COLUMNS[1:]}
         with open(self.log_file, "a") as file:
             file.write(",".join([str(trainer.global_step), *(f"{value:.6g}" for value in values.values())]) + "\n")
-        if values["validation_mae"] < self.best:
-            self.best = values["validation_mae"]
-            assert isinstance(module, ForceMatching)
-            save_bundle(
-                module.model, self.bundle, {**self.provenance, "validation": values, "step": trainer.global_step}
-            )
+        if values[self.CRITERION] < self.best:
+            self.best = values[self.CRITERION]
+            self.save(module, {**self.provenance, "validation": values, "step": trainer.global_step})
+
+    def save(self, module: lightning.LightningModule, metadata: dict[str, Any]) -> None:
+        """Write the bundle."""
+        assert isinstance(module, ForceMatching)
+        save_bundle(module.model, self.bundle, metadata)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

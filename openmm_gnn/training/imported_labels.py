@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.simulation.force_parts import LabelledForces
 from openmm_gnn.simulation.resumable import write_atomically
 from openmm_gnn.training.external_labels import ExternalFile, ExternalFrame
 from openmm_gnn.training.frames import Trajectory
-from openmm_gnn.training.labelled_run import LabelledForces
 from openmm_gnn.training.trajectories import META_FILE
 from openmm_gnn.training.trajectory_views import InOpenSpace
 
@@ -101,7 +101,7 @@ class ImportedLabels:
             if (meta["kind"], meta["version"]) != (IMPORTED_KIND, IMPORTED_VERSION):
                 raise DataError(
                     f"{path} is of kind {meta['kind']!r}, version {meta['version']}: expected {IMPORTED_KIND!r}, "
-                    f"version {IMPORTED_VERSION}"
+                    f"version {IMPORTED_VERSION}: import the labels again"
                 )
             frames = np.load(path / "frames.npy", allow_pickle=False)
             atoms = np.load(path / "atoms.npy", mmap_mode="r", allow_pickle=False)
@@ -124,6 +124,7 @@ class ImportedLabels:
 
     @property
     def has_bonds(self) -> bool:
+        """Whether they were imported with a topology, which has the bonds."""
         return self.meta["topology"] is not None
 
     @cached_property
@@ -272,7 +273,8 @@ def _published_seeds(files: Sequence[ExternalFile]) -> list[np.ndarray]:
         both = np.concatenate([train, test])
         if not np.isin(both, np.arange(len(of_file))).all() or not 0 < len(both) == len(np.unique(both)):
             raise DataError(
-                f"train_idx and test_idx of {file.path} overlap, are empty or lie outside its {len(of_file)} frames"
+                f"train_idx and test_idx of {file.path} overlap, are empty or lie outside its {len(of_file)} frames: "
+                "cut it into --blocks in place of the published split"
             )
         of_file[train], of_file[test] = 1, 2
         seeds.append(of_file)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ import numpy as np
 
 from openmm_gnn.errors import DataError, NonFiniteError, OpenMMGNNError
 from openmm_gnn.growing_array import GrowingArray, read_growing_array
-from openmm_gnn.simulation.force_parts import NONBONDED_GROUP, split_groups
+from openmm_gnn.simulation.force_parts import NONBONDED_GROUP, LabelledForces, split_groups
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_checkpoint
 from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, make_integrator
 from openmm_gnn.simulation.systems import SimulationSystem, load_system
@@ -29,14 +28,6 @@ from openmm_gnn.training.worker_processes import serve
 
 if TYPE_CHECKING:
     import openmm
-
-
-class LabelledForces(str, Enum):
-    """Which of a System's forces a frame is labelled with; forces of constraints are in none."""
-
-    ALL = "all"
-    NONBONDED = "nonbonded"
-    """All but the bonded terms and restraints, see `force_parts`: the part that is worth replacing."""
 
 
 @dataclass(frozen=True)

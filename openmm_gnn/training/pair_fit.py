@@ -10,12 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from openmm_gnn.errors import DataError
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.particle_mesh import particle_mesh
 from openmm_gnn.kernels.radial_pairs import pair_types, spline_slopes
 from openmm_gnn.kernels.vector_network_reference import spline_weights
 from openmm_gnn.models.charge_term import box_lengths, grid_sizes
 from openmm_gnn.models.pair_term import PairTerm
+from openmm_gnn.training.pair_walls import put_up_walls
 
 SMOOTHNESS = 1e-6
 """Weight of the coefficients' third differences beside the mean of the normal matrix's diagonal."""
@@ -23,6 +25,8 @@ RIDGE = 1e-9
 """The same for the coefficients themselves: decides about kinds of pairs that never come."""
 END_KNOTS = 3
 """Coefficients at the cutoff that stay zero, so that energy, force and its slope vanish there."""
+FEW_PAIRS = 10
+"""So many pairs of a kind may be closer than where its wall begins: too few to say what the force is there."""
 
 
 class PairFit:
@@ -43,6 +47,7 @@ class PairFit:
         self.num_types, self.num_knots = term.table.shape
         self.products = [(a, b) for a in range(num_species) for b in range(a + 1)] if term.charge_term else []
         self.composition = torch.zeros(num_species, dtype=torch.float64)
+        self.closest = torch.full((num_species * (num_species + 1) // 2, FEW_PAIRS), torch.inf, dtype=torch.float64)
         size = self.num_types * self.num_knots + len(self.products)
         self.matrix = torch.zeros((size, size), dtype=torch.float64)
         self.target = torch.zeros(size, dtype=torch.float64)
@@ -56,6 +61,8 @@ class PairFit:
         slopes = spline_slopes(distances, term.start, term.cutoff, self.num_knots)
         columns = (types * self.num_knots + knots).unsqueeze(1) + torch.arange(4)
         used, columns = torch.unique(columns, return_inverse=True)
+        for kind, known in enumerate(self.closest):
+            known.copy_(torch.cat([known, distances[types == kind]]).topk(FEW_PAIRS, largest=False).values)
         units = vectors / distances.clamp(min=1e-6).unsqueeze(-1)
         features = torch.zeros(positions.size(0) * 3 * len(used), dtype=torch.float64)
         for axis in range(3):
@@ -72,7 +79,11 @@ class PairFit:
         self.target[used] += matrix.T @ forces.reshape(-1)
 
     def solve(self) -> None:
-        """Write the best coefficients into the pair term."""
+        """Write the best coefficients into the pair term, and walls where there were no pairs.
+
+        Raises:
+            DataError: if there should be charges, and none explain the forces.
+        """
         num_products = len(self.products)
         num_table = len(self.target) - num_products
         scale = float(self.matrix.diagonal()[:num_table].mean())
@@ -93,8 +104,14 @@ class PairFit:
         self.term.table.copy_(solution[:num_table].view(self.num_types, self.num_knots))
         if self.term.charge_term is not None:
             largest = int(column.abs().argmax())
-            size = float(solution[num_table + largest] / column[largest, 0])
-            self.term.charge_term.charges.copy_(max(0.0, size) ** 0.5 * ratios)
+            square = float(solution[num_table + largest] / column[largest, 0])
+            if square <= 0:
+                raise DataError(
+                    f"no charges explain these forces (their square came out as {square:.3g} kJ/mol nm): leave charges "
+                    "out (--charge-width 0)"
+                )
+            self.term.charge_term.charges.copy_(square**0.5 * ratios)
+        put_up_walls(self.term, self.closest.amax(dim=1))
 
     def _charge_features(self, positions: Tensor, box: Tensor | None, species: Tensor) -> Tensor:
         """(3 N, products): what each product of two species' charges does to the forces."""

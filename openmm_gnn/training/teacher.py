@@ -5,13 +5,11 @@ Every trajectory runs in a process of its own on one thread, which for a few hun
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.errors import DataError, SpecError
-from openmm_gnn.simulation.resumable import write_atomically
+from openmm_gnn.simulation.force_parts import LabelledForces
+from openmm_gnn.simulation.resumable import locked, write_atomically
 from openmm_gnn.simulation.run_settings import Thermostat
 from openmm_gnn.simulation.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, save_system
-from openmm_gnn.training.labelled_run import LabelledForces, LabelSettings, steps_done, worker_command
+from openmm_gnn.training.labelled_run import LabelSettings, steps_done, worker_command
 from openmm_gnn.training.trajectories import (
     META_FILE,
     META_KIND,
@@ -97,7 +96,7 @@ def label(
     for temperature, seed in runs:
         settings.run_settings(temperature, seed, frames)
     _check_can_run(system, platform)
-    with _locked(out):
+    with locked(out):
         meta = _prepare(out, system, settings, runs, frames, command)
         _write_starts(out, meta, system)
         wanted = {trajectory_name(*run) for run in runs}
@@ -191,15 +190,3 @@ def _check_same_making(out: Path, meta: dict[str, Any], identity: dict[str, Any]
                     f"{out} holds data made with {group} {name} = {meta[group].get(name)!r}, now it is {value!r}: "
                     "go on with the same, or give another directory"
                 )
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the directory's lock, which ends with the process however it ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another process is labelling into {out}: wait until it is done, or stop it") from None
-        yield

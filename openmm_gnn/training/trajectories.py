@@ -274,12 +274,14 @@ def read_meta(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path} holds no {META_FILE}: give a directory written by `openmm-gnn label`") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{file} is damaged ({error})") from error
+        raise DataError(f"{file} is damaged ({error}): copy the directory again, or label anew") from error
     if not isinstance(meta, dict):
-        raise DataError(f"{file} is damaged (it holds a {type(meta).__name__})")
+        raise DataError(
+            f"{file} is damaged (it holds a {type(meta).__name__}): copy the directory again, or label anew"
+        )
     if meta.get("kind") != META_KIND or meta.get("version") != META_VERSION:
         raise DataError(
             f"{file} is of kind {meta.get('kind')!r}, version {meta.get('version')}: expected {META_KIND!r}, "
-            f"version {META_VERSION}"
+            f"version {META_VERSION}, as `openmm-gnn label` of this release writes"
         )
     return meta

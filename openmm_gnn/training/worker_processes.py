@@ -69,8 +69,8 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def run_workers(works: Sequence[Work], processes: int, progress: bool) -> None:
-    """Run all of them, at most `processes` at once, the first ones first.
+def run_workers(works: Sequence[Work], processes: int, progress: bool, what: str = "trajectories") -> None:
+    """Run all of them, at most `processes` at once, the first ones first; the bar counts them as `what`.
 
     Raises:
         OpenMMGNNError: the first error of a worker, of the worker's own class; the other workers are stopped. What is
@@ -101,7 +101,7 @@ def run_workers(works: Sequence[Work], processes: int, progress: bool) -> None:
                     running[process] = work
                     selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
                 finished = len(works) - len(waiting) - len(running)
-                bar.update(task, completed=sum(done.values()), description=f"{finished}/{len(works)} trajectories")
+                bar.update(task, completed=sum(done.values()), description=f"{finished}/{len(works)} {what}")
                 for key, _ in selector.select(timeout=1.0):
                     process = key.data
                     line = process.stdout.readline()
@@ -113,7 +113,7 @@ def run_workers(works: Sequence[Work], processes: int, progress: bool) -> None:
                         _check_ended(process, work)
                         done[work.name] = work.steps
                         del running[process]
-            bar.update(task, completed=sum(done.values()), description=f"{len(works)}/{len(works)} trajectories")
+            bar.update(task, completed=sum(done.values()), description=f"{len(works)}/{len(works)} {what}")
         finally:
             for process in running:
                 process.kill()

@@ -106,7 +106,7 @@ def test_bonded_substeps_conserve_the_energy_of_stiff_bonds() -> None:
     trace = constant_energy_run(stiff, 0.15 * start(), settings, energy=energy, platform="Reference")
     total = trace.kinetic + trace.potential
     assert np.ptp(total) < 0.1 * trace.kinetic.mean()
-    with pytest.raises(NonFiniteError, match="blew up"):
+    with pytest.raises(NonFiniteError, match=r"\d+ steps of 0.03 ps .* a shorter time step"):
         constant_energy_run(stiff, 0.15 * start(), replace(settings, bonded_substeps=1), energy, platform="Reference")
 
 

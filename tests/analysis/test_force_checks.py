@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from openmm import app
+from small_water import water_on_a_lattice
 
 from openmm_gnn.analysis.force_checks import (
     droplet,
@@ -124,9 +125,7 @@ def test_random_rotation_is_proper() -> None:
 
 def test_droplet_is_the_nearest_molecules_across_the_faces_of_the_box_and_whole() -> None:
     topology, edge = water_topology(27, 3.0), 3.0
-    sites = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) + 0.01
-    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.023999, 0.092663, 0]])
-    positions = (sites + molecule).reshape(-1, 3)
+    positions = water_on_a_lattice(3, 1.0) + 0.01
     cut, where = droplet(topology, positions, np.eye(3) * edge, num_molecules=7)
     assert cut.getNumAtoms() == len(where) == 21
     assert cut.getPeriodicBoxVectors() is None

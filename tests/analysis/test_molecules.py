@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
+from small_water import water_on_a_lattice
 from typer.testing import CliRunner
 
 from openmm_gnn.analysis.compare import compare
@@ -18,6 +21,7 @@ from openmm_gnn.analysis.observables import observe
 from openmm_gnn.analysis.structure import partial_radial_distribution
 from openmm_gnn.cli import app as command
 from openmm_gnn.errors import DataError
+from openmm_gnn.simulation.run_directory import RunDirectory
 from openmm_gnn.simulation.run_settings import RunSettings, Thermostat
 from openmm_gnn.simulation.runs import simulate
 from openmm_gnn.simulation.simulation_system import SimulationSystem
@@ -74,7 +78,7 @@ def test_pairs_that_do_not_exist_and_radii_beyond_the_box_are_refused() -> None:
         partial_radial_distribution(positions, np.eye(3), np.arange(6), np.arange(6), one_molecule)
     with pytest.raises(DataError, match="share some of their atoms"):
         partial_radial_distribution(positions, np.eye(3), np.arange(3), np.arange(6), two)
-    with pytest.raises(DataError, match=r"up to 0\.9000 nm, half the smallest box is 0\.5000"):
+    with pytest.raises(DataError, match=r"up to 0\.9000 nm, half the smallest box is 0\.5000 nm: give a radius"):
         partial_radial_distribution(positions, np.eye(3), np.arange(6), np.arange(6), two, radius_nm=0.9)
 
 
@@ -128,9 +132,8 @@ def thin_water(barostat: bool = False) -> SimulationSystem:
     system.addForce(force)
     if barostat:
         system.addForce(openmm.MonteCarloBarostat(300 * unit.bar, 300 * unit.kelvin, 5))
-    sites = np.stack(np.meshgrid(*[np.arange(PER_EDGE)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.023999, 0.092663, 0]])
-    positions = ((sites + 0.3) * (EDGE / PER_EDGE) + molecule).reshape(-1, 3)
+    spacing = EDGE / PER_EDGE
+    positions = water_on_a_lattice(PER_EDGE, spacing) + 0.3 * spacing
     return SimulationSystem("thin-water", system, topology, positions, temperature=300.0)
 
 
@@ -194,6 +197,23 @@ def test_logs_without_temperatures_of_elements_are_compared_without_them(runs: P
     (old / "log.csv").write_text("".join(",".join(line.split(",")[:6]) + "\n" for line in lines))
     names = [name for name, *_ in compare(runs / "hot", old).rows()]
     assert "temperature (K)" in names and "temperature O (K)" not in names
+
+
+def test_runs_of_other_systems_and_of_open_space_are_refused(runs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs / "cold", other)
+    topology = RunDirectory(other).topology
+    topology.write_text(re.sub(r"O(\s*)$", r"S\1", topology.read_text(), flags=re.MULTILINE))
+    with pytest.raises(DataError, match=r"81 atoms and g\(r\) of O-O, O-H, H-H, .* S-S.*: compare runs of one system"):
+        compare(runs / "cold", other)
+    alone = thin_water()
+    alone.system.getForce(0).setNonbondedMethod(openmm.NonbondedForce.NoCutoff)
+    alone.topology.setPeriodicBoxVectors(None)
+    short = replace(SETTINGS, steps=20, equilibration_steps=0)
+    simulate(alone, tmp_path / "alone", short, platform="Reference")
+    for measure in (observe, lambda path: compare(path, runs / "cold")):
+        with pytest.raises(DataError, match="has no periodic box, .*: give a periodic run"):
+            measure(tmp_path / "alone")
 
 
 def test_command_prints_every_pair_and_draws_them_all(runs: Path, tmp_path: Path) -> None:

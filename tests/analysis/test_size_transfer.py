@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import openmm
 import pytest
-import torch
 from openmm import app
+from untrained_networks import untrained
 
-from openmm_gnn.analysis.network_dynamics import LearnedPart, NetworkForces, ReferenceFrame, Teacher, network_system
+from openmm_gnn.analysis import verdicts
+from openmm_gnn.analysis.network_dynamics import NetworkForces, ReferenceFrame, Teacher, learned_forces, network_system
 from openmm_gnn.analysis.size_transfer import (
-    flatness,
     grown,
+    prepared,
     repeated_topology,
     replication_error,
     size_transfer,
     sizes_for,
 )
-from openmm_gnn.errors import DataError
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.simulation.force_parts import ForcePart, part_of
+from openmm_gnn.analysis.validation import Validation
+from openmm_gnn.analysis.validation_frames import frames_of_teacher
+from openmm_gnn.analysis.validation_plot import save_validation
+from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.simulation.force_parts import ForcePart, LabelledForces, part_of
 from openmm_gnn.simulation.lattice import lattice_sites
 from openmm_gnn.simulation.named_systems import named_system
 from openmm_gnn.simulation.simulation_system import SimulationSystem
 from openmm_gnn.simulation.water import water_topology
-from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
-
-
-def untrained(elements: tuple[int, ...] = (18,), decoder: Decoder = Decoder.PAIR) -> GAMD:
-    torch.manual_seed(1)
-    spec = GAMDSpec(NeighborSpec(0.5), elements, decoder, num_layers=1, width=8, num_radial=8, force_scale=10.0)
-    return GAMD(spec).eval()
+from openmm_gnn.spec import Decoder
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +77,19 @@ def test_other_numbers_of_molecules_fill_their_box_without_a_gap(water: Referenc
 
 def test_frames_that_fill_no_other_box_are_refused(water: ReferenceFrame) -> None:
     system = named_system("tip3p", 300)
-    with pytest.raises(DataError, match="rectangular"):
+    with pytest.raises(DataError, match="box is None nm, that of tip3p .* give frames of a run in a rectangular box"):
         grown(replace(water, box=None), system)
-    with pytest.raises(DataError, match="rectangular"):
+    with pytest.raises(DataError, match=r"0\.5, 2\.0, 0\.0\].* rectangular"):
         grown(replace(water, box=np.array([[2.0, 0, 0], [0.5, 2, 0], [0, 0, 2]])), system)
     with pytest.raises(DataError, match="770 particles are no molecules of 3"):
         grown(replace(water, positions=water.positions[:770]), system)
+    with pytest.raises(DataError, match="cannot be repeated: give one of a periodic run"):
+        replication_error(untrained((1, 8)), system, replace(water, box=None))
 
 
 @pytest.mark.parametrize("decoder", list(Decoder))
 def test_forces_of_copies_are_copies_of_the_forces(decoder: Decoder, water: ReferenceFrame) -> None:
-    assert replication_error(untrained((1, 8), decoder), named_system("tip3p"), water) < 1e-5
+    assert replication_error(untrained((1, 8), decoder=decoder), named_system("tip3p"), water) < 1e-5
 
 
 def test_repeated_topology_has_every_bond_again() -> None:
@@ -106,13 +108,54 @@ def test_error_of_a_short_ranged_network_is_the_same_in_every_box() -> None:
     frame = ReferenceFrame(argon.positions, argon.box_vectors, np.zeros_like(argon.positions))
     seen: list[tuple[str, float]] = []
     results = size_transfer(
-        "argon", untrained(), LearnedPart.ALL, [258, 8 * 258], frame, 0.02, "CPU", lambda *what: seen.append(what)
+        "argon", untrained(), LabelledForces.ALL, [258, 8 * 258], frame, 0.02, "CPU", lambda *what: seen.append(what)
     )
     assert [result.num_molecules for result in results] == [258, 8 * 258]
     assert [result.errors.num_frames for result in results] == [7, 1]
     assert results[1].edge_nm == pytest.approx(2 * 2.727, rel=1e-6)
-    assert flatness(results) < 0.1
+    assert [check.verdict for check in verdicts.sizes(results)] == [verdicts.FINE] * 2  # within 10 %
     assert seen[0] == ("258 molecules", 0.0) and seen[-1] == ("2064 molecules", 1.0)
+
+
+@pytest.mark.parametrize("platform", ["CPU", "Reference"])
+def test_a_size_whose_run_blows_up_is_described_and_the_others_are_measured(platform: str, tmp_path: Path) -> None:
+    """Two atoms at one place in the far corner, where 256 atoms of 258 leave them out.
+
+    The CPU platform raises an error of its own, Reference goes on with NaN.
+    """
+    argon = named_system("argon")
+    positions = np.array(argon.positions)
+    positions[:2] = 0.999 * np.diag(argon.box_vectors)
+    frame = ReferenceFrame(positions, argon.box_vectors, np.zeros_like(positions))
+    failed, measured = size_transfer("argon", untrained(), LabelledForces.ALL, [258, 256], frame, 0.02, platform)
+    assert failed.errors is None and measured.errors is not None and not measured.failure
+    for words in ("argon, 258 molecules in a box of 2.73 nm", "relax the start", "smaller time step"):
+        assert words in failed.failure
+    checks = verdicts.sizes([failed, measured])
+    assert [check.verdict for check in checks] == [verdicts.LOOK, verdicts.FINE]
+    assert checks[0].text == "failed" and checks[0].words == failed.failure
+    validation = Validation("untrained", "argon", 258, 100.0, checks, sizes=[failed, measured])
+    sizes = json.loads(json.dumps(validation.to_dict()))["sizes"]
+    assert sizes[0] == {"num_molecules": 258, "edge_nm": failed.edge_nm, "failure": failed.failure}
+    assert sizes[1]["num_frames"] == 7
+    for validation.sizes in ([failed, measured], [failed]):
+        assert save_validation(validation, tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_a_run_that_heats_beyond_measure_is_an_error_though_every_number_is_finite() -> None:
+    """A bond whose period is 3 steps of the run: each step doubles its amplitude."""
+    stiff = named_system("argon")
+    bond = openmm.HarmonicBondForce()
+    bond.addBond(0, 1, float(np.linalg.norm(stiff.positions[1] - stiff.positions[0])), 9e7)
+    stiff.system.addForce(bond)
+    with pytest.raises(NonFiniteError, match=r"blew up after 20 steps of 0.001 ps \(heated to .* K\)"):
+        prepared(stiff, 0.02, "CPU")
+
+
+def test_a_teachers_run_of_steps_that_are_too_long_is_an_error_in_words() -> None:
+    wild = replace(named_system("argon"), time_step_ps=1.0)
+    with pytest.raises(NonFiniteError, match=r"blew up after \d+ steps of 1 ps .* smaller time step"):
+        frames_of_teacher(wild, LabelledForces.ALL, 1, 40.0, platform="CPU")
 
 
 def test_sizes_are_at_least_the_systems_own_and_cubes_where_the_teacher_is_expensive() -> None:
@@ -124,9 +167,9 @@ def test_sizes_are_at_least_the_systems_own_and_cubes_where_the_teacher_is_expen
 
 def test_learned_part_is_what_the_metadata_says() -> None:
     model = untrained()
-    assert LearnedPart.of(model) is LearnedPart.ALL
+    assert learned_forces(model) is LabelledForces.ALL
     model.spec = replace(model.spec, metadata={"data": [{"directory": "x", "forces": "nonbonded"}]})
-    assert LearnedPart.of(model) is LearnedPart.NONBONDED
+    assert learned_forces(model) is LabelledForces.NONBONDED
 
 
 def flexible_water() -> SimulationSystem:
@@ -142,15 +185,15 @@ def flexible_water() -> SimulationSystem:
 
 def test_network_of_nonbonded_forces_keeps_the_bonded_ones_and_is_compared_with_the_rest() -> None:
     system, model = flexible_water(), untrained((1, 8))
-    replaced = network_system(system, model, LearnedPart.NONBONDED)
+    replaced = network_system(system, model, LabelledForces.NONBONDED)
     kept = [force for force in replaced.getForces() if part_of(force) is ForcePart.BONDED]
     own = [force for force in system.system.getForces() if part_of(force) is ForcePart.BONDED]
     assert [type(force) for force in kept] == [type(force) for force in own] and own
     assert replaced.getNumForces() == len(own) + 2  # the network, and the centre of mass at rest
-    alone = network_system(system, model, LearnedPart.ALL)
+    alone = network_system(system, model, LabelledForces.ALL)
     assert alone.getNumForces() == 2
-    whole = Teacher(system, LearnedPart.ALL).forces(system.positions)
-    rest = Teacher(system, LearnedPart.NONBONDED).forces(system.positions)
+    whole = Teacher(system, LabelledForces.ALL).forces(system.positions)
+    rest = Teacher(system, LabelledForces.NONBONDED).forces(system.positions)
     bonded = (whole - rest).reshape(-1, 3, 3)
     assert np.abs(bonded.sum(axis=1)).max() < 1e-2  # within a molecule they cancel
     assert np.abs(bonded).max() > 10

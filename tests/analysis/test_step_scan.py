@@ -6,11 +6,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from openmm import app
+from small_water import water_on_a_lattice
 from typer.testing import CliRunner
+from untrained_networks import untrained
 
 from openmm_gnn.analysis.statistics import Estimate
 from openmm_gnn.analysis.step_scan import ScanPlan, ScanRow, Verdict, judge
@@ -20,23 +20,18 @@ from openmm_gnn.models.gamd import GAMD
 from openmm_gnn.simulation.run_directory import RunDirectory
 from openmm_gnn.simulation.systems import SimulationSystem, save_system
 from openmm_gnn.simulation.water import water_topology
-from openmm_gnn.spec import GAMDSpec, NeighborSpec
 
 
 def droplet() -> SimulationSystem:
     """8 molecules of flexible TIP3P in vacuum."""
-    oxygens = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) * 0.31
-    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.02399, 0.09266, 0]])
     topology = water_topology(8, 1.0)
     topology.setPeriodicBoxVectors(None)
     system = app.ForceField("tip3p.xml").createSystem(topology, nonbondedMethod=app.NoCutoff, rigidWater=False)
-    return SimulationSystem("droplet", system, topology, (oxygens + molecule).reshape(-1, 3), time_step_ps=0.0005)
+    return SimulationSystem("droplet", system, topology, water_on_a_lattice(2, 0.31), time_step_ps=0.0005)
 
 
 def weak_network() -> GAMD:
-    torch.manual_seed(1)
-    spec = GAMDSpec(NeighborSpec(0.35), (8, 1), num_layers=0, width=8, num_radial=8, force_scale=1e-3)
-    return GAMD(spec).eval()
+    return untrained((8, 1), 0.35, num_layers=0, force_scale=1e-3)
 
 
 def row(hydrogen: float, error: float = 1.0, potential: float = -100.0, name: str = "outer") -> ScanRow:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
+from untrained_networks import untrained
 
-from openmm_gnn.cli import app, demo
+from openmm_gnn.cli import app, demo, demo_features
 from openmm_gnn.models.bundle import save_bundle
-from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.spec import GAMDSpec, NeighborSpec
 
 
 @pytest.fixture
@@ -26,13 +25,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FEWEST_STEPS", 500),
     ):
         monkeypatch.setattr(demo, name, value)
+    monkeypatch.setattr(demo_features, "FRAMES", 5)
+    monkeypatch.setattr(demo_features, "LENGTHS_PS", dict.fromkeys(demo_features.LENGTHS_PS, 0.2))
 
 
 def weights(path: Path) -> Path:
     """An untrained network whose forces are far too small to tear argon apart."""
-    torch.manual_seed(0)
-    spec = GAMDSpec(NeighborSpec(0.5), elements=(18,), num_layers=1, width=8, num_radial=8, force_scale=1e-3)
-    return save_bundle(GAMD(spec), path / "untrained.safetensors")
+    return save_bundle(untrained(force_scale=1e-3), path / "untrained.safetensors")
 
 
 def test_demo_writes_figure_and_runs_and_can_be_given_again(tmp_path: Path, short: None) -> None:
@@ -47,6 +46,11 @@ def test_demo_writes_figure_and_runs_and_can_be_given_again(tmp_path: Path, shor
         assert RunDirectory(out / "untrained").settings().steps == 500
         assert len(RunDirectory(out / "lennard-jones").read_log()) == 60
         assert (out / "untouched").is_dir()
+        assert (out / "features.png").stat().st_size > 30_000
+        for name, num_tokens in (("alanine-dipeptide", 3), ("chignolin", 10)):
+            store = EmbeddingStore.open(out / name / "features")
+            assert store.embeddings.shape[:3] == (5, num_tokens, 4)
+            assert list(store.steps) == [10, 20, 30, 40, 50] and len(store.verify()) == 0
 
 
 def test_interrupted_demo_goes_on(tmp_path: Path, short: None) -> None:

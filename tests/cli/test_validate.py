@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
+from untrained_networks import untrained
 
 from openmm_gnn.analysis import extrapolation
 from openmm_gnn.cli import app
 from openmm_gnn.models.bundle import save_bundle
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.spec import GAMDSpec, NeighborSpec
 from openmm_gnn.training.trajectories import LabelledTrajectories
 
 SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --no-progress --sizes"
@@ -31,9 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bundle(path: Path, metadata: dict[str, Any] | None = None, elements: tuple[int, ...] = (18,)) -> Path:
     """A network whose forces are too small to tear argon apart."""
-    torch.manual_seed(0)
-    spec = GAMDSpec(NeighborSpec(0.5), elements=elements, num_layers=1, width=8, num_radial=8, force_scale=1.0)
-    return save_bundle(GAMD(spec), path / "untrained.safetensors", metadata)
+    return save_bundle(untrained(elements, force_scale=1.0), path / "untrained.safetensors", metadata)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -88,9 +84,7 @@ def test_named_system_needs_no_data_and_a_bundle_without_distribution_says_so(tm
 
 
 def test_a_network_that_tears_the_system_apart_is_reported_and_not_raised(tmp_path: Path, data: Path) -> None:
-    torch.manual_seed(0)
-    spec = GAMDSpec(NeighborSpec(0.5), elements=(18,), num_layers=1, width=8, num_radial=8, force_scale=1e6)
-    model = save_bundle(GAMD(spec), tmp_path / "wild.safetensors")
+    model = save_bundle(untrained(force_scale=1e6), tmp_path / "wild.safetensors")
     code, output = run(str(model), "--data", str(data), "--out", str(tmp_path / "out"), *SHORT.split(), "none")
     assert code == 0, output
     checks = {c["name"]: c for c in json.loads((tmp_path / "out" / "validation.json").read_text())["checks"]}

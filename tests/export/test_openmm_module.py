@@ -115,7 +115,7 @@ def test_a_saved_module_carries_its_spec_and_its_network(
 
 def test_foreign_torchscript_and_garbage_are_refused(tmp_path: Path) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "other.pt"))
-    with pytest.raises(DataError, match="not exported by openmm_gnn"):
+    with pytest.raises(DataError, match="carries no spec_json: give a module that `openmm-gnn export` wrote"):
         load_model(tmp_path / "other.pt")
     (tmp_path / "garbage.pt").write_bytes(b"garbage")
     with pytest.raises(DataError, match="not a TorchScript module"):

@@ -9,6 +9,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app
+from small_water import water_on_a_lattice
 
 from openmm_gnn.errors import SpecError, TopologyError
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
@@ -49,9 +50,7 @@ def model(request: pytest.FixtureRequest, direct: GAMD) -> ForceModel:
 def positions() -> np.ndarray:
     """Molecules on a lattice, each distorted; some lie across the faces of the box."""
     generator = np.random.default_rng(2)
-    sites = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) * EDGE / 3
-    molecule = np.array([[0, 0, 0], [0.0957, 0, 0], [-0.024, 0.0927, 0]])
-    return (sites + molecule).reshape(-1, 3) + generator.normal(scale=0.008, size=(3 * MOLECULES, 3))
+    return water_on_a_lattice(3, EDGE / 3) + generator.normal(scale=0.008, size=(3 * MOLECULES, 3))
 
 
 def molecular_mechanics(topology: app.Topology) -> openmm.System:

@@ -23,7 +23,8 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs, pair_vectors
 
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 HAS_DEVICE = library.HAS_CUDA_LIBRARY and torch.cuda.is_available()
-gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason="no CUDA device or library")]
+WHY_NOT = "the CUDA library is not built" if torch.cuda.is_available() else "no CUDA device"
+gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)]
 
 # Distances of pairs that only one side has may differ from the cutoff by rounding of positions of a few nm.
 BAND = {torch.float32: 5e-6, torch.float64: 1e-13}
@@ -256,7 +257,7 @@ def on_gpu(num_atoms: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, 
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not HAS_DEVICE, reason="no CUDA device or library")
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
 @pytest.mark.parametrize("num_atoms", [72_279, 1_000_000])
 def test_large_systems_on_the_gpu(num_atoms: int) -> None:
     positions, box = on_gpu(num_atoms)
@@ -269,7 +270,7 @@ def test_large_systems_on_the_gpu(num_atoms: int) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not HAS_DEVICE, reason="no CUDA device or library")
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
 @pytest.mark.parametrize("num_atoms", [258, 20_000])
 def test_neighbor_list_in_a_cuda_graph_rebuilds_by_itself(num_atoms: int) -> None:
     positions, box = on_gpu(num_atoms)
@@ -298,7 +299,7 @@ def test_neighbor_list_in_a_cuda_graph_rebuilds_by_itself(num_atoms: int) -> Non
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not HAS_DEVICE, reason="no CUDA device or library")
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
 @pytest.mark.parametrize("num_atoms", [258, 20_000])
 def test_neighbor_list_never_waits_for_the_device(num_atoms: int) -> None:
     positions, box = on_gpu(num_atoms)
@@ -317,7 +318,7 @@ def test_neighbor_list_never_waits_for_the_device(num_atoms: int) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not HAS_DEVICE, reason="no CUDA device or library")
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
 def test_exact_list_in_a_cuda_graph_says_what_to_use_instead() -> None:
     positions, box = on_gpu(258)
     neighbor_pairs(positions, CUTOFF, box)

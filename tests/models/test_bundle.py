@@ -47,6 +47,12 @@ def test_a_bundle_cut_short_is_refused(model: GAMD, tmp_path: Path) -> None:
         load_bundle(path)
 
 
+def test_a_foreign_torchscript_module_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "linear.pt"))
+    with pytest.raises(DataError, match="carries no spec_json: give a module that `openmm-gnn export` wrote"):
+        load_model(tmp_path / "linear.pt")
+
+
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(2)}, tmp_path / "m.safetensors")
     with pytest.raises(DataError, match="not written by openmm_gnn"):

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-import torch
 from openmm import app, unit
+from small_water import water_on_a_lattice
 from typer.testing import CliRunner
+from untrained_networks import untrained
 
 from openmm_gnn import accelerate
 from openmm_gnn.errors import SpecError
@@ -28,7 +29,6 @@ from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, settings
 from openmm_gnn.simulation.runs import simulate
 from openmm_gnn.simulation.systems import SimulationSystem, save_system
 from openmm_gnn.simulation.water import water_topology
-from openmm_gnn.spec import GAMDSpec, NeighborSpec
 
 SETTINGS = RunSettings(
     steps=40,
@@ -48,10 +48,8 @@ SETTINGS = RunSettings(
 def flexible_water(rigid: bool = False, force_field: str = "tip3p.xml") -> SimulationSystem:
     """27 molecules on a lattice, TIP3P with springs."""
     edge = 0.95
-    oxygens = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) * edge / 3
-    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.02399, 0.09266, 0]])
     parameters = app.ForceField(force_field)
-    modeller = app.Modeller(water_topology(27, edge), (oxygens + molecule).reshape(-1, 3) * unit.nanometer)
+    modeller = app.Modeller(water_topology(27, edge), water_on_a_lattice(3, edge / 3) * unit.nanometer)
     modeller.addExtraParticles(parameters)
     system = parameters.createSystem(
         modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.45 * unit.nanometer, rigidWater=rigid
@@ -61,12 +59,7 @@ def flexible_water(rigid: bool = False, force_field: str = "tip3p.xml") -> Simul
 
 
 def network(forces: str = "nonbonded") -> GAMD:
-    torch.manual_seed(1)
-    metadata = {"data": [{"forces": forces}]}
-    spec = GAMDSpec(
-        NeighborSpec(0.35), (8, 1), num_layers=1, width=8, num_radial=8, force_scale=1000.0, metadata=metadata
-    )
-    return GAMD(spec).double().eval()
+    return untrained((8, 1), 0.35, force_scale=1000.0, metadata={"data": [{"forces": forces}]}).double()
 
 
 def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_path: Path) -> None:
@@ -108,7 +101,7 @@ def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 from test_accelerated_runs import *
 endless = replace(SETTINGS, steps=1_000_000)
 simulate(flexible_water(), {path!r}, endless, network(), platform="Reference", threads=1, resume=True)
@@ -117,11 +110,10 @@ simulate(flexible_water(), {path!r}, endless, network(), platform="Reference", t
 
 def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "killed")
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "samples")]
     reached = 0
     for _ in range(2):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD.format(folder=str(Path(__file__).parent), path=str(run.path))]
-        )
+        child = subprocess.Popen([sys.executable, "-c", CHILD.format(folders=folders, path=str(run.path))])
         deadline = time.monotonic() + 60
         while step_of(run) < reached + 20:
             assert child.poll() is None and time.monotonic() < deadline

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from small_water import MOLECULE
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.simulation.element_temperatures import ElementTemperatures
@@ -18,7 +19,6 @@ from openmm_gnn.simulation.simulation_system import SimulationSystem
 from openmm_gnn.simulation.water import water_topology
 
 OXYGEN, HYDROGEN = 15.999, 1.008
-MOLECULE = np.array([[0.0, 0.0, 0.0], [0.09572, 0.0, 0.0], [-0.023999, 0.092663, 0.0]])
 
 
 def waters(num_molecules: int, hydrogen_bond: bool = True, center_at_rest: bool = False) -> SimulationSystem:

@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
+from small_water import water_on_a_lattice
 from typer.testing import CliRunner
 
 from openmm_gnn.cli import app as command
@@ -25,9 +26,7 @@ def write_water(path: Path, edge: float = EDGE, box: bool = True, clash: bool = 
     topology = water_topology(MOLECULES, edge)
     if not box:
         topology.setPeriodicBoxVectors(None)
-    sites = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3) * edge / 3
-    molecule = np.array([[0, 0, 0], [0.09572, 0, 0], [-0.02400, 0.09266, 0]])
-    positions = (sites + molecule).reshape(-1, 3)
+    positions = water_on_a_lattice(3, edge / 3)
     if clash:
         positions[3:6] = positions[:3] + np.array([0.0, 0.0, 0.14])
     with path.open("w") as file:

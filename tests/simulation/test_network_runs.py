@@ -10,14 +10,13 @@ import numpy as np
 import openmm
 import pytest
 import torch
+from untrained_networks import untrained
 
 from openmm_gnn.errors import NonFiniteError, SpecError
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
-from openmm_gnn.models.gamd import GAMD
 from openmm_gnn.simulation.run_settings import RunSettings, make_integrator
 from openmm_gnn.simulation.runs import simulate
 from openmm_gnn.simulation.systems import SimulationSystem, load_system
-from openmm_gnn.spec import GAMDSpec, NeighborSpec
 
 SETTINGS = RunSettings(steps=60, equilibration_steps=10, report_interval=10, checkpoint_interval=20)
 
@@ -27,17 +26,11 @@ def argon() -> SimulationSystem:
     return load_system("argon")
 
 
-def untrained(force_scale: float) -> GAMD:
-    torch.manual_seed(1)
-    spec = GAMDSpec(NeighborSpec(0.5), elements=(18,), num_layers=1, width=8, num_radial=8, force_scale=force_scale)
-    return GAMD(spec).eval()
-
-
 @pytest.mark.parametrize("backend", [backend.value for backend in available_backends()])
 def test_frames_are_those_of_a_context_with_the_networks_force_alone(
     tmp_path: Path, argon: SimulationSystem, backend: str
 ) -> None:
-    model = untrained(30.0)
+    model = untrained(force_scale=30.0)
     run = simulate(argon, tmp_path, SETTINGS, model, "net", backend=backend, platform="Reference").directory
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*argon.system.getDefaultPeriodicBoxVectors())
@@ -59,7 +52,7 @@ def test_frames_are_those_of_a_context_with_the_networks_force_alone(
 def test_resumed_run_goes_on_where_it_was_and_only_with_the_same_weights(
     tmp_path: Path, argon: SimulationSystem
 ) -> None:
-    model, longer = untrained(30.0), replace(SETTINGS, steps=120)
+    model, longer = untrained(force_scale=30.0), replace(SETTINGS, steps=120)
     simulate(argon, tmp_path / "run", SETTINGS, model, "net", platform="Reference")
     run = simulate(argon, tmp_path / "run", longer, model, "net", platform="Reference", resume=True).directory
     whole = simulate(argon, tmp_path / "whole", longer, model, "net", platform="Reference").directory
@@ -78,7 +71,7 @@ def test_a_network_that_tears_the_system_apart_is_stopped(
 ) -> None:
     """Forces of 1e37 overflow within steps, whichever of network, list or integrator meets them first."""
     with pytest.raises(NonFiniteError, match=r"at step \d+: first atom \d+ \(Ar of residue AR \d+\)"):
-        simulate(argon, tmp_path, SETTINGS, untrained(1e37), "net", backend=backend, platform=platform)
+        simulate(argon, tmp_path, SETTINGS, untrained(force_scale=1e37), "net", backend=backend, platform=platform)
     assert (tmp_path / "last_good.pdb").exists()
     state = openmm.XmlSerializer.deserialize((tmp_path / "last_good_state.xml").read_text())
     assert np.isfinite(state.getPositions(asNumpy=True)._value).all()

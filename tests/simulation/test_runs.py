@@ -252,6 +252,21 @@ def test_twenty_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path)
     assert_same_run(run, whole)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "give a directory that `openmm-gnn simulate` wrote"),
+        ("{", "is damaged .*: copy it again"),
+        ('{"version": 99}', "has version 99, .*: use the release of openmm_gnn that wrote it"),
+    ],
+)
+def test_what_is_no_run_is_refused_with_what_helps(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        RunDirectory(tmp_path).settings()
+
+
 def wait_for_work(child: subprocess.Popen, run: RunDirectory) -> None:
     """Until the child has taken the directory over and written one more checkpoint."""
     before = run.checkpoint.stat().st_mtime_ns if run.checkpoint.exists() else 0

@@ -192,3 +192,15 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
         load_system(xml, tmp_path / "empty.pdb")
     with pytest.raises(TopologyError, match=r"shape \(3, 3\): expected \(258, 3\)"):
         SimulationSystem("short", argon.system, argon.topology, np.zeros((3, 3)))
+
+
+def test_a_topology_that_its_file_cannot_hold_is_refused(tmp_path: Path) -> None:
+    """Two atoms of one name in one residue: in a file their bond would be that of one atom with itself."""
+    system, topology = openmm.System(), app.Topology()
+    residue = topology.addResidue("ETH", topology.addChain())
+    carbons = [topology.addAtom("C", app.element.carbon, residue) for _ in range(2)]
+    topology.addBond(*carbons)
+    for _ in carbons:
+        system.addParticle(12.0)
+    with pytest.raises(TopologyError, match=r"the bonds of ethane do not survive .* PDBx/mmCIF file can hold"):
+        save_system(tmp_path, SimulationSystem("ethane", system, topology, np.zeros((2, 3))))

@@ -12,10 +12,10 @@ from openmm import app, unit
 
 from openmm_gnn.errors import SpecError
 from openmm_gnn.graph.topology_tables import real_atoms
+from openmm_gnn.simulation.force_parts import LabelledForces
 from openmm_gnn.simulation.simulation_system import SimulationSystem
 from openmm_gnn.simulation.systems import load_system
 from openmm_gnn.simulation.water import amoeba_water, tip3p, tip4pew, water_topology
-from openmm_gnn.training.labelled_run import LabelledForces
 from openmm_gnn.training.teacher import label
 from openmm_gnn.training.trajectories import LabelledTrajectory
 from openmm_gnn.units import BOLTZMANN_KJ_MOL_K

@@ -299,6 +299,19 @@ def test_several_files_are_a_trajectory_each(tmp_path: Path) -> None:
     assert [entry["file"] for entry in data.meta["seeds"]] == ["0.xyz", "1.xyz", "2.xyz"]
 
 
+def test_a_published_split_that_overlaps_and_imports_of_another_version_are_refused(tmp_path: Path) -> None:
+    arrays = {name: np.stack(values) for name, values in rpbe([5, 5, 5]).items()}
+    np.savez(tmp_path / "rpbe.npz", **arrays | {"train_idx": np.array([0, 1]), "test_idx": np.array([1])})
+    file = read_external(tmp_path / "rpbe.npz")
+    with pytest.raises(DataError, match="overlap, .* outside its 3 frames: cut it into --blocks"):
+        import_labels([file], tmp_path / "split", published_split=True)
+    data = import_labels([file], tmp_path / "data", blocks=1)
+    meta = data.path / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"version": 99}))
+    with pytest.raises(DataError, match="version 99: expected .*: import the labels again"):
+        ImportedLabels.open(data.path)
+
+
 def test_the_published_split_is_seed_1_and_2(tmp_path: Path) -> None:
     arrays = {name: np.stack(values) for name, values in rpbe([5, 5, 5]).items()}
     np.savez(tmp_path / "rpbe.npz", **arrays | {"train_idx": np.array([0, 2]), "test_idx": np.array([1])})

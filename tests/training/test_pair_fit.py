@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from openmm_gnn.errors import DataError
 from openmm_gnn.graph.topology_tables import no_partners
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.particle_mesh import particle_mesh
@@ -82,3 +83,16 @@ def test_charges_are_recovered_beside_the_pair_potential() -> None:
     fit.solve()
     assert term.charge_term is not None
     np.testing.assert_allclose(term.charge_term.charges.numpy(), charges.numpy(), rtol=1e-2)
+
+
+def test_forces_that_no_charges_have_are_refused() -> None:
+    """Equal charges that attract: the square of a charge would be negative."""
+    species = (torch.arange(NUM_ATOMS) % 3 == 0).to(torch.int64)
+    charges = torch.tensor([3.0, -6.0], dtype=torch.float64)
+    fit = PairFit(PairTerm(9, 40, START, CUTOFF, charge_width=0.2, num_species=2), 2)
+    for seed in range(4):
+        positions, box, _ = frame(seed)
+        repelled = -particle_mesh(positions, charges[species], box, 0.2, [24, 24, 24])[0]
+        fit.add(positions, box, repelled, species, PARTNERS)
+    with pytest.raises(DataError, match="no charges explain these forces"):
+        fit.solve()

@@ -331,7 +331,7 @@ def test_two_commands_on_one_directory_do_not_mix(tmp_path: Path) -> None:
         while not children(first.pid):
             assert first.poll() is None
             time.sleep(0.01)
-        with pytest.raises(DataError, match="another process is labelling"):
+        with pytest.raises(DataError, match="another process is writing into"):
             label(small_box(), tmp_path / "out", seeds=[5], frames=2, progress=False)
     finally:
         first.kill()

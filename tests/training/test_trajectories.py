@@ -149,10 +149,10 @@ def test_a_damaged_frame_is_found(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "holds no meta.json"),
-        ("{", "is damaged"),
+        ("{", "is damaged .* copy the directory again, or label anew"),
         ('{"kind": "something else"}', "of kind 'something else'"),
         (json.dumps({"kind": META_KIND, "version": META_VERSION + 1}), f"version {META_VERSION + 1}: expected"),
-        ("[]", "is damaged"),
+        ("[]", "is damaged .it holds a list.: copy the directory again"),
     ],
 )
 def test_other_directories_are_refused(tmp_path: Path, content: str | None, message: str) -> None:

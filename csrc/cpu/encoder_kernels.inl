@@ -1,0 +1,310 @@
+// The loops of encoder_messages.h, compiled once for each instruction set. kTileRows and kTileGroups are set before:
+// rows, and groups of 16 columns, of a matrix product that are summed in registers.
+
+// Where a place lies in a table: four rows and their weights.
+struct Knot {
+  const float* row;
+  int64_t channels;
+  float weight[4];
+};
+
+INLINE Knot find_knot(const FilterTable& table, double place) {
+  const double last = static_cast<double>(table.knots - 1);
+  place = place > 0 ? place : 0;  // also NaN
+  place = place < last ? place : last;
+  int64_t k = static_cast<int64_t>(place);
+  k = k < table.knots - 2 ? k : table.knots - 2;
+  const float t = static_cast<float>(place - static_cast<double>(k)), s = 1.f - t;
+  return {table.values + 2 * k * table.channels,
+          table.channels,
+          {(1.f + 2.f * t) * s * s, t * s * s, t * t * (3.f - 2.f * t), -t * t * s}};
+}
+
+INLINE Lanes filter(const Knot& knot, int64_t channel) {
+  const float* row = knot.row + channel;
+  Lanes v = load(row) * knot.weight[0];
+  for (int m = 1; m < 4; ++m) v += load(row + m * knot.channels) * knot.weight[m];
+  return v;
+}
+
+#define SWAPPED(v, m)                                                                                             \
+  __builtin_shufflevector(v, v, 0 ^ m, 1 ^ m, 2 ^ m, 3 ^ m, 4 ^ m, 5 ^ m, 6 ^ m, 7 ^ m, 8 ^ m, 9 ^ m, 10 ^ m, 11 ^ m, \
+                          12 ^ m, 13 ^ m, 14 ^ m, 15 ^ m)
+
+// Each lane becomes the sum over its head; heads of `head_width` channels, a power of two up to 16 or a multiple of 16.
+INLINE void sum_heads(Lanes* products, int64_t groups, int64_t head_width) {
+  for (int64_t g = 0; g < groups; ++g) {
+    Lanes v = products[g];
+    if (head_width >= 2) v += SWAPPED(v, 1);
+    if (head_width >= 4) v += SWAPPED(v, 2);
+    if (head_width >= 8) v += SWAPPED(v, 4);
+    if (head_width >= 16) v += SWAPPED(v, 8);
+    products[g] = v;
+  }
+  const int64_t span = head_width / 16;
+  for (int64_t g = 0; span > 1 && g < groups; g += span) {
+    Lanes total = products[g];
+    for (int64_t m = 1; m < span; ++m) total += products[g + m];
+    for (int64_t m = 0; m < span; ++m) products[g + m] = total;
+  }
+}
+
+INLINE Lanes activated(Lanes x) { return x * sigmoid(x); }
+
+static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
+                           float* scalars, float* vectors) {
+  const int64_t width = in.width, groups = width / 16;
+  Lanes attention[kMostEncoderGroups];
+  for (int64_t e = begin; e < end; ++e) {
+    const int64_t i = edges.receivers[e], j = edges.senders[e];
+    const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
+    const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
+    const Knot knot = find_knot(in.filters, edges.places[e]);
+    for (int64_t g = 0; g < groups; ++g) {
+      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filter(knot, 16 * g);
+    }
+    sum_heads(attention, groups, in.head_width);
+    float *to_scalars = scalars + width * i, *to_vectors = vectors + 3 * width * i;
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t c = 16 * g;
+      const Lanes weight = activated(attention[g]) * edges.envelope[e];
+      add_to(to_scalars + c, load(sender + width + c) * filter(knot, width + c) * weight);
+      const Lanes scale = load(sender + 2 * width + c) * filter(knot, 2 * width + c);
+      const Lanes along = load(sender + 3 * width + c) * filter(knot, 3 * width + c);
+      for (int d = 0; d < 3; ++d) {
+        add_to(to_vectors + d * width + c, load(carried + d * width + c) * scale + along * u[d]);
+      }
+    }
+  }
+}
+
+template <int kRows, int kGroups>
+INLINE void product_tile(const float* rows, int64_t depth, const float* weight, const float* bias, int64_t columns,
+                         float* to) {
+  Lanes sums[kRows][kGroups];
+  for (int r = 0; r < kRows; ++r) {
+    for (int g = 0; g < kGroups; ++g) sums[r][g] = load(bias + 16 * g);
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    Lanes factors[kGroups];
+    for (int g = 0; g < kGroups; ++g) factors[g] = load(weight + k * columns + 16 * g);
+    for (int r = 0; r < kRows; ++r) {
+      for (int g = 0; g < kGroups; ++g) sums[r][g] += factors[g] * rows[r * depth + k];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int g = 0; g < kGroups; ++g) store(to + r * columns + 16 * g, sums[r][g]);
+  }
+}
+
+template <int kGroups>
+INLINE void product_columns(const float* rows, int64_t count, int64_t depth, const float* weight, const float* bias,
+                            int64_t columns, float* to) {
+  int64_t r = 0;
+  for (; r + kTileRows <= count; r += kTileRows) {
+    product_tile<kTileRows, kGroups>(rows + r * depth, depth, weight, bias, columns, to + r * columns);
+  }
+  for (; r < count; ++r) product_tile<1, kGroups>(rows + r * depth, depth, weight, bias, columns, to + r * columns);
+}
+
+// to = rows weight + bias, with `count` rows of `depth` numbers.
+static void linear_map(const float* rows, int64_t count, int64_t depth, const float* weight, const float* bias,
+                       int64_t columns, float* to) {
+  int64_t c = 0;
+  for (; c + 16 * kTileGroups <= columns; c += 16 * kTileGroups) {
+    product_columns<kTileGroups>(rows, count, depth, weight + c, bias + c, columns, to + c);
+  }
+  for (; c < columns; c += 16) product_columns<1>(rows, count, depth, weight + c, bias + c, columns, to + c);
+}
+
+// The message of an edge, from its filters, added to the receiver's scalars.
+INLINE void edge_message(const EncoderEdges& edges, int64_t e, const EdgeLayerInputs& in, const float* filters,
+                         float* message, float* scalars) {
+  const int64_t width = in.width, groups = width / 16;
+  const float *receiver = in.node + 3 * width * edges.receivers[e];
+  const float *sender = in.node + 3 * width * edges.senders[e] + width;
+  float* to = scalars + width * edges.receivers[e];
+  Lanes attention[kMostEncoderGroups];
+  for (int64_t g = 0; g < groups; ++g) {
+    attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * activated(load(filters + 16 * g));
+  }
+  sum_heads(attention, groups, in.head_width);
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t c = 16 * g;
+    const Lanes weight = activated(attention[g]) * edges.envelope[e];
+    const Lanes value = load(sender + width + c) * activated(load(filters + width + c)) * weight;
+    store(message + c, value);
+    add_to(to + c, value);
+  }
+}
+
+// What an edge carries to the receiver's vectors, by the message's scales, and its own change by the last filters.
+INLINE void edge_vectors(const EncoderEdges& edges, int64_t e, const EdgeLayerInputs& in, const float* filters,
+                         const float* scales, float* vectors, float* changed) {
+  const int64_t width = in.width, i = edges.receivers[e], j = edges.senders[e];
+  const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
+  float* to = vectors + 3 * width * i;
+  for (int64_t c = 0; c < width; c += 16) {
+    const Lanes scale = activated(load(scales + c)), along = activated(load(scales + width + c));
+    for (int d = 0; d < 3; ++d) add_to(to + d * width + c, load(carried + d * width + c) * scale + along * u[d]);
+    if (in.mixed == nullptr) continue;
+    // (a - (a u) u) (b - (b u) u) for a unit vector u or zero.
+    const float* target = in.mixed + 15 * width * i + 3 * width + c;
+    const float* source = in.mixed + 15 * width * j + 4 * width + c;
+    Lanes product = fill(0.f), a = fill(0.f), b = fill(0.f);
+    for (int d = 0; d < 3; ++d) {
+      const Lanes first = load(target + 5 * d * width), second = load(source + 5 * d * width);
+      product += first * second;
+      a += first * u[d];
+      b += second * u[d];
+    }
+    const Lanes gate = activated(load(filters + 2 * width + c));
+    store(changed + width * e + c, load(in.edges + width * e + c) + gate * (product - a * b));
+  }
+}
+
+static void edge_layer_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const EdgeLayerInputs& in,
+                            float* scratch, float* scalars, float* vectors, float* changed) {
+  float *filters = scratch, *messages = filters + kEdgesPerBlock * in.filter_width;
+  float* scales = messages + kEdgesPerBlock * in.width;
+  for (int64_t start = begin; start < end; start += kEdgesPerBlock) {
+    const int64_t count = end - start < kEdgesPerBlock ? end - start : kEdgesPerBlock;
+    const float* rows = in.edges + in.width * start;
+    linear_map(rows, count, in.width, in.filter_weight, in.filter_bias, in.filter_width, filters);
+    for (int64_t k = 0; k < count; ++k) {
+      edge_message(edges, start + k, in, filters + k * in.filter_width, messages + k * in.width, scalars);
+    }
+    linear_map(messages, count, in.width, in.spread_weight, in.spread_bias, 2 * in.width, scales);
+    for (int64_t k = 0; k < count; ++k) {
+      edge_vectors(edges, start + k, in, filters + k * in.filter_width, scales + 2 * k * in.width, vectors, changed);
+    }
+  }
+}
+
+static void tensors_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in, float* parts) {
+  const int64_t width = in.width;
+  for (int64_t e = begin; e < end; ++e) {
+    const int64_t i = edges.receivers[e], j = edges.senders[e];
+    const Knot knot = find_knot(in.filters, edges.places[e]);
+    float* to = parts + 9 * width * i;
+    if (in.parts != nullptr) {
+      const float* from = in.parts + 9 * width * j;
+      for (int64_t c = 0; c < width; c += 16) {
+        const Lanes one = filter(knot, c), axial = filter(knot, width + c), symmetric = filter(knot, 2 * width + c);
+        add_to(to + c, load(from + c) * one);
+        for (int m = 1; m < 4; ++m) add_to(to + m * width + c, load(from + m * width + c) * axial);
+        for (int m = 4; m < 9; ++m) add_to(to + m * width + c, load(from + m * width + c) * symmetric);
+      }
+      continue;
+    }
+    const float *u = edges.directions + 3 * e, third = (u[0] * u[0] + u[1] * u[1] + u[2] * u[2]) / 3.f;
+    const float shape[9] = {1.f,         u[0],        u[1],                u[2],       u[0] * u[0] - third,
+                            u[0] * u[1], u[0] * u[2], u[1] * u[1] - third, u[1] * u[2]};
+    for (int64_t c = 0; c < width; c += 16) {
+      const Lanes pair = load(in.receiver + width * i + c) + load(in.sender + width * j + c);
+      const Lanes axial = pair * filter(knot, width + c), symmetric = pair * filter(knot, 2 * width + c);
+      add_to(to + c, pair * filter(knot, c));
+      for (int m = 1; m < 4; ++m) add_to(to + m * width + c, axial * shape[m]);
+      for (int m = 4; m < 9; ++m) add_to(to + m * width + c, symmetric * shape[m]);
+    }
+  }
+}
+
+// A 3 x 3 tensor of 16 channels, from its nine numbers and back; see models/tensornet.py.
+struct Matrix {
+  Lanes at[3][3];
+};
+
+INLINE Matrix unpacked(const float* parts, int64_t width) {
+  Lanes p[9];
+  for (int m = 0; m < 9; ++m) p[m] = load(parts + m * width);
+  return {{{p[0] + p[4], p[5] - p[3], p[6] + p[2]},
+           {p[5] + p[3], p[0] + p[7], p[8] - p[1]},
+           {p[6] - p[2], p[8] + p[1], p[0] - p[4] - p[7]}}};
+}
+
+INLINE void pack(const Matrix& t, Lanes (&p)[9]) {
+  p[0] = (t.at[0][0] + t.at[1][1] + t.at[2][2]) * (1.f / 3.f);
+  p[1] = (t.at[2][1] - t.at[1][2]) * 0.5f;
+  p[2] = (t.at[0][2] - t.at[2][0]) * 0.5f;
+  p[3] = (t.at[1][0] - t.at[0][1]) * 0.5f;
+  p[4] = t.at[0][0] - p[0];
+  p[5] = (t.at[0][1] + t.at[1][0]) * 0.5f;
+  p[6] = (t.at[0][2] + t.at[2][0]) * 0.5f;
+  p[7] = t.at[1][1] - p[0];
+  p[8] = (t.at[1][2] + t.at[2][1]) * 0.5f;
+}
+
+// What a tensor is divided by: one and the square of its Frobenius norm.
+INLINE Lanes one_and_norm(const Lanes (&p)[9]) {
+  const Lanes last = p[4] + p[7];
+  return 1.f + 3.f * p[0] * p[0] + p[4] * p[4] + p[7] * p[7] + last * last +
+         2.f * (p[1] * p[1] + p[2] * p[2] + p[3] * p[3] + p[5] * p[5] + p[6] * p[6] + p[8] * p[8]);
+}
+
+static void scaled_tensors_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t c = 0; c < in.width; c += 16) {
+      const int64_t at = 9 * in.width * i + c;
+      Lanes p[9];
+      for (int m = 0; m < 9; ++m) p[m] = load(in.first + at + m * in.width);
+      const Lanes factor = 1.f / one_and_norm(p);
+      for (int m = 0; m < 9; ++m) store(parts + at + m * in.width, p[m] * factor);
+    }
+  }
+}
+
+static void tensor_products_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t c = 0; c < in.width; c += 16) {
+      const int64_t at = 9 * in.width * i + c;
+      const Matrix a = unpacked(in.first + at, in.width), b = unpacked(in.second + at, in.width);
+      Matrix both;
+      for (int row = 0; row < 3; ++row) {
+        for (int column = 0; column < 3; ++column) {
+          Lanes total = a.at[row][0] * b.at[0][column] + b.at[row][0] * a.at[0][column];
+          for (int k = 1; k < 3; ++k) total += a.at[row][k] * b.at[k][column] + b.at[row][k] * a.at[k][column];
+          both.at[row][column] = total;
+        }
+      }
+      Lanes p[9];
+      pack(both, p);
+      const Lanes factor = 1.f / one_and_norm(p);
+      for (int m = 0; m < 9; ++m) store(parts + at + m * in.width, p[m] * factor);
+    }
+  }
+}
+
+static void tensor_squares_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t c = 0; c < in.width; c += 16) {
+      const int64_t at = 9 * in.width * i + c;
+      const Matrix a = unpacked(in.second + at, in.width);
+      Matrix square;
+      for (int row = 0; row < 3; ++row) {
+        for (int column = 0; column < 3; ++column) {
+          square.at[row][column] = a.at[row][0] * a.at[0][column] + a.at[row][1] * a.at[1][column] +
+                                   a.at[row][2] * a.at[2][column];
+        }
+      }
+      Lanes p[9];
+      pack(square, p);
+      for (int m = 0; m < 9; ++m) {
+        const int64_t k = at + m * in.width;
+        store(parts + k, load(in.first + k) + load(in.second + k) + p[m]);
+      }
+    }
+  }
+}
+
+static void filters_loop(const double* places, int64_t begin, int64_t end, const FilterTable& table, float* values) {
+  for (int64_t e = begin; e < end; ++e) {
+    const Knot knot = find_knot(table, places[e]);
+    for (int64_t c = 0; c < table.channels; c += 16) store(values + table.channels * e + c, filter(knot, c));
+  }
+}
+
+#undef SWAPPED
+
+static const EncoderKernels kernels{attention_loop,       edge_layer_loop,     tensors_loop, scaled_tensors_loop,
+                                    tensor_products_loop, tensor_squares_loop, filters_loop};

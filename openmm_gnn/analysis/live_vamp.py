@@ -1,0 +1,219 @@
+"""A VAMP-2 score of a simulation while it runs: how much of its slow motion the features have seen so far.
+
+Running covariances of the features and of themselves a lag later are kept (deeptime), and the score is taken from them
+whenever it is asked for: Wu and Noe, J. Nonlinear Sci. 30, 23 (2020), eq. 33, with the constant function, so 1 means
+nothing slow. A score of the data it was fitted to grows with the number of features; the one to trust is validated:
+fitted to one half of the time, scored on the other. By chance alone that one exceeds 1 by about dim^2 / frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.growing_array import intact
+from openmm_gnn.reporters.store_exports import observables_of
+
+if TYPE_CHECKING:
+    from openmm_gnn.reporters.embedding_store import EmbeddingStore
+
+BLOCK_LAGS = 10
+"""Length in lags of the alternating blocks that fit and validate."""
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """The scores after so many frames; NaN where there are too few of them."""
+
+    time_ps: float
+    num_frames: int
+    score: float
+    """On the data it was fitted to."""
+    validated: float
+    """Fitted to one half, scored on the other, both ways, mean."""
+
+
+class LiveVamp:
+    """Takes frames in any portions; the score is that of all of them at once."""
+
+    def __init__(self, lag_frames: int, dim: int = 5, epsilon: float = 1e-6) -> None:
+        """
+        Args:
+            lag_frames: frames from x(t) to x(t + lag).
+            dim: slow functions that are scored.
+            epsilon: variances below count as none, in the square of the observables' unit.
+        Raises:
+            SpecError: for a lag or dimension below 1.
+        """
+        if lag_frames < 1 or dim < 1:
+            raise SpecError(f"a lag of {lag_frames} frames and {dim} dimensions: give 1 or more of each")
+        from deeptime.decomposition import VAMP
+
+        self.lag_frames, self.dim, self.epsilon = lag_frames, dim, epsilon
+        self.num_frames = 0
+        self._last: np.ndarray | None = None
+        self._all = VAMP.covariance_estimator(self.lag_frames)
+        self._halves = [VAMP.covariance_estimator(self.lag_frames) for _ in range(2)]
+        self._pairs = [0, 0]
+
+    def begin_trajectory(self) -> None:
+        """What comes is no continuation of what was there: no pair goes across."""
+        if self._last is not None:
+            self._last = self._last[:0]
+
+    def update(self, observables: np.ndarray) -> None:
+        """Take the next frames.
+
+        Args:
+            observables: (frames, n); the last `lag_frames` of them are kept for the pairs to come.
+        Raises:
+            DataError: if n is not that of the frames before.
+        """
+        new = np.asarray(observables, np.float64)
+        if self._last is None:
+            self._last = np.empty((0, new.shape[1]))
+        if new.ndim != 2 or new.shape[1] != self._last.shape[1]:
+            raise DataError(f"observables of shape {new.shape} after {self._last.shape[1]} of them per frame")
+        frames = np.concatenate([self._last, new])
+        first = self.num_frames - len(self._last)
+        num_pairs = len(frames) - self.lag_frames
+        if num_pairs > 0:
+            x, y = frames[:num_pairs], frames[self.lag_frames :]
+            self._all.partial_fit((x, y))
+            halves = (first + np.arange(num_pairs)) // (BLOCK_LAGS * self.lag_frames) % 2
+            for half in (0, 1):
+                chosen = halves == half
+                if chosen.any():
+                    self._halves[half].partial_fit((x[chosen], y[chosen]))
+                    self._pairs[half] += int(chosen.sum())
+        self._last = frames[-self.lag_frames :]
+        self.num_frames += len(new)
+
+    def score(self) -> float:
+        """VAMP-2 of all pairs; NaN with fewer than two pairs."""
+        return self._score(self._all, None) if sum(self._pairs) > 1 else float("nan")
+
+    def validated_score(self) -> float:
+        """VAMP-2 fitted to every second block and scored on the others, both ways, mean; NaN while one half is small.
+
+        Pairs that straddle the border of two blocks belong to the block of x(t).
+        """
+        if min(self._pairs) < max(2, BLOCK_LAGS):
+            return float("nan")
+        first, second = self._halves
+        return (self._score(first, second) + self._score(second, first)) / 2
+
+    def _score(self, fitted: Any, tested: Any) -> float:
+        from deeptime.decomposition import VAMP
+        from deeptime.numeric import ZeroRankError
+
+        try:
+            model = VAMP(lagtime=self.lag_frames, epsilon=self.epsilon).fit_from_covariances(fitted).fetch_model()
+            other = None
+            if tested is not None:
+                other = VAMP(lagtime=self.lag_frames, epsilon=self.epsilon).fit_from_covariances(tested).fetch_model()
+            dim = min(self.dim, len(model.singular_values))
+            return float(model.score(2, test_model=other, epsilon=self.epsilon, dim=dim))
+        except (ZeroRankError, np.linalg.LinAlgError):
+            return float("nan")
+
+
+class StoreScores:
+    """The scores along a store that may still grow: call `advance` now and then."""
+
+    def __init__(
+        self, store: EmbeddingStore, lag_ps: float, dim: int = 5, observables: str = "mean", every: int = 100
+    ) -> None:
+        """
+        Args:
+            lag_ps: simulated time between x(t) and x(t + lag), ps; rounded to whole frames.
+            observables: "mean" or "tokens", see `Observables`; of many numbers, many frames are needed.
+            every: frames between two rows of scores.
+        Raises:
+            SpecError: if the lag is no time.
+        """
+        if not lag_ps > 0:
+            raise SpecError(f"the lag is {lag_ps} ps: give a time above 0")
+        self.rows: list[ScoreRow] = []
+        self._store, self._lag_ps, self._dim = store, lag_ps, dim
+        self._observables, self._every = observables, every
+        self._vamp: LiveVamp | None = None
+        self._interval_ps = 0.0
+        self._last: np.ndarray | None = None
+        """The last frame that was taken: index, checksum, time."""
+
+    def advance(self) -> list[ScoreRow]:
+        """Take the frames that came since the last call; the rows so far.
+
+        A store that was cut by a restart is read again from its start.
+
+        Raises:
+            DataError: if the frames have no times.
+        """
+        records = self._store.records
+        if self._vamp is not None and self._changed(records):
+            self._vamp, self._last, self.rows = None, None, []
+        if self._vamp is None:
+            if len(records) < 2:
+                return self.rows
+            self._interval_ps = float(np.median(np.diff(records["time"][:100])))
+            if not self._interval_ps > 0:
+                raise DataError(f"{self._store.path} has no times, so a lag means nothing: featurize with them")
+            self._vamp = LiveVamp(max(1, round(self._lag_ps / self._interval_ps)), self._dim)
+        for start in range(self._vamp.num_frames, len(records), self._every):
+            part = np.array(records[start : start + self._every])
+            if not intact(part).all():
+                break  # being written over by a restart: the next call will see
+            self._take(part)
+        return self.rows
+
+    def _take(self, part: np.ndarray) -> None:
+        assert self._vamp is not None
+        before = part["time"][0] - self._interval_ps if self._last is None else self._last["time"]
+        steps = np.diff(part["time"], prepend=before)
+        gaps = np.flatnonzero(np.abs(steps - self._interval_ps) > 0.01 * self._interval_ps)
+        for piece in np.split(np.arange(len(part)), gaps):
+            if len(piece) and piece[0] in gaps:
+                self._vamp.begin_trajectory()  # frames are missing: no pair goes across
+            if len(piece):
+                self._vamp.update(observables_of(part["embedding"][piece], self._observables))
+        self._last = part[-1]
+        scores = self._vamp.score(), self._vamp.validated_score()
+        self.rows.append(ScoreRow(float(part["time"][-1]), self._vamp.num_frames, *scores))
+
+    def _changed(self, records: np.ndarray) -> bool:
+        assert self._vamp is not None
+        count = self._vamp.num_frames
+        return len(records) < count or (self._last is not None and records["crc"][count - 1] != self._last["crc"])
+
+
+def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
+    """Draw the scores of one store or several over simulated time into a PNG (or whatever the path's ending says)."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from openmm_gnn.analysis.plots import QUIET_COLOR, STYLE
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for number, (name, rows) in enumerate(curves.items()):
+            times, color = [row.time_ps / 1000 for row in rows], f"C{number}"
+            prefix = f"{name}, " if name else ""
+            axes.plot(times, [row.validated for row in rows], color=color, linewidth=2, label=f"{prefix}validated")
+            fitted = [row.score for row in rows]
+            axes.plot(times, fitted, color=color, linewidth=1, linestyle="--", label=f"{prefix}of the fitted data")
+        axes.axhline(1, color=QUIET_COLOR, linewidth=0.6)
+        axes.set(xlabel="simulated time (ns)", ylabel="VAMP-2 score", title="Slow motion seen so far (1: none)")
+        axes.margins(x=0)
+        axes.legend(loc="best")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path

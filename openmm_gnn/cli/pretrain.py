@@ -1,0 +1,119 @@
+"""`openmm-gnn pretrain`: an encoder learns to denoise conformations."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pretrain(
+    data: Annotated[Path, typer.Argument(help="Directory written by `openmm-gnn conformers`.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run: model.safetensors, log.csv, last.ckpt.")],
+    architecture: Annotated[str, typer.Option(help="torchmd-et, visnet or tensornet.")] = "torchmd-et",
+    layers: Annotated[int, typer.Option(help="Rounds of messages.")] = 4,
+    width: Annotated[int, typer.Option(help="Scalars, and vectors, of an atom.")] = 64,
+    radial: Annotated[int, typer.Option(help="Radial basis functions.")] = 32,
+    heads: Annotated[int, typer.Option(help="Of the attention.")] = 8,
+    cutoff: Annotated[float, typer.Option(help="Angstrom.")] = 7.5,
+    neighbor_rule: Annotated[str, typer.Option(help="nearest or full.")] = "nearest",
+    max_neighbors: Annotated[int, typer.Option(help="Nearest ones that an atom listens to, itself included.")] = 32,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the noise, angstrom.")] = 0.2,
+    hydrogens: Annotated[bool, typer.Option("--hydrogens", help="Learn from hydrogens too.")] = False,
+    hold_out: Annotated[int, typer.Option(help="Every so-manieth molecule chooses the best weights.")] = 10,
+    start: Annotated[
+        str | None, typer.Option(help="Encoder whose weights to begin with; it brings its architecture and cutoff too.")
+    ] = None,
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(help="PDB or PDBx/mmCIF file, never trained on, whose error is kept with the weights."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimisation steps, a multiple of --validate-every.")] = 8000,
+    batch_size: Annotated[int, typer.Option(help="Molecules per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Highest of the schedule.")] = 5e-4,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
+    average_decay: Annotated[float, typer.Option(help="Of the moving average of the weights; 0: none.")] = 0.999,
+    warmup: Annotated[int, typer.Option(help="Steps in which the learning rate rises.")] = 200,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 250,
+    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.")] = 0,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Pretrain an encoder by denoising; a killed run goes on when the command is given again.
+
+    The error is the mean square of what is left of the noise, on molecules held out, by that of the noise: 1.0 has
+    learned nothing. The bundle is read by `load_encoder`.
+    """
+    import torch
+
+    from openmm_gnn.models.encoder_files import load_encoder
+    from openmm_gnn.spec import Architecture, EncoderSpec, NeighborRule
+    from openmm_gnn.training.conformations import Conformations, check_elements, elements_of
+    from openmm_gnn.training.denoising import DenoisingSettings
+    from openmm_gnn.training.denoising import pretrain as run
+    from openmm_gnn.training.denoising_checks import record_denoising_errors, solute
+
+    if threads:
+        torch.set_num_threads(threads)
+    opened = Conformations.open(data)
+    opened.verify()
+    split = opened.split(hold_out)
+    elements = elements_of(opened.molecules, hydrogens)
+    begin = None if start is None else load_encoder(start)
+    spec = EncoderSpec(
+        architecture=Architecture(architecture),
+        num_layers=layers,
+        cutoff=cutoff,
+        width=width,
+        num_radial=radial,
+        num_heads=heads,
+        max_atomic_number=max(elements),
+        elements=elements,
+        neighbor_rule=NeighborRule(neighbor_rule),
+        max_neighbors=max_neighbors,
+        noise_scale=noise,
+    )
+    if begin is not None:
+        spec = begin.spec
+        check_elements(spec, elements)
+    for path in test or []:
+        solute(path, spec, hydrogens)  # what cannot be tested is said now, not after the training
+    settings = DenoisingSettings(
+        num_steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup,
+        weight_decay=weight_decay,
+        average_decay=average_decay,
+        hydrogens=hydrogens,
+        validate_every=validate_every,
+        seed=seed,
+    )
+    provenance = {
+        "start": None if begin is None else begin.spec.metadata,
+        "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
+        "data": {
+            "directory": data.resolve().name,
+            "sha256": opened.sha256,
+            "commands": opened.meta["commands"],
+            "settings": opened.meta["settings"],
+            "left_out": opened.meta["left_out"],
+            "training_molecules": len(split.training),
+            "training_frames": sum(molecule.num_frames for molecule in split.training),
+            "validation_molecules": len(split.validation),
+            "validation_frames": sum(molecule.num_frames for molecule in split.validation),
+        },
+        "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
+    }
+    bundle = run(
+        spec, split.training, split.validation, settings, out, progress=progress, provenance=provenance, start=begin
+    )
+    figures = load_encoder(bundle).spec.metadata["validation"]
+    typer.echo(f"error of denoising (1.0: nothing learned): {figures['validation_error']:.3f} on molecules held out")
+    for name, error in record_denoising_errors(bundle, test or [], hydrogens).items():
+        typer.echo(f"{error:.3f} on {name}")
+    typer.echo(f"wrote {bundle}: load it with `load_encoder`")

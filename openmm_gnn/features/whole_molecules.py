@@ -1,0 +1,165 @@
+"""Molecules made whole and brought together in a periodic box, for the selected atoms alone.
+
+The bonds of the selected molecules are a spanning tree, cut down to the paths that join selected atoms. The lattice
+translation along each bond is found for all bonds at once, and summed along the paths to the root by pointer doubling:
+a chain of d bonds takes log2(d) vectorised steps. Atoms of one residue that no bond joins (a ligand whose file has no
+bonds) are joined to the residue's first atom, which is right while the residue is smaller than half the box.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openmm_gnn.errors import SpecError, TopologyError
+
+if TYPE_CHECKING:
+    import mdtraj
+
+_IMAGES = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)), dtype=torch.float64)
+
+
+class WholeMolecules:
+    """The molecules of a selection. `atoms` says which atoms of the System are read; `__call__` makes them whole."""
+
+    def __init__(self, topology: mdtraj.Topology, selected: np.ndarray, device: torch.device | str = "cpu") -> None:
+        """
+        Args:
+            topology: with bonds.
+            selected: (num_selected,) indices of the full System.
+        """
+        chosen = [int(index) for index in selected]
+        parent_of, root_of = _pruned_tree(topology, chosen)
+        others = sorted(set(parent_of) - set(chosen))
+        self.atoms = np.array(chosen + others, dtype=np.int64)
+        """(num_read,) atoms to read: the selected ones, then those on the bonds between them."""
+        self.num_selected = len(chosen)
+        row = {index: place for place, index in enumerate(self.atoms.tolist())}
+        parents = torch.tensor([row[parent_of[index]] for index in self.atoms.tolist()], dtype=torch.int64)
+        self._hops = [hop.to(device) for hop in _doubled(parents)]
+        """Of each atom, its ancestor 1, 2, 4, ... bonds up."""
+        number: dict[int, int] = {}
+        molecules = [number.setdefault(root_of[index], len(number)) for index in chosen]
+        self.molecule = torch.tensor(molecules, dtype=torch.int64, device=device)
+        """(num_selected,) the molecule of each selected atom, numbered by their first atoms."""
+        self.num_molecules = len(number)
+        residues = {topology.atom(index).residue.index for index in chosen}
+        self._has_no_bonds = topology.n_bonds == 0 and any(topology.residue(one).n_atoms > 1 for one in residues)
+
+    def __call__(self, positions: Tensor, box_vectors: Tensor) -> Tensor:
+        """Positions with every molecule whole, and at its image nearest to the first molecule, by their centroids.
+
+        The first atom of the first molecule stays where it is.
+
+        Args:
+            positions: (frames, num_read, 3) float64, nm, of `atoms`, wrapped in any way.
+            box_vectors: (frames, 3, 3) float64, nm, rows a, b, c in OpenMM's reduced form.
+        Returns:
+            (frames, num_selected, 3), nm, of the selected atoms.
+        Raises:
+            TopologyError: if the topology has no bonds.
+        """
+        if self._has_no_bonds:
+            raise TopologyError(
+                "the topology has no bonds, so molecules cannot be made whole in a periodic box: give one that has "
+                "them (mdtraj: topology.create_standard_bonds(); OpenMM: createStandardBonds()), or positions that "
+                "are whole already and no box vectors"
+            )
+        inverse = torch.linalg.inv(box_vectors)
+        fractions = positions @ inverse
+        shifts = -torch.round(fractions - fractions[:, self._hops[0]])
+        for hop in self._hops:
+            shifts = shifts + shifts[:, hop]
+        whole = (positions + shifts @ box_vectors)[:, : self.num_selected]
+        if self.num_molecules == 1:
+            return whole
+        return whole + self._to_the_first(whole, box_vectors, inverse)[:, self.molecule]
+
+    def _to_the_first(self, whole: Tensor, box_vectors: Tensor, inverse: Tensor) -> Tensor:
+        """(frames, num_molecules, 3) translation of each molecule to its image nearest to the first."""
+        sums = whole.new_zeros((whole.size(0), self.num_molecules, 3)).index_add_(1, self.molecule, whole)
+        centroids = sums / torch.bincount(self.molecule, minlength=self.num_molecules)[:, None]
+        away = centroids - centroids[:, :1]
+        shifts = -torch.round(away @ inverse)
+        if bool((torch.triu(box_vectors, 1) + torch.tril(box_vectors, -1) != 0).any()):  # else rounding is exact
+            candidates = shifts[:, :, None] + _IMAGES.to(whole.device)
+            distances = (away[:, :, None] + candidates @ box_vectors[:, None]).square().sum(-1)
+            best = distances.argmin(-1)[:, :, None, None].expand(-1, -1, 1, 3)
+            shifts = candidates.gather(2, best)[:, :, 0]
+        return shifts @ box_vectors
+
+
+def check_box(box_vectors: Tensor) -> None:
+    """
+    Raises:
+        SpecError: if a frame's box vectors are not finite or have no volume.
+    """
+    bad = torch.nonzero(~(torch.linalg.det(box_vectors).abs() > 0))
+    if len(bad):
+        frame = int(bad[0])
+        raise SpecError(
+            f"the box vectors of frame {frame} are {box_vectors[frame].tolist()} nm, which have no volume: give three "
+            "rows a, b, c, or None for a molecule without a periodic box"
+        )
+
+
+def _pruned_tree(topology: mdtraj.Topology, selected: list[int]) -> tuple[dict[int, int], dict[int, int]]:
+    """Parent of each atom on a path between selected atoms of one molecule (a root is its own), and their roots."""
+    neighbors: dict[int, list[int]] = {}
+    for first, second in topology.bonds:
+        if first.element.number and second.element.number:
+            neighbors.setdefault(first.index, []).append(second.index)
+            neighbors.setdefault(second.index, []).append(first.index)
+    _join_residues(topology, selected, neighbors)
+    parent: dict[int, int] = {}
+    root_of: dict[int, int] = {}
+    for root in selected:
+        if root not in root_of:
+            _walk(root, neighbors, parent, root_of)
+    kept: dict[int, int] = {}
+    for index in selected:
+        while index not in kept:
+            kept[index] = parent[index]
+            index = parent[index]
+    return kept, root_of
+
+
+def _walk(start: int, neighbors: dict[int, list[int]], parent: dict[int, int], root_of: dict[int, int]) -> None:
+    """Breadth first through a molecule, noting each atom's parent and root."""
+    parent[start] = root_of[start] = start
+    waiting = deque([start])
+    while waiting:
+        atom = waiting.popleft()
+        for partner in neighbors.get(atom, ()):
+            if partner not in root_of:
+                parent[partner], root_of[partner] = atom, start
+                waiting.append(partner)
+
+
+def _join_residues(topology: mdtraj.Topology, selected: list[int], neighbors: dict[int, list[int]]) -> None:
+    """Add a link from a residue's first selected atom to each of its selected atoms that no bonds lead to."""
+    seen: dict[int, int] = {}
+    for index in selected:
+        if index not in seen:
+            _walk(index, neighbors, {}, seen)
+    first_of: dict[int, int] = {}
+    joined: set[tuple[int, int]] = set()
+    for index in selected:
+        first = first_of.setdefault(topology.atom(index).residue.index, index)
+        if seen[index] != seen[first] and (first, seen[index]) not in joined:
+            joined.add((first, seen[index]))
+            neighbors.setdefault(first, []).append(index)
+            neighbors.setdefault(index, []).append(first)
+
+
+def _doubled(parents: Tensor) -> list[Tensor]:
+    """Ancestors 1, 2, 4, ... bonds up, until all are roots; at least one level."""
+    hops = [parents]
+    while not torch.equal(hops[-1], hops[-1][hops[-1]]):
+        hops.append(hops[-1][hops[-1]])
+    return hops

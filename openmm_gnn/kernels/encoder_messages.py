@@ -1,0 +1,113 @@
+"""The loops over edges of encoders, compiled for the CPU: float32, forward only. The models hold the same in PyTorch.
+
+Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
+envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
+width, a multiple of 16. Edges ordered by the row that receives are fastest.
+"""
+
+# No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+import torch
+from torch import Tensor
+
+import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
+
+
+def available_threads() -> int:
+    """Threads for an operator: PyTorch's number, or 0, by which TorchScript lets the operator ask the system."""
+    if torch.jit.is_scripting():
+        return 0
+    else:
+        return torch.get_num_threads()
+
+
+def fits_operators(width: int, head_width: int) -> bool:
+    """Whether the operators take features of this width in heads of that width."""
+    whole = width % 16 == 0 and width <= 1024 and width % head_width == 0
+    return whole and (head_width % 16 == 0 or 16 % head_width == 0)
+
+
+def attention_messages(
+    edge_index: Tensor,
+    directions: Tensor,
+    envelope: Tensor,
+    places: Tensor,
+    node: Tensor,
+    vectors: Tensor,
+    table: Tensor,
+    head_width: int,
+) -> tuple[Tensor, Tensor]:
+    """Sums at row 1 of the messages of `AttentionLayer`: (N, H) and (N, 3, H).
+
+    Args:
+        node: (N, 5 H), query, key and three values.
+        vectors: (N, 3, H).
+        table: of 4 H channels, the key's filters and the values'.
+    """
+    return torch.ops.openmm_gnn.attention_messages(
+        edge_index, directions, envelope, places, node, vectors, table, head_width, available_threads()
+    )
+
+
+def edge_layer(
+    edge_index: Tensor,
+    directions: Tensor,
+    envelope: Tensor,
+    node: Tensor,
+    vectors: Tensor,
+    mixed: Tensor,
+    edges: Tensor,
+    filter_weight: Tensor,
+    filter_bias: Tensor,
+    spread_weight: Tensor,
+    spread_bias: Tensor,
+    head_width: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums (N, H) and (N, 3, H) at row 1 of the messages of `EdgeAttentionLayer`, and the new (E, H) edges.
+
+    Args:
+        node: (N, 3 H), query, key, value.
+        vectors: (N, 3, H).
+        mixed: (N, 3, 5 H), the target's and the source's parts in the edges' change last; or (N, 3, 3 H).
+        edges: (E, H).
+        filter_weight, filter_bias: (H, 3 H) and (3 H,), filters of key and value and gates of the edges' change; or
+            (H, 2 H) and (2 H,): the edges do not change, and none come back.
+        spread_weight, spread_bias: (H, 2 H) and (2 H,), scales of the sender's vectors and of the direction.
+    """
+    return torch.ops.openmm_gnn.edge_layer(
+        edge_index, directions, envelope, node, vectors, mixed, edges, filter_weight, filter_bias, spread_weight,
+        spread_bias, head_width, available_threads(),
+    )  # fmt: skip
+
+
+def tensor_messages(edge_index: Tensor, places: Tensor, parts: Tensor, table: Tensor) -> Tensor:
+    """Sums (N, 9, H) at row 0 of row 1's tensors, times the filters of their three parts, a table of 3 H channels."""
+    return torch.ops.openmm_gnn.tensor_messages(edge_index, places, parts, table, available_threads())
+
+
+def first_tensors(
+    edge_index: Tensor, directions: Tensor, places: Tensor, receiver: Tensor, sender: Tensor, table: Tensor
+) -> Tensor:
+    """Sums (N, 9, H) at row 0 of the tensors that directions make, times filters and receiver_i + sender_j, (N, H)."""
+    return torch.ops.openmm_gnn.first_tensors(
+        edge_index, directions, places, receiver, sender, table, available_threads()
+    )
+
+
+def scaled_tensors(parts: Tensor) -> Tensor:
+    """Tensors (N, 9, H) of TensorNet divided by one and the square of their Frobenius norm."""
+    return torch.ops.openmm_gnn.scaled_tensors(parts, available_threads())
+
+
+def tensor_products(first: Tensor, second: Tensor) -> Tensor:
+    """`scaled_tensors` of the matrix products A B + B A, (N, 9, H)."""
+    return torch.ops.openmm_gnn.tensor_products(first, second, available_threads())
+
+
+def tensor_squares(parts: Tensor, change: Tensor) -> Tensor:
+    """X + C + C C of tensors X and C, (N, 9, H)."""
+    return torch.ops.openmm_gnn.tensor_squares(parts, change, available_threads())
+
+
+def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
+    """(E, channels) the functions of a table."""
+    return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())

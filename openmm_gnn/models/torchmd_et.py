@@ -1,0 +1,112 @@
+"""TorchMD-ET: attention over neighbours, weighted by the distance, that carries scalars and vectors.
+
+Source: Tholke and De Fabritiis, "Equivariant transformers for neural network based molecular potentials", ICLR 2022,
+arXiv 2202.02541. Departure, as in the published checkpoints: atoms start from their element alone, without the
+paper's neighbour embedding.
+"""
+
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from openmm_gnn.graph.filter_table import filter_places
+from openmm_gnn.kernels.encoder_messages import attention_messages
+from openmm_gnn.models.equivariant_blocks import EdgeNetwork, Tabulated, cosine_cutoff, sum_over_edges, unit_vectors
+from openmm_gnn.spec import EncoderSpec
+
+
+class AttentionLayer(Tabulated):
+    """One round of messages. `node` gives query, key and three values; `radial` their filters, without the query's."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        width = spec.width
+        self.width, self.num_heads, self.head_width = width, spec.num_heads, width // spec.num_heads
+        self.norm = nn.LayerNorm(width)
+        self.node = nn.Linear(width, 5 * width)
+        self.mixing = nn.Linear(width, 3 * width, bias=False)
+        self.radial = nn.Linear(spec.num_radial, 4 * width)
+        self.out = nn.Linear(width, 3 * width)
+
+    def messages(
+        self, node: Tensor, vectors: Tensor, edge_index: Tensor, directions: Tensor, filters: Tensor, envelope: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of messages: (N, H) and (N, 3, H).
+
+        Args:
+            node: (N, 5 H), query, key and values of each atom.
+            filters: (E, 4 H), the key's and the values'.
+        """
+        width = self.width
+        sources, targets = edge_index[0], edge_index[1]
+        query = node[:, :width].index_select(0, targets)
+        key_and_values = node[:, width:].index_select(0, sources) * filters
+        agreement = (query * key_and_values[:, :width]).view(-1, self.num_heads, self.head_width).sum(dim=2)
+        attention = silu(agreement) * envelope.unsqueeze(1)
+        per_channel = attention.repeat_interleave(self.head_width, dim=1)
+        scalars = key_and_values[:, width : 2 * width] * per_channel
+        carried = vectors.index_select(0, sources) * key_and_values[:, None, 2 * width : 3 * width]
+        along = directions.unsqueeze(-1) * key_and_values[:, None, 3 * width :]
+        num_atoms = node.size(0)
+        return sum_over_edges(scalars, targets, num_atoms), sum_over_edges(carried + along, targets, num_atoms)
+
+    def filters_of(self, radial: Tensor, envelope: Tensor) -> Tensor:
+        """(E, 4 H)."""
+        return silu(self.radial(radial))
+
+    def forward(
+        self,
+        scalars: Tensor,
+        vectors: Tensor,
+        edge_index: Tensor,
+        directions: Tensor,
+        radial: Tensor,
+        envelope: Tensor,
+        fused: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Changes of the (N, H) scalars and (N, 3, H) vectors.
+
+        Args:
+            directions: (E, 3) unit vectors from target to source.
+            radial: (E, num_radial); or, for the compiled form, (E,) of `filter_places`.
+            envelope: (E,) the cosine cutoff.
+            fused: use the compiled form.
+        """
+        node = self.node(self.norm(scalars))
+        if fused:
+            scalar_sum, vector_sum = attention_messages(
+                edge_index, directions, envelope, radial, node, vectors, self.table, self.head_width
+            )
+        else:
+            filters = self.filters_of(radial, envelope)
+            scalar_sum, vector_sum = self.messages(node, vectors, edge_index, directions, filters, envelope)
+        first, second, third = self.mixing(vectors).chunk(3, dim=2)
+        gate, scale, shift = self.out(scalar_sum).chunk(3, dim=1)
+        return (first * second).sum(dim=1) * scale + shift, third * gate.unsqueeze(1) + vector_sum
+
+
+class TorchMDET(EdgeNetwork):
+    """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__(spec, spec.width // spec.num_heads)
+        self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
+        self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
+        self.norm = nn.LayerNorm(spec.width)
+
+    def forward(
+        self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
+        fused = self.is_fused(edge_vectors, self.norm.weight)
+        dtype = self.norm.weight.dtype
+        directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
+        radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
+        envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
+        scalars = self.embedding(atomic_numbers)
+        vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
+        for layer in self.layers:
+            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused)
+            scalars, vectors = scalars + changes[0], vectors + changes[1]
+        return self.norm(scalars), vectors

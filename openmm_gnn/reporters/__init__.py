@@ -1,0 +1,1 @@
+"""Features of a running simulation: the store on disk, the reporter that fills it, readers that follow it."""

@@ -1,0 +1,177 @@
+"""An OpenMM reporter that stores the features of a running simulation."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import openmm
+
+from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.reporters.embedding_stream import EmbeddingStream
+from openmm_gnn.reporters.frame_features import TokenFeaturizer
+
+
+class EmbeddingReporter:
+    """Writes the embedding of every residue into an `EmbeddingStore` while the simulation runs.
+
+    ```python
+    featurizer = Featurizer("visnet_l6_h64_rbf64_r75.pth", simulation.topology)
+    with EmbeddingReporter("features", 500, featurizer) as reporter:
+        simulation.reporters.append(reporter)
+        simulation.step(1_000_000)
+    ```
+
+    After a restart (`simulation.loadCheckpoint` and `append=True`) the first report cuts what lies past the restored
+    step, so the store is that of a run that was never stopped. The features are those of the positions that OpenMM
+    reports: no gradient, no offset in time.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        reportInterval: int,
+        featurizer: TokenFeaturizer,
+        append: bool = False,
+        dtype: str = "float16",
+        worker: str | None = "thread",
+        maxPending: int = 16,
+        enforcePeriodicBox: bool | None = None,
+        workerThreads: int = 1,
+    ) -> None:
+        """
+        Args:
+            file: directory of the store. Replicas of one run: one directory each, RUN/replica-0 and so on.
+            reportInterval: steps between two frames.
+            featurizer: of the simulation's topology.
+            append: go on with the store that is there, and make it where there is none.
+            dtype: of the stored numbers: "float16" (rounded by 0.05 %, up to 65504) or "float32".
+            worker: who makes the features while the simulation goes on: "thread"; "process"; None: nobody, it waits.
+            maxPending: frames that may wait for the worker; then the simulation waits for it.
+            enforcePeriodicBox: whether molecules are put into one periodic box, which moves the stored coordinates but
+                not the features; None: they stay where they have diffused to.
+            workerThreads: of torch in the worker.
+        Raises:
+            DataError: if the store has frames and `append` is False, or other features than these.
+            SpecError: for an argument that means nothing.
+        """
+        if reportInterval < 1:
+            raise SpecError(f"reportInterval is {reportInterval}: give 1 step or more")
+        self._interval = int(reportInterval)
+        self._wrapped = bool(enforcePeriodicBox)
+        self._num_particles = featurizer.num_particles
+        self._stream = EmbeddingStream(file, featurizer, append, dtype, worker, maxPending, workerThreads)
+        self._at: int | None = None
+        """The step at which the simulation was last seen."""
+        self._periodic = False
+
+    @property
+    def store(self) -> EmbeddingStore:
+        """What is stored so far."""
+        return self._stream.store
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the simulation has waited for the worker."""
+        return self._stream.waited
+
+    def describeNextReport(self, simulation: Any) -> dict[str, Any]:
+        """What OpenMM asks before it steps: the steps to the next report, and what it needs."""
+        step = simulation.currentStep
+        if self._at is None or step < self._at:
+            self._settle(simulation, step)
+        self._at = step
+        return {
+            "steps": self._interval - step % self._interval,
+            "periodic": self._wrapped,
+            "include": ["positions"],
+        }
+
+    def report(self, simulation: Any, state: openmm.State) -> None:
+        """Take the frame.
+
+        Raises:
+            NonFiniteError: a token's features or positions are NaN, in this frame or one that the worker had.
+            OpenMMGNNError: whatever else stopped the worker or the disk; what was written before stays readable.
+        """
+        self._at = simulation.currentStep
+        self._take(self._at, state)
+
+    def flush(self) -> None:
+        """Wait until all that was reported is stored."""
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Store what the worker still has, and close the store. The end of the interpreter does it too."""
+        self._stream.close()
+
+    def __enter__(self) -> EmbeddingReporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _settle(self, simulation: Any, step: int) -> None:
+        """Bring the store to the step at which the simulation stands."""
+        system, context = simulation.system, simulation.context
+        if system.getNumParticles() != self._num_particles:
+            raise SpecError(
+                f"the featurizer is made for {self._num_particles} particles, the simulation has "
+                f"{system.getNumParticles()}: make it from simulation.topology"
+            )
+        try:
+            self._periodic = system.usesPeriodicBoundaryConditions()
+        except openmm.OpenMMException:  # a force that does not say
+            self._periodic = simulation.topology.getPeriodicBoxVectors() is not None
+        time_ps = context.getState().getTime()._value
+        self._check_renumbering(step, time_ps)
+        if dropped := self._stream.go_on_after(step):
+            what = f"{dropped} frame{'s' * (dropped > 1)} past step {step}"
+            warnings.warn(f"{self.store.path}: {what} dropped, the simulation goes on from there", stacklevel=4)
+        self.store.describe_system(
+            {
+                "num_particles": self._num_particles,
+                "report_interval": self._interval,
+                "time_step_ps": context.getIntegrator().getStepSize()._value,
+                "platform": context.getPlatform().getName(),
+                "openmm": openmm.__version__,
+            }
+        )
+        last = self._stream.last_step
+        if last is None or last >= step:
+            return
+        due = step - step % self._interval
+        if due == step:
+            # A checkpoint is written at its step before or after our report, as OpenMM orders them: the frame of the
+            # restored step may be missing, and is made from the restored positions.
+            self._take(step, context.getState(positions=True, enforcePeriodicBox=self._wrapped))
+            due -= self._interval
+        if due > last:
+            warnings.warn(
+                f"{self.store.path} ends at step {last}, the simulation goes on from step {step}: "
+                "the frames between them are missing",
+                stacklevel=4,
+            )
+
+    def _check_renumbering(self, step: int, time_ps: float) -> None:
+        """
+        Raises:
+            DataError: if the step count was set back, but not the time: frames would be dropped that are no older.
+        """
+        self._stream.flush()
+        past = self.store.records[self.store.num_frames_until(step) :]
+        if len(past) and time_ps > past["time"][0]:
+            raise DataError(
+                f"the simulation is at step {step} and {time_ps:g} ps, {self.store.path} has step {past['step'][0]} at "
+                f"{past['time'][0]:g} ps: the step count was set back, report into another directory"
+            )
+
+    def _take(self, step: int, state: openmm.State) -> None:
+        box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
+        self._stream.submit(step, state.getTime()._value, state.getPositions(asNumpy=True)._value, box)

@@ -1,0 +1,180 @@
+"""Features of a trajectory that was written before: a store per file, gone on with after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openmm_gnn.errors import DataError
+from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, frames_of, read_topology
+from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.reporters.store_meta import is_store
+
+STEP_MEANING = "index of the frame in the trajectory, from 0"
+_SAME_PLACE_NM = 1e-3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a trajectory is read and its features are kept."""
+
+    stride: int = 1
+    """Every so many frames of the file."""
+    periodic: bool = True
+    """Use the box of the file, where it has one."""
+    frame_time_ps: float | None = None
+    """Time between two frames of the file. None: the times of the file; NaN where its format has none."""
+    dtype: str = "float16"
+    """Of the stored embeddings, "float16" or "float32"."""
+    chunk: int = 100
+    """Frames that are read at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "chunk"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
+        if self.frame_time_ps is not None and not self.frame_time_ps > 0:
+            raise DataError(f"the time between two frames is {self.frame_time_ps} ps: give more than 0")
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """One trajectory to featurize, as it is sent to another machine."""
+
+    trajectory: Path
+    topology: Path
+    store: Path
+    encoder: str
+    featurizer: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `Featurizer`."""
+    reading: Reading = field(default_factory=Reading)
+
+
+def run_job(job: FileJob) -> int:
+    """Featurize the file of a job, with an encoder loaded here; the number of new frames."""
+    return featurize_trajectory(
+        job.trajectory, job.store, Featurizer(job.encoder, read_topology(job.topology), **job.featurizer), job.reading
+    )
+
+
+def featurize_trajectory(
+    trajectory: Path,
+    store: Path,
+    featurizer: Featurizer,
+    reading: Reading | None = None,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> int:
+    """Append the features of a trajectory's frames to a store, which is made if it is not there.
+
+    A store that has some of the frames already is gone on with, after the last of them is found to be the same.
+
+    Args:
+        trajectory: a file that mdtraj reads, of the featurizer's topology.
+        store: directory; its steps are indices of frames.
+        progress: called with the number of frames that were stored since the last call.
+    Returns:
+        The number of new frames.
+    Raises:
+        DataError: if the file does not fit the topology, or the store is of another model, topology, selection,
+            trajectory or stride.
+    """
+    reading = reading or Reading()
+    check_atoms(trajectory, featurizer.topology)
+    count = 0
+    with _opened(trajectory, store, featurizer, reading) as writer:
+        last = writer.last_step
+        first = 0 if last is None else last
+        frames_found = False
+        atoms = featurizer.read_atoms
+        for frames in frames_of(trajectory, featurizer.topology, atoms, first, reading.stride, reading.chunk):
+            if last is not None and not frames_found:
+                _check_same(trajectory, writer, featurizer, frames[:1], reading)
+                progress(len(writer))
+                frames = frames[1:]
+            frames_found = True
+            for start in range(0, len(frames.indices), featurizer.frames_per_batch):
+                batch = frames[start : start + featurizer.frames_per_batch]
+                _store(writer, featurizer, batch, reading)
+                progress(len(batch.indices))
+                count += len(batch.indices)
+        if last is not None and not frames_found:
+            raise DataError(_not_the_same(trajectory, store, f"it ends before frame {last}, the last of the store"))
+        writer.flush(durable=True)
+    return count
+
+
+def store_names(trajectories: Sequence[Path]) -> list[str]:
+    """A name for the store of each trajectory: its own without suffixes, with its folder's where two are the same.
+
+    Raises:
+        DataError: if two are the same even so.
+    """
+    own = [path.name.split(".")[0] or path.name for path in trajectories]
+    names = [
+        name if own.count(name) == 1 else f"{path.resolve().parent.name}-{name}"
+        for name, path in zip(own, trajectories, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            same = [str(path) for path, other in zip(trajectories, names, strict=True) if other == name]
+            raise DataError(f"{' and '.join(same)} would both be stored as {name}: rename one, or use two directories")
+    return names
+
+
+def _opened(trajectory: Path, path: Path, featurizer: Featurizer, reading: Reading) -> EmbeddingStore:
+    system = {
+        "trajectory": trajectory.name,
+        "step": STEP_MEANING,
+        "stride": reading.stride,
+        "periodic": reading.periodic,
+        "frame_time_ps": reading.frame_time_ps,
+    }
+    description = featurizer.describe()
+    if not is_store(path):
+        return EmbeddingStore.create(path, description, featurizer.num_tokens, featurizer.width, reading.dtype, system)
+    store = EmbeddingStore.append_to(path, description)
+    stored = {**store.meta["system"], "dtype": store.meta["dtype"]}
+    differing = [
+        f"{name}: {stored.get(name)!r} stored, {value!r} given"
+        for name, value in {**system, "dtype": reading.dtype}.items()
+        if stored.get(name) != value
+    ]
+    if differing:
+        store.close()
+        raise DataError(f"{path} was made in another way ({'; '.join(differing)}): give the same, or another directory")
+    return store
+
+
+def _check_same(
+    trajectory: Path, store: EmbeddingStore, featurizer: Featurizer, frame: TrajectoryFrames, reading: Reading
+) -> None:
+    """Whether the last stored frame is the trajectory's."""
+    last = store.last_step
+    if int(frame.indices[0]) != last:
+        raise DataError(_not_the_same(trajectory, store.path, f"it has no frame {last}, the last of the store"))
+    box = frame.box_vectors if reading.periodic else None
+    moved = np.abs(featurizer.coordinates(frame.positions, box, of_read_atoms=True)[0] - store.coordinates[-1]).max()
+    if not moved < _SAME_PLACE_NM:
+        raise DataError(_not_the_same(trajectory, store.path, f"in frame {last} a token is {moved:.3f} nm elsewhere"))
+
+
+def _not_the_same(trajectory: Path, store: Path, why: str) -> str:
+    return f"{trajectory} is not the trajectory that {store} was made from ({why}): give that one or another directory"
+
+
+def _store(store: EmbeddingStore, featurizer: Featurizer, frames: TrajectoryFrames, reading: Reading) -> None:
+    box = frames.box_vectors if reading.periodic else None
+    embeddings = featurizer.features(frames.positions, box, of_read_atoms=True)
+    coordinates = featurizer.coordinates(frames.positions, box, of_read_atoms=True)
+    if reading.frame_time_ps is not None:
+        times = frames.indices * reading.frame_time_ps
+    else:
+        times = np.full(len(frames.indices), np.nan) if frames.times_ps is None else frames.times_ps
+    for row, index in enumerate(frames.indices):
+        own_box = None if box is None else box[row]
+        store.append(int(index), float(times[row]), own_box, embeddings[row], coordinates[row])

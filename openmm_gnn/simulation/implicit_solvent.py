@@ -1,0 +1,62 @@
+"""Peptides in implicit solvent: hydrogens, amber14 and OBC2, with the solvent compiled."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+FORCE_FIELD = ("amber14-all.xml", "implicit/obc2.xml")
+HYDROGEN_MASS = 3.0
+"""Dalton; taken from the heavy atoms, for time steps of 4 fs."""
+_OBC_OFFSET_NM = 0.009
+"""Between an atom's radius and the one the formula takes."""
+
+
+def with_hydrogens(
+    topology: app.Topology, positions: np.ndarray, generator: np.random.Generator
+) -> tuple[app.Topology, np.ndarray]:
+    """Topology and positions (num_atoms, 3), nm, of heavy atoms and the hydrogens they lack; the same for one seed."""
+    import openmm
+    from openmm import app, unit
+
+    modeller = app.Modeller(topology, positions * unit.nanometer)
+    state = random.getstate()
+    random.seed(int(generator.integers(2**31)))  # Modeller starts hydrogens at random places
+    try:
+        modeller.addHydrogens(platform=openmm.Platform.getPlatformByName("Reference"))
+    finally:
+        random.setstate(state)
+    return modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer))
+
+
+def in_implicit_solvent(topology: app.Topology) -> openmm.System:
+    """The System of a peptide: amber14 and OBC2, bonds of hydrogen rigid, hydrogens of 3 Da, open boundaries."""
+    from openmm import app, unit
+
+    system = app.ForceField(*FORCE_FIELD).createSystem(
+        topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, hydrogenMass=HYDROGEN_MASS * unit.dalton
+    )
+    with_compiled_solvent(system)
+    return system
+
+
+def with_compiled_solvent(system: openmm.System) -> None:
+    """Put OpenMM's own OBC2 force in place of the same one written as a formula, which takes 7 times as long."""
+    import openmm
+
+    for index in reversed(range(system.getNumForces())):
+        written = system.getForce(index)
+        if isinstance(written, openmm.CustomGBForce):
+            compiled = openmm.GBSAOBCForce()
+            compiled.setNonbondedMethod(openmm.GBSAOBCForce.NoCutoff)
+            for atom in range(written.getNumParticles()):
+                charge, reduced, scaled = written.getParticleParameters(atom)
+                compiled.addParticle(charge, reduced + _OBC_OFFSET_NM, scaled / reduced)
+            system.removeForce(index)
+            system.addForce(compiled)

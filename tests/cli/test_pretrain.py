@@ -1,0 +1,68 @@
+"""conformers and pretrain as a user types them; and the encoder that the package brings, made by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openmm.app
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from openmm_gnn.cli import app
+from openmm_gnn.models.encoder_files import load_encoder
+from openmm_gnn.simulation.peptides import Peptide, build_peptide
+
+MAKE = "conformers --molecules 4 --longest 2 --frames 2 --interval 0.1 --temperature 300 --processes 1 --no-progress"
+SMALL = "--layers 1 --width 8 --radial 8 --cutoff 3 --steps 4 --validate-every 2 --hold-out 4 --no-progress"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "peptides"
+    result = CliRunner().invoke(app, [*MAKE.split(), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "8 frames of 4 peptides" in result.output
+    return out
+
+
+def test_a_bundle_comes_out_that_load_encoder_reads(data: Path, tmp_path: Path) -> None:
+    topology, positions = build_peptide(Peptide("GKA"), np.random.default_rng(0))
+    with open(tmp_path / "gka.pdb", "w") as file:
+        openmm.app.PDBFile.writeFile(topology, positions * openmm.unit.nanometer, file)
+    first = ["pretrain", str(data), "--out", str(tmp_path / "run"), "--test", str(tmp_path / "gka.pdb")]
+    result = CliRunner().invoke(app, [*first, *SMALL.split()])
+    assert result.exit_code == 0, result.output
+    encoder = load_encoder(tmp_path / "run" / "model.safetensors")
+    metadata = encoder.spec.metadata
+    assert "on gka.pdb" in result.output and "on molecules held out" in result.output
+    assert encoder.spec.elements[:3] == (6, 7, 8) and encoder.spec.noise_scale == 0.2
+    assert metadata["data"]["training_molecules"] == 3 and metadata["data"]["validation_frames"] == 2
+    assert metadata["validation"]["validation_error"] > 0
+    assert 0.5 < metadata["denoising_error"]["gka.pdb"] < 1.2
+    numbers = torch.tensor([6, 8, 7])
+    assert encoder.predicted_noise(numbers, torch.randn(3, 3)).shape == (3, 3)
+    again = ["pretrain", str(data), "--out", str(tmp_path / "next"), "--start", str(tmp_path / "run/model.safetensors")]
+    result = CliRunner().invoke(app, [*again, *SMALL.split()])
+    assert result.exit_code == 0, result.output
+    following = load_encoder(tmp_path / "next" / "model.safetensors")
+    assert following.spec == encoder.spec
+    assert following.spec.metadata["start"]["data"] == metadata["data"]
+    # It went on from these weights: an encoder begun anew would be farther away than 4 small steps.
+    moved = max(float((a - b).abs().max()) for a, b in zip(following.parameters(), encoder.parameters(), strict=True))
+    assert 0 < moved < 1e-3
+
+
+def test_structures_that_cannot_be_tested_are_named_before_the_training(data: Path, tmp_path: Path) -> None:
+    villin = str(Path(openmm.app.__file__).parent / "data" / "test.pdb")  # methionine; these peptides have no sulphur
+    result = CliRunner().invoke(app, ["pretrain", str(data), "--out", str(tmp_path), "--test", villin, *SMALL.split()])
+    assert "test.pdb: the encoder does not know the atomic numbers [16], it knows [6, 7, 8]" in str(result.exception)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_an_encoder_that_does_not_know_the_elements_is_no_start(data: Path, tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["pretrain", str(data), "--out", str(tmp_path), *SMALL.split()])
+    start = ["--start", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "next")]
+    result = CliRunner().invoke(app, ["pretrain", str(data), *start, "--hydrogens", *SMALL.split()])
+    assert "does not know the atomic numbers [1]" in str(result.exception)
