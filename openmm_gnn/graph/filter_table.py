@@ -38,6 +38,6 @@ def filter_table(function: Callable[[Tensor], Tensor], cutoff: float) -> Tensor:
     distances = high
     distances[0] = 0.0
     per_distance = torch.ones_like(distances)
-    _, knots_per_length = torch.func.jvp(lambda d: filter_places(d, cutoff), (distances,), (per_distance,))
-    values, slopes = torch.func.jvp(function, (distances,), (1.0 / knots_per_length,))
+    knots_per_length = torch.func.jvp(lambda d: filter_places(d, cutoff), (distances,), (per_distance,))[1]
+    values, slopes = torch.func.jvp(function, (distances,), (1.0 / knots_per_length,))[:2]
     return torch.stack([values, slopes], dim=1).to(torch.float32).contiguous()
