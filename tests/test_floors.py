@@ -12,6 +12,7 @@ FLOORS = {
     "units": 0,
     "errors": 0,
     "spec": 0,
+    "cv_spec": 0,
     "growing_array": 0,
     "kernels": 1,
     "graph": 2,
