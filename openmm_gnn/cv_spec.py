@@ -51,7 +51,7 @@ class Pooling(str, Enum):
     MEAN = "mean"
     SUM = "sum"
     TOKEN = "token"
-    """The mixer's own learned token; the last one, where the mixer has none."""
+    """SubFormer's learned token; with other mixers the global token, and where there is none the first."""
     FLATTEN = "flatten"
     """All of them side by side: for few tokens."""
 
@@ -74,7 +74,7 @@ class LocalAttention(str, Enum):
     LINEAR = "linear"
     """A linear map of the token itself."""
     GEOMETRIC = "geometric"
-    """A convolution along the sequence that weighs the two neighbours by how their vectors lie."""
+    """A convolution along the sequence that weighs the neighbours by how their vectors lie to its own."""
     CHIRAL = "chiral"
     """As GEOMETRIC, with a triple product that changes sign in a mirror."""
 
@@ -108,7 +108,8 @@ class CVNetworkSpec:
     global_token: bool = False
     """One more token, made of the distances of all pairs of tokens."""
     graph_cutoff: float = 0.8
-    """Tokens nearer than this are neighbours, nm; for the graph convolution and for mixers that pass messages."""
+    """Tokens nearer than this are neighbours, nm: to the graph convolution, and to mixers that pass messages, for which
+    merged tokens are at the mean of their members and further apart."""
     graph_convolution: GraphConvolution = GraphConvolution.NONE
     local_attention: LocalAttention = LocalAttention.LINEAR
     pooling: Pooling = Pooling.MEAN

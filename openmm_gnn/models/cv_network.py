@@ -8,29 +8,48 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
-from openmm_gnn.cv_spec import CVNetworkSpec, Mixer, Pooling, cv_spec_from_json, cv_spec_to_json
+from openmm_gnn.cv_spec import (
+    GRAPH_MIXERS,
+    CVNetworkSpec,
+    GraphConvolution,
+    LocalAttention,
+    Merging,
+    Mixer,
+    Pooling,
+    cv_spec_from_json,
+    cv_spec_to_json,
+)
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.models.bundle import read_bundle, write_bundle
-from openmm_gnn.models.equivariant_blocks import GatedVectors
+from openmm_gnn.models.equivariant_attention import EquivariantTransformer, LinearQueryKey, LocalQueryKey
+from openmm_gnn.models.equivariant_layers import EquivariantLinear, GatedProjection
+from openmm_gnn.models.geometric_perceptron import SubGVP
+from openmm_gnn.models.residue_graph import ResidueGraphConvolution
+from openmm_gnn.models.token_merging import EquivariantMerger, ScalarMerger
+from openmm_gnn.models.token_mixers import GlobalToken, SubFormer, SubMixer, TokenPerceptron, position_encoding
 
 
 class CVNetwork(nn.Module):
     """Tokens and their places -> outputs, invariant under rotation and translation. Scriptable.
 
-    Buffers standardise what comes in and turn what goes out; both do nothing until they are set.
+    Projection, graph convolution, merging, messages in space, global token, mixer, pooling, perceptron; what the spec
+    does not ask for is left out. Buffers standardise what comes in and turn what goes out; both do nothing until they
+    are set.
+
+    Source: the lobes of Pengmei et al., J. Chem. Phys. 162 (2025), arXiv 2409.19838, and arXiv 2512.06520.
     """
 
     scalar_mean: Tensor
     scalar_scale: Tensor
     vector_scale: Tensor
+    positions: Tensor
     output_mean: Tensor
     output_matrix: Tensor
 
     def __init__(self, spec: CVNetworkSpec) -> None:
         super().__init__()
-        if spec.mixer is not Mixer.MLP:
-            raise SpecError(f"the mixer {spec.mixer.value!r} is not built yet")
         self.spec = spec
         self.num_tokens, self.input_width, self.width = spec.num_tokens, spec.input_width, spec.width
         self.pooling = spec.pooling.value
@@ -41,10 +60,24 @@ class CVNetwork(nn.Module):
         self.register_buffer("vector_scale", torch.ones(per_token))
         self.register_buffer("output_mean", torch.zeros(spec.num_outputs))
         self.register_buffer("output_matrix", torch.eye(spec.num_outputs))
-        self.first = GatedVectors(spec.input_width, spec.input_width, spec.input_width)
-        self.second = GatedVectors(spec.input_width, spec.width, spec.width)
-        pooled = spec.width * (spec.num_tokens if spec.pooling is Pooling.FLATTEN else 1)
-        self.head = nn.Sequential(nn.Linear(pooled, spec.width), nn.SiLU(), nn.Linear(spec.width, spec.num_outputs))
+
+        width, merged = spec.width, spec.merged_tokens
+        equivariant = spec.mixer is Mixer.EQUIVARIANT_ATTENTION
+        self.projection = (EquivariantLinear if equivariant else GatedProjection)(spec.input_width, width)
+        self.convolution = _convolution(spec)
+        self.merger = _merger(spec)
+        self.messages = None
+        if spec.mixer in GRAPH_MIXERS:
+            self.messages = SubGVP(width, spec.num_layers, spec.graph_cutoff, spec.dropout)
+        self.register_buffer("positions", position_encoding(len(merged), width), persistent=False)
+        self.global_token = GlobalToken(len(merged), width) if spec.global_token else None
+        num_mixed = len(merged) + int(spec.global_token)
+        self.scalar_mixer = _scalar_mixer(spec, num_mixed)
+        self.equivariant_mixer = _equivariant_mixer(spec) if equivariant else None
+        widths = [width * (num_mixed if spec.pooling is Pooling.FLATTEN else 1), *[width] * (spec.head_layers - 1)]
+        self.head = nn.ModuleList(
+            [nn.Linear(*ends) for ends in zip(widths, [*widths[1:], spec.num_outputs], strict=True)]
+        )
 
     @property
     def num_outputs(self) -> int:
@@ -110,24 +143,102 @@ class CVNetwork(nn.Module):
             raise ValueError(
                 f"coordinates of shape {list(coordinates.shape)}: give ({tokens.shape[0]}, {self.num_tokens}, 3)"
             )
-        scalars = (tokens[:, :, 0] - self.scalar_mean) / self.scalar_scale
-        vectors = tokens[:, :, 1:] / self.vector_scale.unsqueeze(1)
-        frames = tokens.shape[0]
-        flat, flat_vectors = self.first(scalars.flatten(0, 1), vectors.flatten(0, 1))
-        flat, _ = self.second(nn.functional.silu(flat), flat_vectors)
-        scalars = flat.view(frames, self.num_tokens, self.width)
+        scalars = self._mixed(tokens, coordinates)
         if self.pooling == "mean":
             pooled = scalars.mean(dim=1)
         elif self.pooling == "sum":
             pooled = scalars.sum(dim=1)
         elif self.pooling == "token":
-            pooled = scalars[:, -1]
+            pooled = scalars[:, 0]
         else:
             pooled = scalars.flatten(1)
-        outputs = self.head(pooled)
+        last = len(self.head) - 1
+        for number, linear in enumerate(self.head):
+            pooled = linear(pooled) if number == last else silu(linear(pooled))
         if self.softmax:
-            outputs = torch.softmax(outputs, dim=-1)
-        return (outputs - self.output_mean) @ self.output_matrix
+            pooled = torch.softmax(pooled, dim=1)
+        return (pooled - self.output_mean) @ self.output_matrix
+
+    def _mixed(self, tokens: Tensor, coordinates: Tensor) -> Tensor:
+        """Scalars (B, mixed tokens, width), to be pooled; the learned or the global token first."""
+        scalars, vectors = self._before_mixer(tokens, coordinates)
+        if self.scalar_mixer is not None:
+            scalars = self.scalar_mixer(scalars)
+        if self.equivariant_mixer is not None:
+            scalars, _ = self.equivariant_mixer(scalars, vectors)
+        return scalars
+
+    def _before_mixer(self, tokens: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+        scalars = (tokens[:, :, 0] - self.scalar_mean) / self.scalar_scale
+        vectors = tokens[:, :, 1:] / self.vector_scale.unsqueeze(1)
+        scalars, vectors = self.projection(scalars, vectors)
+        if self.convolution is not None:
+            scalars, vectors = self.convolution(scalars, vectors, coordinates)
+        if self.merger is not None:
+            scalars, vectors = self.merger(scalars, vectors)
+            coordinates = self.merger.places(coordinates)
+        if self.messages is not None:
+            scalars, vectors = self.messages(scalars, vectors, coordinates)
+        scalars = scalars + self.positions
+        if self.global_token is not None:
+            scalars = torch.cat([self.global_token(coordinates), scalars], dim=1)
+            vectors = torch.cat([torch.zeros_like(vectors[:, :1]), vectors], dim=1)
+        return scalars, vectors
+
+    @torch.jit.unused
+    def attention_maps(self, tokens: Tensor, coordinates: Tensor) -> list[Tensor]:
+        """Of each layer (B, n, n): who listens (row) to whom (column), mean over the heads, for n tokens of the mixer.
+
+        First the learned or the global token where there is one, then the tokens after merging. In evaluation mode
+        this is what `forward` uses, which never makes the matrix.
+
+        Raises:
+            SpecError: if the mixer has no attention.
+        """
+        scalars, vectors = self._before_mixer(tokens, coordinates)
+        if self.equivariant_mixer is not None:
+            return self.equivariant_mixer.attention_maps(scalars, vectors)
+        if isinstance(self.scalar_mixer, SubFormer):
+            return self.scalar_mixer.attention_maps(scalars)
+        raise SpecError(f"the mixer {self.spec.mixer.value!r} has no attention to show")
+
+
+def _convolution(spec: CVNetworkSpec) -> ResidueGraphConvolution | None:
+    if spec.graph_convolution is GraphConvolution.NONE:
+        return None
+    gated = spec.graph_convolution is not GraphConvolution.PLAIN
+    chiral = spec.graph_convolution is GraphConvolution.CHIRAL
+    return ResidueGraphConvolution(spec.width, spec.graph_cutoff, gated, chiral)
+
+
+def _merger(spec: CVNetworkSpec) -> ScalarMerger | EquivariantMerger | None:
+    if spec.merging is Merging.NONE:
+        return None
+    return (ScalarMerger if spec.merging is Merging.SCALAR else EquivariantMerger)(spec.merged_tokens, spec.width)
+
+
+def _scalar_mixer(spec: CVNetworkSpec, num_tokens: int) -> SubFormer | SubMixer | TokenPerceptron | None:
+    if spec.mixer in (Mixer.SUBFORMER, Mixer.SUBFORMER_GVP):
+        own_token = spec.pooling is Pooling.TOKEN
+        return SubFormer(spec.width, spec.num_layers, spec.num_heads, spec.dropout, own_token)
+    if spec.mixer in (Mixer.SUBMIXER, Mixer.SUBMIXER_GVP):
+        return SubMixer(num_tokens, spec.width, spec.num_layers, spec.dropout)
+    if spec.mixer is Mixer.MLP:
+        return TokenPerceptron(spec.width, spec.num_layers, spec.dropout)
+    return None
+
+
+def _equivariant_mixer(spec: CVNetworkSpec) -> EquivariantTransformer:
+    chains = spec.chains or (0,) * spec.num_tokens
+    # The global token stands apart: it belongs to no chain.
+    merged = [*([-1] if spec.global_token else []), *[chains[tokens[0]] for tokens in spec.merged_tokens]]
+    query_keys: list[nn.Module] = []
+    for _ in range(spec.num_layers):
+        if spec.local_attention is LocalAttention.LINEAR:
+            query_keys.append(LinearQueryKey(spec.width))
+        else:
+            query_keys.append(LocalQueryKey(spec.width, merged, spec.local_attention is LocalAttention.CHIRAL))
+    return EquivariantTransformer(spec.width, query_keys, spec.num_heads, spec.dropout)
 
 
 def save_cv_network(network: CVNetwork, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
