@@ -1,4 +1,4 @@
-"""Figures of how good slow variables are: scores against epoch and lag, implied timescales, the Chapman-Kolmogorov test.
+"""How good slow variables are, in figures: scores against epoch and lag, timescales, the Chapman-Kolmogorov test.
 
 A figure is drawn from plain numbers, so that what trains and what estimates need not know it.
 """
@@ -89,13 +89,15 @@ def save_scores(curves: Sequence[TrainingCurve], lags: Sequence[LagScores], lag_
 
 def draw_training(axes: Axes, curves: Sequence[TrainingCurve]) -> None:
     """Validation VAMP-2 against epoch; a ring where the kept weights were."""
+    from matplotlib.ticker import MaxNLocator
+
     for number, curve in enumerate(curves):
         color = COLORS[number % len(COLORS)]
         axes.plot(curve.epochs, curve.scores, color=color, linewidth=1.6, label=curve.name)
         best = int(np.abs(curve.epochs - curve.best_epoch).argmin())
         axes.plot(curve.epochs[best], curve.scores[best], "o", color=color, markerfacecolor="white", markersize=7)
     axes.set(title="Against epoch (ring: weights kept)", xlabel="epoch", ylabel="validation VAMP-2")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right", fontsize=9)
 
 
@@ -143,7 +145,9 @@ def draw_timescales(axes: Axes, timescales: TimescaleCurves, title: str = "") ->
     axes.yaxis.set_major_formatter(_plain_number)
     interval = f"{100 * timescales.confidence:.0f} % interval"
     axes.fill_between([], [], [], color=COLORS[0], alpha=0.2, linewidth=0, label=interval)
-    axes.legend(loc="upper left", fontsize=9, ncols=2 if len(shown) < 3 else 3, columnspacing=1.2)
+    columns = 2 if len(shown) < 3 else 3
+    legend = axes.legend(loc="upper left", fontsize=9, ncols=columns, columnspacing=1.2, frameon=True)
+    legend.get_frame().set(facecolor="white", edgecolor="none", alpha=1)
 
 
 def save_chapman_kolmogorov(test: MarkovPrediction, path: Path) -> Path:
@@ -199,5 +203,5 @@ def _plain_ticks(axes: Axes, lags: np.ndarray) -> None:
     axes.minorticks_off()
 
 
-def _plain_number(value: float, _: int) -> str:
+def _plain_number(value: float, _: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"

@@ -161,13 +161,15 @@ def draw_places(axes: Axes, variables: Sequence[np.ndarray], states: Sequence[np
         edges = np.linspace(together.min(), together.max() + 1e-9, 80)
         for state in present:
             values = together[labels == state, 0]
-            axes.hist(values, edges, color=state_color(state), alpha=0.75, label=_state_name(state))
+            counts, _ = np.histogram(values, edges)
+            axes.stairs(counts, edges, color=state_color(int(state)), fill=True, alpha=0.75)
         axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel="frames", yscale="log", title="Where they are")
         return
     chosen = np.random.default_rng(0).permutation(len(together))[: 2 * POINTS_PER_RUN]
     axes.scatter(
-        *together[chosen, :2].T,
-        c=[state_color(state) for state in labels[chosen]],
+        together[chosen, 0],
+        together[chosen, 1],
+        c=[state_color(int(state)) for state in labels[chosen]],
         s=3,
         alpha=0.6,
         linewidths=0,
