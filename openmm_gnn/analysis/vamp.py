@@ -1,0 +1,204 @@
+"""The variational approach to Markov processes: scores of slow variables, and the slow functions themselves.
+
+Everything is in float64 and differentiable, so that a score can be the loss of a network.
+
+Source: Wu and Noe, J. Nonlinear Sci. 30, 23 (2020), doi:10.1007/s00332-019-09567-y; Mardt, Pasquali, Wu and Noe,
+Nat. Commun. 9, 5 (2018), doi:10.1038/s41467-017-02388-1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from openmm_gnn.errors import DataError, SpecError
+
+
+class VampScore(str, Enum):
+    """Which sum of singular values; each counts the constant function, so 1 means nothing slow."""
+
+    VAMP1 = "vamp-1"
+    """Sum of the singular values."""
+    VAMP2 = "vamp-2"
+    """Sum of their squares."""
+    VAMPE = "vamp-e"
+    """Closeness to the true propagator; on the data it is fitted to it is VAMP-2."""
+
+
+@dataclass(frozen=True)
+class LaggedCovariances:
+    """Covariances of functions at t (0) and t + lag (t), without their means."""
+
+    mean_0: Tensor
+    mean_t: Tensor
+    """(n,)"""
+    c00: Tensor
+    c0t: Tensor
+    ctt: Tensor
+    """(n, n), float64."""
+
+
+def lagged_covariances(
+    x: Tensor, y: Tensor, weights: Tensor | None = None, reversible: bool = False
+) -> LaggedCovariances:
+    """Covariances of pairs.
+
+    Args:
+        x, y: (pairs, n) at t and t + lag.
+        weights: (pairs,), 0 or more; the sums are divided by their sum, without weights by pairs - 1.
+        reversible: symmetrise, as if every pair had also been seen the other way round. Each end keeps its own mean, as
+            in the published code; over long data both are one.
+    Raises:
+        DataError: if there are fewer than 2 pairs, a number is not finite, or the weights are all 0.
+    """
+    if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
+        raise DataError(f"pairs of shapes {tuple(x.shape)} and {tuple(y.shape)}: give at least 2 pairs of one shape")
+    x, y = x.double(), y.double()
+    shares = torch.full((len(x),), 1 / len(x), dtype=torch.float64, device=x.device)
+    scale = len(x) / (len(x) - 1)
+    if weights is not None:
+        shares, scale = weights.double() / weights.double().sum(), 1.0
+    mean_0, mean_t = shares @ x, shares @ y
+    x, y = x - mean_0, y - mean_t
+    weighted_x, weighted_y = scale * shares[:, None] * x, scale * shares[:, None] * y
+    c00, c0t, ctt = x.T @ weighted_x, x.T @ weighted_y, y.T @ weighted_y
+    if reversible:
+        c00 = ctt = (c00 + ctt) / 2
+        c0t = (c0t + c0t.T) / 2
+    if not bool(torch.isfinite(c00).all() and torch.isfinite(c0t).all() and torch.isfinite(ctt).all()):
+        raise DataError("covariances are not finite: look for NaN in the features, or lower the learning rate")
+    return LaggedCovariances(mean_0, mean_t, c00, c0t, ctt)
+
+
+def whitening(matrix: Tensor, epsilon: float = 1e-6, truncate: bool = False) -> Tensor:
+    """(n, m) columns W with W' C W = 1 for a covariance C.
+
+    Args:
+        epsilon: added to the diagonal; or, with `truncate`, directions of less variance are left out and m < n.
+    Raises:
+        DataError: if the covariance is singular, or nothing is left of it.
+    """
+    if truncate:
+        values, vectors = torch.linalg.eigh(matrix)
+        kept = values > epsilon
+        if not bool(kept.any()):
+            raise DataError(
+                f"no variance is above {epsilon:g}: the variables are constant; look at the features, or train again"
+            )
+        return vectors[:, kept] * values[kept].rsqrt()
+    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    # Not the symmetric root, whose gradient fails where two eigenvalues meet.
+    root, failed = torch.linalg.cholesky_ex(matrix + epsilon * identity)
+    if int(failed) != 0:
+        raise DataError(
+            f"a covariance of {len(matrix)} variables is singular: some are constant or follow from the others; raise "
+            f"epsilon, now {epsilon:g}, or ask for fewer outputs"
+        )
+    return torch.linalg.solve_triangular(root, identity, upper=False).T
+
+
+def vamp_score(
+    covariances: LaggedCovariances,
+    score: VampScore = VampScore.VAMP2,
+    epsilon: float = 1e-6,
+    truncate: bool = False,
+    dim: int | None = None,
+) -> Tensor:
+    """The score of the span of the variables, or of its `dim` slowest directions, on the data of the covariances.
+
+    Departure from the published code of geom2vec: its VAMP-1 leaves out the constant function, and its VAMP-E is taken
+    on the transposed matrix, as is that of deeptime's networks.
+    """
+    left = whitening(covariances.c00, epsilon, truncate)
+    right = whitening(covariances.ctt, epsilon, truncate)
+    koopman = left.T @ covariances.c0t @ right
+    if dim is None and score is not VampScore.VAMP1:  # without singular vectors, whose gradient fails as well
+        if score is VampScore.VAMP2:
+            return koopman.square().sum() + 1
+        return _vampe(left @ koopman @ right.T, covariances)
+    if score is VampScore.VAMPE:
+        return vampe_of(fit_vamp(covariances, epsilon, truncate, dim), covariances)
+    values = torch.linalg.svdvals(koopman)[:dim]
+    return (values if score is VampScore.VAMP1 else values.square()).sum() + 1
+
+
+@dataclass(frozen=True)
+class VampModel:
+    """The slow functions within the span of some variables, slowest first."""
+
+    mean_0: Tensor
+    mean_t: Tensor
+    """(n,) of the variables at t and t + lag."""
+    left: Tensor
+    right: Tensor
+    """(n, k): (x - mean) @ left are the left singular functions, of mean 0 and variance 1."""
+    singular_values: Tensor
+    """(k,) 1 or less, descending."""
+
+    def transform(self, values: Tensor) -> Tensor:
+        """(frames, k) left singular functions of (frames, n) variables."""
+        return (values.double() - self.mean_0) @ self.left
+
+    def timescales_ps(self, lag_ps: float) -> Tensor:
+        """(k,) -lag / ln(singular value), ps; a value of 1 or more is infinitely slow."""
+        return -lag_ps / self.singular_values.clamp(max=1.0).log()
+
+
+def fit_vamp(
+    covariances: LaggedCovariances, epsilon: float = 1e-6, truncate: bool = False, dim: int | None = None
+) -> VampModel:
+    """The best linear functions of the variables; all of them, or the `dim` slowest.
+
+    Raises:
+        DataError: if a covariance is singular.
+        SpecError: if `dim` is below 1.
+    """
+    if dim is not None and dim < 1:
+        raise SpecError(f"{dim} slow functions: give at least 1")
+    whiten_0 = whitening(covariances.c00, epsilon, truncate)
+    whiten_t = whitening(covariances.ctt, epsilon, truncate)
+    left, values, right = torch.linalg.svd(whiten_0.T @ covariances.c0t @ whiten_t, full_matrices=False)
+    return VampModel(
+        covariances.mean_0,
+        covariances.mean_t,
+        whiten_0 @ left[:, :dim],
+        whiten_t @ right.T[:, :dim],
+        values[:dim],
+    )
+
+
+def held_out_score(
+    model: VampModel, test: LaggedCovariances, score: VampScore = VampScore.VAMP2, epsilon: float = 1e-6
+) -> float:
+    """How slow the functions of a model are on data it was not fitted to.
+
+    VAMP-1 and VAMP-2 whiten the functions anew on those data; VAMP-E takes model and singular values as they are, so it
+    falls with every mistake. Chance raises the first two by about k^2 / pairs.
+
+    Source: McGibbon and Pande, J. Chem. Phys. 142, 124105 (2015), doi:10.1063/1.4916292; Wu and Noe (2020).
+    """
+    if score is VampScore.VAMPE:
+        return float(vampe_of(model, test))
+    projected = LaggedCovariances(
+        test.mean_0,
+        test.mean_t,
+        model.left.T @ test.c00 @ model.left,
+        model.left.T @ test.c0t @ model.right,
+        model.right.T @ test.ctt @ model.right,
+    )
+    return float(vamp_score(projected, score, epsilon))
+
+
+def vampe_of(model: VampModel, covariances: LaggedCovariances) -> Tensor:
+    """VAMP-E of a model on some data."""
+    return _vampe((model.left * model.singular_values) @ model.right.T, covariances)
+
+
+def _vampe(product: Tensor, covariances: LaggedCovariances) -> Tensor:
+    """2 tr(S U' C0t V) - tr(S U' C00 U S V' Ctt V) + 1, of the product U S V' alone."""
+    gain = (product * covariances.c0t).sum()
+    cost = (product * (covariances.c00 @ product @ covariances.ctt)).sum()
+    return 2 * gain - cost + 1
