@@ -55,14 +55,12 @@ def _lead(analysis: SlowAnalysis) -> str:
 
 def _cards(analysis: SlowAnalysis) -> list[tuple[str, str]]:
     cards = []
-    here = int(np.abs(analysis.lag_scores[0].lags_ps - analysis.lag_ps).argmin())
-    score, spread = analysis.lag_scores[0].scores[here], analysis.lag_scores[0].spread[here]
-    name = f"VAMP-2, cross-validated, of at most {1 + int(analysis.settings['outputs'])}"
+    score, spread = analysis.score
+    name = f"VAMP-2, cross-validated, of at most {1 + int(analysis.settings['num_outputs'])}"
     cards.append((_with_error(score, spread), name))
-    times, row = analysis.timescales, int(np.abs(analysis.timescales.lags_ps - analysis.timescales.lag_ps).argmin())
-    if times.values_ps.shape[1] and np.isfinite(times.values_ps[row, 0]):
-        low, high = times.low_ps[row, 0], times.high_ps[row, 0]
-        cards.append((duration(times.values_ps[row, 0]), f"slowest timescale, {duration(low)} to {duration(high)}"))
+    slowest, low, high = analysis.slowest_ps
+    if np.isfinite(slowest):
+        cards.append((duration(slowest), f"slowest timescale, {duration(low)} to {duration(high)}"))
     cards.append((str(len(analysis.states.populations)), "states"))
     cards.append((f"{sum(analysis.state_visits)}", "changes of state in all runs"))
     return cards

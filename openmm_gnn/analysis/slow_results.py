@@ -16,7 +16,7 @@ from openmm_gnn.analysis.free_energy import FreeEnergyLine, FreeEnergyMap
 from openmm_gnn.analysis.representative_frames import RepresentativeFrame
 from openmm_gnn.analysis.saliency import Saliency
 from openmm_gnn.analysis.slow_figures import LagScores, MarkovPrediction, TimescaleCurves, TrainingCurve
-from openmm_gnn.analysis.slow_maps import StateNumbers
+from openmm_gnn.analysis.slow_maps import StateNumbers, duration
 from openmm_gnn.simulation.resumable import write_atomically
 
 RESULT_VERSION = 1
@@ -74,6 +74,33 @@ class SlowAnalysis:
     @property
     def lag_ps(self) -> float:
         return float(self.settings["lag_ps"])
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """Cross-validated VAMP-2 at the lag of the training, and its spread."""
+        row = self.lag_scores[0]
+        here = int(np.abs(row.lags_ps - self.lag_ps).argmin())
+        return float(row.scores[here]), float(row.spread[here])
+
+    @property
+    def slowest_ps(self) -> tuple[float, float, float]:
+        """The slowest timescale at the lag of the model, and its interval; NaN where there is none."""
+        times = self.timescales
+        here = int(np.abs(times.lags_ps - times.lag_ps).argmin())
+        if not times.values_ps.shape[1]:
+            return np.nan, np.nan, np.nan
+        return tuple(float(part[here, 0]) for part in (times.values_ps, times.low_ps, times.high_ps))  # type: ignore
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        score, spread = self.score
+        value, low, high = self.slowest_ps
+        return (
+            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.lag_ps:g} ps, cross-validated; slowest timescale "
+            f"{duration(value)} ({duration(low)} to {duration(high)}); {len(self.states.populations)} states; "
+            f"{len(self.warnings)} warnings"
+        )
 
     def save(self, path: Path) -> Path:
         """Write the JSON form; NaN becomes null."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from openmm_gnn.analysis.slow_figures import TimescaleCurves
 from openmm_gnn.analysis.slow_maps import duration
-from openmm_gnn.analysis.slow_results import SeedScore
+from openmm_gnn.analysis.slow_results import SeedScore, SlowAnalysis
 
 FEW_VISITS = 10
 """Entries into a state below which its rates are known to no better than a third."""
@@ -21,6 +21,26 @@ OVERFIT = 0.1
 """Relative: between seeds, and of training above validation, both of what exceeds 1."""
 EFFECTIVE = 0.05
 """Of the frames: below, a few frames have all the weight."""
+
+
+def all_warnings(analysis: SlowAnalysis, log_weights: Sequence[np.ndarray] | None) -> list[str]:
+    """Of an analysis, the gravest first.
+
+    Args:
+        log_weights: of biased runs (frames,).
+    """
+    processes = min(analysis.settings["num_outputs"], len(analysis.states.populations) - 1)
+    words = of_states(analysis.state_visits, analysis.state_frames)
+    words += of_timescales(analysis.timescales, 1000 * analysis.total_ns, processes)
+    if analysis.settings["method"] == "vampnet":
+        words += of_seeds(analysis.seeds)
+    if log_weights is not None:
+        words += of_weights(log_weights)
+        words.append(
+            "Runs were biased: populations and free energies are reweighted, timescales and passage times are those of "
+            "the biased dynamics."
+        )
+    return words
 
 
 def of_states(visits: Sequence[int], frames: Sequence[int]) -> list[str]:
