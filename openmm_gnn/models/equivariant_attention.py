@@ -167,6 +167,7 @@ class EquivariantTransformer(nn.Module):
         """Of each layer (B, T, T): who listens (row) to whom (column), mean over the heads."""
         maps = []
         for layer in self.layers:
+            assert isinstance(layer, EquivariantAttentionLayer)
             maps.append(layer.attention.weights(*layer.attention_norm(scalars, vectors)))
             scalars, vectors = layer(scalars, vectors)
         return maps

@@ -118,6 +118,7 @@ class SubFormer(nn.Module):
         """Of each layer (B, T, T) or (B, 1 + T, 1 + T): who listens (row) to whom (column), mean over the heads."""
         scalars, maps = self._with_own_token(scalars), []
         for layer in self.layers:
+            assert isinstance(layer, TransformerLayer)
             maps.append(layer.weights(scalars))
             scalars = layer(scalars)
         return maps
