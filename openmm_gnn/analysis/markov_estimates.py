@@ -91,8 +91,10 @@ def timescales(model: Any, count: int) -> np.ndarray:
     """(count,) implied timescales in frames, slowest first; NaN beyond those that the model has."""
     found = np.full(count, np.nan)
     known = min(count, model.n_states - 1)
-    # By hand: deeptime's own leaves out negative eigenvalues, so that a sample could have fewer than another.
-    values = np.sort(np.abs(np.real(np.linalg.eigvals(model.transition_matrix))))[::-1][1 : 1 + known]
+    # A reversible matrix is symmetric once scaled by its equilibrium: much faster than deeptime's own way.
+    root = np.sqrt(model.stationary_distribution)
+    symmetric = root[:, None] * model.transition_matrix / root
+    values = np.sort(np.abs(np.linalg.eigvalsh((symmetric + symmetric.T) / 2)))[::-1][1 : 1 + known]
     with np.errstate(divide="ignore"):
         found[:known] = -model.lagtime / np.log(np.minimum(values, 1 - 1e-15))
     return found
