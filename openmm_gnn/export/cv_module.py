@@ -220,7 +220,9 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
     """
     if not 0 <= output < cv.num_outputs:
         raise SpecError(f"output is {output}: the CV has {cv.num_outputs}, counted from 0")
-    return _without_calls(torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, cv_spec_to_json(cv.network.spec)).eval()))
+    return _without_calls(
+        torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, cv_spec_to_json(cv.network.spec)).eval())
+    )
 
 
 def check_same_topology(cv: LearnedCV, topology: Any) -> None:

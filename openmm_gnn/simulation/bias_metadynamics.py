@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from openmm_gnn.errors import SpecError
-from openmm_gnn.simulation.bias_settings import Deposit
 from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 POINTS_PER_WIDTH = 4
@@ -68,8 +67,7 @@ class MetadynamicsBias:
             )
         self.spacing = length / (np.array(self.shape) - 1)
         self.axes = [
-            low + step * np.arange(count)
-            for low, step, count in zip(self.lower, self.spacing, self.shape, strict=True)
+            low + step * np.arange(count) for low, step, count in zip(self.lower, self.spacing, self.shape, strict=True)
         ]
         self.grid = np.zeros(self.shape)
         self.num_hills = 0
@@ -97,11 +95,11 @@ class MetadynamicsBias:
         """(frames,) kJ/mol of (frames, D) values."""
         return np.array([self.value_and_gradient(row)[0] for row in np.asarray(values, np.float64)])
 
-    def deposit(self, values: np.ndarray) -> Deposit:
-        """Add a hill at (D,) values, as high as the bias there allows."""
+    def deposit(self, values: np.ndarray) -> float:
+        """Add a hill at (D,) values, as high as the bias there allows; returns its height in kJ/mol."""
         height = self.height * float(np.exp(-self.value_and_gradient(values)[0] / (self.kt * (self.bias_factor - 1))))
         self.repeat(values, height)
-        return Deposit(height, self.offset())
+        return height
 
     def repeat(self, values: np.ndarray, height: float) -> None:
         """Add the hill that a `deposit` has added before."""

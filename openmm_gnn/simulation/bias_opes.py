@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 
 from openmm_gnn.errors import SpecError
-from openmm_gnn.simulation.bias_settings import Deposit
 from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 MERGE_WIDTHS = 1.0
@@ -78,11 +77,15 @@ class OpesBias:
         """(frames,) kJ/mol of (frames, D) values."""
         return np.array([self.value_and_gradient(row)[0] for row in np.asarray(values, np.float64)])
 
-    def deposit(self, values: np.ndarray) -> Deposit:
-        """Add a kernel at (D,) values, weighed by the bias there."""
+    def offset(self) -> float:
+        """kT log Z, kJ/mol."""
+        return self.kt * self.log_z
+
+    def deposit(self, values: np.ndarray) -> float:
+        """Add a kernel at (D,) values, weighed by the bias there; returns the logarithm of its weight."""
         log_weight = self.value_and_gradient(values)[0] / self.kt
         self.repeat(values, log_weight)
-        return Deposit(log_weight, self.kt * self.log_z)
+        return log_weight
 
     def repeat(self, values: np.ndarray, height: float) -> None:
         """Add the kernel that a `deposit` has added before, of log weight `height`."""
@@ -113,7 +116,9 @@ class OpesBias:
 
     def _remove(self, index: int) -> None:
         others = self._kernels_from((self.centers[index] - self.centers) / self.widths).sum()
-        own = _density(self.masses[index], (self.centers - self.centers[index]) / self.widths[index], self.widths[index])
+        own = _density(
+            self.masses[index], (self.centers - self.centers[index]) / self.widths[index], self.widths[index]
+        )
         at_itself = own[index]
         self._density_at_centers -= float(others + own.sum() - at_itself)
         self.masses = np.delete(self.masses, index)

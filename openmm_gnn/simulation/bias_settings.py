@@ -32,16 +32,6 @@ class BiasMethod(str, Enum):
 
 
 @dataclass(frozen=True)
-class Deposit:
-    """What a deposit did; enough to repeat it."""
-
-    height: float
-    """kJ/mol of a hill; the logarithm of a kernel's weight in OPES."""
-    offset: float
-    """kJ/mol: c(t) of metadynamics; kT log Z of OPES."""
-
-
-@dataclass(frozen=True)
 class BiasSettings:
     """Everything that decides a bias but the CV."""
 
