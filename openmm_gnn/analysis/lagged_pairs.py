@@ -171,6 +171,7 @@ def rescaled_time_pairs(times: np.ndarray, lag: float) -> tuple[np.ndarray, np.n
         lag: in that unit.
     Returns:
         frames i (pairs,), frames j (pairs,), weights (pairs,). The last frame stands for no time.
+    Departure from the published code of geom2vec: a frame whose time has a partner in part counts with that part.
     Source: Yang and Parrinello, J. Chem. Theory Comput. 14, 2889 (2018), doi:10.1021/acs.jctc.8b00231.
     """
     begins, ends = times[:-1], times[1:]

@@ -27,6 +27,9 @@ from openmm_gnn.training.noisy_frames import StepOrder
 MOST_INITIAL_FRAMES = 50_000
 """For the components and clusters of the first states, evenly spaced."""
 
+MOST_IDLE = 4
+"""Trainings in a row that leave a single state, after which there is none to be found."""
+
 
 @dataclass(frozen=True)
 class SpibSettings:
@@ -153,18 +156,22 @@ def train_spib(
     first = [_first_frame(labels, state) for state in range(1 + max(int(one.max()) for one in labels))]
     network = SpibNetwork(encoder, *_frames(training, first), spec.num_outputs, settings.decoder_width)
     batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
-    step, log = 0, []
+    step, log, idle = 0, [], 0
     for _ in range(settings.refinements + 1):
         step, losses = _learn(network, pairs, labels, batches, step, settings)
         means = [network_outputs(encoder.eval(), one.batches(torch.float32)) for one in training]
         found = [_network_states(network, one) for one in means]
         changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
         kept = np.unique(np.concatenate(found))
-        if len(kept) < 2:
+        if len(kept) < 2:  # on the first plateau, where the network foretells the largest state for every frame
+            idle += 1
+            if idle < MOST_IDLE:
+                continue
             raise DataError(
                 f"of {network.num_states} states one is left after {step} steps: nothing is slow at a lag of "
-                f"{pairs.lag_ps:g} ps; give a shorter lag, a lower learning rate or a lower beta"
+                f"{pairs.lag_ps:g} ps; give a shorter lag, another learning rate or a lower beta"
             )
+        idle = 0
         labels = [np.searchsorted(kept, one) for one in found]
         network.keep_states(torch.from_numpy(kept), *_frames(training, _nearest_to_means(means, labels)))
         log.append(SpibRefinement(step, *losses, len(kept), changed))
@@ -172,6 +179,8 @@ def train_spib(
             progress(log[-1])
         if changed < settings.converged:
             break
+    if not log:
+        raise DataError(f"no states were found in {step} steps: allow more refinements, or more rounds")
     population = np.bincount(np.concatenate(labels), minlength=network.num_states)
     order = np.argsort(-population, kind="stable")
     states = tuple(np.argsort(order)[one] for one in labels)

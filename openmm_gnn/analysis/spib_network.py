@@ -52,7 +52,8 @@ class SpibNetwork(nn.Module):
         if num_states < 2 or latent_dim < 1:
             raise SpecError(f"{num_states} states in {latent_dim} dimensions: give at least 2 states and 1 dimension")
         self.encoder = encoder
-        self.log_variance = nn.Parameter(torch.zeros(latent_dim))
+        # The outputs of a new encoder are small: noise of variance 1 would bury them for hundreds of steps.
+        self.log_variance = nn.Parameter(torch.full((latent_dim,), -3.0))
         self.prior_logits = nn.Parameter(torch.zeros(num_states))
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, decoder_width),
