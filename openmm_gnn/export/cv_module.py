@@ -198,7 +198,7 @@ class CVEnergyModule(nn.Module):
         with torch.no_grad():
             chosen = self.cv_module.read_atoms[: self.num_selected]
             forces = (gradient * -self.per_nm).to(positions.dtype)
-            energy = value.to(positions.dtype).reshape([])
+            energy = value.detach().to(positions.dtype).reshape([])
             return energy, torch.zeros_like(positions).index_copy(0, chosen, forces).contiguous()
 
 

@@ -15,8 +15,8 @@ from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 MERGE_WIDTHS = 1.0
 """Kernels nearer than this, in widths of the one that is there, become one."""
-_LEAST_WIDTH = 0.05
-"""Of the first width: the least that a kernel narrows to, so that long runs do not chase noise."""
+_LEAST_WIDTH = 0.4
+"""Of the first width: the least that a kernel narrows to; a bias with finer features is steep, and chases noise."""
 
 
 class OpesBias:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from openmm_gnn.simulation.bias_opes import OpesBias
     from openmm_gnn.simulation.bias_walls import BiasWalls
 
-LEAST_WIDTH_OF_RANGE = 0.02
-"""Hills narrower than this part of a CV's range take too long to fill it."""
+LEAST_WIDTH_OF_RANGE = 0.1
+"""Slow variables are flat in their basins and steep between: narrower hills make forces that tear molecules apart."""
+DEFAULT_BIAS_FACTOR = 10.0
+"""Of metadynamics."""
 
 
 class BiasMethod(str, Enum):
@@ -47,7 +49,7 @@ class BiasSettings:
     bias_factor: float | None = None
     """None: 10 for metadynamics, barrier / kT for OPES."""
     widths: tuple[float, ...] | None = None
-    """Of a hill, for each output; None: what the CV fluctuates by within a basin, at least 0.02 of its range."""
+    """Of a hill, for each output; None: what the CV fluctuates by within a basin, at least 0.1 of its range."""
     margin: float = 0.1
     """Walls begin this part of a CV's range beyond its ends."""
     interval: int = 1
@@ -100,22 +102,23 @@ class BiasSettings:
         chosen = list(self.chosen_outputs(cv))
         return BiasWalls.around(_of(cv.ranges.minimum, chosen), _of(cv.ranges.maximum, chosen), self.margin)
 
-    def potential_for(self, cv: LearnedCV, temperature: float) -> MetadynamicsBias | OpesBias:
+    def potential(self, walls: BiasWalls, widths: np.ndarray, temperature: float) -> MetadynamicsBias | OpesBias:
         """The bias, without a hill or kernel yet.
 
+        Args:
+            walls, widths: of the chosen outputs.
+            temperature: K.
         Raises:
-            SpecError: if these settings and the CV do not go together.
+            SpecError: if settings, walls and widths do not go together.
         """
         from openmm_gnn.simulation.bias_metadynamics import MetadynamicsBias
         from openmm_gnn.simulation.bias_opes import OpesBias
 
-        widths = self.widths_for(cv)
         if self.method is BiasMethod.OPES:
             return OpesBias(widths, self.barrier_kj_mol, temperature, self.bias_factor)
-        walls = self.walls_for(cv)
         # As far beyond the walls as the simulation may come, and a hill reaches.
         beyond = walls.reach + 3 * widths
-        factor = 10.0 if self.bias_factor is None else self.bias_factor
+        factor = DEFAULT_BIAS_FACTOR if self.bias_factor is None else self.bias_factor
         lower, upper = walls.lower - beyond, walls.upper + beyond
         return MetadynamicsBias(lower, upper, widths, self.height_kj_mol, factor, temperature)
 

@@ -1,8 +1,8 @@
 """Langevin dynamics in which one force group acts rarely and the more strongly: impulses.
 
 Source: Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992), doi 10.1063/1.463137; for a bias, Ferrarotti,
-Bottaro, Perez-Villa, Bussi, J. Chem. Theory Comput. 11, 139 (2015), doi 10.1021/ct5007086; the middle scheme: Zhang, Liu,
-Yan, Tuckerman, Liu, J. Phys. Chem. A 123, 6056 (2019), doi 10.1021/acs.jpca.9b02771.
+Bottaro, Perez-Villa, Bussi, J. Chem. Theory Comput. 11, 139 (2015), doi 10.1021/ct5007086; the middle scheme: Zhang,
+Liu, Yan, Tuckerman, Liu, J. Phys. Chem. A 123, 6056 (2019), doi 10.1021/acs.jpca.9b02771.
 """
 
 from __future__ import annotations

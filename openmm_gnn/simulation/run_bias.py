@@ -69,9 +69,8 @@ class RunBias:
         self._check(run_settings)
         cv = load_learned_cv(cv_path)
         self._outputs = settings.chosen_outputs(cv)
-        self.bias = settings.potential_for(cv, run_settings.temperature)
-        self.walls = settings.walls_for(cv)
-        self._widths = settings.widths_for(cv)
+        self.walls, self._widths = settings.walls_for(cv), settings.widths_for(cv)
+        self.bias = settings.potential(self.walls, self._widths, run_settings.temperature)
         self._temperature = run_settings.temperature
         self._cv = {"name": Path(cv_path).name, "hash": hashlib.sha256(Path(cv_path).read_bytes()).hexdigest()}
         used = {force.getForceGroup() for force in system.system.getForces()}
