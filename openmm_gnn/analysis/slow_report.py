@@ -184,7 +184,8 @@ def _residues(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -
     page.section("Residues")
     page.words(
         "Saliency: by how many standard deviations a slow variable moves when the features of a residue move by one "
-        f"of theirs, from its gradient, mean over {analysis.saliency.num_frames:,} frames."
+        f"of theirs, from its gradient, mean over {analysis.saliency.num_frames:,} frames. "
+        "Shares add up to 100 % for each variable."
     )
     _figure(page, figures, "saliency", "Saliency of each residue")
     overall = analysis.saliency.overall
