@@ -128,12 +128,20 @@ def draw(rows: list[Row]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for axis, key, label in ((axes[0], "training_s", "time of a training step (s)"), (axes[1], "training_mb", "memory at its peak (MB)")):
+    for axis, key, label in (
+        (axes[0], "training_s", "time of a training step (s)"),
+        (axes[1], "training_mb", "memory at its peak (MB)"),
+    ):
         for window in WINDOWS:
             mine = [row for row in rows if row["window"] == window and not row["matrix"]]
             axis.plot([row["tokens"] for row in mine], [row[key] for row in mine], "o-", label=f"window {window}")
         other = [row for row in rows if row["matrix"]]
-        axis.plot([row["tokens"] for row in other], [row[key] for row in other], "k:", label="window 1, attention matrix written out")
+        axis.plot(
+            [row["tokens"] for row in other],
+            [row[key] for row in other],
+            "k:",
+            label="window 1, attention matrix written out",
+        )
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
     axes[0].legend(frameon=False)
     figure.savefig(PICTURE, dpi=130)
