@@ -70,7 +70,7 @@ def _scores(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> 
     page.section("How much slow motion the variables hold")
     page.words(
         "VAMP-2 adds up the squared correlations of the variables with themselves one lag later; 1 is nothing slow, "
-        "each variable adds up to 1. Cross-validated: the linear map is fitted to some runs and scored on the others."
+        "each variable adds at most 1. Cross-validated: the linear map is fitted to some runs and scored on the others."
     )
     _figure(page, figures, "scores", "VAMP-2 scores against epoch and lag")
     if analysis.seeds:
