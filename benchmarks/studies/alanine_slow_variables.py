@@ -212,8 +212,13 @@ def main() -> None:
         table.add_row(f"{lag:g}", str(number), names, *figures, f"{share:.1%}", f"{basin['accuracy']:.4f}")
         console.print(document)
     console.print(table, f"Markov model of the dihedrals: {dihedral}")
-    results = {"runs": [run.embeddings.name for run in runs], "frames": [len(run.angles) for run in runs], "stride": arguments.stride,
-               "markov_of_dihedrals": dihedral, "comparisons": comparisons}  # fmt: skip
+    results = {
+        "runs": [run.embeddings.name for run in runs],
+        "frames": [len(run.angles) for run in runs],
+        "stride": arguments.stride,
+        "markov_of_dihedrals": dihedral,
+        "comparisons": comparisons,
+    }
     save_results("alanine_slow_variables", results, arguments.quick)
 
 

@@ -143,7 +143,8 @@ def split_by_time(
             "at least 1 block"
         )
     check_together(trajectories)
-    training, validation = [], []
+    training: list[TokenTrajectory] = []
+    validation: list[TokenTrajectory] = []
     for trajectory in trajectories:
         lag = lag_in_frames(lag_ps, trajectory.interval_ps, trajectory.name)
         edges = np.linspace(0, len(trajectory), num_blocks + 1).round().astype(int)

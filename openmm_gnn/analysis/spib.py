@@ -9,6 +9,7 @@ Source: Wang and Tiwary, J. Chem. Phys. 154, 134111 (2021), doi:10.1063/5.003819
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ class SpibSettings:
     """Share of frames whose state changes, below which refinement ends."""
     decoder_width: int = 32
     components: int = 10
-    """Principal or slow components of the tokens' scalars that the first states are clustered in."""
+    """Principal components of the tokens' scalars, in whose slow combinations the first states are clustered."""
 
     def __post_init__(self) -> None:
         least = {"num_states": 2, "batch_size": 2, "round_steps": 1, "patience": 1, "most_rounds": 1, "components": 1}
@@ -122,6 +123,7 @@ def train_spib(
     settings: SpibSettings | None = None,
     seed: int = 0,
     initial_states: Sequence[np.ndarray] | None = None,
+    validation: Sequence[TokenTrajectory] = (),
     progress: Callable[[SpibRefinement], None] | None = None,
 ) -> SpibResult:
     """Learn states and variables together.
@@ -129,7 +131,11 @@ def train_spib(
     Args:
         spec: of the encoder; num_outputs is the number of variables, usually 2.
         training: trajectories; frames without a partner a lag later only get their states.
-        initial_states: of each trajectory (frames,) integers from 0; None: clusters of slow components.
+        initial_states: of each trajectory, those for validation last, (frames,) integers from 0; None: clusters of slow
+            components.
+        validation: trajectories whose loss says when the network has learned enough, and the weights with the lowest
+            are kept. Without them it is the loss of training, and with few frames a network learns those by heart:
+            its states are then stretches of time.
         progress: told after every refinement.
     Raises:
         DataError: naming the trajectory that is too short or does not fit the others, or if less than two states last.
@@ -137,16 +143,18 @@ def train_spib(
         NonFiniteError: if the training diverged.
     """
     settings = settings or SpibSettings()
-    check_together(training)
+    trajectories = [*training, *validation]
+    check_together(trajectories)
     pairs = LaggedPairs(training, lag_ps)
+    held_out = LaggedPairs(validation, lag_ps) if validation else None
     if (spec.num_tokens, 4, spec.input_width) != training[0].tokens.shape[1:]:
         raise SpecError(
             f"the spec has {spec.num_tokens} tokens of width {spec.input_width}, the trajectories have "
             f"{training[0].tokens.shape[1]} of width {training[0].tokens.shape[3]}: give those"
         )
     torch.manual_seed(seed)
-    labels = list(initial_states or initial_clusters(training, lag_ps, settings, seed))
-    if [len(one) for one in labels] != [len(one) for one in training]:
+    labels = list(initial_states or initial_clusters(trajectories, lag_ps, settings, seed))
+    if [len(one) for one in labels] != [len(one) for one in trajectories]:
         raise DataError("the initial states are of other trajectories: give one state per frame")
     labels = _renumbered(labels)
     encoder = CVNetwork(spec)
@@ -154,12 +162,12 @@ def train_spib(
     encoder.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
     # Before anything is learned, one place is as representative as another: the first frame of each state.
     first = [_first_frame(labels, state) for state in range(1 + max(int(one.max()) for one in labels))]
-    network = SpibNetwork(encoder, *_frames(training, first), spec.num_outputs, settings.decoder_width)
+    network = SpibNetwork(encoder, *_frames(trajectories, first), spec.num_outputs, settings.decoder_width)
     batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
     step, log, idle = 0, [], 0
     for _ in range(settings.refinements + 1):
-        step, losses = _learn(network, pairs, labels, batches, step, settings)
-        means = [network_outputs(encoder.eval(), one.batches(torch.float32)) for one in training]
+        step, losses = _learn(network, pairs, held_out, labels, batches, step, settings)
+        means = [network_outputs(encoder.eval(), one.batches(torch.float32)) for one in trajectories]
         found = [_network_states(network, one) for one in means]
         changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
         kept = np.unique(np.concatenate(found))
@@ -173,7 +181,7 @@ def train_spib(
             )
         idle = 0
         labels = [np.searchsorted(kept, one) for one in found]
-        network.keep_states(torch.from_numpy(kept), *_frames(training, _nearest_to_means(means, labels)))
+        network.keep_states(torch.from_numpy(kept), *_frames(trajectories, _nearest_to_means(means, labels)))
         log.append(SpibRefinement(step, *losses, len(kept), changed))
         if progress is not None:
             progress(log[-1])
@@ -181,6 +189,7 @@ def train_spib(
             break
     if not log:
         raise DataError(f"no states were found in {step} steps: allow more refinements, or more rounds")
+    labels = labels[: len(training)]
     population = np.bincount(np.concatenate(labels), minlength=network.num_states)
     order = np.argsort(-population, kind="stable")
     states = tuple(np.argsort(order)[one] for one in labels)
@@ -195,31 +204,43 @@ def initial_clusters(
 
     from openmm_gnn.analysis.markov import discretise
 
-    scalars = [one.tokens[:, :, 0].reshape(len(one), -1).astype(np.float64) for one in trajectories]
+    statistics = input_statistics(trajectories)
+    mean, std = statistics.scalar_mean.flatten().numpy(), statistics.scalar_std.flatten().numpy()
+    moving = std > 0
+    if not moving.any():
+        raise DataError(f"no scalar of {trajectories[0].name} changes: give initial states")
+
+    def standardised(tokens: np.ndarray) -> np.ndarray:
+        return (tokens[:, :, 0].reshape(len(tokens), -1).astype(np.float64)[:, moving] - mean[moving]) / std[moving]
+
     pairs = LaggedPairs(trajectories, lag_ps)
-    x, y, _ = pairs.pairs_of(scalars)
     chosen = pairs.evenly_spaced(MOST_INITIAL_FRAMES)
-    dim = min(settings.components, x.shape[1])
-    model = TICA(lagtime=pairs.lag_frames, dim=dim).fit_fetch((x[chosen], y[chosen]))
-    slow = [np.asarray(model.transform(one)) for one in scalars]
+    sample = pairs.batch(chosen)
+    # Principal components first: among hundreds of scalars, chance alone makes combinations that look slow.
+    _, directions = np.linalg.eigh(np.cov(standardised(sample.tokens.numpy()).T, ddof=0).reshape(moving.sum(), -1))
+    directions = directions[:, ::-1][:, : settings.components]
+    x, y = (standardised(tokens.numpy()) @ directions for tokens in (sample.tokens, sample.later_tokens))
+    model = TICA(lagtime=pairs.lag_frames).fit_fetch((x, y))
+    slow = [np.asarray(model.transform(standardised(one.tokens) @ directions)) for one in trajectories]
     return list(discretise(slow, settings.num_states, seed).labels)
 
 
 def _learn(
     network: SpibNetwork,
     pairs: LaggedPairs,
+    held_out: LaggedPairs | None,
     labels: Sequence[np.ndarray],
     batches: StepOrder,
     step: int,
     settings: SpibSettings,
 ) -> tuple[int, tuple[float, float, float]]:
     """Train until the loss is flat; the step, and the means of the last round."""
-    _, future, _ = pairs.pairs_of(labels)
+    _, future, _ = pairs.pairs_of(labels[: len(pairs.trajectories)])
     states = torch.nn.functional.one_hot(torch.from_numpy(future), network.num_states).float()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     network.train()
-    lowest, flat_rounds = float("inf"), 0
-    means = (float("nan"),) * 3
+    lowest, flat_rounds, best = float("inf"), 0, copy.deepcopy(network.state_dict())
+    means = (float("nan"), float("nan"), float("nan"))
     for _ in range(settings.most_rounds):
         total = np.zeros(3)
         for _ in range(settings.round_steps):
@@ -237,12 +258,31 @@ def _learn(
             optimizer.step()
             total += [float(part.detach()) for part in loss]
             step += 1
-        means = tuple(float(value) for value in total / settings.round_steps)
-        flat_rounds = flat_rounds + 1 if means[0] > lowest - settings.flat * abs(lowest) else 0
-        lowest = min(lowest, means[0])
+        mean_loss, reconstruction, divergence = (total / settings.round_steps).tolist()
+        means = (mean_loss, reconstruction, divergence)
+        judged = mean_loss if held_out is None else _held_out_loss(network, held_out, labels, settings.beta)
+        flat_rounds = flat_rounds + 1 if judged > lowest - settings.flat * abs(lowest) else 0
+        if judged < lowest:
+            lowest, best = judged, copy.deepcopy(network.state_dict())
         if flat_rounds >= settings.patience:
             break
+    if held_out is not None:
+        network.load_state_dict(best)
     return step, means
+
+
+def _held_out_loss(network: SpibNetwork, held_out: LaggedPairs, labels: Sequence[np.ndarray], beta: float) -> float:
+    """Of at most so many pairs as the first states were made of, at the means of z."""
+    _, future, _ = held_out.pairs_of(labels[-len(held_out.trajectories) :])
+    numbers = held_out.evenly_spaced(MOST_INITIAL_FRAMES)
+    batch = held_out.batch(numbers)
+    states = torch.nn.functional.one_hot(torch.from_numpy(future[numbers]), network.num_states).float()
+    network.eval()
+    with torch.no_grad():
+        means = network.encode(batch.tokens, batch.coordinates)
+        loss = network.loss(means, means, states, beta, batch.weights).total
+    network.train()
+    return float(loss)
 
 
 def _network_states(network: SpibNetwork, means: np.ndarray) -> np.ndarray:

@@ -247,7 +247,9 @@ def _read_run(directory: Path, fingerprint: str) -> VampnetRun:
             f"{directory} holds a training of other data, another network or other settings: give the same, or another "
             "directory"
         )
-    figures = {name: tuple(value) if isinstance(value, list) else value for name, value in document["run"].items()}
+    figures: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document["run"].items()
+    }
     return VampnetRun(network=load_cv_network(directory / _NETWORK), **figures)
 
 

@@ -130,6 +130,23 @@ def test_representatives_are_members_of_their_states(trained: SpibResult) -> Non
     assert network.representatives.shape == (2, 2, 4, 4)
 
 
+def test_few_frames_are_not_learned_by_heart_when_others_are_held_out() -> None:
+    """Features that drift at random, which a network can tell the time from, beside a switch of two states."""
+    tokens, slow = two_states(600, 1)
+    drift = np.random.default_rng(3).normal(size=(600, 2, 16))
+    wide = np.zeros((600, 2, 4, 20), np.float32)
+    wide[:, :, :, :4], wide[:, :, 0, 4:] = tokens, drift
+    parts = [trajectory_of_arrays(name, wide[cut], 1.0) for name, cut in (("a", slice(400)), ("b", slice(400, 600)))]
+    spec = replace(SPEC, input_width=20, width=64)
+    settings = replace(SETTINGS, batch_size=200, most_rounds=20, num_states=4)
+    kept = train_spib(spec, parts[:1], 10.0, settings, validation=parts[1:])
+    alone = train_spib(spec, parts[:1], 10.0, replace(settings, refinements=0))
+    held_steps, steps = kept.refinements[0].step, alone.refinements[0].step
+    assert held_steps <= steps and len(kept.states) == 1
+    agreement = np.mean(kept.states_of(parts[1]) == slow[400:])
+    assert max(agreement, 1 - agreement) > 0.9
+
+
 def test_the_same_seed_gives_the_same_states() -> None:
     trajectories = [trajectory_of_arrays("run", two_states(1500, 1)[0], 1.0)]
     settings = replace(SETTINGS, num_states=3, batch_size=300, refinements=1, components=2)
