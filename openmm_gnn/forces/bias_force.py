@@ -81,7 +81,6 @@ class BiasForce:
         self._module = module
         self._chosen = torch.tensor(outputs)
         self._error: Exception | None = None
-        self._count = 0
         self._number = next(_numbers)
         _forces[self._number] = self
         if backend is Backend.TORCHFORCE:
@@ -108,8 +107,7 @@ class BiasForce:
 
     def changed(self, context: openmm.Context) -> None:
         """The bias is another one from now on: the Context forgets the forces it has kept."""
-        self._count += 1
-        context.setParameter(self.parameter, float(self._count % 2))
+        context.setParameter(self.parameter, 1.0 - context.getParameter(self.parameter))  # an equal one goes unheard
 
     def values(self, context: openmm.Context) -> SeenValues:
         """CVs and bias at the positions that a Context has now.
@@ -120,7 +118,8 @@ class BiasForce:
         """
         self.latest = None
         try:
-            context.getState(energy=True, groups={self.group})
+            # Not the energy: with it comes the kinetic one, for which a CustomIntegrator draws random numbers.
+            context.getState(forces=True, groups={self.group})
         finally:
             self.check()
         if self.latest is None:

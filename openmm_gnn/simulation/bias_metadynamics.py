@@ -123,7 +123,7 @@ class MetadynamicsBias:
 
 
 def _cubic(fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of four neighbouring points, and their derivatives, at a fraction of the way from the second to the third."""
+    """Weights of four points in a row, and their derivatives, at a fraction of the way from the second to the third."""
     t = fraction
     weights = (
         ((-0.5 * t + 1.0) * t - 0.5) * t,

@@ -32,7 +32,7 @@ def two_chains() -> SimulationSystem:
         for bond in one.topology.bonds():
             topology.addBond(atoms[bond[0].index], atoms[bond[1].index])
     topology.addAtom("Ar", app.element.argon, topology.addResidue("AR", topology.addChain()))
-    positions = [one.positions, one.positions + [0.0, 2.5, 0.0], [[1.0, 1.0, 1.0]]]
+    positions = [one.positions, one.positions + np.array([0.0, 2.5, 0.0]), [[1.0, 1.0, 1.0]]]
     system = openmm.System()
     for _ in range(13):
         system.addParticle(12.0)
@@ -101,7 +101,7 @@ def test_the_gradient_mode_is_left_as_it_was() -> None:
     scripted = torch.jit.freeze(cv_energy_module(untrained_cv(system), system.topology))
     for mode in (True, False):
         with torch.set_grad_enabled(mode):
-            energy, forces = scripted(torch.from_numpy(system.positions), None)
+            _, forces = scripted(torch.from_numpy(system.positions), None)
             assert torch.is_grad_enabled() is mode
         assert not forces.requires_grad
         assert float(forces.abs().max()) > 0

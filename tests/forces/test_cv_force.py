@@ -83,7 +83,9 @@ def test_metadynamics_of_openmm_runs_along_it(backend: Any, tmp_path: Path) -> N
     path = save_learned_cv(CV, tmp_path / "cv.safetensors")
     system = copy.deepcopy(start.system)
     low, high = CV.ranges.minimum[0] - 1, CV.ranges.maximum[0] + 1
-    variable = app.BiasVariable(openmm_gnn.cv_force(path, start.topology, backend=backend), low, high, 0.3, gridWidth=80)
+    variable = app.BiasVariable(
+        openmm_gnn.cv_force(path, start.topology, backend=backend), low, high, 0.3, gridWidth=80
+    )
     metadynamics = app.Metadynamics(system, [variable], 300, 8, 2.0, 10)
     integrator = openmm.LangevinMiddleIntegrator(300, 2, 0.001)
     integrator.setRandomNumberSeed(1)
