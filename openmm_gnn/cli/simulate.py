@@ -66,7 +66,10 @@ def simulate(
         str | None, typer.Option(help="Atoms that the encoder sees, mdtraj's language. Default: no water, no hydrogen.")
     ] = None,
     bias: Annotated[
-        Path | None, typer.Option(help="A learned CV (.safetensors, of `analyze`): bias the production along it.")
+        str | None,
+        typer.Option(
+            help="A learned CV, what `analyze` wrote or a shipped one (alanine-dipeptide): bias the production along it."
+        ),
     ] = None,
     bias_method: Annotated[BiasMethod, typer.Option(help="How the bias is built.")] = BiasMethod.OPES,
     bias_outputs: Annotated[

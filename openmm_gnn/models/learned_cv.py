@@ -15,13 +15,14 @@ import torch
 
 from openmm_gnn.cv_spec import cv_spec_from_json, cv_spec_to_json
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.models.bundle import read_bundle, write_bundle
+from openmm_gnn.models.bundle import BUNDLE_SUFFIX, read_bundle, write_bundle
 from openmm_gnn.models.cv_network import CVNetwork, build_cv_network
 from openmm_gnn.models.encoder import Encoder, encoder_hash
 from openmm_gnn.models.encoder_files import load_encoder
 from openmm_gnn.spec import SPEC_VERSION, encoder_spec_from_json, spec_to_json
 
 KIND = "learned-cv"
+CVS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights" / "cvs"
 CHUNK_FRAMES = 2048
 WINDOW_FRAMES = 50
 """Frames over which a variable's fluctuation is taken."""
@@ -202,14 +203,37 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
     return write_bundle(weights, json.dumps(document, sort_keys=True), path)
 
 
-def load_learned_cv(path: str | os.PathLike[str]) -> LearnedCV:
-    """The CV of a bundle, on the CPU, its weights frozen.
+def shipped_cvs() -> list[str]:
+    """Names that `load_learned_cv` knows without a file."""
+    return sorted(path.stem for path in CVS_DIRECTORY.glob(f"*{BUNDLE_SUFFIX}"))
+
+
+def learned_cv_path(path_or_name: str | os.PathLike[str]) -> Path:
+    """Where a learned CV lies.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if it is neither a shipped name nor a file.
+    """
+    if str(path_or_name) in shipped_cvs():
+        return CVS_DIRECTORY / f"{path_or_name}{BUNDLE_SUFFIX}"
+    path = Path(path_or_name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no learned CV {str(path_or_name)!r}: give the cv.safetensors that `openmm-gnn analyze` wrote, or one of the "
+            f"shipped names {shipped_cvs()}"
+        )
+    return path
+
+
+def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
+    """The CV of a bundle, or a shipped one, on the CPU, its weights frozen.
+
+    Raises:
+        FileNotFoundError: if it is neither a shipped name nor a file.
         DataError: if the file is no such bundle, or its parts do not fit each other.
     """
-    text, weights = read_bundle(Path(path))
+    path = learned_cv_path(path_or_name)
+    text, weights = read_bundle(path)
     document = json.loads(text)
     if not isinstance(document, dict) or document.get("kind") != KIND:
         kind = document.get("kind") if isinstance(document, dict) else None

@@ -17,7 +17,7 @@ import openmm
 from openmm_gnn.errors import SpecError
 from openmm_gnn.forces.bias_force import BiasForce, bias_force
 from openmm_gnn.growing_array import GrowingArray
-from openmm_gnn.models.learned_cv import load_learned_cv
+from openmm_gnn.models.learned_cv import learned_cv_path, load_learned_cv
 from openmm_gnn.simulation.bias_metadynamics import MetadynamicsBias
 from openmm_gnn.simulation.bias_opes import OpesBias
 from openmm_gnn.simulation.bias_records import FOLDER, META, RECORDS, VERSION, record_fields
@@ -72,7 +72,8 @@ class RunBias:
         self.walls, self._widths = settings.walls_for(cv), settings.widths_for(cv)
         self.bias = settings.potential(self.walls, self._widths, run_settings.temperature)
         self._temperature = run_settings.temperature
-        self._cv = {"name": Path(cv_path).name, "hash": hashlib.sha256(Path(cv_path).read_bytes()).hexdigest()}
+        path = learned_cv_path(cv_path)
+        self._cv = {"name": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest()}
         used = {force.getForceGroup() for force in system.system.getForces()}
         self._group = max(set(range(1, 32)) - used)
         potential = WalledBias(self.bias, self.walls)
