@@ -64,7 +64,8 @@ def _train(settings: SlowSettings, data: SlowData, seed: int, folder: Path, prog
         )
 
     spec = network_spec(settings, data)
-    result = train_spib(spec, data.cut(data.training), settings.lag_ps, training, seed, progress=tell)
+    cut = data.cut(data.training), data.cut(data.validation)
+    result = train_spib(spec, cut[0], settings.lag_ps, training, seed, validation=cut[1], progress=tell)
     states = [result.states_of(trajectory) for trajectory in data.trajectories]
     network: CVNetwork = copy.deepcopy(result.encoder).eval()
     raw = [result.variables(trajectory).astype(np.float64) for trajectory in data.trajectories]

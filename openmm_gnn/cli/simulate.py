@@ -67,9 +67,7 @@ def simulate(
     ] = None,
     bias: Annotated[
         str | None,
-        typer.Option(
-            help="A learned CV, what `analyze` wrote or a shipped one (alanine-dipeptide): bias the production along it."
-        ),
+        typer.Option(help="A learned CV, by `analyze` or shipped (alanine-dipeptide): bias the production along it."),
     ] = None,
     bias_method: Annotated[BiasMethod, typer.Option(help="How the bias is built.")] = BiasMethod.OPES,
     bias_outputs: Annotated[

@@ -219,8 +219,8 @@ def learned_cv_path(path_or_name: str | os.PathLike[str]) -> Path:
     path = Path(path_or_name)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no learned CV {str(path_or_name)!r}: give the cv.safetensors that `openmm-gnn analyze` wrote, or one of the "
-            f"shipped names {shipped_cvs()}"
+            f"no learned CV {str(path_or_name)!r}: give the cv.safetensors that `openmm-gnn analyze` wrote, or one of "
+            f"the shipped names {shipped_cvs()}"
         )
     return path
 
