@@ -2,8 +2,10 @@
 
 Source: Invernizzi and Parrinello, J. Phys. Chem. Lett. 11, 2731 (2020), doi 10.1021/acs.jpclett.0c00497, arXiv
 1909.07250: eqs. 1 to 8 and the algorithm of its supporting information. Departures: kernels are merged by the masses
-they carry, not by their heights, so that a merged kernel has exactly the mass, mean and variance of the two; and
-Gaussians are not cut off.
+they carry, not by their heights, so that a merged kernel has exactly the mass, mean and variance of the two; Gaussians
+are not cut off; and kernels keep their width, where the source narrows them as frames are gathered. A learned variable
+is so steep between its basins that a narrow kernel's bias swings faster than bonds do: at 0.04 of the range and kicks
+every 8 fs, alanine dipeptide was heated to 1000 K there. Weights are exact for any width.
 """
 
 from __future__ import annotations
@@ -15,8 +17,6 @@ from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 MERGE_WIDTHS = 1.0
 """Kernels nearer than this, in widths of the one that is there, become one."""
-_LEAST_WIDTH = 0.4
-"""Of the first width: the least that a kernel narrows to; a bias with finer features is steep, and chases noise."""
 
 
 class OpesBias:
@@ -27,31 +27,30 @@ class OpesBias:
     ) -> None:
         """
         Args:
-            widths: (D,) standard deviations of the first kernel.
+            widths: (D,) standard deviations of a kernel.
             barrier_kj_mol: the highest barrier that is to be crossed: the bias differs by at most that.
             temperature: K.
             bias_factor: gamma; None: barrier / kT, as the source has it.
         Raises:
             SpecError: for a number out of range.
         """
-        self.first_widths = np.array(widths, np.float64)
-        self.num_cvs = len(self.first_widths)
+        self.kernel_widths = np.array(widths, np.float64)
+        self.num_cvs = len(self.kernel_widths)
         self.kt = BOLTZMANN_KJ_MOL_K * temperature
         self.barrier = barrier_kj_mol
         self.bias_factor = barrier_kj_mol / self.kt if bias_factor is None else bias_factor
-        if not (barrier_kj_mol > 0 and self.num_cvs and np.all(self.first_widths > 0) and self.bias_factor > 1):
+        if not (barrier_kj_mol > 0 and self.num_cvs and np.all(self.kernel_widths > 0) and self.bias_factor > 1):
             raise SpecError(
                 f"OPES with a barrier of {barrier_kj_mol} kJ/mol, a bias factor of {self.bias_factor:.3g} and widths "
-                f"{self.first_widths.tolist()}: give a barrier above kT ({self.kt:.2f} kJ/mol) and widths above 0"
+                f"{self.kernel_widths.tolist()}: give a barrier above kT ({self.kt:.2f} kJ/mol) and widths above 0"
             )
         self._prefactor = self.kt * (1.0 - 1.0 / self.bias_factor)
         self._epsilon = float(np.exp(-barrier_kj_mol / self._prefactor))
         self.centers = np.empty((0, self.num_cvs))
         self.widths = np.empty((0, self.num_cvs))
         self.masses = np.empty(0)
-        # The source starts its sums as if an unbiased kernel at the bottom of the bias had been seen.
+        # The source starts its sum as if a kernel at the bottom of the bias had been seen.
         self._sum_of_weights = float(np.exp(-barrier_kj_mol / self.kt))
-        self._sum_of_squares = self._sum_of_weights**2
         self._density_at_centers = 0.0
         self.num_deposits = 0
 
@@ -91,11 +90,7 @@ class OpesBias:
         """Add the kernel that a `deposit` has added before, of log weight `height`."""
         weight = float(np.exp(height))
         self._sum_of_weights += weight
-        self._sum_of_squares += weight**2
-        effective = (1.0 + self._sum_of_weights) ** 2 / (1.0 + self._sum_of_squares)
-        narrower = (effective * (self.num_cvs + 2) / 4) ** (-1.0 / (self.num_cvs + 4))  # Silverman's rule, eq. 7
-        widths = self.first_widths * max(min(narrower, 1.0), _LEAST_WIDTH)
-        self._add(weight, np.array(values, np.float64), widths)
+        self._add(weight, np.array(values, np.float64), self.kernel_widths)
         self.num_deposits += 1
 
     def _add(self, mass: float, center: np.ndarray, widths: np.ndarray) -> None:

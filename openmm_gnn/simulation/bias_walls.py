@@ -8,13 +8,13 @@ import numpy as np
 
 from openmm_gnn.errors import SpecError
 
-WALL_KJ_MOL = 50.0
+WALL_KJ_MOL = 20.0
 """One margin beyond a wall, for each CV."""
 
 
 @dataclass(frozen=True)
 class BiasWalls:
-    """Harmonic walls at both ends of each CV; beyond, a network is asked about what it never saw."""
+    """Walls at both ends of each CV, harmonic for one reach, then straight: there a network never saw anything."""
 
     lower: np.ndarray
     """(D,) where the lower walls begin."""
@@ -37,4 +37,7 @@ class BiasWalls:
     def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """kJ/mol, and (D,) its derivatives."""
         beyond = (np.maximum(values - self.upper, 0.0) + np.minimum(values - self.lower, 0.0)) / self.reach
-        return float(WALL_KJ_MOL * np.square(beyond).sum()), 2.0 * WALL_KJ_MOL * beyond / self.reach
+        # A network may answer with anything out there, and the square of that would tear the molecule apart.
+        near = np.clip(beyond, -1.0, 1.0)
+        energy = np.square(near) + 2.0 * np.abs(beyond - near)
+        return float(WALL_KJ_MOL * energy.sum()), 2.0 * WALL_KJ_MOL * near / self.reach

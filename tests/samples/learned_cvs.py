@@ -43,16 +43,19 @@ def chain(length: int = 6) -> SimulationSystem:
 
 
 def untrained_cv(
-    system: SimulationSystem, num_outputs: int = 2, samples: np.ndarray | None = None, seed: int = 1
+    system: SimulationSystem, num_outputs: int = 2, samples: np.ndarray | None = None, target: np.ndarray | None = None
 ) -> LearnedCV:
-    """A CV of random weights; its outputs have mean 0 and variance 1 over frames around the start, or the samples."""
+    """A CV of random weights; its outputs have mean 0 and variance 1 over frames around the start, or the samples.
+
+    With a target (frames,), the outputs are combined to the one that is nearest to it.
+    """
     featurizer = Featurizer(small_encoder(), system.topology)
     if samples is None:
         noise = 0.02 * np.random.default_rng(1).normal(size=(200, *system.positions.shape))
         samples = system.positions + noise.cumsum(axis=1)
     tokens = torch.from_numpy(featurizer.features(samples))
     places = torch.from_numpy(featurizer.coordinates(samples))
-    torch.manual_seed(seed)
+    torch.manual_seed(1)
     spec = CVNetworkSpec(
         featurizer.num_tokens, 16, num_outputs=num_outputs, mixer="mlp", width=16, num_layers=1, dropout=0.0
     )
@@ -61,7 +64,11 @@ def untrained_cv(
         tokens[:, :, 0].mean(0), tokens[:, :, 0].std(0), tokens[:, :, 1:].square().mean((0, 2)).sqrt()
     )
     raw = network(tokens, places)
-    network.set_output_map(raw.mean(0), torch.diag(1 / raw.std(0)))
+    matrix = torch.diag(1 / raw.std(0))
+    if target is not None:
+        wanted = torch.from_numpy((target - target.mean()) / target.std()).double()[:, None]
+        matrix = torch.linalg.lstsq((raw - raw.mean(0)).double(), wanted, driver="gelsd").solution.float()
+    network.set_output_map(raw.mean(0), matrix)
     description = featurizer.describe()
     return LearnedCV(
         encoder=small_encoder(),

@@ -101,9 +101,7 @@ def test_merged_kernels_keep_mass_mean_and_variance() -> None:
     assert len(opes.masses) == 1
     assert opes.masses[0] == pytest.approx(30.0)
     assert opes.centers[0, 0] == pytest.approx(centers.mean())
-    sizes = (1 + np.exp(-30 / KT) + np.arange(1, 31)) ** 2 / (1 + np.exp(-60 / KT) + np.arange(1, 31))
-    own = (0.5 * np.maximum(np.minimum((sizes * 0.75) ** -0.2, 1.0), 0.4)) ** 2
-    assert opes.widths[0, 0] ** 2 == pytest.approx(centers.var() + own.mean(), rel=1e-6)
+    assert opes.widths[0, 0] ** 2 == pytest.approx(centers.var() + 0.25, rel=1e-6)
 
 
 def test_the_normalisation_is_the_mean_density_at_the_kernels() -> None:
@@ -167,6 +165,10 @@ def test_walls_begin_a_margin_beyond_the_range() -> None:
     energy, gradient = walls.value_and_gradient(np.array([1.2, -1.4]))
     assert energy == pytest.approx(2 * WALL_KJ_MOL)
     np.testing.assert_allclose(gradient, [2 * WALL_KJ_MOL / 0.1, -2 * WALL_KJ_MOL / 0.2])
+    assert walls.value_and_gradient(np.array([1.15, 0.0]))[0] == pytest.approx(WALL_KJ_MOL / 4)
+    far, pull = walls.value_and_gradient(np.array([9.1, 0.0]))  # straight from there on: the pull stays bounded
+    assert far == pytest.approx(WALL_KJ_MOL * (2 * 80.0 - 1))
+    np.testing.assert_allclose(pull, [2 * WALL_KJ_MOL / 0.1, 0.0])
 
 
 @pytest.mark.parametrize(
