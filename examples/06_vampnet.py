@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from peptide_stream import streamed_run
 
-from openmm_gnn.analysis.lagged_pairs import split_by_time
-from openmm_gnn.analysis.token_trajectories import trajectory_of_store
-from openmm_gnn.analysis.vampnet import slow_variables, train_vampnet
-from openmm_gnn.analysis.vampnet_training import VampnetSettings
 from openmm_gnn.cv_spec import CVNetworkSpec, Mixer, Pooling
+from openmm_gnn.kinetics.lagged_pairs import split_by_time
+from openmm_gnn.kinetics.token_trajectories import trajectory_of_store
+from openmm_gnn.kinetics.vampnet import slow_variables, train_vampnet
+from openmm_gnn.kinetics.vampnet_training import VampnetSettings
 
 LAG_PS = 4.0
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from peptide_stream import streamed_run
 
-from openmm_gnn.analysis.lagged_pairs import split_by_time
-from openmm_gnn.analysis.spib import SpibSettings, train_spib
-from openmm_gnn.analysis.token_trajectories import trajectory_of_store
 from openmm_gnn.cv_spec import CVNetworkSpec, Mixer, Pooling
+from openmm_gnn.kinetics.lagged_pairs import split_by_time
+from openmm_gnn.kinetics.spib import SpibSettings, train_spib
+from openmm_gnn.kinetics.token_trajectories import trajectory_of_store
 
 LAG_PS = 8.0
 

@@ -21,8 +21,8 @@ import torch
 from large_complex import build_complex
 
 from openmm_gnn import Featurizer
-from openmm_gnn.analysis.vamp import lagged_covariances, vamp_score
 from openmm_gnn.cv_spec import CVNetworkSpec
+from openmm_gnn.kinetics.vamp import lagged_covariances, vamp_score
 from openmm_gnn.models.cv_network import CVNetwork
 
 STATES = np.array([0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1] * 4)

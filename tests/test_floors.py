@@ -24,6 +24,7 @@ FLOORS = {
     "training": 5,
     "simulation": 5,
     "analysis": 5,
+    "kinetics": 5,
     "doctor": 6,
     "doctor_probes": 6,
     "cli": 6,

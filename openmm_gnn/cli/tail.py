@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openmm_gnn.analysis.live_vamp import StoreScores
+    from openmm_gnn.kinetics.live_vamp import StoreScores
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 
@@ -38,7 +38,7 @@ def tail(
     from rich.console import Console
     from rich.live import Live
 
-    from openmm_gnn.analysis.live_vamp import StoreScores
+    from openmm_gnn.kinetics.live_vamp import StoreScores
     from openmm_gnn.reporters.store_status import State, status_of
 
     if plot is not None and vamp is None:
@@ -143,7 +143,7 @@ def _table(run: Path, statuses: dict, scores: dict[str, StoreScores]) -> Table:
 
 
 def _draw(scores: dict[str, StoreScores], plot: Path) -> None:
-    from openmm_gnn.analysis.live_vamp import save_scores
+    from openmm_gnn.kinetics.live_vamp import save_scores
 
     curves = {name: score.rows for name, score in scores.items() if score.rows}
     if curves:

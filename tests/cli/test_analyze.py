@@ -18,9 +18,9 @@ from click.testing import Result
 from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
 from typer.testing import CliRunner
 
-from openmm_gnn.analysis.slow_runs import find_runs
 from openmm_gnn.cli import app
 from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.kinetics.slow_runs import find_runs
 
 FRAMES = 1500
 LAG_PS = 2 * INTERVAL_PS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.analysis.token_trajectories import TokenTrajectory, trajectory_of_arrays
+from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, trajectory_of_arrays
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 RATES = np.array([0.98, 0.8])

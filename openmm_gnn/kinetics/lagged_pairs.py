@@ -1,0 +1,205 @@
+"""Pairs of frames a lag apart, of several trajectories: what slow variables are learned from.
+
+No pair goes from one trajectory to another, nor over a gap in time, such as a restart leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together
+
+
+class PairBatch(NamedTuple):
+    """Pairs of frames, float32."""
+
+    tokens: Tensor
+    """(B, T, 4, H) at time t."""
+    coordinates: Tensor
+    """(B, T, 3) nm."""
+    later_tokens: Tensor
+    """At time t + lag."""
+    later_coordinates: Tensor
+    weights: Tensor | None
+    """(B,) of the pairs; None: all alike."""
+
+
+class LaggedPairs:
+    """All pairs (t, t + lag) of some trajectories. `batch` reads those that are asked for, from memory or the disk."""
+
+    def __init__(self, trajectories: Sequence[TokenTrajectory], lag_ps: float) -> None:
+        """
+        Args:
+            lag_ps: rounded to whole frames, at least one.
+        Raises:
+            DataError: if the trajectories do not belong together, or naming the one that is too short for the lag.
+            SpecError: if the lag is no time above 0.
+        """
+        check_together(trajectories)
+        self.trajectories = tuple(trajectories)
+        self.interval_ps = next((one.interval_ps for one in trajectories if len(one) > 1), 0.0)
+        self.lag_frames = lag_in_frames(lag_ps, self.interval_ps, trajectories[0].name)
+        self.starts = [lagged_starts(trajectory, self.lag_frames) for trajectory in trajectories]
+        """For each trajectory the frames t of its pairs."""
+        self._offsets = np.concatenate([[0], np.cumsum([len(starts) for starts in self.starts])])
+        self.weights = _frame_weights(self.trajectories)
+        """For each trajectory (frames,) weights of the frames, at most 1; None: all alike."""
+
+    @property
+    def lag_ps(self) -> float:
+        """The lag after rounding to whole frames."""
+        return self.lag_frames * self.interval_ps
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def batch(self, indices: np.ndarray) -> PairBatch:
+        """The pairs of these numbers, 0 to len - 1, as float32."""
+        owners = np.searchsorted(self._offsets, indices, side="right") - 1
+        first = self.trajectories[0]
+        shape, places = (2, len(indices), *first.tokens.shape[1:]), (2, len(indices), *first.coordinates.shape[1:])
+        tokens, coordinates = np.empty(shape, np.float32), np.empty(places, np.float32)
+        weights = np.ones(len(indices), np.float32)
+        for owner, (trajectory, starts) in enumerate(zip(self.trajectories, self.starts, strict=True)):
+            mine = np.flatnonzero(owners == owner)
+            if not len(mine):
+                continue
+            frames = starts[indices[mine] - self._offsets[owner]]
+            for end, shifted in enumerate((frames, frames + self.lag_frames)):
+                tokens[end, mine] = trajectory.tokens[shifted]
+                coordinates[end, mine] = trajectory.coordinates[shifted]
+            if self.weights is not None:
+                weights[mine] = self.weights[owner][frames]
+        now, later = torch.from_numpy(tokens)
+        here, there = torch.from_numpy(coordinates)
+        return PairBatch(now, here, later, there, None if self.weights is None else torch.from_numpy(weights))
+
+    def evenly_spaced(self, most: int) -> np.ndarray:
+        """Numbers of at most so many pairs, spread over all of them."""
+        return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64))
+
+    def pairs_of(self, series: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same pairs of another series, one array (frames, ...) per trajectory: x, y, weights."""
+        later = [values[starts + self.lag_frames] for values, starts in zip(series, self.starts, strict=True)]
+        now = [values[starts] for values, starts in zip(series, self.starts, strict=True)]
+        weights = None
+        if self.weights is not None:
+            weights = np.concatenate([w[starts] for w, starts in zip(self.weights, self.starts, strict=True)])
+        return np.concatenate(now), np.concatenate(later), weights
+
+
+def lag_in_frames(lag_ps: float, interval_ps: float, name: str) -> int:
+    """
+    Raises:
+        SpecError: if the lag is no time above 0.
+        DataError: naming the trajectory, if its frames have no interval.
+    """
+    if not (np.isfinite(lag_ps) and lag_ps > 0):
+        raise SpecError(f"the lag is {lag_ps} ps: give a time above 0")
+    if not interval_ps > 0:
+        raise DataError(f"{name} has fewer than two frames: simulate longer, or leave it out")
+    return max(1, round(lag_ps / interval_ps))
+
+
+def lagged_starts(trajectory: TokenTrajectory, lag_frames: int) -> np.ndarray:
+    """The frames t for which t + lag is in the same uninterrupted piece.
+
+    Raises:
+        DataError: naming the trajectory, if there is none.
+    """
+    segments = trajectory.segments
+    starts = np.flatnonzero(segments[lag_frames:] == segments[: max(0, len(segments) - lag_frames)])
+    if len(starts) == 0:
+        longest = int(np.bincount(segments).max()) if len(segments) else 0
+        raise DataError(
+            f"{trajectory.name} has {longest} frames without a gap, the lag is {lag_frames} frames: give a shorter "
+            "lag, simulate longer, or leave it out"
+        )
+    return starts
+
+
+def split_by_time(
+    trajectories: Sequence[TokenTrajectory], lag_ps: float, validation_share: float = 0.5, num_blocks: int = 1
+) -> tuple[list[TokenTrajectory], list[TokenTrajectory]]:
+    """Training and validation parts of each trajectory, contiguous in time, with a gap of a lag between them.
+
+    Args:
+        validation_share: of the frames, above 0 and below 1.
+        num_blocks: how many times training and validation take turns along a trajectory.
+    Raises:
+        DataError: naming the trajectory whose parts are too short for the lag.
+        SpecError: if the share or the number of blocks cannot be.
+    """
+    if not 0 < validation_share < 1 or num_blocks < 1:
+        raise SpecError(
+            f"a validation share of {validation_share} in {num_blocks} blocks: give a share above 0 and below 1, and "
+            "at least 1 block"
+        )
+    check_together(trajectories)
+    training: list[TokenTrajectory] = []
+    validation: list[TokenTrajectory] = []
+    for trajectory in trajectories:
+        lag = lag_in_frames(lag_ps, trajectory.interval_ps, trajectory.name)
+        edges = np.linspace(0, len(trajectory), num_blocks + 1).round().astype(int)
+        for block, (start, stop) in enumerate(itertools.pairwise(edges)):
+            border = stop - round(validation_share * (stop - start))
+            parts = (start + (lag if block else 0), border), (border + lag, stop)
+            for (first, last), into in zip(parts, (training, validation), strict=True):
+                if last - first <= lag:
+                    raise DataError(
+                        f"{trajectory.name}: a part from frame {first} to {last} is too short for a lag of {lag} "
+                        "frames: give a shorter lag, fewer blocks or whole trajectories for validation"
+                    )
+                into.append(trajectory.part(int(first), int(last)))
+    return training, validation
+
+
+def rescaled_time_pairs(times: np.ndarray, lag: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of frames of which each stands for the time up to the next, that time being stretched by a bias.
+
+    The correlation 1/T int x(t) y(t + lag) dt of two step functions is a sum over pairs (i, j) with the overlap of
+    frame i's time, moved by the lag, and frame j's as weight.
+
+    Args:
+        times: (frames,) increasing, in any unit: dt exp(log weight) added up.
+        lag: in that unit.
+    Returns:
+        frames i (pairs,), frames j (pairs,), weights (pairs,). The last frame stands for no time.
+    Departure from the published code of geom2vec: a frame whose time has a partner in part counts with that part.
+    Source: Yang and Parrinello, J. Chem. Theory Comput. 14, 2889 (2018), doi:10.1021/acs.jctc.8b00231.
+    """
+    begins, ends = times[:-1], times[1:]
+    if not (np.diff(times) > 0).all():
+        raise DataError("the rescaled times do not increase: look at the log weights")
+    first = np.searchsorted(ends, begins + lag, side="right")
+    last = np.searchsorted(begins, ends + lag, side="left")
+    counts = np.maximum(last - first, 0)
+    i = np.repeat(np.arange(len(begins)), counts)
+    j = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+    overlaps = np.minimum(ends[i] + lag, ends[j]) - np.maximum(begins[i] + lag, begins[j])
+    return i, j, overlaps
+
+
+def _frame_weights(trajectories: Sequence[TokenTrajectory]) -> list[np.ndarray] | None:
+    """exp(log w - max) of each frame, the maximum over all trajectories; all or none must have log weights.
+
+    Raises:
+        DataError: naming a trajectory without log weights, if others have them.
+    """
+    given = [one.log_weights for one in trajectories if one.log_weights is not None]
+    if not given:
+        return None
+    highest = max(float(log_weights.max()) for log_weights in given)
+    weights = []
+    for trajectory in trajectories:
+        if trajectory.log_weights is None:
+            raise DataError(f"{trajectory.name} has no log weights, others have: give zeros for a run without a bias")
+        weights.append(np.exp(trajectory.log_weights - highest))
+    return weights

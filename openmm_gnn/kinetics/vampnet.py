@@ -1,0 +1,270 @@
+"""VAMPnets: slow variables learned from pairs of frames, several seeds side by side, the best weights restored."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from torch.utils.data import DataLoader
+
+from openmm_gnn.cv_spec import CVNetworkSpec, cv_spec_to_json
+from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
+from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
+from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
+from openmm_gnn.kinetics.vampnet_training import (
+    BestNetwork,
+    PairsDataset,
+    TrainingOrder,
+    Vampnet,
+    VampnetSettings,
+    collected,
+    evaluation_loader,
+    network_outputs,
+)
+from openmm_gnn.models.cv_network import CVNetwork, load_cv_network, save_cv_network
+from openmm_gnn.simulation.resumable import write_atomically
+
+_RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
+
+
+@dataclass(frozen=True)
+class VampnetRun:
+    """One seed. The outputs of its network are the slow variables: mean 0, variance 1, slowest first."""
+
+    seed: int
+    network: CVNetwork
+    best_step: int
+    """At which the validation score was highest; the weights are those."""
+    training_score: float
+    """Of the functions fitted to the training pairs, on those."""
+    validation_score: float
+    """Of the same functions, on held-out pairs."""
+    refitted_score: float
+    """Of functions fitted anew to the held-out pairs, as deeptime's networks report it."""
+    singular_values: tuple[float, ...]
+    timescales_ps: tuple[float, ...]
+    """Of the training pairs."""
+    rows: tuple[dict[str, float], ...]
+    """A row per validation: step, batch_score, training_score, validation_score, refitted_score."""
+
+
+@dataclass(frozen=True)
+class VampnetResult:
+    """All seeds of one training."""
+
+    lag_ps: float
+    """After rounding to whole frames."""
+    runs: tuple[VampnetRun, ...]
+
+    @property
+    def best(self) -> VampnetRun:
+        """The seed with the highest validation score."""
+        return max(self.runs, key=lambda run: run.validation_score)
+
+    @property
+    def validation_mean(self) -> float:
+        """Of the validation scores of all seeds."""
+        return float(np.mean([run.validation_score for run in self.runs]))
+
+    @property
+    def validation_spread(self) -> float:
+        """Standard deviation of the validation scores over the seeds; 0 for one seed."""
+        scores = [run.validation_score for run in self.runs]
+        return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+
+
+def train_vampnet(
+    spec: CVNetworkSpec,
+    training: Sequence[TokenTrajectory],
+    validation: Sequence[TokenTrajectory],
+    lag_ps: float,
+    settings: VampnetSettings | None = None,
+    seeds: Sequence[int] = (0,),
+    directory: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    provenance: dict[str, Any] | None = None,
+) -> VampnetResult:
+    """Train one network per seed.
+
+    Args:
+        training, validation: trajectories that share no frame, see `split_by_time`.
+        lag_ps: rounded to whole frames.
+        directory: keeps a folder seed-N each, with log.csv and slow_variables.safetensors: a training that was killed
+            goes on from its last validation when called again with the same arguments, and what is complete is not
+            trained again. None: nothing is kept.
+        provenance: goes into the metadata of the saved networks.
+    Raises:
+        DataError: naming the trajectory that is too short or does not fit the others, if the outputs do not vary, or
+            the directory belongs to another training.
+        SpecError: if the spec has other tokens than the trajectories, or a seed is given twice.
+        NonFiniteError: if the training diverged.
+    """
+    settings = settings or VampnetSettings()
+    check_together([*training, *validation])
+    pairs, held_out = LaggedPairs(training, lag_ps), LaggedPairs(validation, lag_ps)
+    if (spec.num_tokens, 4, spec.input_width) != training[0].tokens.shape[1:]:
+        raise SpecError(
+            f"the spec has {spec.num_tokens} tokens of width {spec.input_width}, the trajectories have "
+            f"{training[0].tokens.shape[1]} of width {training[0].tokens.shape[3]}: give those"
+        )
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise SpecError(f"the seeds are {list(seeds)}: give at least one, and each once")
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary if directory is None else directory)
+        runs = [
+            _train_seed(spec, pairs, held_out, settings, seed, home / f"seed-{seed}", progress, provenance or {})
+            for seed in seeds
+        ]
+    return VampnetResult(pairs.lag_ps, tuple(runs))
+
+
+def slow_variables(network: CVNetwork, trajectory: TokenTrajectory) -> np.ndarray:
+    """(frames, K) outputs of a network along a trajectory."""
+    return network_outputs(network, trajectory.batches(network.output_mean.dtype))
+
+
+def _train_seed(
+    spec: CVNetworkSpec,
+    pairs: LaggedPairs,
+    held_out: LaggedPairs,
+    settings: VampnetSettings,
+    seed: int,
+    directory: Path,
+    progress: bool,
+    provenance: dict[str, Any],
+) -> VampnetRun:
+    fingerprint = _fingerprint(spec, pairs, held_out, settings)
+    if (directory / _RESULT).is_file():
+        return _read_run(directory, fingerprint)
+    directory.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    lightning.seed_everything(seed, verbose=False)
+    network = CVNetwork(spec)
+    statistics = input_statistics(pairs.trajectories)
+    network.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
+    source = {"lag_ps": pairs.lag_ps, "seed": seed, "settings": dataclasses.asdict(settings), **provenance}
+    best = BestNetwork(directory, source, fingerprint)
+    trainer = _trainer(settings, directory, best, progress)
+    module = Vampnet(network, settings)
+    order = TrainingOrder(module, len(pairs), seed)
+    checkpoint = directory / "last.ckpt"
+    trainer.fit(
+        module,
+        DataLoader(PairsDataset(pairs), sampler=order, batch_size=None),
+        [evaluation_loader(pairs, settings.most_pairs), evaluation_loader(held_out, settings.most_pairs)],
+        ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
+        weights_only=True,
+    )
+    if not best.bundle.is_file():
+        raise NonFiniteError(
+            f"the validation score was never a finite number: lower the learning rate, now {settings.learning_rate:g}"
+        )
+    return _finish(directory, best, pairs, held_out, settings, seed)
+
+
+def _trainer(settings: VampnetSettings, directory: Path, best: BestNetwork, progress: bool) -> lightning.Trainer:
+    stopping = EarlyStopping(
+        "validation_score", mode="max", patience=settings.patience, check_finite=False, check_on_train_epoch_end=False
+    )
+    checkpoints = ModelCheckpoint(
+        directory,
+        filename="last",
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [best, stopping, checkpoints]
+    if progress:
+        callbacks.append(RichProgressBar())
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=settings.num_steps,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _finish(
+    directory: Path,
+    best: BestNetwork,
+    pairs: LaggedPairs,
+    held_out: LaggedPairs,
+    settings: VampnetSettings,
+    seed: int,
+) -> VampnetRun:
+    """Load the best weights, score them again, and turn the outputs into the slow variables."""
+    network = load_cv_network(best.bundle)
+    outputs = collected(network, pairs, settings.most_pairs)
+    fitted = outputs.covariances(settings.reversible)
+    test = collected(network, held_out, settings.most_pairs).covariances(settings.reversible)
+    model = fit_vamp(fitted, settings.epsilon, truncate=True)
+    network.set_output_map(model.mean_0, model.left)
+    signs = torch.sign(collected(network, pairs, settings.most_pairs).third_moments)
+    signs[signs == 0] = 1.0
+    network.set_output_map(model.mean_0, model.left * signs)  # the rarer side is the positive one, for every seed
+    run = VampnetRun(
+        seed=seed,
+        network=network,
+        best_step=int(network.spec.metadata["step"]),
+        training_score=float(vamp_score(fitted, settings.score, settings.epsilon, truncate=True)),
+        validation_score=held_out_score(model, test, settings.score, settings.epsilon),
+        refitted_score=float(vamp_score(test, settings.score, settings.epsilon, truncate=True)),
+        singular_values=tuple(model.singular_values.tolist()),
+        timescales_ps=tuple(model.timescales_ps(pairs.lag_ps).tolist()),
+        rows=best.rows,
+    )
+    save_cv_network(network, directory / _NETWORK)
+    figures = {name: value for name, value in vars(run).items() if name != "network"}
+    document = {"fingerprint": best.fingerprint, "run": figures}
+    write_atomically(directory / _RESULT, (json.dumps(document, indent=1) + "\n").encode())
+    (directory / "last.ckpt").unlink(missing_ok=True)
+    return run
+
+
+def _read_run(directory: Path, fingerprint: str) -> VampnetRun:
+    document = json.loads((directory / _RESULT).read_text())
+    if document["fingerprint"] != fingerprint:
+        raise DataError(
+            f"{directory} holds a training of other data, another network or other settings: give the same, or another "
+            "directory"
+        )
+    figures: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document["run"].items()
+    }
+    return VampnetRun(network=load_cv_network(directory / _NETWORK), **figures)
+
+
+def _fingerprint(spec: CVNetworkSpec, pairs: LaggedPairs, held_out: LaggedPairs, settings: VampnetSettings) -> str:
+    """What must be the same for a training to go on: data (a sample of the frames), network, lag and settings."""
+    sha = hashlib.sha256(cv_spec_to_json(dataclasses.replace(spec, metadata={})).encode())
+    sha.update(json.dumps({**dataclasses.asdict(settings), "lag": pairs.lag_frames}).encode())
+    for part in (pairs, held_out):
+        for trajectory in part.trajectories:
+            sample = trajectory.tokens[:: max(1, len(trajectory) // 100)]
+            weights = trajectory.log_weights
+            figures = (
+                len(trajectory),
+                zlib.crc32(np.ascontiguousarray(sample).tobytes()),
+                0 if weights is None else zlib.crc32(np.ascontiguousarray(weights).tobytes()),
+            )
+            sha.update(repr(figures).encode())
+    return sha.hexdigest()

@@ -1,0 +1,262 @@
+"""The Lightning side of training a VAMPnet: loss, validation, and the best weights kept on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, PairBatch
+from openmm_gnn.kinetics.vamp import (
+    LaggedCovariances,
+    VampScore,
+    fit_vamp,
+    held_out_score,
+    lagged_covariances,
+    vamp_score,
+)
+from openmm_gnn.models.cv_network import CVNetwork, save_cv_network
+from openmm_gnn.training.force_matching import BestBundle
+from openmm_gnn.training.noisy_frames import StepOrder
+from openmm_gnn.training.schedule import rise_and_cosine
+
+EVALUATION_PAIRS = 4096
+"""Pairs per batch where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class VampnetSettings:
+    """How to train; everything about the network itself is in its spec."""
+
+    num_steps: int = 1000
+    """At most; the schedule of the learning rate ends there."""
+    batch_size: int = 4000
+    """Pairs per step: covariances of few pairs are noise, which a network learns to please."""
+    learning_rate: float = 2e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.01
+    score: VampScore = VampScore.VAMP2
+    """What is maximised."""
+    epsilon: float = 1e-6
+    reversible: bool = False
+    """Take every pair both ways round."""
+    validate_every: int = 50
+    """Steps; also between checkpoints, which a kill costs at most."""
+    patience: int = 6
+    """Validations in a row without a better score, after which training ends."""
+    most_pairs: int = 50_000
+    """For validation: so many training pairs, and held-out pairs, evenly spaced, at most."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1 or self.validate_every < 1 or self.num_steps % self.validate_every:
+            raise SpecError(
+                f"{self.num_steps} steps with a validation every {self.validate_every}: give a multiple, so that the "
+                "last step is validated"
+            )
+        if self.batch_size < 2 or self.most_pairs < 2:
+            raise SpecError(
+                f"batches of {self.batch_size} pairs, {self.most_pairs} for validation: give at least 2, better "
+                "thousands"
+            )
+        if self.patience < 1 or not self.learning_rate > 0 or not self.epsilon > 0:
+            raise SpecError(
+                f"a patience of {self.patience}, a learning rate of {self.learning_rate} and an epsilon of "
+                f"{self.epsilon}: give numbers above 0"
+            )
+
+
+class PairsDataset(Dataset[PairBatch]):
+    """Takes the numbers of pairs, gives the pairs."""
+
+    def __init__(self, pairs: LaggedPairs) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, numbers: Any) -> PairBatch:
+        return self.pairs.batch(np.asarray(numbers))
+
+
+class TrainingOrder(Sampler[list[int]]):
+    """The numbers of the pairs of each step until the next validation.
+
+    They are found by the step that the module has come to: Lightning counts an epoch twice when it goes on from a
+    checkpoint.
+    """
+
+    def __init__(self, module: Vampnet, num_pairs: int, seed: int) -> None:
+        settings = module.settings
+        self._module = module
+        self._order = StepOrder(num_pairs, min(settings.batch_size, num_pairs), settings.validate_every, seed)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._module.global_step
+        return (self._order.frames_of(step) for step in range(first, first + len(self)))
+
+
+def evaluation_loader(pairs: LaggedPairs, most: int) -> DataLoader[PairBatch]:
+    """At most so many pairs, evenly spaced, in the order of time."""
+    numbers = pairs.evenly_spaced(most)
+    portions = [numbers[start : start + EVALUATION_PAIRS] for start in range(0, len(numbers), EVALUATION_PAIRS)]
+    return DataLoader(PairsDataset(pairs), sampler=portions, batch_size=None)
+
+
+class PairOutputs:
+    """Collects the outputs of pairs, batch by batch."""
+
+    def __init__(self) -> None:
+        self._x: list[Tensor] = []
+        self._y: list[Tensor] = []
+        self._weights: list[Tensor] = []
+
+    def add(self, network: CVNetwork, batch: PairBatch) -> None:
+        """Both ends of a batch through the network."""
+        self._x.append(network(batch.tokens, batch.coordinates).detach())
+        self._y.append(network(batch.later_tokens, batch.later_coordinates).detach())
+        if batch.weights is not None:
+            self._weights.append(batch.weights)
+
+    def covariances(self, reversible: bool) -> LaggedCovariances:
+        weights = torch.cat(self._weights) if self._weights else None
+        return lagged_covariances(torch.cat(self._x), torch.cat(self._y), weights, reversible)
+
+    @property
+    def third_moments(self) -> Tensor:
+        """(k,) of the outputs at t, about their means; their signs tell an output from its negative."""
+        x = torch.cat(self._x).double()
+        return (x - x.mean(dim=0)).pow(3).mean(dim=0)
+
+
+class Vampnet(lightning.LightningModule):
+    """A CV network whose loss is minus a VAMP score of the batch.
+
+    Source: Mardt, Pasquali, Wu and Noe, Nat. Commun. 9, 5 (2018), doi:10.1038/s41467-017-02388-1.
+    """
+
+    def __init__(self, network: CVNetwork, settings: VampnetSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.outputs = [PairOutputs(), PairOutputs()]
+
+    def training_step(self, batch: PairBatch, _: int) -> Tensor:
+        settings = self.settings
+        # Both ends in one call: one pass of large matrices, and one dropout mask per frame.
+        both = self.network(
+            torch.cat([batch.tokens, batch.later_tokens]), torch.cat([batch.coordinates, batch.later_coordinates])
+        )
+        x, y = both.chunk(2)
+        if not bool(torch.isfinite(both).all()):
+            raise NonFiniteError(
+                f"the outputs became NaN or infinite after {self.global_step} steps: lower the learning rate, now "
+                f"{settings.learning_rate:g}"
+            )
+        score = vamp_score(
+            lagged_covariances(x, y, batch.weights, settings.reversible), settings.score, settings.epsilon
+        )
+        self.log("batch_score", score.detach(), prog_bar=True, batch_size=len(x))
+        return -score
+
+    def on_validation_epoch_start(self) -> None:
+        self.outputs = [PairOutputs(), PairOutputs()]
+
+    def validation_step(self, batch: PairBatch, _: int, dataloader_idx: int = 0) -> None:
+        self.outputs[dataloader_idx].add(self.network, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.scores().items():
+            self.log(name, value, prog_bar=name == "validation_score")
+
+    def scores(self) -> dict[str, float]:
+        """Of the outputs collected last: fitted to training pairs, on those and on held-out ones.
+
+        `validation_score` is that of the functions fitted to the training pairs on held-out ones;
+        `refitted_score` that of functions fitted anew to the held-out pairs, as deeptime's networks report it.
+        """
+        settings = self.settings
+        fitted, held_out = (outputs.covariances(settings.reversible) for outputs in self.outputs)
+        model = fit_vamp(fitted, settings.epsilon, truncate=True)
+        return {
+            "training_score": float(vamp_score(fitted, settings.score, settings.epsilon, truncate=True)),
+            "validation_score": held_out_score(model, held_out, settings.score, settings.epsilon),
+            "refitted_score": float(vamp_score(held_out, settings.score, settings.epsilon, truncate=True)),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        settings = self.settings
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        scheduler = rise_and_cosine(optimizer, settings.warmup_steps, settings.num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class BestNetwork(BestBundle):
+    """Keeps the weights with the highest validation score; refuses to go on with other data, spec or settings."""
+
+    COLUMNS = ("step", "batch_score", "training_score", "validation_score", "refitted_score")
+    CRITERION = "validation_score"
+
+    def __init__(self, directory: Path, provenance: dict[str, Any], fingerprint: str) -> None:
+        super().__init__(directory, provenance)
+        self.best = -math.inf
+        self.fingerprint = fingerprint
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        values = {name: float(trainer.callback_metrics[name]) for name in self.COLUMNS[1:]}
+        with open(self.log_file, "a") as file:
+            # All digits: the best score is compared with that of the weights that are restored.
+            file.write(",".join([str(trainer.global_step), *(repr(value) for value in values.values())]) + "\n")
+        if values[self.CRITERION] > self.best:
+            self.best = values[self.CRITERION]
+            self.save(module, {**self.provenance, "validation": values, "step": trainer.global_step})
+
+    def save(self, module: lightning.LightningModule, metadata: dict[str, Any]) -> None:
+        assert isinstance(module, Vampnet)
+        save_cv_network(module.network, self.bundle, metadata)
+
+    @property
+    def rows(self) -> tuple[dict[str, float], ...]:
+        """Of the log, one per validation."""
+        lines = self.log_file.read_text().splitlines()[1:]
+        return tuple(dict(zip(self.COLUMNS, map(float, line.split(",")), strict=True)) for line in lines)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["fingerprint"] != self.fingerprint:
+            raise DataError(
+                "the checkpoint belongs to other data, another network or other settings: give the same, or another "
+                "directory"
+            )
+        super().load_state_dict(state_dict)
+
+
+def collected(network: CVNetwork, pairs: LaggedPairs, most: int) -> PairOutputs:
+    """The outputs of at most so many pairs, evenly spaced."""
+    outputs = PairOutputs()
+    with torch.no_grad():
+        for batch in evaluation_loader(pairs, most):
+            outputs.add(network, batch)
+    return outputs
+
+
+def network_outputs(network: CVNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """(frames, K) outputs of batches of tokens and coordinates, see `TokenTrajectory.batches`."""
+    with torch.no_grad():
+        return np.concatenate([network(tokens, coordinates).numpy() for tokens, coordinates in batches])

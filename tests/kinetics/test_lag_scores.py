@@ -1,0 +1,124 @@
+"""Scores at several lags beside the eigenvalues of a known Markov chain, and the runs they are taken from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hopping_runs import HOP, INTERVAL_PS, STRIDE, TEMPERATURE, HoppingRuns, spoiled
+
+from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.growing_array import GrowingArray
+from openmm_gnn.kinetics.free_energy import free_energy_line
+from openmm_gnn.kinetics.lag_scores import score_lags
+from openmm_gnn.kinetics.slow_data import Part, SlowData, read_data
+from openmm_gnn.kinetics.slow_runs import find_runs
+from openmm_gnn.kinetics.slow_settings import SlowSettings, lag_frames
+from openmm_gnn.simulation.bias_records import FOLDER, META, RECORDS, VERSION, record_fields
+from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+
+
+@pytest.fixture(scope="module")
+def hopping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
+    """Four runs of 3000 frames, and the shape of each frame."""
+    folder, hopper = tmp_path_factory.mktemp("hopping"), HoppingRuns()
+    return folder, [hopper.write(folder / f"run-{seed}", 1500, seed) for seed in range(4)]
+
+
+def data_of(folder: Path) -> SlowData:
+    return read_data(find_runs([folder]), [], lag_ps=2 * INTERVAL_PS)
+
+
+def test_the_shape_itself_has_the_score_of_its_eigenvalue(hopping: tuple[Path, list[np.ndarray]]) -> None:
+    folder, shapes = hopping
+    found = score_lags("shape", [own[:, None].astype(float) for own in shapes], data_of(folder), [1, 2, 5, 10])
+    truth = 1 + (1 - 2 * HOP) ** (2 * np.array([1, 2, 5, 10]))
+    np.testing.assert_allclose(found.lags_ps, INTERVAL_PS * np.array([1, 2, 5, 10]))
+    assert (np.abs(found.scores - truth) < 3 * found.spread + 0.01).all()
+    assert (found.spread > 0).all() and (found.spread < 0.2).all()
+
+
+def test_noise_scores_one_and_a_lag_that_is_too_long_nothing(hopping: tuple[Path, list[np.ndarray]]) -> None:
+    folder, shapes = hopping
+    noise = [np.random.default_rng(0).normal(size=(len(own), 2)) for own in shapes]
+    found = score_lags("noise", noise, data_of(folder), [1, 5000])
+    assert found.scores[0] == pytest.approx(1, abs=0.02)
+    assert np.isnan(found.scores[1]) and np.isnan(found.spread[1])
+
+
+def test_runs_are_held_out_as_wholes_or_in_time(hopping: tuple[Path, list[np.ndarray]]) -> None:
+    folder, _ = hopping
+    four = data_of(folder)
+    assert four.roles == ["training", "training", "training", "validation"]
+    assert four.training == (Part(0, 0, 1500), Part(1, 0, 1500), Part(2, 0, 1500))
+    one = read_data(find_runs([folder / "run-1"]), [], lag_ps=2 * INTERVAL_PS)
+    assert (one.training, one.validation) == ((Part(0, 0, 1000),), (Part(0, 1002, 1500),))
+    given = read_data(find_runs([folder / "run-1"]), find_runs([folder / "run-2"]), lag_ps=2 * INTERVAL_PS)
+    assert given.roles == ["training", "validation"]
+
+
+def test_bad_runs_are_named_before_long_work(hopping: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
+    folder, _ = hopping
+    hopper = HoppingRuns()
+    hopper.write(tmp_path / "short", 20, seed=9)
+    with pytest.raises(DataError, match=r"short.* has 20 frames without a gap.*shorter lag, or leave the run out"):
+        read_data([*find_runs([folder]), *find_runs([tmp_path / "short"])], [], lag_ps=5 * INTERVAL_PS)
+    hopper.write(tmp_path / "nan", 200, seed=9)
+    spoiled(tmp_path / "nan", 17)
+    with pytest.raises(DataError, match=r"nan.*frame 17.*NaN"):
+        read_data(find_runs([tmp_path / "nan"]), [], lag_ps=INTERVAL_PS)
+
+
+def test_biased_frames_have_the_weights_of_their_records(
+    hopping: tuple[Path, list[np.ndarray]], tmp_path: Path
+) -> None:
+    """An OPES bias of kT ln 3 wherever the shape is 1: those frames weigh three times as much."""
+    shapes = HoppingRuns().write(tmp_path / "biased", 500, seed=7)
+    meta = {"version": VERSION, "settings": {"method": "opes"}, "temperature": TEMPERATURE}
+    (tmp_path / "biased" / FOLDER).mkdir()
+    (tmp_path / "biased" / FOLDER / META).write_text(json.dumps(meta))
+    energies = BOLTZMANN_KJ_MOL_K * TEMPERATURE * np.log(3) * shapes
+    writer = GrowingArray.open(tmp_path / "biased" / FOLDER / RECORDS, record_fields(1), anew=True)
+    records = writer.empty_records(500)
+    records["step"], records["bias"] = STRIDE * np.arange(1, 501), energies
+    writer.append(records)
+    writer.close()
+    data = read_data(find_runs([tmp_path / "biased"]), [], lag_ps=INTERVAL_PS)
+    assert data.log_weights is not None
+    np.testing.assert_allclose(data.log_weights[0], np.log(3) * shapes)
+    line = free_energy_line([shapes.astype(float)], TEMPERATURE, list(data.log_weights), bins=2)
+    counts = np.bincount(shapes) * (1, 3)
+    truth = -BOLTZMANN_KJ_MOL_K * TEMPERATURE * np.log(counts / counts.max())
+    np.testing.assert_allclose(line.values, truth, atol=1e-9)
+    with pytest.raises(DataError, match="run-1 was not biased, biased was"):
+        read_data(find_runs([tmp_path / "biased", hopping[0] / "run-1"]), [], lag_ps=INTERVAL_PS)
+
+
+def test_lags_are_whole_frames_around_that_of_the_training() -> None:
+    assert lag_frames(SlowSettings(lag_ps=10.0), 1.0, 1000) == [1, 2, 5, 10, 20, 40, 80]
+    assert lag_frames(SlowSettings(lag_ps=10.0, lags_ps=(5, 7)), 2.0, 1000) == [2, 4, 5]
+    assert lag_frames(SlowSettings(lag_ps=10.0), 1.0, 110) == [1, 2, 5, 10, 20]
+    with pytest.raises(DataError, match="a lag of 50 ps in a run of 200 ps"):
+        lag_frames(SlowSettings(lag_ps=10.0, lags_ps=(50,)), 1.0, 200)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"lag_ps": 0.0}, "a lag of 0.0 ps"),
+        ({"lag_ps": 1.0, "method": "pca"}, "SlowSettings.method is 'pca'"),
+        ({"lag_ps": 1.0, "num_states": 1}, "num_states is 1"),
+        ({"lag_ps": 1.0, "seeds": 0}, "SlowSettings.seeds is 0"),
+        ({"lag_ps": 1.0, "temperature": -3.0}, "temperature is -3.0 K"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(given: dict, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        SlowSettings(**given)
+
+
+def test_settings_survive_their_json() -> None:
+    settings = SlowSettings(lag_ps=3.0, method="spib", lags_ps=(1, 2), mixer="subformer")  # type: ignore[arg-type]
+    assert SlowSettings(**settings.to_json()) == settings
