@@ -3,7 +3,10 @@
 
 #if defined(__CUDACC__)
 #define OPENMM_GNN_HOST_DEVICE __host__ __device__ __forceinline__
+// Before a loop over an array that shall live in registers.
+#define OPENMM_GNN_UNROLL _Pragma("unroll")
 #else
 // Forced, so that a shared function takes on the instruction set of the CPU function it is used in.
 #define OPENMM_GNN_HOST_DEVICE inline __attribute__((always_inline))
+#define OPENMM_GNN_UNROLL
 #endif
