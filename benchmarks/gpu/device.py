@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+COPIED, MATRIX = 2**28, 8192
+"""Numbers of a copy, four times any cache; rows of a matrix product."""
 DENSITY = 100.0
 """Atoms per nm^3, of liquid water."""
 
@@ -78,27 +81,29 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
+def _copy() -> Callable[[], object]:
+    source = torch.randn(COPIED, device="cuda")
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def _product(dtype: torch.dtype) -> Callable[[], object]:
+    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=dtype) for _ in range(2))
+    return lambda: a @ b
+
+
+def _milliseconds(make: Callable[[], Callable[[], object]]) -> float:
+    return device_medians({"": make()}, 1.0)[""]
+
+
 def ceilings() -> dict[str, float]:
     """What this device reaches: bytes per second of a copy, operations per second of a matrix product."""
-    source = torch.randn(2**28, device="cuda")
-    target = torch.empty_like(source)
-    found = {
-        "copy_GB_per_s": 2
-        * source.numel()
-        * 4
-        / 1e6
-        / device_medians({"copy": lambda: target.copy_(source)}, 1.0)["copy"]
-    }
-    del source, target
-    size, before = 8192, torch.backends.cuda.matmul.allow_tf32
-    for name, dtype, tf32 in (
-        ("float32", torch.float32, False),
-        ("tf32", torch.float32, True),
-        ("bfloat16", torch.bfloat16, False),
-    ):
+    before = torch.backends.cuda.matmul.allow_tf32
+    found = {"copy_GB_per_s": 2 * 4 * COPIED / 1e6 / _milliseconds(_copy)}
+    kinds = {"float32": (torch.float32, False), "tf32": (torch.float32, True), "bfloat16": (torch.bfloat16, False)}
+    for name, (dtype, tf32) in kinds.items():
         torch.backends.cuda.matmul.allow_tf32 = tf32
-        a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
-        found[f"{name}_TFLOP_per_s"] = 2 * size**3 / 1e9 / device_medians({name: lambda a=a, b=b: a @ b}, 1.0)[name]  # type: ignore[misc]
+        found[f"{name}_TFLOP_per_s"] = 2 * MATRIX**3 / 1e9 / _milliseconds(partial(_product, dtype))
     torch.backends.cuda.matmul.allow_tf32 = before
     return found
 

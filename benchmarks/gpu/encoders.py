@@ -30,7 +30,7 @@ ATOMS_PER_CUBIC_ANGSTROM = 0.05
 
 
 def frames(num_atoms: int, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Atomic numbers, positions (angstrom) and frame of every atom: a jittered ball of a protein's heavy-atom density."""
+    """Atomic numbers, positions (angstrom) and frame of each atom: jittered balls as dense as a protein."""
     generator = torch.Generator().manual_seed(0)
     side = int(num_atoms ** (1 / 3)) + 1
     grid = torch.cartesian_prod(*(torch.arange(side + 1.0) for _ in range(3)))

@@ -1,7 +1,7 @@
 """One force step of GAMD, 128 wide with 4 layers, list included, on a GPU; sizes of the GAMD paper and larger.
 
 Milliseconds by device events along a random walk that moves atoms as far per frame as water does in 2 fs, so lists are
-rebuilt as often as in a run. "ours" is the exported module, as OpenMM calls it; "in a graph" the same as one CUDA graph;
+rebuilt as often as in a run. "ours" is the frozen module, as OpenMM calls it; "in a graph" the same as one CUDA graph;
 TF32 the same with tensor cores for the edges, its error beside it; "list" our list alone in a graph, and its share of
 the graph's step. "plain" is the network as the paper writes it (benchmarks/plain_gamd.py), without its list. The floors
 are the operations over what a float32 (TF32) matrix product reaches on this device, and the bytes over a copy's.

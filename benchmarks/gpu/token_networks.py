@@ -7,8 +7,8 @@ memory as PyTorch's allocator saw it at its peak.
 
     python benchmarks/gpu/run.py token_networks [--quick]
 
-Published, read off a plot, window 1 -> 8, batches not stated: 214 residues 0.26 -> 0.17 s and 17 -> 4-5 GB; nsp13 0.91 ->
-0.35 s and 113 -> 11-14 GB; the complex 7.2 -> 0.33-0.53 s and 300 -> 12-24 GB (arXiv 2512.06520).
+Published, read off a plot, window 1 -> 8, batches not stated: 214 residues 0.26 -> 0.17 s and 17 -> 4-5 GB; nsp13
+0.91 -> 0.35 s and 113 -> 11-14 GB; the complex 7.2 -> 0.33-0.53 s and 300 -> 12-24 GB (arXiv 2512.06520).
 """
 
 from __future__ import annotations

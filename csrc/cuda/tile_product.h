@@ -26,7 +26,7 @@ constexpr int kTileChunk = 16;      // inputs of the weights in shared memory at
 constexpr int kFewestColumns = 64;  // of the rows in shared memory, so that narrow networks may have a wide basis
 
 template <int kWidth>
-struct TileShared {
+struct ProductShared {
   static constexpr int kColumns = kWidth > kFewestColumns ? kWidth : kFewestColumns;
   static constexpr int kStride = kColumns + 4;  // rows start in different banks
   static constexpr int kWeightStride = kWidth + 4;
@@ -50,7 +50,7 @@ template <int kWidth, bool kTensor>
 struct TileProduct {
   static constexpr int kColumnGroups = kWidth / 4, kRowGroups = kTileThreads / kColumnGroups;
   static constexpr int kRowsOfThread = kTileRows / kRowGroups;
-  using Shared = TileShared<kWidth>;
+  using Shared = ProductShared<kWidth>;
 
 #if OPENMM_GNN_TENSOR_CORES
   static constexpr int kWarps = kTileThreads / 32, kTiles = (kTileRows / 16) * (kWidth / 16);

@@ -1,7 +1,8 @@
 """GAMD's networks over edges, compiled for CUDA: float32, forward only; models/gamd.py holds the same in PyTorch.
 
-Widths 16, 32, 64 and 128; csrc/gamd_tiles.h says what each operator computes. `tensor_cores` rounds the operands of their
-matrix products to TF32 (10 bits of mantissa; relative error of a product about 3e-4), on compute capability 8.0 and newer.
+Widths 16, 32, 64 and 128; csrc/gamd_tiles.h says what each operator computes. `tensor_cores` rounds the operands of
+their matrix products to TF32: 10 bits of mantissa, a relative error of a product of about 3e-4. It needs compute
+capability 8.0; on older devices they are not rounded.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.

@@ -1,4 +1,4 @@
-"""The loops over pairs of a network with vector features, `models.vector_gamd`: compiled, and plain where that cannot be.
+"""The loops over pairs of a network with vector features, `models.vector_gamd`: compiled, or in plain PyTorch.
 
 A message goes from atom j to atom i along the unit vector u from i to j, at distance r, for a pair of type t. All
 products are by channel; `width` channels each of three groups g = (scalar, along, carried):

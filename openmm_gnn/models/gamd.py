@@ -257,14 +257,16 @@ class GAMD(nn.Module):
             direction = self.edge_direction.weight
         forward_edges, backward_edges = gamd_edges(
             pairs, distances, vectors, separations, self.radial_basis.centers, self.edge_radial.weight,
-            self.edge_radial.bias, bonded, direction, self.edge_out[1].weight, self.edge_out[1].bias, self.cutoff,
-            self.radial_basis.scale, self.tensor_cores,
+            self.edge_radial.bias, bonded, direction, self.edge_out[1].weight, self.edge_out[1].bias,  # type: ignore[arg-type]
+            self.cutoff, self.radial_basis.scale, self.tensor_cores,
         )  # fmt: skip
         envelope = self.envelope(distances)
         rows = pair_rows(pairs, distances, self.cutoff, species.size(0))
         nodes = self.node_embedding(species)
         for layer in self.layers:
-            nodes = layer.tiled(nodes, rows, pairs, forward_edges, backward_edges, envelope, self.tensor_cores)
+            nodes = layer.tiled(  # type: ignore[operator]
+                nodes, rows, pairs, forward_edges, backward_edges, envelope, self.tensor_cores
+            )
         if self.pair_decoder is not None:
             units = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
             forces = self.pair_decoder.tiled(

@@ -218,7 +218,7 @@ class VectorGAMD(nn.Module):
         return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
 
     def is_fused(self, vectors: Tensor) -> bool:
-        """Whether the compiled operators can be used; 256 is `pair_rows.MOST_CHANNELS`, which TorchScript cannot read."""
+        """Whether the compiled operators can be used; 256 is `kernels.pair_rows.MOST_CHANNELS`."""
         return vectors.dtype == torch.float32 and (not vectors.is_cuda or self.width <= 256)
 
 

@@ -42,7 +42,9 @@ def test_cuda_file_compiles_without_spills_for_every_architecture(source: Path, 
         kernels = re.findall(r"Compiling entry function '(\w+)'", report)
         spills = [int(size) for size in re.findall(r"(\d+) bytes spill (?:stores|loads)", report)]
         registers = [int(count) for count in re.findall(r"Used (\d+) registers", report)]
-        assert len(kernels) >= FEWEST_KERNELS, f"{architecture}: {len(kernels)} kernels in the report, so it says nothing"
+        assert len(kernels) >= FEWEST_KERNELS, (
+            f"{architecture}: {len(kernels)} kernels in the report, so it says nothing"
+        )
         assert len(spills) == 2 * len(kernels) and len(registers) == len(kernels)
         assert max(spills) == 0, f"{architecture}: registers spill to memory"
         assert max(registers) <= MOST_REGISTERS, f"{architecture}: {max(registers)} registers"

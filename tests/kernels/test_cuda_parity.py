@@ -276,6 +276,40 @@ def test_neighbor_list_never_waits_for_the_device(num_atoms: int) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
+def test_a_million_steps_leak_nothing_and_no_list_grows_stale() -> None:
+    """A random walk of 258 atoms, drawn back to where they began, list and all in one CUDA graph."""
+    start, box = on_gpu(258)
+    positions, neighbors = start.clone(), NeighborList(CUTOFF, skin=0.05, max_neighbors=40)
+    distances = torch.zeros(258 * 40, device="cuda")
+
+    def step() -> None:
+        positions.add_(0.002 * torch.randn_like(positions) + 0.01 * (start - positions))
+        distances.copy_(neighbors(positions, box)[2])
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    held = torch.cuda.memory_allocated()
+    for _ in range(20):
+        for _ in range(50_000):
+            graph.replay()
+        neighbors.check()
+        fresh = neighbor_pairs(positions, CUTOFF, box, full=False)[2].double()
+        near = distances[distances < CUTOFF].double()
+        assert len(near) == pytest.approx(len(fresh), abs=3)
+        assert float(near.sum()) == pytest.approx(float(fresh.sum()), rel=1e-4)
+        del fresh, near
+    assert torch.cuda.memory_allocated() == held
+    assert 1000 < int(neighbors.status[REBUILDS]) < 1_000_000
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
 def test_exact_list_in_a_cuda_graph_says_what_to_use_instead() -> None:
     positions, box = on_gpu(258)
