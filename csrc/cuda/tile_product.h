@@ -114,7 +114,7 @@ struct TileProduct {
 
   OPENMM_GNN_HOST_DEVICE static void add_products(const Shared& shared, int first, int thread, Plain& sums) {
     const int row = thread / kColumnGroups, column = 4 * (thread - row * kColumnGroups);
-    OPENMM_GNN_UNROLL
+    OPENMM_GNN_UNROLL_FOUR
     for (int k = 0; k < kTileChunk; ++k) {
       float factor[4];
       OPENMM_GNN_UNROLL
@@ -147,7 +147,6 @@ struct TileProduct {
   static __device__ __forceinline__ void add_products(const Shared& shared, int first, int thread, Tensor& sums) {
     namespace wmma = nvcuda::wmma;
     const int begin = (thread / 32) * kTilesOfWarp;
-    OPENMM_GNN_UNROLL
     for (int k = 0; k < kTileChunk; k += 8) {
       OPENMM_GNN_UNROLL
       for (int m = 0; m < kTilesOfWarp; ++m) {

@@ -63,19 +63,19 @@ class CudaModule:
         Raises:
             NonFiniteError: if a force is not finite; the neighbour list on a GPU says so that it is invalid.
         """
-        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
-            with torch.inference_mode(False), torch.no_grad():
-                buffers = self._buffers_for(positions, box)
-                buffers.put(positions, box)
-                if self._graph is not None:
-                    self._graph.replay()
-                else:
-                    buffers.keep(*self._module(buffers.positions, buffers.box))
-                buffers.fetch()
-                self._stream.synchronize()
-                self.calls += 1
-                if self._graph is None and self._why_not is None and self.calls >= WARM_UP_CALLS:
-                    self._capture(buffers)
+        place, stream = torch.cuda.device(self.device), torch.cuda.stream(self._stream)
+        with place, stream, torch.inference_mode(False), torch.no_grad():
+            buffers = self._buffers_for(positions, box)
+            buffers.put(positions, box)
+            if self._graph is not None:
+                self._graph.replay()
+            else:
+                buffers.keep(*self._module(buffers.positions, buffers.box))
+            buffers.fetch()
+            self._stream.synchronize()
+            self.calls += 1
+            if self._graph is None and self._why_not is None and self.calls >= WARM_UP_CALLS:
+                self._capture(buffers)
         forces = buffers.host_forces.numpy().copy()
         if not np.isfinite(forces).all():
             atom = int(np.nonzero(~np.isfinite(forces).all(axis=1))[0][0])

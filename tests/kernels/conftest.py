@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from torch.utils.cpp_extension import include_paths, library_paths
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 Check = Callable[..., int]
+CUDA_ALONE = ("pair_rows", "row_messages", "row_messages_backward", "row_strengths", "row_strengths_backward")
+CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths")
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 
@@ -109,3 +111,16 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "emulated":
         return request.getfixturevalue("emulated")
     return Backend(torch.ops.openmm_gnn, torch.device("cuda"))
+
+
+@pytest.fixture
+def device(backend: Backend) -> Iterator[torch.device]:
+    """Where the package's own code finds the operators of CUDA; for the emulated ones, on the CPU."""
+    if backend.device.type == "cuda":
+        yield backend.device
+        return
+    stand_in = torch.library.Library("openmm_gnn", "IMPL")
+    for name in CUDA_ALONE:
+        stand_in.impl(name, getattr(backend.operators, name), "CPU")
+    yield backend.device
+    stand_in._destroy()

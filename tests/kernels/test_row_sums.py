@@ -127,6 +127,32 @@ def test_strengths_and_gradients_equal_plain_torch(backend: Backend, width: int)
         assert_close(found, expected)
 
 
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("function", ["messages", "strengths"])
+def test_autograd_finds_these_gradients_and_those_of_the_weights(
+    device: torch.device, function: str, weights: bool
+) -> None:
+    """With weights that want gradients, as in training, all come from the plain form; else from the operators."""
+    case = Case(16, True)
+    operator = torch.ops.openmm_gnn.row_messages if function == "messages" else torch.ops.openmm_gnn.row_strengths
+    _, arriving, truth = case.truth(function)
+    pairs, types = case.pairs.to(device), case.types.to(device)
+    vectors = case.vectors.to(device).requires_grad_()
+    distances = vectors.detach().norm(dim=1)
+    features = [value.to(device).requires_grad_() for value in getattr(case, function)]
+    num_features = 5 if function == "messages" else 3
+    for tensor in features[num_features:]:
+        tensor.requires_grad_(weights)
+    rows = torch.ops.openmm_gnn.pair_rows(pairs, distances, CUTOFF, case.num_atoms)
+    results = operator(*rows, pairs, types, vectors, distances, *features, START, CUTOFF)
+    results = list(results) if isinstance(results, tuple) else [results]
+    wanted = [vectors, *(features if weights else features[:num_features])]
+    found = torch.autograd.grad(results, wanted, [tensor.to(device).float() for tensor in arriving])
+    for gradient, expected in zip(found, truth[: len(wanted)], strict=True):
+        assert expected is not None
+        assert_close(gradient, expected)
+
+
 def test_a_list_that_is_invalid_gives_strengths_that_are_not_numbers(backend: Backend) -> None:
     """An overflowing list on CUDA has distances of NaN and no pairs; forces of zero would hide it."""
     case = Case(16, True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from cuda_backends import Backend
@@ -16,19 +14,6 @@ from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
 CUTOFF = 0.42
 TOLERANCE = {False: 2e-5, True: 4e-3}
 """Largest error of a force over the largest force: float32, and TF32's 10 bits of mantissa in each product."""
-
-
-@pytest.fixture
-def device(backend: Backend) -> Iterator[torch.device]:
-    """Where the models' own code finds the operators; for the emulated ones, on the CPU."""
-    stand_in = None
-    if backend.device.type == "cpu":
-        stand_in = torch.library.Library("openmm_gnn", "IMPL")
-        for name in ("pair_rows", "gamd_edges", "gamd_messages", "gamd_strengths"):
-            stand_in.impl(name, getattr(backend.operators, name), "CPU")
-    yield backend.device
-    if stand_in is not None:
-        stand_in._destroy()
 
 
 def network(width: int, decoder: Decoder, num_layers: int = 2, use_bonds: bool = True) -> GAMD:
