@@ -53,12 +53,13 @@ test-gpu: gpu-library
 bench-gpu: gpu-library
 	$(GPU_ENVIRONMENT) $(GPU_PYTHON) benchmarks/gpu/run.py $(GPU_BENCH)
 
-# In the environments of .venv the package is installed; for any other Python the operators are compiled in place.
+# In the environments of .venv the package is installed; for any other Python the operators are compiled in place, and the
+# package's description lies beside it.
 ifeq ($(GPU_PYTHON),$(BIN)/python)
 gpu-library: $(VENV)/installed
 else
 gpu-library:
-	$(GPU_PYTHON) setup.py --quiet build_ext --inplace
+	$(GPU_PYTHON) setup.py --quiet egg_info build_ext --inplace
 endif
 
 doctor: $(VENV)/installed

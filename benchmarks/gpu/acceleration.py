@@ -11,8 +11,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from device import require_gpu, save_results
 from openmm_here import require_cuda_platform
 
+require_gpu()
 require_cuda_platform()
 BENCHMARK = Path(__file__).resolve().parents[1] / "acceleration.py"
 specification = importlib.util.spec_from_file_location("acceleration_of_both", BENCHMARK)
@@ -21,4 +23,5 @@ module = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(module)
 if "--platform" not in sys.argv:
     sys.argv += ["--platform", "CUDA"]
+module.save_results = save_results  # of the GPU, not of the processor
 module.main()
