@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openmm_gnn.features.featurizer import Featurizer as Featurizer
+    from openmm_gnn.forces.cv_force import cv_force as cv_force
     from openmm_gnn.forces.feature_force import feature_force as feature_force
     from openmm_gnn.forces.gamd_force import gamd_force as gamd_force
     from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
@@ -36,6 +37,7 @@ _HOME_OF = {
     "NeighborList": "openmm_gnn.graph.neighbor_list",
     "NeighborSpec": "openmm_gnn.spec",
     "accelerate": "openmm_gnn.forces.multiple_time_step",
+    "cv_force": "openmm_gnn.forces.cv_force",
     "feature_force": "openmm_gnn.forces.feature_force",
     "gamd_force": "openmm_gnn.forces.gamd_force",
     "load_encoder": "openmm_gnn.models.encoder_files",
@@ -54,6 +56,7 @@ __all__ = [
     "NeighborSpec",
     "__version__",
     "accelerate",
+    "cv_force",
     "feature_force",
     "gamd_force",
     "load_encoder",

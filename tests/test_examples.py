@@ -16,6 +16,9 @@ PROMISED = {
     "03_train_a_network": (r"relative error of the forces: (\S+) %", 0.0, 50.0),
     "04_accelerate": (r"total energy fluctuates by (\S+) % of that", 0.0, 2.0),
     "05_live_features": (r"features of the turned molecule differ by (\S+)", 0.0, 1e-5),
+    "06_vampnet": (r"the first slow variable tells, unseen: ([\d.]+);", 0.9, 1.0),
+    "07_spib": (r"where most of their state are: ([\d.]+);", 0.9, 1.0),
+    "09_large_protein": (r"hidden motion, other frames: (\S+)", 0.9, 1.0),
 }
 """For each example the pattern of its number, and the range in which it must be."""
 

@@ -14,7 +14,7 @@ import torch
 from openmm_gnn.analysis.lagged_pairs import lagged_starts
 from openmm_gnn.analysis.slow_data import Part, SlowData
 from openmm_gnn.analysis.slow_figures import LagScores
-from openmm_gnn.analysis.vamp import LaggedCovariances, fit_vamp, held_out_score
+from openmm_gnn.analysis.vamp import LaggedCovariances, VampModel, fit_vamp, held_out_score, vamp_score
 from openmm_gnn.errors import DataError
 
 BLOCKS = 20
@@ -53,6 +53,23 @@ def score_lags(
                 continue
         spreads.append(float(np.std(samples, ddof=1)) if len(samples) > 2 else np.nan)
     return LagScores(name, np.array(lags) * data.interval_ps, np.array(scores), np.array(spreads))
+
+
+def fit_and_score(variables: Sequence[np.ndarray], data: SlowData, lag: int) -> tuple[VampModel, float, float]:
+    """The slow directions within the span of some variables.
+
+    Args:
+        variables: of each run (frames, K).
+        lag: in frames.
+    Returns:
+        The directions, fitted to the training parts, and their VAMP-2 on those and on the held-out parts.
+    Raises:
+        DataError: if a part is too short for the lag, or a variable does not vary.
+    """
+    fitted = _covariances(sum(_moments(variables, data, data.training, lag), start=np.zeros(())))
+    tested = _covariances(sum(_moments(variables, data, data.validation, lag), start=np.zeros(())))
+    model = fit_vamp(fitted)
+    return model, float(vamp_score(fitted)), held_out_score(model, tested)
 
 
 def _moments(variables: Sequence[np.ndarray], data: SlowData, parts: Sequence[Part], lag: int) -> list[np.ndarray]:

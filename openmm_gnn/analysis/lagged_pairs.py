@@ -143,7 +143,8 @@ def split_by_time(
             "at least 1 block"
         )
     check_together(trajectories)
-    training, validation = [], []
+    training: list[TokenTrajectory] = []
+    validation: list[TokenTrajectory] = []
     for trajectory in trajectories:
         lag = lag_in_frames(lag_ps, trajectory.interval_ps, trajectory.name)
         edges = np.linspace(0, len(trajectory), num_blocks + 1).round().astype(int)
@@ -171,6 +172,7 @@ def rescaled_time_pairs(times: np.ndarray, lag: float) -> tuple[np.ndarray, np.n
         lag: in that unit.
     Returns:
         frames i (pairs,), frames j (pairs,), weights (pairs,). The last frame stands for no time.
+    Departure from the published code of geom2vec: a frame whose time has a partner in part counts with that part.
     Source: Yang and Parrinello, J. Chem. Theory Comput. 14, 2889 (2018), doi:10.1021/acs.jctc.8b00231.
     """
     begins, ends = times[:-1], times[1:]

@@ -46,10 +46,12 @@ def save_saliency(saliency: Saliency, path: Path) -> Path:
 
 
 def draw_bars(axes: Axes, saliency: Saliency, title: str = "All frames") -> None:
-    """A group of bars per residue, one per slow variable."""
+    """A group of bars per residue, one per slow variable: shares, because a variable that is flat within its basins has
+    small gradients everywhere."""
     names = [variable_name(k) for k in range(len(saliency.overall))]
     colors = [COLORS[k % len(COLORS)] for k in range(len(names))]
-    _grouped(axes, saliency.overall, names, colors, saliency.labels, title)
+    shares = 100 * saliency.overall / saliency.overall.sum(axis=1, keepdims=True)
+    _grouped(axes, shares, names, colors, saliency.labels, title, "share of the saliency (%)")
 
 
 def draw_heat(figure: Any, axes: Axes, saliency: Saliency, title: str = "") -> None:
@@ -86,18 +88,24 @@ def _draw_state_bars(axes: Axes, saliency: Saliency) -> None:
     states = [state for state in range(len(saliency.by_state)) if np.isfinite(saliency.by_state[state]).all()]
     names, colors = [f"state {state + 1}" for state in states], [state_color(state) for state in states]
     title = f"By state, {variable_name(0)}"
-    _grouped(axes, saliency.by_state[states, 0], names, colors, saliency.labels, title)
+    _grouped(axes, saliency.by_state[states, 0], names, colors, saliency.labels, title, "saliency (sd per sd)")
 
 
 def _grouped(
-    axes: Axes, values: np.ndarray, names: Sequence[str], colors: Sequence[str], labels: Sequence[str], title: str
+    axes: Axes,
+    values: np.ndarray,
+    names: Sequence[str],
+    colors: Sequence[str],
+    labels: Sequence[str],
+    title: str,
+    unit: str,
 ) -> None:
     places, width = np.arange(len(labels)), 0.76 / len(values)
     for k, (row, name, color) in enumerate(zip(values, names, colors, strict=True)):
         axes.bar(places + (k - (len(values) - 1) / 2) * width, row, 0.92 * width, color=color, label=name)
     axes.set_xticks(places, labels, rotation=0 if len(labels) < 7 else 60)
     axes.tick_params(axis="x", length=0)
-    axes.set(title=title, ylabel="saliency (sd per sd)", ylim=(0, 1.3 * float(np.nanmax(values))))
+    axes.set(title=title, ylabel=unit, ylim=(0, 1.3 * float(np.nanmax(values))))
     axes.legend(fontsize=9, loc="upper right", ncols=2 if len(names) > 3 else 1)
 
 

@@ -12,6 +12,7 @@ training/            networks and logs of every seed
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,12 +71,12 @@ def analyze_runs(
         _remember(out, settings, data)
         learned = learn(settings, data, out / "training", progress=console is not None)
         with _stage(console, "Slow variables of every frame"):
-            variables = [learned.along(trajectory) for trajectory in data.trajectories]
+            variables = _along(learned, data, out / "training" / f"{settings.method.value}-variables.npz")
         with _stage(console, "Scores at several lags"):
             scores = [score_lags(_name(settings.method), variables, data, lags)]
             if settings.method is not Method.TICA:
                 linear = learn(_linear(settings), data, out / "training", progress=False)
-                along = [linear.along(trajectory) for trajectory in data.trajectories]
+                along = _along(linear, data, out / "training" / "tica-variables.npz")
                 scores.append(score_lags("TICA of the features", along, data, lags))
         with _stage(console, "Markov model"):
             kinetics = estimate_kinetics(learned, variables, data, settings, lags)
@@ -106,7 +107,7 @@ def _report(
     if any(representatives):
         _write_states(representatives, data.runs, out / "states")
         files["structures of the states"] = "states/"
-    notes = _write_cv(data, learned, encoder, out / "cv.safetensors")
+    notes = _write_cv(settings, data, learned, variables, encoder, out / "cv.safetensors")
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
@@ -139,6 +140,17 @@ def _report(
     analysis.save(out / "analysis.json")
     write_report(analysis, figures, out / "report.html")
     return analysis
+
+
+def _along(learned: Learned, data: SlowData, file: Path) -> list[np.ndarray]:
+    """(frames, K) slow variables of each run, from the file where they are complete."""
+    if not file.is_file():
+        values = {str(number): learned.along(trajectory) for number, trajectory in enumerate(data.trajectories)}
+        partial = file.with_name(".partial.npz")
+        np.savez(partial, **values)  # type: ignore[arg-type]  # its stubs take allow_pickle for any array's name
+        partial.replace(file)
+    with np.load(file) as stored:
+        return [stored[str(number)] for number in range(len(data.trajectories))]
 
 
 def _runs(paths: Sequence[Path], held_out: Sequence[Path], out: Path) -> tuple[list[SlowRun], list[SlowRun]]:
@@ -207,8 +219,6 @@ def _temperature(runs: Sequence[SlowRun], settings: SlowSettings) -> float:
 
 
 def _linear(settings: SlowSettings) -> SlowSettings:
-    import dataclasses
-
     return dataclasses.replace(settings, method=Method.TICA)
 
 
@@ -230,18 +240,27 @@ def _write_states(
             write_state(frames, runs, folder / f"state-{state}.pdb")
 
 
-def _write_cv(data: SlowData, learned: Learned, encoder: str | None, path: Path) -> list[str]:
+def _write_cv(
+    settings: SlowSettings,
+    data: SlowData,
+    learned: Learned,
+    variables: Sequence[np.ndarray],
+    encoder: str | None,
+    path: Path,
+) -> list[str]:
     """Write the bundle with which a simulation can be biased; or say in words why there is none."""
     from openmm_gnn.models.encoder_files import load_encoder
-    from openmm_gnn.models.learned_cv import LearnedCV, save_learned_cv
+    from openmm_gnn.models.learned_cv import LearnedCV, OutputRanges, save_learned_cv
 
     network = learned.cv_network
     if network is None:
         return ["There is no cv.safetensors: a bias needs a network, so use --method vampnet or spib."]
     name = encoder or data.runs[0].store.meta["description"]["encoder"]["name"]
     try:
-        loaded = load_encoder(name)
-        save_learned_cv(LearnedCV.from_store(data.runs[0].store, network, loaded), path)
+        rule = data.runs[0].store.meta["description"]["encoder"]["spec"]["spec"]["neighbor_rule"]
+        metadata = {"settings": settings.to_json(), "runs": [run.fingerprint() for run in data.runs]}
+        cv = LearnedCV.from_store(data.runs[0].store, network, load_encoder(name, rule), metadata)
+        save_learned_cv(dataclasses.replace(cv, ranges=OutputRanges.of_series(variables)), path)
     except (FileNotFoundError, DataError, SpecError) as error:
         return [f"There is no cv.safetensors: {error}. Give the encoder of the features with --encoder."]
     return []

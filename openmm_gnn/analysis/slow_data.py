@@ -13,6 +13,7 @@ from openmm_gnn.analysis.slow_runs import SlowRun
 from openmm_gnn.analysis.slow_settings import SHORTEST_IN_LAGS
 from openmm_gnn.analysis.token_trajectories import TokenTrajectory, check_together, trajectory_of_store
 from openmm_gnn.errors import DataError
+from openmm_gnn.simulation.bias_records import FOLDER, META
 
 HELD_OUT = 1 / 3
 """Share of the runs, or of the time where there are few runs, that is held out if nobody says which."""
@@ -117,8 +118,12 @@ def stretches(segments: np.ndarray) -> list[slice]:
 
 
 def _log_weights(runs: Sequence[SlowRun]) -> tuple[np.ndarray, ...] | None:
-    """Of biased runs; zeros for the unbiased ones among them."""
-    biased = [run.directory is not None and (run.directory.path / "bias").is_dir() for run in runs]
+    """Of biased runs (frames,) each; None where no run was biased.
+
+    Raises:
+        DataError: if only some of them were, or a frame has no record of its bias.
+    """
+    biased = [run.directory is not None and (run.directory.path / FOLDER / META).is_file() for run in runs]
     if not any(biased):
         return None
     from openmm_gnn.analysis.reweighting import frame_log_weights
@@ -126,16 +131,10 @@ def _log_weights(runs: Sequence[SlowRun]) -> tuple[np.ndarray, ...] | None:
     weights = []
     for run, has_bias in zip(runs, biased, strict=True):
         if not has_bias:
+            other = runs[biased.index(True)].name
             raise DataError(
-                f"{run.name} was not biased, other runs were: their weights have no common zero; analyse them apart"
+                f"{run.name} was not biased, {other} was: their weights have no common zero; analyse them apart"
             )
         assert run.directory is not None
-        own = np.asarray(frame_log_weights(run.directory.path), np.float64)
-        frames = run.trajectory_frames
-        if (frames < 0).any() or frames.max(initial=-1) >= len(own):
-            raise DataError(
-                f"{run.name} has {len(own)} weights, one for each frame of its trajectory, and features at other "
-                "steps: simulate with --features-stride as --stride"
-            )
-        weights.append(own[frames])
+        weights.append(np.asarray(frame_log_weights(run.directory.path, run.steps), np.float64))
     return tuple(weights)

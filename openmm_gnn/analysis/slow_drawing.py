@@ -64,6 +64,8 @@ def save_summary(analysis: SlowAnalysis, path: Path, centers: np.ndarray | None)
     title = f"Slow variables of {analysis.system}: {analysis.total_ns:.4g} ns, {analysis.temperature:g} K"
     with figure_file(path, 14.0, 4.2, title) as figure:
         panels: Any = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=0.14)
         landscape, timescales, residues = panels
         if analysis.surface is not None:
             draw_map(figure, landscape, analysis.surface, centers)

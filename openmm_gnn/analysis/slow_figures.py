@@ -105,12 +105,11 @@ def draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float) -> Non
     """Cross-validated VAMP-2 against lag, with the spread over the held-out parts."""
     for number, row in enumerate(lags):
         color = COLORS[number % len(COLORS)]
-        axes.fill_between(
-            row.lags_ps, row.scores - row.spread, row.scores + row.spread, color=color, alpha=0.18, linewidth=0
-        )
-        axes.plot(
-            row.lags_ps, row.scores, "o-"[: 1 + (len(row.lags_ps) > 1)], color=color, markersize=4, label=row.name
-        )
+        if number == 0:  # the held-out frames are the same for all: one band says how much they allow
+            low, high = row.scores - row.spread, row.scores + row.spread
+            axes.fill_between(row.lags_ps, low, high, color=color, alpha=0.18, linewidth=0, label="spread")
+        style = "o-" if number == 0 else "s--"
+        axes.plot(row.lags_ps, row.scores, style, color=color, markersize=4, label=row.name)
     axes.axhline(1, color=QUIET_COLOR, linewidth=0.6)
     _mark_lag(axes, lag_ps)
     axes.set(title="Against lag (1: nothing slow)", xlabel="lag (ps)", ylabel="cross-validated VAMP-2")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from openmm_gnn.analysis.markov import MarkovModel, MarkovSettings, estimate_markov_model
 from openmm_gnn.analysis.slow_data import SlowData, stretches
@@ -51,19 +50,21 @@ def estimate_kinetics(
         DataError: if the runs are too short, or nothing goes to and fro between states.
     """
     series: list[np.ndarray] = list(variables)
+    num_states = settings.wanted_states
     if learned.states is not None:
-        series = [_states_along(learned, data, run) for run in range(len(data.runs))]
+        series = list(learned.states)
+        num_states = 1 + max(int(own.max()) for own in series)
     pieces = [piece_of for trajectory in data.trajectories for piece_of in stretches(trajectory.segments)]
     owners = [run for run, one in enumerate(data.trajectories) for _ in stretches(one.segments)]
     frames = sum(map(len, series))
-    processes = min(MOST_TIMESCALES, max(settings.wanted_states, settings.num_outputs + 1))
+    processes = min(MOST_TIMESCALES, max(num_states - 1, settings.num_outputs + 1))
     model = estimate_markov_model(
         [series[run][rows] for run, rows in zip(owners, pieces, strict=True)],
         max(1, round(settings.lag_ps / data.interval_ps)),
         data.interval_ps,
         MarkovSettings(
             num_clusters=max(2 * settings.wanted_states, min(MOST_CLUSTERS, frames // FRAMES_PER_CLUSTER)),
-            num_states=settings.wanted_states,
+            num_states=num_states,
             num_timescales=processes,
             lags=tuple(lags),
             samples=QUICK_SAMPLES if settings.quick else SAMPLES,
@@ -83,13 +84,6 @@ def estimate_kinetics(
         crossings.sum(axis=0).astype(int).tolist(),
         model.connected_share,
     )
-
-
-def _states_along(learned: Learned, data: SlowData, run: int) -> np.ndarray:
-    assert learned.states is not None
-    with torch.no_grad():
-        parts = [learned.states(*batch).numpy() for batch in data.trajectories[run].batches(torch.float32)]
-    return np.concatenate(parts).astype(np.int64)
 
 
 def _timescales(model: MarkovModel) -> TimescaleCurves:

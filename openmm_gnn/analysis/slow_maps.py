@@ -96,6 +96,9 @@ def draw_map(figure: Figure | Any, axes: Axes, surface: FreeEnergyMap, centers: 
     image = axes.pcolormesh(x, y, values, cmap="YlGnBu_r", vmin=0, vmax=highest, rasterized=True)
     for number, center in enumerate(np.empty((0, 2)) if centers is None else centers):
         mark_state(axes, number, center)
+    margins = [0.06 * (edges[-1] - edges[0]) for edges in (x, y)]  # or a disc at the edge would be cut
+    axes.set_xlim(x[0] - margins[0], x[-1] + margins[0])
+    axes.set_ylim(y[0] - margins[1], y[-1] + margins[1])
     axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel=f"{variable_name(1)} (sd)")
     figure.colorbar(image, ax=axes, label="free energy (kJ/mol)", pad=0.02)
 

@@ -70,7 +70,7 @@ def _scores(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> 
     page.section("How much slow motion the variables hold")
     page.words(
         "VAMP-2 adds up the squared correlations of the variables with themselves one lag later; 1 is nothing slow, "
-        "each variable adds up to 1. Cross-validated: the linear map is fitted to some runs and scored on the others."
+        "each variable adds at most 1. Cross-validated: the linear map is fitted to some runs and scored on the others."
     )
     _figure(page, figures, "scores", "VAMP-2 scores against epoch and lag")
     if analysis.seeds:
@@ -184,7 +184,8 @@ def _residues(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -
     page.section("Residues")
     page.words(
         "Saliency: by how many standard deviations a slow variable moves when the features of a residue move by one "
-        f"of theirs, from its gradient, mean over {analysis.saliency.num_frames:,} frames."
+        f"of theirs, from its gradient, mean over {analysis.saliency.num_frames:,} frames. "
+        "Shares add up to 100 % for each variable."
     )
     _figure(page, figures, "saliency", "Saliency of each residue")
     overall = analysis.saliency.overall

@@ -24,7 +24,7 @@ RESULT_VERSION = 1
 
 @dataclass(frozen=True)
 class SeedScore:
-    """What the training from one random seed came to; VAMP-2 for a VAMPnet, minus the loss for SPIB."""
+    """What the training from one random seed came to, VAMP-2."""
 
     seed: int
     training: float

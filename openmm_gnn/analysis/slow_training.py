@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from openmm_gnn.analysis.linear_variables import LinearVariables, fit_tica
 from openmm_gnn.analysis.slow_data import SlowData, stretches
@@ -23,6 +23,10 @@ from openmm_gnn.reporters.store_exports import observables_of
 
 VALIDATIONS = 20
 """In a training that goes on to its last step."""
+PATIENCE = 8
+"""Validations without a better score that end a training: of many steps, because the score rises late at first."""
+EPSILON = 1e-9
+"""Of the score: the outputs of a network that has learned nothing yet vary by a few 1e-6, which 1e-6 would drown."""
 CHUNK_FRAMES = 4096
 
 
@@ -35,8 +39,8 @@ class Learned:
     seeds: list[SeedScore]
     chosen_seed: int | None
     curves: list[TrainingCurve]
-    states: Callable[[Tensor, Tensor], Tensor] | None = None
-    """States that were learned too: the same tokens -> (B,) integers."""
+    states: list[np.ndarray] | None = None
+    """States that were learned too, of each run (frames,)."""
 
     @property
     def cv_network(self) -> CVNetwork | None:
@@ -61,7 +65,9 @@ def learn(settings: SlowSettings, data: SlowData, directory: Path, progress: boo
         DataError, SpecError, NonFiniteError: as the trainings raise them.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    learners = {Method.VAMPNET: _learn_vampnet, Method.SPIB: _learn_spib, Method.TICA: _learn_tica}
+    from openmm_gnn.analysis.slow_spib import learn_spib
+
+    learners = {Method.VAMPNET: _learn_vampnet, Method.SPIB: learn_spib, Method.TICA: _learn_tica}
     return learners[settings.method](settings, data, directory, progress)
 
 
@@ -81,6 +87,7 @@ def network_spec(settings: SlowSettings, data: SlowData) -> CVNetworkSpec:
         merging=settings.merging,
         window=settings.window if settings.merging is not Merging.NONE else 1,
         chains=numbers if len(chains) > 1 else (),
+        dropout=settings.dropout,
     )
 
 
@@ -90,7 +97,11 @@ def _learn_vampnet(settings: SlowSettings, data: SlowData, directory: Path, prog
 
     every = max(1, settings.used_steps // VALIDATIONS)
     training = VampnetSettings(
-        num_steps=every * max(1, settings.used_steps // every), batch_size=settings.batch_size, validate_every=every
+        num_steps=every * max(1, settings.used_steps // every),
+        batch_size=settings.batch_size,
+        validate_every=every,
+        patience=PATIENCE,
+        epsilon=EPSILON,
     )
     result = train_vampnet(
         network_spec(settings, data),
@@ -148,7 +159,3 @@ def _piece_weights(data: SlowData) -> Iterator[np.ndarray]:
         assert trajectory.log_weights is not None
         for rows in stretches(trajectory.segments):
             yield np.exp(trajectory.log_weights[rows] - highest)
-
-
-def _learn_spib(settings: SlowSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
-    raise NotImplementedError

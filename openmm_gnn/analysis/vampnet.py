@@ -26,6 +26,7 @@ from openmm_gnn.analysis.vamp import fit_vamp, held_out_score, vamp_score
 from openmm_gnn.analysis.vampnet_training import (
     BestNetwork,
     PairsDataset,
+    TrainingOrder,
     Vampnet,
     VampnetSettings,
     collected,
@@ -36,7 +37,6 @@ from openmm_gnn.cv_spec import CVNetworkSpec, cv_spec_to_json
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.models.cv_network import CVNetwork, load_cv_network, save_cv_network
 from openmm_gnn.simulation.resumable import write_atomically
-from openmm_gnn.training.noisy_frames import StepOrder
 
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
 
@@ -159,10 +159,11 @@ def _train_seed(
     source = {"lag_ps": pairs.lag_ps, "seed": seed, "settings": dataclasses.asdict(settings), **provenance}
     best = BestNetwork(directory, source, fingerprint)
     trainer = _trainer(settings, directory, best, progress)
-    order = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), settings.validate_every, seed)
+    module = Vampnet(network, settings)
+    order = TrainingOrder(module, len(pairs), seed)
     checkpoint = directory / "last.ckpt"
     trainer.fit(
-        Vampnet(network, settings),
+        module,
         DataLoader(PairsDataset(pairs), sampler=order, batch_size=None),
         [evaluation_loader(pairs, settings.most_pairs), evaluation_loader(held_out, settings.most_pairs)],
         ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
@@ -177,7 +178,7 @@ def _train_seed(
 
 def _trainer(settings: VampnetSettings, directory: Path, best: BestNetwork, progress: bool) -> lightning.Trainer:
     stopping = EarlyStopping(
-        "validation_score", mode="max", patience=settings.patience, check_finite=False, min_delta=0.0
+        "validation_score", mode="max", patience=settings.patience, check_finite=False, check_on_train_epoch_end=False
     )
     checkpoints = ModelCheckpoint(
         directory,
@@ -246,7 +247,9 @@ def _read_run(directory: Path, fingerprint: str) -> VampnetRun:
             f"{directory} holds a training of other data, another network or other settings: give the same, or another "
             "directory"
         )
-    figures = {name: tuple(value) if isinstance(value, list) else value for name, value in document["run"].items()}
+    figures: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document["run"].items()
+    }
     return VampnetRun(network=load_cv_network(directory / _NETWORK), **figures)
 
 

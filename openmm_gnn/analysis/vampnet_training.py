@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from openmm_gnn.analysis.lagged_pairs import LaggedPairs, PairBatch
 from openmm_gnn.analysis.vamp import (
@@ -27,6 +27,7 @@ from openmm_gnn.analysis.vamp import (
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.models.cv_network import CVNetwork, save_cv_network
 from openmm_gnn.training.force_matching import BestBundle
+from openmm_gnn.training.noisy_frames import StepOrder
 from openmm_gnn.training.schedule import rise_and_cosine
 
 EVALUATION_PAIRS = 4096
@@ -85,6 +86,26 @@ class PairsDataset(Dataset[PairBatch]):
 
     def __getitem__(self, numbers: Any) -> PairBatch:
         return self.pairs.batch(np.asarray(numbers))
+
+
+class TrainingOrder(Sampler[list[int]]):
+    """The numbers of the pairs of each step until the next validation.
+
+    They are found by the step that the module has come to: Lightning counts an epoch twice when it goes on from a
+    checkpoint.
+    """
+
+    def __init__(self, module: Vampnet, num_pairs: int, seed: int) -> None:
+        settings = module.settings
+        self._module = module
+        self._order = StepOrder(num_pairs, min(settings.batch_size, num_pairs), settings.validate_every, seed)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._module.global_step
+        return (self._order.frames_of(step) for step in range(first, first + len(self)))
 
 
 def evaluation_loader(pairs: LaggedPairs, most: int) -> DataLoader[PairBatch]:
@@ -235,7 +256,7 @@ def collected(network: CVNetwork, pairs: LaggedPairs, most: int) -> PairOutputs:
     return outputs
 
 
-def network_outputs(network: CVNetwork, batches: Sequence[tuple[Tensor, Tensor]] | Any) -> np.ndarray:
+def network_outputs(network: CVNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
     """(frames, K) outputs of batches of tokens and coordinates, see `TokenTrajectory.batches`."""
     with torch.no_grad():
         return np.concatenate([network(tokens, coordinates).numpy() for tokens, coordinates in batches])

@@ -43,7 +43,10 @@ def analyze(
     ] = None,
     width: Annotated[int, typer.Option(min=2, help="Channels of the network.")] = 64,
     layers: Annotated[int, typer.Option(min=1, help="Of the mixer.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Of the training of each seed, at most.")] = 1000,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Of the network, in training.")] = 0.0,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of the training of each seed, at most; of SPIB between two looks at the states.")
+    ] = 1000,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs per step.")] = 4000,
     temperature: Annotated[float | None, typer.Option(help="K. Default: that of run.json.")] = None,
     encoder: Annotated[
@@ -75,6 +78,7 @@ def analyze(
         window=window,
         width=width,
         num_layers=layers,
+        dropout=dropout,
         steps=steps,
         batch_size=batch_size,
         temperature=temperature,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from openmm_gnn.cli.options import parse_numbers
+from openmm_gnn.simulation.bias_settings import BiasMethod
 from openmm_gnn.simulation.run_settings import Thermostat
 
 
@@ -63,6 +65,26 @@ def simulate(
     features_selection: Annotated[
         str | None, typer.Option(help="Atoms that the encoder sees, mdtraj's language. Default: no water, no hydrogen.")
     ] = None,
+    bias: Annotated[
+        str | None,
+        typer.Option(help="A learned CV, by `analyze` or shipped (alanine-dipeptide): bias the production along it."),
+    ] = None,
+    bias_method: Annotated[BiasMethod, typer.Option(help="How the bias is built.")] = BiasMethod.OPES,
+    bias_outputs: Annotated[
+        str | None, typer.Option(help="Outputs of the CV, counted from 0, such as 0,1. Default: all.")
+    ] = None,
+    bias_barrier: Annotated[float, typer.Option(help="kJ/mol that opes is to cross.")] = 40.0,
+    bias_height: Annotated[float, typer.Option(help="kJ/mol of metad's first hill.")] = 1.0,
+    bias_factor: Annotated[
+        float | None, typer.Option(help="Default: metad 10; opes the barrier in units of kT.")
+    ] = None,
+    bias_width: Annotated[
+        str | None, typer.Option(help="Of a hill, one number per output. Default: what the CV fluctuates by.")
+    ] = None,
+    bias_stride: Annotated[int, typer.Option(help="Steps between two hills.")] = 500,
+    bias_interval: Annotated[
+        int, typer.Option(help="Steps between two evaluations of the bias, 1 to 4: rarer and stronger.")
+    ] = 1,
     platform: Annotated[str, typer.Option(help="OpenMM platform; auto: CUDA where it works, else CPU.")] = "auto",
     backend: Annotated[str, typer.Option(help="auto, torchforce or pythonforce.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
@@ -75,6 +97,9 @@ def simulate(
 
     With --accelerate the network takes the place of the expensive forces between two of their evaluations, one per
     time step; the averages and the energies logged are those of the system's own forces.
+
+    With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
+    `analyze` does so. The energies logged are without the bias.
 
     Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
     become NaN, the run stops, names step and atom, and saves the last good frame.
@@ -117,6 +142,20 @@ def simulate(
         from openmm_gnn.reporters.run_features import FeatureSettings
 
         live = FeatureSettings(features, features_stride or stride, features_selection)
+    bias_settings = None
+    if bias is not None:
+        from openmm_gnn.simulation.bias_settings import BiasSettings
+
+        bias_settings = BiasSettings(
+            method=bias_method,
+            outputs=None if bias_outputs is None else tuple(map(int, parse_numbers(bias_outputs, "--bias-outputs"))),
+            stride=bias_stride,
+            height_kj_mol=bias_height,
+            barrier_kj_mol=bias_barrier,
+            bias_factor=bias_factor,
+            widths=None if bias_width is None else tuple(parse_numbers(bias_width, "--bias-width")),
+            interval=bias_interval,
+        )
     console = Console()
     try:
         result = run_simulation(
@@ -131,6 +170,8 @@ def simulate(
             resume=resume,
             console=console if progress else None,
             features=live,
+            bias_cv=bias,
+            bias=bias_settings,
         )
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command with --resume goes on from the last checkpoint in {out}.")

@@ -41,7 +41,7 @@ class WholeMolecules:
         self.num_selected = len(chosen)
         row = {index: place for place, index in enumerate(self.atoms.tolist())}
         parents = torch.tensor([row[parent_of[index]] for index in self.atoms.tolist()], dtype=torch.int64)
-        self._hops = [hop.to(device) for hop in _doubled(parents)]
+        self.hops = [hop.to(device) for hop in _doubled(parents)]
         """Of each atom, its ancestor 1, 2, 4, ... bonds up."""
         number: dict[int, int] = {}
         molecules = [number.setdefault(root_of[index], len(number)) for index in chosen]
@@ -72,8 +72,8 @@ class WholeMolecules:
             )
         inverse = torch.linalg.inv(box_vectors)
         fractions = positions @ inverse
-        shifts = -torch.round(fractions - fractions[:, self._hops[0]])
-        for hop in self._hops:
+        shifts = -torch.round(fractions - fractions[:, self.hops[0]])
+        for hop in self.hops:
             shifts = shifts + shifts[:, hop]
         whole = (positions + shifts @ box_vectors)[:, : self.num_selected]
         if self.num_molecules == 1:

@@ -48,7 +48,7 @@ class NanGuard:
     ) -> None:
         self._context = context
         self._groups: set[int] | int = -1 if groups is None else set(groups)
-        self._topology = copy.deepcopy(topology)  # its box follows the last good frame
+        self._topology = copy.copy(topology)  # its box follows the last good frame; a deep copy loses its bonds' atoms
         self._directory = Path(directory)
         self.snapshot: bytes = context.createCheckpoint()
         """OpenMM's checkpoint of the last good state."""

@@ -7,6 +7,7 @@
     checkpoint       the exact state to go on from; replaced atomically, after frames and rows are on the disk
     final_state.xml  written when the run is complete
     features/        live features, if asked for: an embedding store
+    bias/            of a biased run: hills and the bias of every frame, see bias_records.py
 
 The checkpoint alone decides how far a run has come: frames and rows past its step are cut at a restart.
 """
@@ -111,9 +112,9 @@ class RunDirectory:
             return
         before, now = flattened(stored), flattened(identity)
         differences = [
-            f"{name}: {before.get(name)!r} stored, {now[name]!r} given"
-            for name in sorted(now)
-            if before.get(name) != now[name] and not name.startswith("versions.")
+            f"{name}: {before.get(name)!r} stored, {now.get(name)!r} given"
+            for name in sorted({*before, *now} - {"version", "course_hash"})
+            if before.get(name) != now.get(name) and not name.startswith("versions.")
         ]
         raise SpecError(
             f"{self.path} was started with other settings ({'; '.join(differences)}): "

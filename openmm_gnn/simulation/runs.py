@@ -30,6 +30,8 @@ from openmm_gnn.units import kinetic_temperature
 if TYPE_CHECKING:
     from openmm_gnn.models.force_model import ForceModel
     from openmm_gnn.reporters.run_features import FeatureSettings, RunFeatures
+    from openmm_gnn.simulation.bias_settings import BiasSettings
+    from openmm_gnn.simulation.run_bias import RunBias
     from openmm_gnn.simulation.systems import SimulationSystem
 
 
@@ -55,6 +57,8 @@ def simulate(
     resume: bool = False,
     console: Console | None = None,
     features: FeatureSettings | None = None,
+    bias_cv: Path | str | None = None,
+    bias: BiasSettings | None = None,
 ) -> RunResult:
     """Equilibrate and run; frames, log and checkpoints go to `directory` (see run_directory.py).
 
@@ -71,10 +75,13 @@ def simulate(
         resume: go on from the last checkpoint; where nothing is there yet, start.
         console: shows a progress bar.
         features: store live features of the production in DIRECTORY/features; they do not alter the run.
+        bias_cv: path of a learned CV to bias the production along, see run_bias.py.
+        bias: how; as `BiasSettings` has it if None.
     Raises:
         DataError: if the directory holds a run and `resume` is False, its files are damaged, or it holds features of
             another encoder.
         SpecError: if a resumed run has other settings than the stored one, or the model does not fit the system.
+        TopologyError: if the CV of the bias was learned for another topology.
         NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite.
     """
     featurizer = None
@@ -88,9 +95,15 @@ def simulate(
             raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
         platform = choose_platform(platform)
         identity = run_identity(simulation_system, settings, model, forces_name, platform)
+        biased = None
+        if bias_cv is not None:
+            biased = _run_bias(bias_cv, bias, simulation_system, settings, backend, threads)
+            identity["bias"] = biased.identity()
         if run.exists:
             run.check_same_course(identity)
         forces = run_forces(simulation_system, settings, model, backend)
+        if biased is not None:
+            forces = biased.added_to(forces, settings)
         context = make_context(forces.system, settings, platform, threads, model is not None, forces.integrator)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
@@ -99,13 +112,15 @@ def simulate(
         stack = ExitStack()
         with stack, RunProgress(settings, console, forces_name or simulation_system.name) as progress:
             live = None
+            if biased is not None:
+                stack.enter_context(biased).go_on_after(run.path, max(0, step - settings.equilibration_steps))
             if features is not None and featurizer is not None:
                 from openmm_gnn.reporters.run_features import RunFeatures
 
                 periodic = forces.system.usesPeriodicBoundaryConditions()
                 live = RunFeatures(features, featurizer, run.path, periodic, settings.time_step_ps)
                 stack.enter_context(live).go_on_after(max(0, step - settings.equilibration_steps))
-            _advance(context, run, settings, simulation_system.topology, step, progress, forces, live)
+            _advance(context, run, settings, simulation_system.topology, step, progress, forces, live, biased)
         return RunResult(run, settings.num_frames, progress.ns_per_day)
 
 
@@ -136,6 +151,24 @@ def run_identity(
         "settings": settings_to_dict(settings),
         "versions": versions,
     }
+
+
+def _run_bias(
+    cv: Path | str,
+    bias: BiasSettings | None,
+    simulation_system: SimulationSystem,
+    settings: RunSettings,
+    backend: str,
+    threads: int | None,
+) -> RunBias:
+    import torch
+
+    from openmm_gnn.simulation.bias_settings import BiasSettings
+    from openmm_gnn.simulation.run_bias import RunBias
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return RunBias(cv, bias or BiasSettings(), simulation_system, settings, backend)
 
 
 def _model_hash(model: ForceModel) -> str:
@@ -182,6 +215,7 @@ def _advance(
     progress: RunProgress,
     forces: RunForces,
     features: RunFeatures | None,
+    bias: RunBias | None,
 ) -> None:
     """From `step` (counted from the start of equilibration) to the end, chunk by chunk."""
     system = context.getSystem()
@@ -197,9 +231,13 @@ def _advance(
             intervals = [settings.report_interval]
             if features is not None and phase_end == total:
                 intervals.append(features.interval)
+            if bias is not None and phase_end == total:
+                intervals.append(bias.settings.stride)
             done = step - settings.equilibration_steps if phase_end == total else step
             num_steps = min(phase_end - step, *(interval - done % interval for interval in intervals))
             state = guard.step(num_steps)
+            if bias is not None:
+                bias.force.check()
             step += num_steps
             kinetic = state.getKineticEnergy()._value
             temperature = kinetic_temperature(kinetic, freedom)
@@ -208,10 +246,14 @@ def _advance(
                 features.write(production, production * settings.time_step_ps, state)
             if production > 0 and production % settings.report_interval == 0:
                 writer.write(production, state, kinetic, temperature, forces.knows_energy)
+            if production > 0 and bias is not None:
+                bias.write(production, context)
             if step == phase_end or step - last_checkpoint >= settings.checkpoint_interval:
                 writer.sync()
                 if features is not None:
                     features.sync()
+                if bias is not None:
+                    bias.sync()
                 write_checkpoint(run.checkpoint, Checkpoint(step, guard.snapshot))
                 last_checkpoint = step
             progress.update(step, temperature)

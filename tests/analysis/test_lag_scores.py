@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
+from hopping_runs import HOP, INTERVAL_PS, STRIDE, TEMPERATURE, HoppingRuns, spoiled
 
+from openmm_gnn.analysis.free_energy import free_energy_line
 from openmm_gnn.analysis.lag_scores import score_lags
 from openmm_gnn.analysis.slow_data import Part, SlowData, read_data
 from openmm_gnn.analysis.slow_runs import find_runs
 from openmm_gnn.analysis.slow_settings import SlowSettings, lag_frames
 from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.growing_array import GrowingArray
+from openmm_gnn.simulation.bias_records import FOLDER, META, RECORDS, VERSION, record_fields
+from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +69,31 @@ def test_bad_runs_are_named_before_long_work(hopping: tuple[Path, list[np.ndarra
     spoiled(tmp_path / "nan", 17)
     with pytest.raises(DataError, match=r"nan.*frame 17.*NaN"):
         read_data(find_runs([tmp_path / "nan"]), [], lag_ps=INTERVAL_PS)
+
+
+def test_biased_frames_have_the_weights_of_their_records(
+    hopping: tuple[Path, list[np.ndarray]], tmp_path: Path
+) -> None:
+    """An OPES bias of kT ln 3 wherever the shape is 1: those frames weigh three times as much."""
+    shapes = HoppingRuns().write(tmp_path / "biased", 500, seed=7)
+    meta = {"version": VERSION, "settings": {"method": "opes"}, "temperature": TEMPERATURE}
+    (tmp_path / "biased" / FOLDER).mkdir()
+    (tmp_path / "biased" / FOLDER / META).write_text(json.dumps(meta))
+    energies = BOLTZMANN_KJ_MOL_K * TEMPERATURE * np.log(3) * shapes
+    writer = GrowingArray.open(tmp_path / "biased" / FOLDER / RECORDS, record_fields(1), anew=True)
+    records = writer.empty_records(500)
+    records["step"], records["bias"] = STRIDE * np.arange(1, 501), energies
+    writer.append(records)
+    writer.close()
+    data = read_data(find_runs([tmp_path / "biased"]), [], lag_ps=INTERVAL_PS)
+    assert data.log_weights is not None
+    np.testing.assert_allclose(data.log_weights[0], np.log(3) * shapes)
+    line = free_energy_line([shapes.astype(float)], TEMPERATURE, list(data.log_weights), bins=2)
+    counts = np.bincount(shapes) * (1, 3)
+    truth = -BOLTZMANN_KJ_MOL_K * TEMPERATURE * np.log(counts / counts.max())
+    np.testing.assert_allclose(line.values, truth, atol=1e-9)
+    with pytest.raises(DataError, match="run-1 was not biased, biased was"):
+        read_data(find_runs([tmp_path / "biased", hopping[0] / "run-1"]), [], lag_ps=INTERVAL_PS)
 
 
 def test_lags_are_whole_frames_around_that_of_the_training() -> None:

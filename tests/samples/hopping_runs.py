@@ -9,17 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from openmm import Vec3, app, unit
 
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.simulation.dcd_frames import DCDWriter
 from openmm_gnn.simulation.peptides import Peptide, build_peptide
 from openmm_gnn.simulation.run_directory import RunDirectory
 from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict
-from openmm_gnn.spec import Architecture, EncoderSpec
 
 HOP = 0.05
 STRIDE, STEP_PS, TEMPERATURE = 10, 0.1, 310.0
@@ -35,9 +32,7 @@ class HoppingRuns:
         _, second = build_peptide(Peptide("A"), np.random.default_rng(5))
         self.topology = topology
         self._shapes = np.stack([first - first.mean(axis=0), second - second.mean(axis=0)])
-        torch.manual_seed(0)
-        spec = EncoderSpec(Architecture.TORCHMD_ET, num_layers=1, cutoff=4.0, width=8, num_radial=8, num_heads=2)
-        self.featurizer = Featurizer(Encoder(spec), topology)
+        self.featurizer = Featurizer("peptide-et", topology)
 
     def write(self, path: Path, num_frames: int, seed: int) -> np.ndarray:
         """A run; returns the shape of each frame, 0 or 1."""

@@ -41,6 +41,18 @@ def context_with(energy: str, velocity: float = 0.0) -> openmm.Context:
     return context
 
 
+def test_a_molecule_with_bonds_is_saved_too(tmp_path: Path) -> None:
+    topology = app.Topology()
+    ligand = topology.addResidue("LIG", topology.addChain())
+    atoms = [topology.addAtom(f"A{number}", app.element.argon, ligand) for number in range(NUM_ATOMS)]
+    topology.addBond(atoms[0], atoms[1])
+    guard = NanGuard(context_with("1e-9*sqrt(1.001 - x)", velocity=2.0), topology, tmp_path)
+    with pytest.raises(NonFiniteError, match=f"A{DOOMED} of residue LIG 1"):
+        guard.step(60)
+    bonds = list(app.PDBFile(str(tmp_path / LAST_GOOD_PDB)).topology.bonds())
+    assert [(bond[0].name, bond[1].name) for bond in bonds] == [("A0", "A1")]
+
+
 def test_first_bad_step_and_atom_are_named_and_the_frame_before_is_saved(tmp_path: Path) -> None:
     """sqrt(1 - x) has no force beyond x = 1; at 2 nm/ps and 10 fs an atom passes 1.001 in step 51."""
     context = context_with("1e-9*sqrt(1.001 - x)", velocity=2.0)

@@ -1,0 +1,327 @@
+"""State Predictive Information Bottleneck: states and slow variables that find each other.
+
+A network learns to foretell from a frame the state a lag later, through a bottleneck of few variables. When the loss no
+longer falls, every frame is given the state that the network foretells for it; states that nobody is in any more are
+dropped, and the network learns again, until the states stay as they are.
+
+Source: Wang and Tiwary, J. Chem. Phys. 154, 134111 (2021), doi:10.1063/5.0038198, arXiv 2011.10127.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from openmm_gnn.analysis.lagged_pairs import LaggedPairs
+from openmm_gnn.analysis.spib_network import SpibNetwork
+from openmm_gnn.analysis.token_trajectories import TokenTrajectory, check_together, input_statistics
+from openmm_gnn.analysis.vampnet_training import network_outputs
+from openmm_gnn.cv_spec import CVNetworkSpec
+from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.models.cv_network import CVNetwork
+from openmm_gnn.training.noisy_frames import StepOrder
+
+MOST_INITIAL_FRAMES = 50_000
+"""For the components and clusters of the first states, evenly spaced."""
+
+MOST_IDLE = 4
+"""Trainings in a row that leave a single state, after which there is none to be found."""
+
+
+@dataclass(frozen=True)
+class SpibSettings:
+    """How to train; the encoder is in its spec, whose num_outputs is the number of variables z."""
+
+    num_states: int = 10
+    """To begin with; refinement leaves those that last."""
+    beta: float = 1e-3
+    learning_rate: float = 1e-3
+    batch_size: int = 2000
+    round_steps: int = 50
+    """After so many steps it is looked at whether the loss still falls."""
+    flat: float = 0.005
+    """The loss is flat when the mean of a round is not lower by this share than the lowest before."""
+    patience: int = 2
+    """Flat rounds in a row before the states are refined."""
+    most_rounds: int = 20
+    """Between two refinements."""
+    refinements: int = 15
+    converged: float = 0.005
+    """Share of frames whose state changes, below which refinement ends."""
+    decoder_width: int = 32
+    components: int = 10
+    """Principal components of the tokens' scalars, in whose slow combinations the first states are clustered."""
+
+    def __post_init__(self) -> None:
+        least = {"num_states": 2, "batch_size": 2, "round_steps": 1, "patience": 1, "most_rounds": 1, "components": 1}
+        for name, value in {**least, "refinements": 0, "decoder_width": 1}.items():
+            if getattr(self, name) < value:
+                raise SpecError(f"SpibSettings.{name} is {getattr(self, name)}: give at least {value}")
+        if not self.beta >= 0 or not self.learning_rate > 0 or not self.flat >= 0 or not self.converged >= 0:
+            raise SpecError(
+                f"beta {self.beta}, learning rate {self.learning_rate}, flat {self.flat}, converged {self.converged}: "
+                "give 0 or more, and a learning rate above 0"
+            )
+
+
+@dataclass(frozen=True)
+class SpibRefinement:
+    """The figures when the states were looked at again."""
+
+    step: int
+    loss: float
+    reconstruction: float
+    divergence: float
+    """Means of the last round."""
+    num_states: int
+    """That are left."""
+    changed: float
+    """Share of frames whose state is another one now."""
+
+
+@dataclass(frozen=True)
+class SpibResult:
+    """The trained network, and the states of the training trajectories."""
+
+    lag_ps: float
+    seed: int
+    network: SpibNetwork
+    refinements: tuple[SpibRefinement, ...]
+    states: tuple[np.ndarray, ...]
+    """Of each training trajectory (frames,), the most populated state is 0."""
+    order: np.ndarray
+    """(states,) the network's own number of each."""
+
+    @property
+    def encoder(self) -> CVNetwork:
+        """From frames to the variables z."""
+        encoder = self.network.encoder
+        assert isinstance(encoder, CVNetwork)
+        return encoder
+
+    @property
+    def num_states(self) -> int:
+        return len(self.order)
+
+    def variables(self, trajectory: TokenTrajectory) -> np.ndarray:
+        """(frames, latent_dim) means of z."""
+        return network_outputs(self.encoder, trajectory.batches(torch.float32))
+
+    def states_of(self, trajectory: TokenTrajectory) -> np.ndarray:
+        """(frames,) states of a trajectory, which may be a new one."""
+        return np.argsort(self.order)[_network_states(self.network, self.variables(trajectory))]
+
+
+def train_spib(
+    spec: CVNetworkSpec,
+    training: Sequence[TokenTrajectory],
+    lag_ps: float,
+    settings: SpibSettings | None = None,
+    seed: int = 0,
+    initial_states: Sequence[np.ndarray] | None = None,
+    validation: Sequence[TokenTrajectory] = (),
+    progress: Callable[[SpibRefinement], None] | None = None,
+) -> SpibResult:
+    """Learn states and variables together.
+
+    Args:
+        spec: of the encoder; num_outputs is the number of variables, usually 2.
+        training: trajectories; frames without a partner a lag later only get their states.
+        initial_states: of each trajectory, those for validation last, (frames,) integers from 0; None: clusters of slow
+            components.
+        validation: trajectories whose loss says when the network has learned enough, and the weights with the lowest
+            are kept. Without them it is the loss of training, and with few frames a network learns those by heart:
+            its states are then stretches of time.
+        progress: told after every refinement.
+    Raises:
+        DataError: naming the trajectory that is too short or does not fit the others, or if less than two states last.
+        SpecError: if the spec has other tokens than the trajectories.
+        NonFiniteError: if the training diverged.
+    """
+    settings = settings or SpibSettings()
+    trajectories = [*training, *validation]
+    check_together(trajectories)
+    pairs = LaggedPairs(training, lag_ps)
+    held_out = LaggedPairs(validation, lag_ps) if validation else None
+    if (spec.num_tokens, 4, spec.input_width) != training[0].tokens.shape[1:]:
+        raise SpecError(
+            f"the spec has {spec.num_tokens} tokens of width {spec.input_width}, the trajectories have "
+            f"{training[0].tokens.shape[1]} of width {training[0].tokens.shape[3]}: give those"
+        )
+    torch.manual_seed(seed)
+    labels = list(initial_states or initial_clusters(trajectories, lag_ps, settings, seed))
+    if [len(one) for one in labels] != [len(one) for one in trajectories]:
+        raise DataError("the initial states are of other trajectories: give one state per frame")
+    labels = _renumbered(labels)
+    encoder = CVNetwork(spec)
+    statistics = input_statistics(training)
+    encoder.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
+    # Before anything is learned, one place is as representative as another: the first frame of each state.
+    first = [_first_frame(labels, state) for state in range(1 + max(int(one.max()) for one in labels))]
+    network = SpibNetwork(encoder, *_frames(trajectories, first), spec.num_outputs, settings.decoder_width)
+    batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
+    step, log, idle = 0, [], 0
+    for _ in range(settings.refinements + 1):
+        step, losses = _learn(network, pairs, held_out, labels, batches, step, settings)
+        means = [network_outputs(encoder.eval(), one.batches(torch.float32)) for one in trajectories]
+        found = [_network_states(network, one) for one in means]
+        changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
+        kept = np.unique(np.concatenate(found))
+        if len(kept) < 2:  # on the first plateau, where the network foretells the largest state for every frame
+            idle += 1
+            if idle < MOST_IDLE:
+                continue
+            raise DataError(
+                f"of {network.num_states} states one is left after {step} steps: nothing is slow at a lag of "
+                f"{pairs.lag_ps:g} ps; give a shorter lag, another learning rate or a lower beta"
+            )
+        idle = 0
+        labels = [np.searchsorted(kept, one) for one in found]
+        network.keep_states(torch.from_numpy(kept), *_frames(trajectories, _nearest_to_means(means, labels)))
+        log.append(SpibRefinement(step, *losses, len(kept), changed))
+        if progress is not None:
+            progress(log[-1])
+        if changed < settings.converged:
+            break
+    if not log:
+        raise DataError(f"no states were found in {step} steps: allow more refinements, or more rounds")
+    labels = labels[: len(training)]
+    population = np.bincount(np.concatenate(labels), minlength=network.num_states)
+    order = np.argsort(-population, kind="stable")
+    states = tuple(np.argsort(order)[one] for one in labels)
+    return SpibResult(pairs.lag_ps, seed, network.eval(), tuple(log), states, order)
+
+
+def initial_clusters(
+    trajectories: Sequence[TokenTrajectory], lag_ps: float, settings: SpibSettings, seed: int
+) -> list[np.ndarray]:
+    """Of each trajectory (frames,) a first guess at the states: k-means in the slowest components of the scalars."""
+    from deeptime.decomposition import TICA
+
+    from openmm_gnn.analysis.markov import discretise
+
+    statistics = input_statistics(trajectories)
+    mean, std = statistics.scalar_mean.flatten().numpy(), statistics.scalar_std.flatten().numpy()
+    moving = std > 0
+    if not moving.any():
+        raise DataError(f"no scalar of {trajectories[0].name} changes: give initial states")
+
+    def standardised(tokens: np.ndarray) -> np.ndarray:
+        return (tokens[:, :, 0].reshape(len(tokens), -1).astype(np.float64)[:, moving] - mean[moving]) / std[moving]
+
+    pairs = LaggedPairs(trajectories, lag_ps)
+    chosen = pairs.evenly_spaced(MOST_INITIAL_FRAMES)
+    sample = pairs.batch(chosen)
+    # Principal components first: among hundreds of scalars, chance alone makes combinations that look slow.
+    _, directions = np.linalg.eigh(np.cov(standardised(sample.tokens.numpy()).T, ddof=0).reshape(moving.sum(), -1))
+    directions = directions[:, ::-1][:, : settings.components]
+    x, y = (standardised(tokens.numpy()) @ directions for tokens in (sample.tokens, sample.later_tokens))
+    model = TICA(lagtime=pairs.lag_frames).fit_fetch((x, y))
+    slow = [np.asarray(model.transform(standardised(one.tokens) @ directions)) for one in trajectories]
+    return list(discretise(slow, settings.num_states, seed).labels)
+
+
+def _learn(
+    network: SpibNetwork,
+    pairs: LaggedPairs,
+    held_out: LaggedPairs | None,
+    labels: Sequence[np.ndarray],
+    batches: StepOrder,
+    step: int,
+    settings: SpibSettings,
+) -> tuple[int, tuple[float, float, float]]:
+    """Train until the loss is flat; the step, and the means of the last round."""
+    _, future, _ = pairs.pairs_of(labels[: len(pairs.trajectories)])
+    states = torch.nn.functional.one_hot(torch.from_numpy(future), network.num_states).float()
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    network.train()
+    lowest, flat_rounds, best = float("inf"), 0, copy.deepcopy(network.state_dict())
+    means = (float("nan"), float("nan"), float("nan"))
+    for _ in range(settings.most_rounds):
+        total = np.zeros(3)
+        for _ in range(settings.round_steps):
+            numbers = np.asarray(batches.frames_of(step))
+            batch = pairs.batch(numbers)
+            z_mean = network.encode(batch.tokens, batch.coordinates)
+            loss = network.loss(z_mean, network.sample(z_mean), states[numbers], settings.beta, batch.weights)
+            if not bool(torch.isfinite(loss.total)):
+                raise NonFiniteError(
+                    f"the loss became {float(loss.total.detach())} after {step} steps: lower the learning rate, now "
+                    f"{settings.learning_rate:g}"
+                )
+            optimizer.zero_grad()
+            loss.total.backward()
+            optimizer.step()
+            total += [float(part.detach()) for part in loss]
+            step += 1
+        mean_loss, reconstruction, divergence = (total / settings.round_steps).tolist()
+        means = (mean_loss, reconstruction, divergence)
+        judged = mean_loss if held_out is None else _held_out_loss(network, held_out, labels, settings.beta)
+        flat_rounds = flat_rounds + 1 if judged > lowest - settings.flat * abs(lowest) else 0
+        if judged < lowest:
+            lowest, best = judged, copy.deepcopy(network.state_dict())
+        if flat_rounds >= settings.patience:
+            break
+    if held_out is not None:
+        network.load_state_dict(best)
+    return step, means
+
+
+def _held_out_loss(network: SpibNetwork, held_out: LaggedPairs, labels: Sequence[np.ndarray], beta: float) -> float:
+    """Of at most so many pairs as the first states were made of, at the means of z."""
+    _, future, _ = held_out.pairs_of(labels[-len(held_out.trajectories) :])
+    numbers = held_out.evenly_spaced(MOST_INITIAL_FRAMES)
+    batch = held_out.batch(numbers)
+    states = torch.nn.functional.one_hot(torch.from_numpy(future[numbers]), network.num_states).float()
+    network.eval()
+    with torch.no_grad():
+        means = network.encode(batch.tokens, batch.coordinates)
+        loss = network.loss(means, means, states, beta, batch.weights).total
+    network.train()
+    return float(loss)
+
+
+def _network_states(network: SpibNetwork, means: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return network.states_of(torch.from_numpy(means)).numpy()
+
+
+def _renumbered(labels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Numbers from 0 without gaps."""
+    used = np.unique(np.concatenate(labels))
+    if len(used) < 2:
+        raise DataError(f"all frames are in state {used.tolist()}: give at least two states")
+    return [np.searchsorted(used, one) for one in labels]
+
+
+def _first_frame(labels: Sequence[np.ndarray], state: int) -> tuple[int, int]:
+    """Trajectory and frame at which a state is first seen."""
+    owner = next(number for number, one in enumerate(labels) if (one == state).any())
+    return owner, int(np.flatnonzero(labels[owner] == state)[0])
+
+
+def _nearest_to_means(means: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """For each state trajectory and frame of the member nearest to the mean of its members."""
+    together, states = np.concatenate(means), np.concatenate(labels)
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in means])])
+    found = []
+    for state in range(int(states.max()) + 1):
+        members = np.flatnonzero(states == state)
+        distances = np.linalg.norm(together[members] - together[members].mean(axis=0), axis=1)
+        frame = int(members[np.argmin(distances)])
+        owner = int(np.searchsorted(starts, frame, side="right")) - 1
+        found.append((owner, frame - int(starts[owner])))
+    return found
+
+
+def _frames(
+    trajectories: Sequence[TokenTrajectory], places: Sequence[tuple[int, int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and coordinates of some frames, float32."""
+    tokens = np.stack([trajectories[owner].tokens[frame] for owner, frame in places]).astype(np.float32)
+    coordinates = np.stack([trajectories[owner].coordinates[frame] for owner, frame in places]).astype(np.float32)
+    return torch.from_numpy(tokens), torch.from_numpy(coordinates)

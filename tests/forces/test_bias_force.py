@@ -1,0 +1,132 @@
+"""The single-pass bias against OpenMM's CustomCVForce of the same CVs, on every platform and backend."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import openmm
+import pytest
+from learned_cvs import chain, untrained_cv, values_of
+
+from openmm_gnn.errors import BackendError, NonFiniteError, SpecError
+from openmm_gnn.forces.bias_force import BiasForce, bias_force
+from openmm_gnn.forces.cv_force import cv_force
+from openmm_gnn.forces.gamd_force import available_backends
+
+BACKENDS = available_backends()
+CV = untrained_cv(chain(), 3)
+
+
+class Springs:
+    """Sum over the CVs of k (s - 1)^2 times a strength."""
+
+    def __init__(self) -> None:
+        self.strength = 1.0
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        factors = self.strength * np.arange(2.0, 2.0 + len(values))
+        return float((factors * (values - 1) ** 2).sum()), 2 * factors * (values - 1)
+
+
+def made_context(force: Any, platform_name: str, periodic: bool, integrator: Any = None) -> openmm.Context:
+    start = chain()
+    system = copy.deepcopy(start.system)
+    if periodic:
+        system.setDefaultPeriodicBoxVectors((1.9, 0, 0), (0, 2.0, 0), (0, 0, 2.1))
+    if isinstance(force, BiasForce):
+        force.add_to(system)
+    else:
+        system.addForce(force)
+    platform = openmm.Platform.getPlatformByName(platform_name)
+    context = openmm.Context(system, integrator or openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(start.positions)
+    return context
+
+
+def energy_and_forces(context: openmm.Context) -> tuple[float, np.ndarray]:
+    state = context.getState(energy=True, forces=True)
+    return state.getPotentialEnergy()._value, np.array(state.getForces(asNumpy=True)._value)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("outputs", [(0,), (2, 0, 1)])
+def test_energy_and_forces_are_those_of_a_custom_cv_force(
+    backend: Any, periodic: bool, outputs: tuple[int, ...], platform_name: str
+) -> None:
+    topology = chain().topology
+    bias = bias_force(CV, topology, Springs(), outputs, backend, periodic)
+    terms = [f"{2 + place}*(s{place}-1)^2" for place in range(len(outputs))]
+    custom = openmm.CustomCVForce("+".join(terms))
+    for place, output in enumerate(outputs):
+        custom.addCollectiveVariable(f"s{place}", cv_force(CV, topology, output, backend, periodic))
+    energy, forces = energy_and_forces(made_context(bias, platform_name, periodic))
+    wanted_energy, wanted_forces = energy_and_forces(made_context(custom, platform_name, periodic))
+    assert energy == pytest.approx(wanted_energy, rel=1e-4)
+    np.testing.assert_allclose(forces, wanted_forces, atol=2e-4 * np.abs(wanted_forces).max())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("integrator_class", ["verlet", "langevin", "nose-hoover"])
+def test_a_changed_bias_acts_from_the_next_step_on(backend: Any, integrator_class: str) -> None:
+    makers = {
+        "verlet": lambda: openmm.VerletIntegrator(0.001),
+        "langevin": lambda: openmm.LangevinMiddleIntegrator(300, 1, 0.001),
+        "nose-hoover": lambda: openmm.NoseHooverIntegrator(300, 1, 0.001),
+    }
+    ends = []
+    for change_between in (False, True):
+        potential = Springs()
+        bias = bias_force(CV, chain().topology, potential, None, backend)
+        integrator = makers[integrator_class]()
+        if integrator_class == "langevin":
+            integrator.setRandomNumberSeed(4)
+        context = made_context(bias, "Reference", False, integrator)
+        integrator.step(3)
+        if change_between:  # the forces of these positions are known to OpenMM already
+            context.getState(forces=True)
+        else:
+            context.setPositions(context.getState(positions=True).getPositions())
+        potential.strength = 30.0
+        bias.changed(context)
+        integrator.step(3)
+        ends.append(np.array(context.getState(positions=True).getPositions(asNumpy=True)._value))
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_asked_values_are_those_of_the_positions_now(backend: Any, platform_name: str) -> None:
+    bias = bias_force(CV, chain().topology, Springs(), (1, 2), backend)
+    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
+    context = made_context(bias, platform_name, False, integrator)
+    for _ in range(3):
+        integrator.step(7)
+        positions = np.array(context.getState(positions=True).getPositions(asNumpy=True)._value)
+        seen = bias.values(context)
+        np.testing.assert_allclose(seen.values, values_of(CV, chain(), positions, None)[[1, 2]], atol=1e-4)
+        assert seen.energy == pytest.approx(Springs().value_and_gradient(seen.values)[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_error_of_the_bias_keeps_its_type(backend: Any) -> None:
+    class Broken(Springs):
+        def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+            return float("nan"), np.full(3, np.nan)
+
+    bias = bias_force(CV, chain().topology, Broken(), None, backend)
+    with pytest.raises(NonFiniteError, match="gradient is not finite"):
+        bias.values(made_context(bias, "Reference", False))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(SpecError, match="counted from 0"):
+        bias_force(CV, chain().topology, Springs(), (3,))
+    with pytest.raises(SpecError, match="force group is 32"):
+        bias_force(CV, chain().topology, Springs(), group=32)
+    bias = bias_force(CV, chain().topology, Springs())
+    without = openmm.Context(copy.deepcopy(chain().system), openmm.VerletIntegrator(0.001))
+    without.setPositions(chain().positions)
+    with pytest.raises(BackendError, match="add_to"):
+        bias.values(without)

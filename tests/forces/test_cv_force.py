@@ -1,0 +1,108 @@
+"""A learned CV as a Force, on every platform and backend: its energy, its forces, and OpenMM's own users of it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import pytest
+from learned_cvs import chain, untrained_cv, values_of
+from openmm import app
+
+import openmm_gnn
+from openmm_gnn.errors import SpecError, TopologyError
+from openmm_gnn.forces.cv_force import cv_force
+from openmm_gnn.forces.gamd_force import available_backends
+from openmm_gnn.models.learned_cv import save_learned_cv
+from openmm_gnn.simulation.simulation_system import SimulationSystem
+
+BACKENDS = available_backends()
+CV = untrained_cv(chain())
+
+
+def context_of(system: openmm.System, platform_name: str, positions: np.ndarray) -> openmm.Context:
+    platform = openmm.Platform.getPlatformByName(platform_name)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(positions)
+    return context
+
+
+def energy_of(context: openmm.Context, positions: np.ndarray) -> float:
+    context.setPositions(positions)
+    return float(context.getState(energy=True).getPotentialEnergy()._value)
+
+
+def in_a_box(system: SimulationSystem, box: np.ndarray) -> openmm.System:
+    boxed = copy.deepcopy(system.system)
+    boxed.setDefaultPeriodicBoxVectors(*[openmm.Vec3(*row) for row in box])
+    return boxed
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("periodic", [False, True])
+def test_energy_is_the_value_and_forces_its_negative_gradient(backend: Any, periodic: bool, platform_name: str) -> None:
+    start = chain()
+    box = np.diag([1.9, 2.0, 2.1])
+    system = in_a_box(start, box)
+    system.removeForce(0)
+    system.addForce(cv_force(CV, start.topology, 1, backend, periodic))
+    context = context_of(system, platform_name, start.positions)
+    truth = values_of(CV, start, start.positions, box if periodic else None)[1]
+    assert energy_of(context, start.positions) == pytest.approx(truth, abs=2e-5)
+    forces = context.getState(forces=True).getForces(asNumpy=True)._value
+    for atom, axis in ((0, 0), (2, 1), (5, 2)):
+        sides = []
+        for sign in (1.0, -1.0):
+            moved = start.positions.copy()
+            moved[atom, axis] += sign * 1e-3  # wide, as float32 has seven digits
+            sides.append(energy_of(context, moved))
+        assert -(sides[0] - sides[1]) / 2e-3 == pytest.approx(forces[atom, axis], abs=0.01 * np.abs(forces).max())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_custom_cv_force_takes_it(backend: Any, platform_name: str) -> None:
+    start = chain()
+    system = copy.deepcopy(start.system)
+    system.removeForce(0)
+    custom = openmm.CustomCVForce("3*first + second^2")
+    custom.addCollectiveVariable("first", cv_force(CV, start.topology, 0, backend))
+    custom.addCollectiveVariable("second", cv_force(CV, start.topology, 1, backend))
+    system.addForce(custom)
+    context = context_of(system, platform_name, start.positions)
+    first, second = values_of(CV, start, start.positions, None)
+    assert energy_of(context, start.positions) == pytest.approx(3 * first + second**2, abs=1e-4)
+    np.testing.assert_allclose(custom.getCollectiveVariableValues(context), [first, second], atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_metadynamics_of_openmm_runs_along_it(backend: Any, tmp_path: Path) -> None:
+    start = chain()
+    path = save_learned_cv(CV, tmp_path / "cv.safetensors")
+    system = copy.deepcopy(start.system)
+    low, high = CV.ranges.minimum[0] - 1, CV.ranges.maximum[0] + 1
+    variable = app.BiasVariable(
+        openmm_gnn.cv_force(path, start.topology, backend=backend), low, high, 0.3, gridWidth=80
+    )
+    metadynamics = app.Metadynamics(system, [variable], 300, 8, 2.0, 10)
+    integrator = openmm.LangevinMiddleIntegrator(300, 2, 0.001)
+    integrator.setRandomNumberSeed(1)
+    reference = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(start.topology, system, integrator, reference)
+    simulation.context.setPositions(start.positions)
+    metadynamics.step(simulation, 60)
+    (seen,) = metadynamics.getCollectiveVariables(simulation)
+    positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
+    assert seen == pytest.approx(values_of(CV, start, positions, None)[0], abs=1e-4)
+    free_energy = metadynamics.getFreeEnergy()._value
+    assert np.isfinite(free_energy).all()
+    assert free_energy.max() - free_energy.min() > 2.0  # hills were there
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(TopologyError, match="learned for another topology"):
+        cv_force(CV, chain(8).topology)
+    with pytest.raises(SpecError, match="output is 5"):
+        cv_force(CV, chain().topology, 5)

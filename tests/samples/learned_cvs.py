@@ -1,0 +1,81 @@
+"""Small molecules with learned CVs of untrained networks: any function of the shape serves to test a bias."""
+
+from __future__ import annotations
+
+import numpy as np
+import openmm
+import torch
+from openmm import app
+
+from openmm_gnn.cv_spec import CVNetworkSpec
+from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.models.cv_network import CVNetwork
+from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.models.learned_cv import LearnedCV, OutputRanges
+from openmm_gnn.simulation.run_settings import Thermostat
+from openmm_gnn.simulation.simulation_system import SimulationSystem
+from openmm_gnn.spec import Architecture, EncoderSpec
+
+
+def small_encoder(cutoff: float = 8.0) -> Encoder:
+    torch.manual_seed(2)
+    spec = EncoderSpec(Architecture.TORCHMD_ET, num_layers=1, cutoff=cutoff, width=16, num_radial=8, num_heads=2)
+    return Encoder(spec).requires_grad_(False).eval()
+
+
+def chain(length: int = 6) -> SimulationSystem:
+    """Bonded carbons in vacuum, one residue for every two."""
+    topology, system, bonds = app.Topology(), openmm.System(), openmm.HarmonicBondForce()
+    molecule, last = topology.addChain(), None
+    for index in range(length):
+        if index % 2 == 0:
+            residue = topology.addResidue("CHN", molecule)
+        atom = topology.addAtom(f"C{index % 2}", app.element.carbon, residue)
+        system.addParticle(12.0)
+        if last is not None:
+            topology.addBond(last, atom)
+            bonds.addBond(index - 1, index, 0.15, 1e5)
+        last = atom
+    system.addForce(bonds)
+    zigzag = 0.13 * np.arange(length)[:, None] * [1.0, 0.0, 0.0] + 0.04 * (np.arange(length) % 2)[:, None]
+    positions = zigzag + 0.01 * np.random.default_rng(0).normal(size=(length, 3))
+    return SimulationSystem("chain", system, topology, positions, temperature=300.0, thermostat=Thermostat.LANGEVIN)
+
+
+def untrained_cv(
+    system: SimulationSystem, num_outputs: int = 2, samples: np.ndarray | None = None, seed: int = 1
+) -> LearnedCV:
+    """A CV of random weights; its outputs have mean 0 and variance 1 over frames around the start, or the samples."""
+    featurizer = Featurizer(small_encoder(), system.topology)
+    if samples is None:
+        noise = 0.02 * np.random.default_rng(1).normal(size=(200, *system.positions.shape))
+        samples = system.positions + noise.cumsum(axis=1)
+    tokens = torch.from_numpy(featurizer.features(samples))
+    places = torch.from_numpy(featurizer.coordinates(samples))
+    torch.manual_seed(seed)
+    spec = CVNetworkSpec(
+        featurizer.num_tokens, 16, num_outputs=num_outputs, mixer="mlp", width=16, num_layers=1, dropout=0.0
+    )
+    network = CVNetwork(spec).requires_grad_(False).eval()
+    network.set_input_statistics(
+        tokens[:, :, 0].mean(0), tokens[:, :, 0].std(0), tokens[:, :, 1:].square().mean((0, 2)).sqrt()
+    )
+    raw = network(tokens, places)
+    network.set_output_map(raw.mean(0), torch.diag(1 / raw.std(0)))
+    description = featurizer.describe()
+    return LearnedCV(
+        encoder=small_encoder(),
+        network=network,
+        topology_hash=description["topology_hash"],
+        tokens=description["tokens"],
+        ranges=OutputRanges.of_series([network(tokens, places).double().numpy()]),
+    )
+
+
+def values_of(cv: LearnedCV, system: SimulationSystem, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    """By the featurizer and the network: what every other way must agree with."""
+    featurizer = Featurizer(cv.encoder, system.topology, cv.selection)
+    tokens = torch.from_numpy(featurizer.features(positions, box))
+    places = torch.from_numpy(featurizer.coordinates(positions, box))
+    with torch.no_grad():
+        return cv.network(tokens[None], places[None])[0].numpy()
