@@ -26,7 +26,8 @@ inline void check_argument(const Tensor& tensor, const char* name, std::initiali
     ++d;
   }
   if (!same) fail(std::string(name) + " has shape " + shape_text(tensor) + ": expected (" + expected + ")");
-  const char* type = dtype == aoti_torch_dtype_float32() ? "float32" : dtype == aoti_torch_dtype_int32() ? "int32" : "int64";
+  const char* integer = dtype == aoti_torch_dtype_int32() ? "int32" : "int64";
+  const char* type = dtype == aoti_torch_dtype_float32() ? "float32" : integer;
   check(dtype_of(tensor) == dtype && tensor.is_contiguous(), std::string(name) + " must be " + type + " and contiguous");
   check(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(),
         std::string(name) + " and pairs are on different devices: move one of them");

@@ -64,7 +64,8 @@ def test_cuda_library_loads_and_registers_its_operators() -> None:
         "from openmm_gnn.kernels import library\n"
         "assert library.HAS_CUDA_LIBRARY\n"
         "names = ['neighbor_pairs', 'update_neighbor_list', 'pair_rows', 'row_messages', 'row_messages_backward']\n"
-        "for name in [*names, 'row_strengths', 'row_strengths_backward']:\n"
+        "tiles = ['gamd_edges', 'gamd_messages', 'gamd_strengths']\n"
+        "for name in [*names, 'row_strengths', 'row_strengths_backward', *tiles]:\n"
         "    assert torch._C._dispatch_has_kernel_for_dispatch_key(f'openmm_gnn::{name}', 'CUDA'), name\n"
         "print('registered')\n"
     )
