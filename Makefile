@@ -1,5 +1,6 @@
 # Everything runs in .venv/$(STACK), set up on first use from Python 3.11 and a C++ compiler.
 #   make demo | test | check | bench | doctor | clean        STACK=torchforce (default) or STACK=pythonforce
+#   make test-gpu | bench-gpu                                on a machine with an NVIDIA GPU; see docs/gpu.md
 SHELL := /bin/bash
 STACK ?= torchforce
 STACKS := torchforce pythonforce
@@ -24,7 +25,11 @@ PYTEST ?= -n 2 --dist loadscope --max-worker-restart 0
 # One thread in each of the two workers: OpenMP threads that spin on cores they have to share cost far more than they give.
 THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1
 
-.PHONY: demo test check bench doctor clean distclean
+# Any Python with torch for CUDA serves the two GPU targets: make test-gpu GPU_PYTHON=python3. Nothing is installed into it.
+GPU_PYTHON ?= $(BIN)/python
+GPU_ENVIRONMENT := PYTHONPATH=$(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH)) OMP_WAIT_POLICY=PASSIVE
+
+.PHONY: demo test check bench doctor clean distclean test-gpu bench-gpu gpu-library
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -40,6 +45,22 @@ check: $(VENV)/installed
 
 bench: $(VENV)/bench-installed
 	$(BIN)/openmm-gnn bench
+
+# Fails where there is no device or no CUDA library: there it must not look as if all were well.
+test-gpu: gpu-library
+	$(GPU_ENVIRONMENT) $(GPU_PYTHON) tests/gpu_suite.py $(GPU_TESTS)
+
+bench-gpu: gpu-library
+	$(GPU_ENVIRONMENT) $(GPU_PYTHON) benchmarks/gpu/run.py $(GPU_BENCH)
+
+# In the environments of .venv the package is installed; for any other Python the operators are compiled in place, and the
+# package's description lies beside it.
+ifeq ($(GPU_PYTHON),$(BIN)/python)
+gpu-library: $(VENV)/installed
+else
+gpu-library:
+	$(GPU_PYTHON) setup.py --quiet egg_info build_ext --inplace
+endif
 
 doctor: $(VENV)/installed
 	$(BIN)/openmm-gnn doctor

@@ -78,6 +78,10 @@ CUDA_CODE = [
 ]
 
 
+# Both passes of a search must judge every pair by the same bits, so their products and sums are not fused.
+UNFUSED_SOURCES = ("neighbor_pairs.cu", "update_neighbor_list.cu")
+
+
 def cuda_extension() -> Extension | None:
     """The CUDA functions of the same operators.
 
@@ -113,9 +117,9 @@ def build_cuda_library(command: BuildLibraries, ext: Extension) -> None:
 
     def compile_source(source: str) -> str:
         target = str(folder / (Path(source).name + ".o"))
-        # -fmad=false and -ffp-contract=off: both passes of a search must judge every pair by the same bits.
         if source.endswith(".cu"):
-            tool = ["nvcc", *CUDA_CODE, "-fmad=false", "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+            fused = [] if Path(source).name not in UNFUSED_SOURCES else ["-fmad=false"]
+            tool = ["nvcc", *CUDA_CODE, *fused, "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
         else:
             tool = [*compiler, *macros, *includes, "-ffp-contract=off", "-fPIC", "-fvisibility=hidden"]
         command.announce(f"compiling {source}", level=2)

@@ -3,6 +3,7 @@
 // The CUDA library registers its own functions for the same schemas; it is loaded after this one.
 
 #include "cpu/operators.h"
+#include "cuda_schemas.h"
 
 namespace openmm_gnn {
 
@@ -154,6 +155,7 @@ STABLE_TORCH_LIBRARY(openmm_gnn, library) {
   library.def(
       "mesh_forces(Tensor positions, Tensor charges, Tensor box, Tensor potential, int order, int num_threads)"
       " -> (Tensor forces, Tensor energy)");
+  OPENMM_GNN_CUDA_SCHEMAS(library)
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) {

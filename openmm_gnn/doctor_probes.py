@@ -85,8 +85,11 @@ def probe_force(backend: str, platform: str) -> dict[str, Any]:
     from openmm_gnn.forces import python_force, torch_force
 
     module = torch.jit.script(HarmonicWell())
-    make_force = {"TorchForce": torch_force.torch_force, "PythonForce": python_force.python_force}[backend]
-    force = make_force(module, False)
+    makers: dict[str, Callable[..., Any]] = {
+        "TorchForce": torch_force.torch_force,
+        "PythonForce": python_force.python_force,
+    }
+    force = makers[backend](module, False)
 
     import numpy as np
     import openmm

@@ -6,11 +6,20 @@ import os
 import sys
 from pathlib import Path
 
-import openmm
 import pytest
 import torch  # before OpenMM: its TorchForce plugins need CUDA's libraries, which torch loads
 
-sys.path.insert(0, str(Path(__file__).parent / "samples"))
+sys.path[:0] = [str(Path(__file__).parent / "samples"), str(Path(__file__).parent)]
+
+
+def pytest_sessionstart() -> None:
+    """Under `make test-gpu` a missing device or CUDA library ends the run: it must not look like tests that passed."""
+    if os.environ.get("OPENMM_GNN_REQUIRE_GPU") != "1":
+        return
+    from gpu_suite import why_no_gpu
+
+    if (reason := why_no_gpu()) is not None:
+        pytest.exit(f"no GPU tests here: {reason}", returncode=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with an argument `platform_name` runs once on each platform that OpenMM has loaded."""
     if "platform_name" in metafunc.fixturenames:
+        import openmm  # here, so that the kernels can be tested where there is none
+
         count = openmm.Platform.getNumPlatforms()
         names = [openmm.Platform.getPlatform(index).getName() for index in range(count)]
         metafunc.parametrize("platform_name", names)

@@ -1,7 +1,9 @@
 // Gives the schemas of ../ops.cpp their CUDA functions. Loaded after the CPU library, which defines the schemas.
+#include "../cuda_schemas.h"
 #include "boxed_operators.h"
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CUDA, library) {
   library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
   library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+  OPENMM_GNN_CUDA_FUNCTIONS(library)
 }

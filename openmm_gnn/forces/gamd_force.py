@@ -56,6 +56,8 @@ def gamd_force(
     backend: Backend | str = Backend.AUTO,
     periodic: bool | None = None,
     atoms: Sequence[int] | None = None,
+    device: str = "cpu",
+    cuda_graphs: bool = False,
 ) -> Any:
     """An openmm.Force with the forces that a network predicts; its energy is zero.
 
@@ -65,6 +67,9 @@ def gamd_force(
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
         periodic: whether the System is periodic; by default, whether the topology has box vectors.
         atoms: indices of those the network sees and moves; by default all that have an element.
+        device: for PythonForce, where the network runs: "cpu", "cuda" or "cuda:N"; TorchForce follows the platform.
+        cuda_graphs: replay the step as one CUDA graph, which saves its launches; `cuda_module.graph_reports` tells
+            whether PythonForce does, and a TorchForce on the CUDA platform does it or fails in words.
     Raises:
         TopologyError: if the topology has an element the network does not know.
         BackendError: if the backend is unknown or does not work here.
@@ -75,8 +80,8 @@ def gamd_force(
     if periodic is None:
         periodic = topology.getPeriodicBoxVectors() is not None
     if chosen is Backend.TORCHFORCE:
-        force = torch_force.torch_force(module, periodic)
+        force = torch_force.torch_force(module, periodic, cuda_graphs)
     else:
-        force = python_force.python_force(module, periodic)
+        force = python_force.python_force(module, periodic, device, cuda_graphs)
     force.setName("GAMDForce")
     return force

@@ -14,7 +14,8 @@ import numpy as np
 import openmm
 import torch
 
-from openmm_gnn.errors import BackendError
+from openmm_gnn.errors import BackendError, NonFiniteError
+from openmm_gnn.forces.cuda_module import CudaModule
 
 
 def why_unavailable() -> str | None:
@@ -27,40 +28,67 @@ def why_unavailable() -> str | None:
 class ModuleComputation:
     """The callable of a PythonForce: State in, energy (kJ/mol) and forces (kJ/mol/nm) out."""
 
-    def __init__(self, module: torch.jit.ScriptModule, periodic: bool) -> None:
-        self.periodic = periodic
-        self._module = torch.jit.freeze(module.eval(), preserved_attrs=["spec_json"])
+    def __init__(
+        self, module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False
+    ) -> None:
+        self.periodic, self.device, self.cuda_graphs = periodic, device, cuda_graphs
         self._source = _to_bytes(module)
+        self._module = torch.jit.freeze(module.eval(), preserved_attrs=["spec_json"])
+        self._on_gpu: CudaModule | None = None
+        place = torch.device(device)
+        if place.type == "cuda":
+            if not torch.cuda.is_available():
+                raise BackendError(f"device is {device!r}, but torch sees no CUDA device: give 'cpu'")
+            self._on_gpu = CudaModule(_from_bytes(self._source), place, cuda_graphs)
+        elif place.type != "cpu":
+            raise BackendError(f"device is {device!r}: give 'cpu', 'cuda' or 'cuda:N'")
+        elif cuda_graphs:
+            raise BackendError("cuda_graphs=True needs the network on a GPU: give device='cuda'")
+
+    @property
+    def graph_state(self) -> str:
+        """Whether a CUDA graph is in use, in words."""
+        return "not in use: the network runs on the CPU" if self._on_gpu is None else self._on_gpu.graph_state
 
     def __call__(self, state: Any) -> tuple[float, np.ndarray]:
-        positions = torch.from_numpy(np.ascontiguousarray(state.getPositions(asNumpy=True)._value))
-        box = None
-        if self.periodic:
-            box = torch.from_numpy(np.ascontiguousarray(state.getPeriodicBoxVectors(asNumpy=True)._value))
+        positions = np.ascontiguousarray(state.getPositions(asNumpy=True)._value)
+        box = np.ascontiguousarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self.periodic else None
+        if self._on_gpu is None:
+            return self._on_cpu(positions, box)
+        try:
+            return self._on_gpu(positions, box)
+        except NonFiniteError:
+            self._on_cpu(positions, box)  # the list on the CPU says in words what is wrong
+            raise
+
+    def _on_cpu(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
         # OpenMM may call from a thread of its own, where the gradient mode is the default one.
         with torch.inference_mode(False), torch.no_grad():
-            energy, forces = self._module(positions, box)
+            energy, forces = self._module(torch.from_numpy(positions), None if box is None else torch.from_numpy(box))
         return float(energy), forces.numpy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"periodic": self.periodic, "source": self._source}
+        names = ("periodic", "device", "cuda_graphs")
+        return {"source": self._source, **{name: getattr(self, name) for name in names}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
 
-        self.__init__(torch.jit.load(io.BytesIO(state["source"]), map_location="cpu"), state["periodic"])  # type: ignore[misc]
+        self.__init__(_from_bytes(state.pop("source")), **state)  # type: ignore[misc]
 
 
-def python_force(module: torch.jit.ScriptModule, periodic: bool) -> Any:
+def python_force(module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False) -> Any:
     """An openmm.PythonForce that takes energy and forces from the module.
 
     Args:
         module: (positions, box_vectors) -> (energy, forces), see export.openmm_module.
         periodic: whether box vectors are handed to the module.
+        device: where the module runs; PythonForce hands positions over on the host, whatever the platform.
+        cuda_graphs: capture the step on a GPU; `cuda_module.graph_reports` tells whether that worked.
     Raises:
-        BackendError: if PythonForce cannot be used here.
+        BackendError: if PythonForce or the device cannot be used here.
     """
-    return callable_force(ModuleComputation(module, periodic), periodic)
+    return callable_force(ModuleComputation(module, periodic, device, cuda_graphs), periodic)
 
 
 def callable_force(computation: Callable[[Any], tuple[float, np.ndarray]], periodic: bool) -> Any:
@@ -80,3 +108,7 @@ def _to_bytes(module: torch.jit.ScriptModule) -> bytes:
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
     return buffer.getvalue()
+
+
+def _from_bytes(source: bytes) -> torch.jit.ScriptModule:
+    return torch.jit.load(io.BytesIO(source), map_location="cpu")

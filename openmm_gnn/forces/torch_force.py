@@ -10,6 +10,7 @@ import openmm
 import torch
 
 from openmm_gnn.errors import BackendError
+from openmm_gnn.forces.cuda_module import WARM_UP_CALLS, why_not_captured
 from openmm_gnn.forces.version_rules import Versions, find_mismatches, installed_version
 
 _loaded_plugins: set[str] = set()
@@ -72,18 +73,25 @@ def _load_failed_plugins() -> str | None:
     return None
 
 
-def torch_force(module: torch.jit.ScriptModule, periodic: bool) -> Any:
+def torch_force(module: torch.jit.ScriptModule, periodic: bool, cuda_graphs: bool = False) -> Any:
     """An openmmtorch.TorchForce that takes energy and forces from the module.
 
     Args:
         module: (positions, box_vectors) -> (energy, forces), see export.openmm_module.
         periodic: whether box vectors are handed to the module.
+        cuda_graphs: have openmmtorch capture the step on the CUDA platform after ten calls, and fail in words where it
+            cannot; other platforms ignore it. `getProperties` of the force shows it.
     Raises:
-        BackendError: if TorchForce cannot be used here.
+        BackendError: if TorchForce cannot be used here, or the module cannot be captured.
     """
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"TorchForce is not available: {reason}. `openmm-gnn doctor` says what to install")
     force = _import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)
+    if cuda_graphs:
+        if (reason := why_not_captured(module)) is not None:
+            raise BackendError(f"this model cannot be a CUDA graph: {reason}; leave cuda_graphs off")
+        force.setProperty("useCUDAGraphs", "true")
+        force.setProperty("CUDAGraphWarmupSteps", str(WARM_UP_CALLS))
     return force

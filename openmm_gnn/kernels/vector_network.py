@@ -1,4 +1,4 @@
-"""The loops over pairs of a network with vector features, `models.vector_gamd`: compiled on the CPU, plain elsewhere.
+"""The loops over pairs of a network with vector features, `models.vector_gamd`: compiled, or in plain PyTorch.
 
 A message goes from atom j to atom i along the unit vector u from i to j, at distance r, for a pair of type t. All
 products are by channel; `width` channels each of three groups g = (scalar, along, carried):
@@ -9,7 +9,8 @@ products are by channel; `width` channels each of three groups g = (scalar, alon
     scalars_i += m_scalar * value_j
     vectors_i += m_along * u + m_carried * carried_j
 
-The compiled form reads each pair once and keeps no edge features in memory.
+The compiled forms keep no edge features in memory: the CPU's reads each pair once, CUDA's from both its ends, which
+`kernels.pair_rows` sorts by the atom that receives.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
@@ -20,6 +21,7 @@ from torch import Tensor
 
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 from openmm_gnn.kernels.neighbor_pairs import available_threads
+from openmm_gnn.kernels.pair_rows import pair_rows
 from openmm_gnn.kernels.vector_network_reference import pair_strengths_reference, vector_messages_reference
 
 
@@ -38,6 +40,7 @@ def vector_messages(
     start: float,
     cutoff: float,
     fused: bool = True,
+    rows: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The sums of all messages to each atom, by the equations above.
 
@@ -50,12 +53,20 @@ def vector_messages(
         probe, carried: (N, 3, width); (0, 3, width) before there are vectors.
         table: (num_types, num_knots, 3 width), spline coefficients on [start, cutoff].
         mixing: (3, 3 width).
-        fused: use the compiled operator on the CPU: float32, width a multiple of 16, differentiable once. Its
-            gradient by the geometry goes to `vectors` as a whole and none to `distances`.
+        fused: use the compiled operator: float32, width a multiple of 16 (on CUDA at most 256), differentiable once.
+            Its gradient by the geometry goes to `vectors` as a whole and none to `distances`.
+        rows: on CUDA, `pair_rows` of these pairs within the cutoff, if they are at hand.
     Returns:
         (N, width) and (N, 3, width).
     """
-    if fused and not value.is_cuda:
+    if fused and value.is_cuda:
+        if rows is None:
+            rows = pair_rows(pairs, distances, cutoff, value.size(0))
+        return torch.ops.openmm_gnn.row_messages(
+            rows[0], rows[1], pairs, types, vectors, distances, source, target, value, probe, carried, table, mixing,
+            start, cutoff,
+        )  # fmt: skip
+    if fused:
         threads = 0
         if not torch.jit.is_scripting():
             threads = available_threads()
@@ -82,6 +93,7 @@ def pair_strengths(
     start: float,
     cutoff: float,
     fused: bool = True,
+    rows: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """A number for each pair that rotation and exchange of its atoms leave alone.
 
@@ -97,7 +109,14 @@ def pair_strengths(
     Returns:
         (P,), zero on padding.
     """
-    if fused and not total.is_cuda:
+    if fused and total.is_cuda:
+        if rows is None:
+            rows = pair_rows(pairs, distances, cutoff, total.size(0))
+        return torch.ops.openmm_gnn.row_strengths(
+            rows[0], rows[1], pairs, types, vectors, distances, total, left, probe, table, mixing, readout, start,
+            cutoff,
+        )  # fmt: skip
+    if fused:
         threads = 0
         if not torch.jit.is_scripting():
             threads = available_threads()

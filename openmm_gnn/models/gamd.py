@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from openmm_gnn.graph.cutoff_envelope import CutoffEnvelope
 from openmm_gnn.graph.radial_basis import GaussianBasis
 from openmm_gnn.graph.topology_tables import SEPARATIONS
+from openmm_gnn.kernels.gamd_tiles import fits_tiles, gamd_edges, gamd_messages, gamd_strengths
+from openmm_gnn.kernels.pair_rows import pair_rows
+from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.spec import Decoder, GAMDSpec
 
 
@@ -52,6 +55,28 @@ class MessageLayer(nn.Module):
         message_to_j = self.gate(to_j) * envelope * hidden.index_select(0, i)
         message_to_i = self.gate(to_i) * envelope * hidden.index_select(0, j)
         sums = torch.zeros_like(hidden).index_add(0, j, message_to_j).index_add(0, i, message_to_i)
+        return self.updated(nodes, hidden, sums)
+
+    def tiled(
+        self,
+        nodes: Tensor,
+        rows: tuple[Tensor, Tensor],
+        pairs: Tensor,
+        forward_edges: Tensor,
+        backward_edges: Tensor,
+        envelope: Tensor,
+        tensor_cores: bool,
+    ) -> Tensor:
+        """What `forward` gives, by the operators of CUDA; envelope (P,)."""
+        hidden = self.norm(nodes)
+        sums = gamd_messages(
+            rows, pairs, forward_edges, backward_edges, envelope, self.source(hidden), self.target(hidden), hidden,
+            self.edge.weight, self.edge.bias, self.gate.weight, self.gate.bias, tensor_cores,
+        )  # fmt: skip
+        return self.updated(nodes, hidden, sums)
+
+    def updated(self, nodes: Tensor, hidden: Tensor, sums: Tensor) -> Tensor:
+        """New node features from the sums of messages."""
         return nodes + self.update_out(self.activation(self.update_self(hidden) + self.update_sum(sums)))
 
 
@@ -97,6 +122,26 @@ class PairDecoder(nn.Module):
         forces = torch.zeros((nodes.size(0), 3), dtype=pair_forces.dtype, device=pair_forces.device)
         return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces)
 
+    def tiled(
+        self,
+        nodes: Tensor,
+        edges: Tensor,
+        pairs: Tensor,
+        distances: Tensor,
+        unit_vectors: Tensor,
+        envelope: Tensor,
+        cutoff: float,
+        tensor_cores: bool,
+    ) -> Tensor:
+        """What `forward` gives, by the operators of CUDA; envelope (P,)."""
+        hidden = self.norm(nodes)
+        strengths = gamd_strengths(
+            pairs, distances, edges, envelope, self.node_sum(hidden), self.node_left(hidden), self.edge.weight,
+            self.edge.bias, self.hidden.weight, self.hidden.bias, self.strength.weight, self.strength.bias, cutoff,
+            tensor_cores,
+        )  # fmt: skip
+        return scatter_pair_forces(strengths.unsqueeze(-1) * unit_vectors, pairs, nodes.size(0))
+
 
 class GAMD(nn.Module):
     """Forces of a set of atoms from their neighbour pairs.
@@ -111,6 +156,10 @@ class GAMD(nn.Module):
         self.use_bonds = spec.use_bonds
         self.remove_net_force = spec.remove_net_force
         self.force_scale = spec.force_scale
+        self.tensor_cores = False
+        """Let CUDA's operators round the operands of their products over edges to TF32; set it before the export."""
+        self.has_tiles = fits_tiles(spec.width, spec.num_radial)
+        self.cutoff = spec.neighbors.cutoff
         self.num_kinds = len(spec.elements) * (len(spec.elements) + 1) // 2
         width = spec.width
         self.radial_basis = GaussianBasis(spec.min_distance, spec.neighbors.cutoff, spec.num_radial)
@@ -163,14 +212,14 @@ class GAMD(nn.Module):
         types: Tensor | None,
         batch: Tensor | None,
     ) -> Tensor:
+        if self.has_tiles and vectors.is_cuda and vectors.dtype == torch.float32 and not torch.is_grad_enabled():
+            return self.tiled_forces(species, pairs, vectors, distances, types, batch)
         i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
         envelope = self.envelope(distances).unsqueeze(-1)
         unit_vectors = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
         radial = self.edge_radial(self.radial_basis(distances))
         if self.edge_bonded is not None:
-            if types is None:
-                raise ValueError("this model uses bonds: give `types`, (P,), of kernels.pair_types")
-            radial = radial + self.edge_bonded(types // self.num_kinds)
+            radial = radial + self.edge_bonded(self._separations(types))
         if self.edge_direction is not None:
             direction = self.edge_direction(unit_vectors)
             forward_edges = self.edge_out(radial + direction)
@@ -189,6 +238,53 @@ class GAMD(nn.Module):
             if self.remove_net_force:
                 forces = forces - _mean_per_frame(forces, batch)
         return forces * self.force_scale
+
+    def tiled_forces(
+        self,
+        species: Tensor,
+        pairs: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        types: Tensor | None,
+        batch: Tensor | None,
+    ) -> Tensor:
+        """What `forward` gives in float32 without gradients, by the operators of CUDA (kernels/gamd_tiles.py)."""
+        none = torch.zeros([0, 0], dtype=vectors.dtype, device=vectors.device)
+        bonded, direction, separations = none, none, pairs[0]
+        if self.edge_bonded is not None:
+            bonded, separations = self.edge_bonded.weight, self._separations(types)
+        if self.edge_direction is not None:
+            direction = self.edge_direction.weight
+        forward_edges, backward_edges = gamd_edges(
+            pairs, distances, vectors, separations, self.radial_basis.centers, self.edge_radial.weight,
+            self.edge_radial.bias, bonded, direction, self.edge_out[1].weight, self.edge_out[1].bias,  # type: ignore[arg-type]
+            self.cutoff, self.radial_basis.scale, self.tensor_cores,
+        )  # fmt: skip
+        envelope = self.envelope(distances)
+        rows = pair_rows(pairs, distances, self.cutoff, species.size(0))
+        nodes = self.node_embedding(species)
+        for layer in self.layers:
+            nodes = layer.tiled(  # type: ignore[operator]
+                nodes, rows, pairs, forward_edges, backward_edges, envelope, self.tensor_cores
+            )
+        if self.pair_decoder is not None:
+            units = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
+            forces = self.pair_decoder.tiled(
+                nodes, forward_edges, pairs, distances, units, envelope, self.cutoff, self.tensor_cores
+            )
+        else:
+            assert self.node_decoder is not None
+            forces = self.node_decoder(nodes)
+            if self.remove_net_force:
+                forces = forces - _mean_per_frame(forces, batch)
+        # A list that is invalid says so by distances of NaN, and has no pairs to carry them to the atoms.
+        return forces * self.force_scale + 0.0 * distances[:1].sum()
+
+    def _separations(self, types: Tensor | None) -> Tensor:
+        """(P,) how far apart in bonds, from the kinds of the pairs."""
+        if types is None:
+            raise ValueError("this model uses bonds: give `types`, (P,), of kernels.pair_types")
+        return types // self.num_kinds
 
 
 def _mean_per_frame(values: Tensor, batch: Tensor | None) -> Tensor:

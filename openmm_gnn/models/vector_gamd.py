@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.graph.topology_tables import SEPARATIONS
+from openmm_gnn.kernels.pair_rows import pair_rows
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
 from openmm_gnn.models.pair_term import PairTerm
@@ -62,6 +63,7 @@ class VectorMessageLayer(nn.Module):
         pair_vectors: Tensor,
         distances: Tensor,
         fused: bool,
+        rows: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """New (N, width) scalars and (N, 3, width) vectors; the other arguments as for `vector_messages`."""
         hidden = self.norm(scalars)
@@ -70,7 +72,7 @@ class VectorMessageLayer(nn.Module):
             probe, carried = self.probe(vectors), self.carried(vectors)
         scalar_sum, vector_sum = vector_messages(
             pairs, types, pair_vectors, distances, self.source(hidden), self.target(hidden), self.value(hidden), probe,
-            carried, self.radial, self.mixing, self.start, self.cutoff, fused,
+            carried, self.radial, self.mixing, self.start, self.cutoff, fused, rows,
         )  # fmt: skip
         vector_sum = self.message_scale * vector_sum
         length = torch.sqrt(self.vector_length(vector_sum).square().sum(dim=1) + 1e-2)
@@ -106,12 +108,13 @@ class VectorPairDecoder(nn.Module):
         pair_vectors: Tensor,
         distances: Tensor,
         fused: bool,
+        rows: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(P,) strengths, in units of the force scale."""
         hidden = self.norm(scalars)
         return pair_strengths(
             pairs, types, pair_vectors, distances, self.total(hidden), self.left(hidden), self.probe(vectors),
-            self.radial, self.mixing, self.readout, self.start, self.cutoff, fused,
+            self.radial, self.mixing, self.readout, self.start, self.cutoff, fused, rows,
         )  # fmt: skip
 
 
@@ -128,6 +131,7 @@ class VectorGAMD(nn.Module):
         self.force_scale = spec.force_scale
         self.energy_scale = ENERGY_LENGTH * spec.force_scale
         self.num_species = len(spec.elements)
+        self.cutoff, self.width = spec.neighbors.cutoff, spec.width
         num_types = num_pair_types(self.num_species)
         self.pair_term: PairTerm | None = None
         if spec.pair_cutoff > 0:
@@ -144,9 +148,12 @@ class VectorGAMD(nn.Module):
         """(P,) of the decoder, in units of the force scale: force along each pair, or its energy."""
         scalars = self.embedding(species)
         features = torch.zeros((0, 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
+        rows: tuple[Tensor, Tensor] | None = None
+        if fused and vectors.is_cuda:
+            rows = pair_rows(pairs, distances, self.cutoff, species.size(0))
         for layer in self.layers:
-            scalars, features = layer(scalars, features, pairs, types, vectors, distances, fused)
-        return self.decoder(scalars, features, pairs, types, vectors, distances, fused)
+            scalars, features = layer(scalars, features, pairs, types, vectors, distances, fused, rows)
+        return self.decoder(scalars, features, pairs, types, vectors, distances, fused, rows)
 
     def forward(
         self,
@@ -211,8 +218,8 @@ class VectorGAMD(nn.Module):
         return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
 
     def is_fused(self, vectors: Tensor) -> bool:
-        """Whether the compiled operators can be used."""
-        return not vectors.is_cuda and vectors.dtype == torch.float32
+        """Whether the compiled operators can be used; 256 is `kernels.pair_rows.MOST_CHANNELS`."""
+        return vectors.dtype == torch.float32 and (not vectors.is_cuda or self.width <= 256)
 
 
 def num_pair_types(num_species: int) -> int:

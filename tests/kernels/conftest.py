@@ -1,16 +1,25 @@
-"""Comparison of a pair list with the image sum, rigorous about rounding."""
+"""Comparison of a pair list with the image sum, rigorous about rounding; and the CUDA operators, emulated or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from cuda_backends import Backend, gpu
 from torch import Tensor
+from torch.utils.cpp_extension import include_paths, library_paths
 
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 Check = Callable[..., int]
+CUDA_ALONE = ("pair_rows", "row_messages", "row_messages_backward", "row_strengths", "row_strengths_backward")
+CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths")
+EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 
 def pair_keys(pairs: Tensor, shifts: Tensor) -> Tensor:
@@ -81,3 +90,37 @@ def matches_reference() -> Check:
         return len(found)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    target = tmp_path_factory.mktemp("emulated") / "emulated_ops.so"
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    assert compiler is not None, "no C++ compiler: install g++"
+    command = [compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off"]
+    command += ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x0209000000000000", *(f"-I{path}" for path in include_paths())]
+    command += [str(EMULATOR), "-o", str(target), *(f"-L{path}" for path in library_paths()), "-ltorch_cpu"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    torch.ops.load_library(target)
+    return Backend(torch.ops.openmm_gnn_emulated, torch.device("cpu"))
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=gpu)])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "emulated":
+        return request.getfixturevalue("emulated")
+    return Backend(torch.ops.openmm_gnn, torch.device("cuda"))
+
+
+@pytest.fixture
+def device(backend: Backend) -> Iterator[torch.device]:
+    """Where the package's own code finds the operators of CUDA; for the emulated ones, on the CPU."""
+    if backend.device.type == "cuda":
+        yield backend.device
+        return
+    stand_in = torch.library.Library("openmm_gnn", "IMPL")
+    for name in CUDA_ALONE:
+        stand_in.impl(name, getattr(backend.operators, name), "CPU")
+    yield backend.device
+    stand_in._destroy()

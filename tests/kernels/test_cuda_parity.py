@@ -6,62 +6,20 @@ arguments and allocates memory for CUDA (csrc/cuda/ops_cuda.cpp), and "cuda" whe
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
+from cuda_backends import HAS_DEVICE, WHY_NOT, Backend, gpu
 from torch import Tensor
-from torch.utils.cpp_extension import include_paths, library_paths
 
 from openmm_gnn.graph.neighbor_list import NeighborList
-from openmm_gnn.kernels import library
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs, pair_vectors
-
-EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
-HAS_DEVICE = library.HAS_CUDA_LIBRARY and torch.cuda.is_available()
-WHY_NOT = "the CUDA library is not built" if torch.cuda.is_available() else "no CUDA device"
-gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)]
 
 # Distances of pairs that only one side has may differ from the cutoff by rounding of positions of a few nm.
 BAND = {torch.float32: 5e-6, torch.float64: 1e-13}
 CUTOFF = 0.36  # 20 neighbours at the density of water's atoms
 STORED, REQUIRED, REBUILDS, CALLS, ERRORS, VALID, BAD_ATOM = range(7)
-
-
-@dataclass(frozen=True)
-class Backend:
-    """Where the CUDA operators run."""
-
-    operators: object
-    device: torch.device
-
-    def place(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device)
-
-
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    target = tmp_path_factory.mktemp("emulated") / "emulated_ops.so"
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    assert compiler is not None, "no C++ compiler: install g++"
-    command = [compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off"]
-    command += ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x0209000000000000", *(f"-I{path}" for path in include_paths())]
-    command += [str(EMULATOR), "-o", str(target), *(f"-L{path}" for path in library_paths()), "-ltorch_cpu"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    torch.ops.load_library(target)
-    return Backend(torch.ops.openmm_gnn_emulated, torch.device("cpu"))
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=gpu)])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "emulated":
-        return request.getfixturevalue("emulated")
-    return Backend(torch.ops.openmm_gnn, torch.device("cuda"))
 
 
 def random_system(num_atoms: int, dtype: torch.dtype, triclinic: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -315,6 +273,40 @@ def test_neighbor_list_never_waits_for_the_device(num_atoms: int) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert bool(torch.isfinite(positions.grad).all())
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
+def test_a_million_steps_leak_nothing_and_no_list_grows_stale() -> None:
+    """A random walk of 258 atoms, drawn back to where they began, list and all in one CUDA graph."""
+    start, box = on_gpu(258)
+    positions, neighbors = start.clone(), NeighborList(CUTOFF, skin=0.05, max_neighbors=40)
+    distances = torch.zeros(258 * 40, device="cuda")
+
+    def step() -> None:
+        positions.add_(0.002 * torch.randn_like(positions) + 0.01 * (start - positions))
+        distances.copy_(neighbors(positions, box)[2])
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    held = torch.cuda.memory_allocated()
+    for _ in range(20):
+        for _ in range(50_000):
+            graph.replay()
+        neighbors.check()
+        fresh = neighbor_pairs(positions, CUTOFF, box, full=False)[2].double()
+        near = distances[distances < CUTOFF].double()
+        assert len(near) == pytest.approx(len(fresh), abs=3)
+        assert float(near.sum()) == pytest.approx(float(fresh.sum()), rel=1e-4)
+        del fresh, near
+    assert torch.cuda.memory_allocated() == held
+    assert 1000 < int(neighbors.status[REBUILDS]) < 1_000_000
 
 
 @pytest.mark.gpu

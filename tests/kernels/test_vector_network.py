@@ -189,6 +189,35 @@ def test_no_pairs_give_no_messages() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize(("function", "has_vectors"), [("messages", True), ("messages", False), ("strengths", True)])
+def test_gradients_on_a_cuda_device_are_those_of_the_cpu(function: str, has_vectors: bool, weights: bool) -> None:
+    case = Case(32, has_vectors)
+    call = vector_messages if function == "messages" else pair_strengths
+    found = []
+    for device in ("cpu", "cuda"):
+        vectors = case.vectors.to(device).requires_grad_()
+        features = [value.to(device).requires_grad_() for value in getattr(case, function)]
+        if not weights:  # as a module that OpenMM calls: the last ones are its weights
+            for tensor in features[5:] if function == "messages" else features[3:]:
+                tensor.requires_grad_(False)
+        pairs, types = case.pairs.to(device), case.types.to(device)
+        results = call(pairs, types, vectors, vectors.detach().norm(dim=1), *features, START, CUTOFF)
+        results = results if isinstance(results, tuple) else (results,)
+        wanted = [vectors, *(tensor for tensor in features if tensor.requires_grad and tensor.numel() > 0)]
+        mixture = sum(
+            (result * torch.sin(torch.arange(result.numel(), device=device)).view_as(result)).sum()
+            for result in results
+        )
+        found.append(
+            [value.cpu() for value in torch.autograd.grad(mixture, wanted, allow_unused=True) if value is not None]
+        )
+    assert len(found[0]) == len(found[1])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+
+
+@pytest.mark.gpu
 def test_a_cuda_device_gives_the_sums_of_the_cpu() -> None:
     case = Case(32, True)
     distances = case.vectors.norm(dim=1)

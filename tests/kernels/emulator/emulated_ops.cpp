@@ -1,6 +1,6 @@
 // The CUDA library with the grid emulator in place of the GPU: csrc/cuda/ops_cuda.cpp word for word, behind PyTorch's
-// dispatcher, under the names openmm_gnn_emulated::neighbor_pairs and ::update_neighbor_list for tensors on the CPU.
-// So everything but nvcc's part and the two calls below is tested on a machine without a GPU.
+// dispatcher, and so the other files of operators, under the names openmm_gnn_emulated::... for tensors on the CPU.
+// So everything but nvcc's part and the calls below is tested on a machine without a GPU.
 #include <torch/csrc/stable/accelerator.h>
 
 #include <atomic>
@@ -8,6 +8,9 @@
 
 #include "../../../csrc/cuda/neighbor_lists.h"
 #include "../../../csrc/cuda/pipeline.h"
+#include "../../../csrc/cuda/row_pipeline.h"
+#include "../../../csrc/cuda/tile_pipeline.h"
+#include "../../../csrc/cuda_schemas.h"
 #include "grid_emulator.h"
 
 namespace emulator {
@@ -34,6 +37,8 @@ using EmulatedGuard = emulator::Guard;
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
 #include "../../../csrc/cuda/ops_cuda.cpp"
+#include "../../../csrc/cuda/row_operators.cpp"
+#include "../../../csrc/cuda/tile_operators.cpp"
 
 namespace openmm_gnn::cuda {
 
@@ -80,6 +85,49 @@ void emit_within(StreamHandle, const SkinState<T>& state, const Workspace<T>& wo
 
 void read_back(StreamHandle, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
+void launch_sort_rows(StreamHandle, const RowSort& sort) {
+  emulator::Launcher launcher = emulator::launcher();
+  sort_rows(launcher, sort);
+}
+
+void launch_row_messages(StreamHandle, const PairRows& rows, const PairEnds& ends, const RowMessages& in,
+                         float* scalars, float* vectors) {
+  emulator::Launcher launcher = emulator::launcher();
+  row_messages(launcher, rows, ends, in, scalars, vectors);
+}
+
+void launch_row_message_gradients(StreamHandle, const PairRows& rows, const PairEnds& ends, const RowMessages& in,
+                                  const RowMessageGradients& out) {
+  emulator::Launcher launcher = emulator::launcher();
+  row_message_gradients(launcher, rows, ends, in, out);
+}
+
+void launch_row_strengths(StreamHandle, const PairEnds& ends, const RowStrengths& in, float* strengths) {
+  emulator::Launcher launcher = emulator::launcher();
+  row_strengths(launcher, ends, in, strengths);
+}
+
+void launch_row_strength_gradients(StreamHandle, const PairRows& rows, const PairEnds& ends, const RowStrengths& in,
+                                   const RowStrengthGradients& out) {
+  emulator::Launcher launcher = emulator::launcher();
+  row_strength_gradients(launcher, rows, ends, in, out);
+}
+
+void launch_gamd_edges(StreamHandle, int64_t width, bool tensor_cores, const GamdEdges& in) {
+  emulator::Launcher launcher = emulator::launcher();
+  gamd_edges(launcher, width, tensor_cores, in);
+}
+
+void launch_gamd_messages(StreamHandle, int64_t width, bool tensor_cores, const GamdMessages& in) {
+  emulator::Launcher launcher = emulator::launcher();
+  gamd_messages(launcher, width, tensor_cores, in);
+}
+
+void launch_gamd_strengths(StreamHandle, int64_t width, bool tensor_cores, const GamdStrengths& in) {
+  emulator::Launcher launcher = emulator::launcher();
+  gamd_strengths(launcher, width, tensor_cores, in);
+}
+
 }  // namespace openmm_gnn::cuda
 
 STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
@@ -91,9 +139,11 @@ STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
       " bool trim, int num_threads, Tensor(a!) reference_positions, Tensor(b!) reference_box, Tensor(c!) stored_pairs,"
       " Tensor(d!) stored_shifts, Tensor(e!) status)"
       " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
+  OPENMM_GNN_CUDA_SCHEMAS(library)
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
   library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
   library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+  OPENMM_GNN_CUDA_FUNCTIONS(library)
 }

@@ -1,0 +1,124 @@
+"""Neighbour pairs on a GPU beside torch-cluster, torchmd-net and nvalchemi, whichever are installed.
+
+A full list at water's density, cutoff 0.36 nm (about 19.5 neighbours), float32, milliseconds by device events. "list
+with skin" is ours that remembers, in a CUDA graph, at positions that do not move; "floor" the time in which the device
+moves the bytes that must be moved: 12 per atom in, 32 per pair out (two int64, a vector, a distance).
+torch-cluster knows no periodic box and gives indices alone.
+
+    python benchmarks/gpu/run.py neighbor_pairs [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from device import captured, ceilings, device_medians, random_fluid, require_gpu, save_results
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from openmm_gnn import NeighborList, neighbor_pairs
+
+SIZES = (774, 6282, 12_282, 41_358, 72_279, 250_000, 1_000_000)
+CUTOFF, SKIN, MOST_NEIGHBORS = 0.36, 0.1, 64
+OURS = "ours"
+
+
+def peers(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
+    """Calls of other packages that can be imported here, each checked once that it runs."""
+    calls: dict[str, Callable[[], object]] = {}
+    num_atoms = len(positions)
+    try:
+        from torch_cluster import radius_graph
+
+        calls["torch-cluster, open"] = lambda: radius_graph(positions, CUTOFF, max_num_neighbors=MOST_NEIGHBORS)
+    except ImportError:
+        pass
+    try:
+        from torchmdnet.models.utils import OptimizedDistance
+
+        finder = OptimizedDistance(
+            0.0, CUTOFF, max_num_pairs=-MOST_NEIGHBORS, return_vecs=True, loop=False, strategy="cell", box=box.cpu(),
+            include_transpose=True, resize_to_fit=False,
+        ).cuda()  # fmt: skip
+        calls["torchmd-net"] = lambda: finder(positions)
+    except ImportError:
+        pass
+    try:
+        from nvalchemiops.neighborlist import neighbor_list
+
+        periodic = torch.ones((1, 3), dtype=torch.bool, device="cuda")
+        calls["nvalchemi"] = lambda: neighbor_list(
+            positions, CUTOFF, cell=box[None], pbc=periodic, max_neighbors=MOST_NEIGHBORS,
+            method="naive" if num_atoms < 5000 else "cell_list",
+        )  # fmt: skip
+    except ImportError:
+        pass
+    for name, call in list(calls.items()):
+        try:
+            call()
+            torch.cuda.synchronize()
+        except Exception as error:  # another package's failure is a finding here, not ours to hide
+            sys.stdout.write(f"{name} fails with {num_atoms} atoms: {error}\n")
+            del calls[name]
+    return calls
+
+
+def row(num_atoms: int, bytes_per_ms: float, seconds: float) -> dict[str, Any]:
+    positions, box = random_fluid(num_atoms)
+    double, double_box = positions.double(), box.double()
+    remembering = NeighborList(CUTOFF, SKIN, max_neighbors=24)
+    listing = captured(lambda: remembering(positions, box))
+    anew = NeighborList(CUTOFF, 0.0, max_neighbors=24, full=True)
+    rebuilding = captured(lambda: (box.mul_(1.0000001), anew(positions, box)))
+    contenders: dict[str, Callable[[], object]] = {
+        OURS: lambda: neighbor_pairs(positions, CUTOFF, box),
+        "ours, float64": lambda: neighbor_pairs(double, CUTOFF, double_box),
+        "ours, fixed shape, found anew in a graph": rebuilding,
+        "list with skin, in a graph": listing,
+        **peers(positions, box),
+    }
+    medians = device_medians(contenders, seconds, calls=20 if num_atoms < 20_000 else 3)
+    pairs = neighbor_pairs(positions, CUTOFF, box)[0].shape[1]
+    others = [value for name, value in medians.items() if name not in list(contenders)[:4]]
+    floor = (12 * num_atoms + 32 * pairs) / bytes_per_ms
+    return {
+        "atoms": num_atoms,
+        "pairs": pairs,
+        "ms": medians,
+        "floor_ms": floor,
+        "ours_over_floor": medians[OURS] / floor,
+        "ours_over_fastest_peer": medians[OURS] / min(others) if others else None,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    require_gpu()
+    limits = ceilings()
+    with torch.no_grad():
+        rows = [
+            row(size, 1e6 * limits["copy_GB_per_s"], 0.5 if quick else 4.0) for size in (SIZES[:2] if quick else SIZES)
+        ]
+    table = Table(title=f"neighbour pairs, full list, {CUTOFF} nm, median ms by device events")
+    for heading in ("", *(f"{entry['atoms']:,}" for entry in rows)):
+        table.add_column(heading, justify="right" if heading else "left")
+    names = [name for entry in rows for name in entry["ms"]]
+    for name in dict.fromkeys(names):
+        table.add_row(name, *(f"{entry['ms'][name]:.4f}" if name in entry["ms"] else "" for entry in rows))
+    table.add_row("floor by bytes", *(f"{entry['floor_ms']:.4f}" for entry in rows))
+    table.add_row("ours / floor (target 4 at a million)", *(f"{entry['ours_over_floor']:.1f}" for entry in rows))
+    ratios = [entry["ours_over_fastest_peer"] for entry in rows]
+    table.add_row("ours / fastest peer (target 0.5)", *("" if r is None else f"{r:.2f}" for r in ratios))
+    Console(width=150).print(table)
+    save_results("neighbor_pairs", {"cutoff_nm": CUTOFF, "skin_nm": SKIN, "ceilings": limits, "rows": rows}, quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The loops over pairs of VectorGAMD on a GPU: sums over rows beside plain PyTorch, one layer and one whole force step.
+
+Messages of one layer at water's density within 0.45 nm, forward and with the gradients that forces need; then the step
+of the shipped AMOEBA water network, energy and gradient, list included. Milliseconds by device events.
+
+    python benchmarks/gpu/run.py row_sums [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from device import captured, device_medians, random_fluid, require_gpu, save_results
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from openmm_gnn import NeighborList, load_model
+from openmm_gnn.kernels.pair_rows import pair_rows
+from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.kernels.vector_network import vector_messages
+from openmm_gnn.models.vector_gamd import VectorGAMD
+
+SIZES = (774, 12_282, 72_279)
+WIDTHS = (32, 64, 128)
+START, CUTOFF, TYPES, KNOTS = 0.08, 0.45, 9, 20
+
+
+def one_layer(num_atoms: int, width: int, seconds: float) -> dict[str, float]:
+    positions, box = random_fluid(num_atoms)
+    pairs, vectors, distances = NeighborList(CUTOFF, 0.1, 40)(positions, box)
+    types = torch.randint(0, TYPES, (pairs.shape[1],), device="cuda")
+
+    def normal(*sizes: int) -> Tensor:
+        return 0.5 * torch.randn(*sizes, device="cuda")
+
+    features = [normal(num_atoms, 3 * width), normal(num_atoms, 3 * width), normal(num_atoms, width)]
+    features += [normal(num_atoms, 3, width), normal(num_atoms, 3, width)]
+    weights = [normal(TYPES, KNOTS, 3 * width), normal(3, 3 * width)]
+    rows = pair_rows(pairs, distances, CUTOFF, num_atoms)
+
+    def forward(fused: bool) -> tuple[Tensor, Tensor]:
+        return vector_messages(
+            pairs, types, vectors, distances, *features, *weights, START, CUTOFF, fused, rows if fused else None
+        )
+
+    def both(fused: bool) -> None:
+        with torch.enable_grad():
+            inputs = [vectors, *features]
+            for tensor in inputs:
+                tensor.requires_grad_()
+            scalars, moved = forward(fused)
+            torch.autograd.grad(scalars.sum() + moved.sum(), inputs)
+            for tensor in inputs:
+                tensor.requires_grad_(False)
+
+    contenders: dict[str, Callable[[], object]] = {
+        "rows": lambda: pair_rows(pairs, distances, CUTOFF, num_atoms),
+        "forward": lambda: forward(True),
+        "and backward": lambda: both(True),
+    }
+    if num_atoms * width < 5_000_000:  # the plain form keeps a dozen tensors of pairs x 3 width
+        contenders |= {"forward, plain": lambda: forward(False), "and backward, plain": lambda: both(False)}
+    return device_medians(contenders, seconds, calls=5)
+
+
+def whole_step(num_atoms: int, seconds: float) -> dict[str, float]:
+    positions, box = random_fluid(num_atoms)
+    model = load_model("gamd-amoeba-water").cuda().eval().requires_grad_(False)
+    assert isinstance(model, VectorGAMD)
+    near = model.spec.neighbors
+    neighbors = NeighborList(near.cutoff, near.skin, near.max_neighbors)
+    species = torch.arange(num_atoms, device="cuda") % 3 % 2
+    partners = torch.full((2, num_atoms, 1), -1, dtype=torch.int64, device="cuda")
+
+    def step() -> tuple[Tensor, Tensor]:
+        pairs, vectors, distances = neighbors(positions, box)
+        types = pair_types(pairs, species, partners, 2)
+        return model.energy_and_forces(species, pairs, vectors, distances, types)
+
+    return device_medians({"step": step, "step, in a graph": captured(step)}, seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    require_gpu()
+    torch.manual_seed(0)
+    sizes, widths = (SIZES[:1], WIDTHS[:1]) if quick else (SIZES, WIDTHS)
+    rows: list[dict[str, Any]] = []
+    with torch.no_grad():
+        for size in sizes:
+            for width in widths:
+                rows.append({"atoms": size, "width": width, "ms": one_layer(size, width, 0.3 if quick else 2.0)})
+            rows.append({"atoms": size, "width": 32, "ms": whole_step(size, 0.3 if quick else 2.0)})
+    names = list(dict.fromkeys(name for entry in rows for name in entry["ms"]))
+    table = Table(title="VectorGAMD on the GPU, median ms by device events")
+    for heading in ("atoms", "width", *names):
+        table.add_column(heading, justify="right")
+    for entry in rows:
+        figures = [f"{entry['ms'][name]:.3f}" if name in entry["ms"] else "" for name in names]
+        table.add_row(f"{entry['atoms']:,}", str(entry["width"]), *figures)
+    Console(width=150).print(table)
+    save_results("row_sums", {"cutoff_nm": CUTOFF, "rows": rows}, quick)
+
+
+if __name__ == "__main__":
+    main()

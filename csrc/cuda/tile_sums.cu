@@ -1,0 +1,24 @@
+// The operators of ../gamd_tiles.h on the GPU; tile_pipeline.h has their launches, each kernel's file what it computes.
+#include "tile_sums.h"
+
+#include "launch.h"
+#include "tile_pipeline.h"
+
+namespace openmm_gnn::cuda {
+
+void launch_gamd_edges(StreamHandle stream, int64_t width, bool tensor_cores, const GamdEdges& in) {
+  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
+  gamd_edges(launcher, width, tensor_cores, in);
+}
+
+void launch_gamd_messages(StreamHandle stream, int64_t width, bool tensor_cores, const GamdMessages& in) {
+  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
+  gamd_messages(launcher, width, tensor_cores, in);
+}
+
+void launch_gamd_strengths(StreamHandle stream, int64_t width, bool tensor_cores, const GamdStrengths& in) {
+  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
+  gamd_strengths(launcher, width, tensor_cores, in);
+}
+
+}  // namespace openmm_gnn::cuda

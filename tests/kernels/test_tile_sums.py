@@ -1,0 +1,113 @@
+"""CUDA's operators of GAMD against the network in plain PyTorch and float64, in the grid emulator and on a device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cuda_backends import Backend
+from torch import Tensor
+
+from openmm_gnn.graph.neighbor_list import NeighborList
+from openmm_gnn.models.gamd import GAMD
+from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
+
+CUTOFF = 0.42
+TOLERANCE = {False: 2e-5, True: 4e-3}
+"""Largest error of a force over the largest force: float32, and TF32's 10 bits of mantissa in each product."""
+
+
+def network(width: int, decoder: Decoder, num_layers: int = 2, use_bonds: bool = True) -> GAMD:
+    neighbors = NeighborSpec(CUTOFF, skin=0.06, max_neighbors=40)
+    spec = GAMDSpec(
+        neighbors, (8, 1), decoder, width, num_layers, num_radial=24, use_bonds=use_bonds, remove_net_force=True
+    )
+    return GAMD(spec).eval().requires_grad_(False)
+
+
+def frame(num_atoms: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Species and the padded list of random atoms at water's density, and kinds of their pairs."""
+    generator = torch.Generator().manual_seed(5)
+    edge = (num_atoms / 100.0) ** (1 / 3)
+    positions = torch.rand((num_atoms, 3), generator=generator) * edge
+    neighbors = NeighborList(CUTOFF, 0.06, 40, static_shape=True)
+    pairs, vectors, distances = neighbors(positions, torch.eye(3) * max(edge, 1.0))
+    species = torch.randint(0, 2, (num_atoms,), generator=generator)
+    types = torch.randint(0, 9, (pairs.shape[1],), generator=generator)
+    return species, pairs, vectors, distances, torch.where(pairs[0] < 0, 0, types)
+
+
+def forces_of(model: GAMD, device: torch.device, given: tuple[Tensor, ...]) -> Tensor:
+    model = model.to(device)
+    with torch.no_grad():
+        return model.tiled_forces(*(tensor.to(device) for tensor in given), None).cpu()
+
+
+@pytest.mark.parametrize("tensor_cores", [False, True])
+@pytest.mark.parametrize("decoder", list(Decoder))
+@pytest.mark.parametrize(("width", "num_atoms"), [(16, 150), (32, 61), (64, 30), (128, 25)])
+def test_forces_equal_those_of_plain_torch(
+    device: torch.device, width: int, num_atoms: int, decoder: Decoder, tensor_cores: bool
+) -> None:
+    if tensor_cores and device.type == "cuda" and torch.cuda.get_device_capability()[0] < 8:
+        pytest.skip("this device has no TF32")
+    model, given = network(width, decoder), frame(num_atoms)
+    species, pairs, vectors, distances, types = given
+    with torch.no_grad():
+        truth = model.double()(species, pairs, vectors.double(), distances.double(), types)
+    model = model.float()
+    model.tensor_cores = tensor_cores
+    found = forces_of(model, device, given)
+    error = float((found.double() - truth).abs().max() / truth.abs().max())
+    assert error < TOLERANCE[tensor_cores]
+    if tensor_cores:
+        model.tensor_cores = False
+        assert error > float((forces_of(model, device, given).double() - truth).abs().max() / truth.abs().max())
+    assert torch.equal(found, forces_of_same(model, device, given, tensor_cores)), "the sum depends on a schedule"
+
+
+def forces_of_same(model: GAMD, device: torch.device, given: tuple[Tensor, ...], tensor_cores: bool) -> Tensor:
+    model.tensor_cores = tensor_cores
+    return forces_of(model, device, given)
+
+
+@pytest.mark.parametrize("decoder", list(Decoder))
+def test_atoms_without_neighbours_and_no_atoms_at_all(device: torch.device, decoder: Decoder) -> None:
+    model = network(32, decoder)
+    species, pairs, vectors, distances, types = frame(30)
+    alone = (species, torch.full_like(pairs, -1), vectors, torch.full_like(distances, 1.0), types)
+    with torch.no_grad():
+        truth = model(*alone)
+    torch.testing.assert_close(forces_of(model, device, alone), truth, rtol=1e-4, atol=1e-4)
+    model = network(32, decoder, use_bonds=False)
+    model.remove_net_force = False  # the mean of no forces is not a number
+    nothing = (species[:0], pairs[:, :0], vectors[:0], distances[:0], types[:0])
+    assert forces_of(model, device, nothing).shape == (0, 3)
+
+
+@pytest.mark.parametrize("decoder", list(Decoder))
+def test_an_invalid_list_gives_forces_that_are_not_numbers(device: torch.device, decoder: Decoder) -> None:
+    """An overflowing list on CUDA has distances of NaN and no pairs; finite forces would hide it."""
+    species, pairs, vectors, distances, types = frame(30)
+    given = (species, torch.full_like(pairs, -1), vectors, torch.full_like(distances, float("nan")), types)
+    assert bool(forces_of(network(32, decoder), device, given).isnan().all())
+
+
+def test_wrong_widths_are_refused_in_words(backend: Backend) -> None:
+    none, pairs = torch.zeros(0), torch.zeros((2, 3), dtype=torch.int64)
+    given = [pairs, torch.ones(3), torch.ones(3, 3), pairs[0], torch.ones(5), torch.ones(48, 5), torch.ones(48)]
+    given += [none, none, torch.ones(48, 48), torch.ones(48)]
+    placed = [backend.place(tensor) for tensor in given]
+    with pytest.raises(RuntimeError, match="the width is 48: give 16, 32, 64 or 128"):
+        backend.operators.gamd_edges(*placed, CUTOFF, -1.0, False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("decoder", list(Decoder))
+@pytest.mark.parametrize("num_atoms", [774, 12_282])
+def test_a_scripted_network_on_cuda_gives_the_forces_of_the_cpu(num_atoms: int, decoder: Decoder) -> None:
+    model, given = network(128, decoder, 4), frame(num_atoms)
+    with torch.no_grad():
+        truth = model(*given)
+        scripted = torch.jit.freeze(torch.jit.script(model.cuda()))
+        found = scripted(*(tensor.cuda() for tensor in given)).cpu()
+    assert float((found - truth).abs().max() / truth.abs().max()) < 5e-5
