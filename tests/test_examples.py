@@ -18,6 +18,7 @@ PROMISED = {
     "05_live_features": (r"features of the turned molecule differ by (\S+)", 0.0, 1e-5),
     "06_vampnet": (r"the first slow variable tells, unseen: ([\d.]+);", 0.9, 1.0),
     "07_spib": (r"where most of their state are: ([\d.]+);", 0.9, 1.0),
+    "08_learned_bias": (r"the run covered (\S+) % of the variable's range", 0.5, 130.0),
     "09_large_protein": (r"hidden motion, other frames: (\S+)", 0.9, 1.0),
 }
 """For each example the pattern of its number, and the range in which it must be."""

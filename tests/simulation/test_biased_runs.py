@@ -20,16 +20,16 @@ from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
 from typer.testing import CliRunner
 
-from openmm_gnn.analysis.reweighting import (
+from openmm_gnn.cli import app as command
+from openmm_gnn.errors import DataError, SpecError, TopologyError
+from openmm_gnn.forces.gamd_force import available_backends
+from openmm_gnn.kinetics.reweighting import (
     Reweighting,
     effective_frames,
     final_bias,
     frame_log_weights,
     reweighted_free_energy,
 )
-from openmm_gnn.cli import app as command
-from openmm_gnn.errors import DataError, SpecError, TopologyError
-from openmm_gnn.forces.gamd_force import available_backends
 from openmm_gnn.models.learned_cv import save_learned_cv
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.run_features import FeatureSettings
@@ -77,7 +77,7 @@ def test_records_are_of_the_frames_and_rebuild_the_bias(tmp_path: Path, cv_path:
     cv = untrained_cv(chain())
     of_frames = records[np.isin(records["step"], range(20, 121, 20))]
     found = [values_of(cv, chain(), frame, None) for frame in positions]
-    np.testing.assert_allclose(of_frames["values"], found, atol=1e-4)
+    np.testing.assert_allclose(of_frames["values"], found, atol=1e-3)  # the trajectory has float32 positions
     rebuilt = final_bias(meta, records[:0])
     for record in records:
         assert rebuilt.value_and_gradient(record["values"])[0] == record["bias"]
@@ -228,7 +228,8 @@ def dimer() -> SimulationSystem:
 def test_the_free_energy_of_a_biased_dimer_is_the_known_one(tmp_path: Path) -> None:
     samples = np.zeros((200, 2, 3))
     samples[:, 1, 0] = np.linspace(0.22, 0.5, 200)
-    path = save_learned_cv(untrained_cv(dimer(), 1, samples), tmp_path / "cv.safetensors")
+    cv = untrained_cv(dimer(), 16, samples, target=samples[:, 1, 0])
+    path = save_learned_cv(cv, tmp_path / "cv.safetensors")
     settings = replace(
         SETTINGS, steps=5000, report_interval=10, checkpoint_interval=2500, time_step_ps=0.005, friction_per_ps=5.0
     )
