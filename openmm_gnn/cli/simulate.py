@@ -83,7 +83,7 @@ def simulate(
     ] = None,
     bias_stride: Annotated[int, typer.Option(help="Steps between two hills.")] = 500,
     bias_interval: Annotated[
-        int, typer.Option(help="Steps between two evaluations of the bias, 1 to 4; above 1 steep variables heat: see the log.")
+        int, typer.Option(help="Steps between two evaluations of the bias, 1 to 4; above 1, steep variables heat.")
     ] = 1,
     platform: Annotated[str, typer.Option(help="OpenMM platform; auto: CUDA where it works, else CPU.")] = "auto",
     backend: Annotated[str, typer.Option(help="auto, torchforce or pythonforce.")] = "auto",

@@ -53,9 +53,10 @@ class BiasSettings:
     margin: float = 0.1
     """Walls begin this part of a CV's range beyond its ends."""
     interval: int = 1
-    """Steps between two evaluations of the bias, each of which then gives `interval` times the force. More than 1 is for
-    variables that change gently: between the basins of alanine dipeptide, where its learned variable is steep, kicks
-    every 8 fs heat the molecule by 90 K where those of every 4 fs do not. Look at the temperature in the log."""
+    """Steps between two evaluations of the bias, each of which then gives `interval` times the force.
+
+    More than 1 is for variables that change gently: between the basins of alanine dipeptide, where its learned variable
+    is steep, a molecule kicked every 8 fs is 90 K hotter than one pushed every 4 fs. The log shows the temperature."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", BiasMethod(self.method))
