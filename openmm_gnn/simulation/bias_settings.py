@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from openmm_gnn.simulation.bias_opes import OpesBias
     from openmm_gnn.simulation.bias_walls import BiasWalls
 
-LEAST_WIDTH_OF_RANGE = 0.1
-"""Slow variables are flat in their basins and steep between: narrower hills make forces that tear molecules apart."""
+LEAST_WIDTH_OF_RANGE = 0.05
+"""Slow variables are flat in their basins and steep between: narrower hills heat molecules there. Wider ones leave much
+of the barrier: at 0.1 alanine dipeptide crossed it in none of 0.17 ns, at 0.05 seven times in as long."""
 DEFAULT_BIAS_FACTOR = 10.0
 """Of metadynamics."""
 
@@ -49,7 +50,7 @@ class BiasSettings:
     bias_factor: float | None = None
     """None: 10 for metadynamics, barrier / kT for OPES."""
     widths: tuple[float, ...] | None = None
-    """Of a hill, for each output; None: what the CV fluctuates by within a basin, at least 0.1 of its range."""
+    """Of a hill, for each output; None: what the CV fluctuates by within a basin, at least 0.05 of its range."""
     margin: float = 0.1
     """Walls begin this part of a CV's range beyond its ends."""
     interval: int = 1
