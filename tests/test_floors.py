@@ -22,6 +22,7 @@ FLOORS = {
     "forces": 5,
     "reporters": 5,
     "training": 5,
+    "pretraining": 5,
     "simulation": 5,
     "analysis": 5,
     "kinetics": 5,

@@ -31,7 +31,7 @@ def conformers(
     All 20 amino acids, with and without caps. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
     left out. Killed, it resumes when the same command is given again, with the same frames.
     """
-    from openmm_gnn.training.conformers import ConformerSettings, make_conformations
+    from openmm_gnn.pretraining.conformers import ConformerSettings, make_conformations
 
     settings = ConformerSettings(
         shortest=shortest,

@@ -51,11 +51,11 @@ def pretrain(
     import torch
 
     from openmm_gnn.models.encoder_files import load_encoder
+    from openmm_gnn.pretraining.conformations import Conformations, check_elements, elements_of
+    from openmm_gnn.pretraining.denoising import DenoisingSettings
+    from openmm_gnn.pretraining.denoising import pretrain as run
+    from openmm_gnn.pretraining.denoising_checks import record_denoising_errors, solute
     from openmm_gnn.spec import Architecture, EncoderSpec, NeighborRule
-    from openmm_gnn.training.conformations import Conformations, check_elements, elements_of
-    from openmm_gnn.training.denoising import DenoisingSettings
-    from openmm_gnn.training.denoising import pretrain as run
-    from openmm_gnn.training.denoising_checks import record_denoising_errors, solute
 
     if threads:
         torch.set_num_threads(threads)

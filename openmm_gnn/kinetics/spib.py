@@ -23,7 +23,7 @@ from openmm_gnn.kinetics.spib_network import SpibNetwork
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.kinetics.vampnet_training import network_outputs
 from openmm_gnn.models.cv_network import CVNetwork
-from openmm_gnn.training.noisy_frames import StepOrder
+from openmm_gnn.training.step_order import StepOrder
 
 MOST_INITIAL_FRAMES = 50_000
 """For the components and clusters of the first states, evenly spaced."""

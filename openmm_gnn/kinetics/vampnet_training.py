@@ -27,8 +27,8 @@ from openmm_gnn.kinetics.vamp import (
 )
 from openmm_gnn.models.cv_network import CVNetwork, save_cv_network
 from openmm_gnn.training.force_matching import BestBundle
-from openmm_gnn.training.noisy_frames import StepOrder
 from openmm_gnn.training.schedule import rise_and_cosine
+from openmm_gnn.training.step_order import StepOrder
 
 EVALUATION_PAIRS = 4096
 """Pairs per batch where no gradient is needed."""

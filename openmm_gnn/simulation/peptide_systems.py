@@ -13,6 +13,7 @@ from openmm_gnn.simulation.simulation_system import SimulationSystem
 NAMED_PEPTIDES = {
     "alanine-dipeptide": Peptide("A"),
     "chignolin": Peptide("YYDPETGTWY", acetylated=False, methylated=False),
+    "pentapeptide": Peptide("WLALL", acetylated=False, methylated=False),
 }
 """Chignolin is the variant CLN025; unfolded, as its torsions are drawn at random."""
 _SEED = 1

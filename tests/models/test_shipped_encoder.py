@@ -10,8 +10,8 @@ import torch
 
 from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.models.encoder_files import load_encoder, shipped_encoders
-from openmm_gnn.training.denoising import denoising_error
-from openmm_gnn.training.denoising_checks import solute
+from openmm_gnn.pretraining.denoising import denoising_error
+from openmm_gnn.pretraining.denoising_checks import solute
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 """Villin headpiece in water, which comes with OpenMM."""

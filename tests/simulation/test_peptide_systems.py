@@ -13,7 +13,7 @@ from openmm_gnn.simulation.peptide_systems import NAMED_PEPTIDES
 from openmm_gnn.simulation.run_settings import make_integrator, settings_for
 from openmm_gnn.simulation.systems import load_system
 
-ATOMS = {"alanine-dipeptide": 22, "chignolin": 166}
+ATOMS = {"alanine-dipeptide": 22, "chignolin": 166, "pentapeptide": 94}
 
 
 def energy(system: openmm.System, positions: np.ndarray) -> float:

@@ -26,18 +26,18 @@ from torch.utils.data import DataLoader
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.models.encoder_files import save_encoder
-from openmm_gnn.spec import EncoderSpec, encoder_spec_from_json, spec_to_json
-from openmm_gnn.training.conformations import Molecule
-from openmm_gnn.training.force_matching import BestBundle
-from openmm_gnn.training.noisy_frames import (
+from openmm_gnn.pretraining.conformations import Molecule
+from openmm_gnn.pretraining.noisy_frames import (
     MoleculeBatch,
     MoleculeFrames,
-    StepOrder,
     collate,
     noise_scale_of,
     standard_noise,
 )
+from openmm_gnn.spec import EncoderSpec, encoder_spec_from_json, spec_to_json
+from openmm_gnn.training.force_matching import BestBundle
 from openmm_gnn.training.schedule import rise_and_cosine
+from openmm_gnn.training.step_order import StepOrder
 
 _VALIDATION_SEED = 2**31
 """Of the noise on held-out molecules, the same at every validation."""

@@ -21,10 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.simulation.implicit_solvent import FORCE_FIELD, HYDROGEN_MASS, in_implicit_solvent, with_hydrogens
-from openmm_gnn.simulation.peptides import HELD_OUT, Peptide, build_peptide, random_peptides
-from openmm_gnn.simulation.resumable import locked, write_atomically
-from openmm_gnn.training.conformations import (
+from openmm_gnn.pretraining.conformations import (
     META_FILE,
     META_KIND,
     META_VERSION,
@@ -35,6 +32,9 @@ from openmm_gnn.training.conformations import (
     molecule_folder,
     read_meta,
 )
+from openmm_gnn.simulation.implicit_solvent import FORCE_FIELD, HYDROGEN_MASS, in_implicit_solvent, with_hydrogens
+from openmm_gnn.simulation.peptides import HELD_OUT, Peptide, build_peptide, random_peptides
+from openmm_gnn.simulation.resumable import locked, write_atomically
 from openmm_gnn.training.worker_processes import Work, run_workers, serve
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def make_conformations(
         works = []
         for part in range(processes):
             mine = [str(index) for index in missing[part::processes]]
-            worker = [sys.executable, "-m", "openmm_gnn.training.conformers", str(out), *mine]
+            worker = [sys.executable, "-m", "openmm_gnn.pretraining.conformers", str(out), *mine]
             works.append(Work(name=f"part {part + 1} of the molecules", command=worker, steps=len(mine), steps_done=0))
         run_workers(works, processes=processes, progress=progress, what="parts")
     return Conformations.open(out)

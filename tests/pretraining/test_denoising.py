@@ -17,11 +17,12 @@ import torch
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.models.encoder_files import load_encoder
+from openmm_gnn.pretraining.conformations import Conformations, Split
+from openmm_gnn.pretraining.conformers import ConformerSettings, make_conformations
+from openmm_gnn.pretraining.denoising import DenoisingSettings, denoising_error, pretrain
+from openmm_gnn.pretraining.noisy_frames import MoleculeFrames, collate, standard_noise
 from openmm_gnn.spec import Architecture, EncoderSpec
-from openmm_gnn.training.conformations import Conformations, Split
-from openmm_gnn.training.conformers import ConformerSettings, make_conformations
-from openmm_gnn.training.denoising import DenoisingSettings, denoising_error, pretrain
-from openmm_gnn.training.noisy_frames import MoleculeFrames, StepOrder, collate, standard_noise
+from openmm_gnn.training.step_order import StepOrder
 
 SPEC = EncoderSpec(
     Architecture.TORCHMD_ET,

@@ -12,11 +12,11 @@ from torch import Tensor
 from openmm_gnn.errors import SpecError
 from openmm_gnn.features.selection import as_mdtraj, select_atoms
 from openmm_gnn.models.encoder_files import load_encoder, save_encoder
+from openmm_gnn.pretraining.conformations import check_elements
+from openmm_gnn.pretraining.denoising import denoising_error
+from openmm_gnn.pretraining.noisy_frames import noise_scale_of, unit_per_nm
 from openmm_gnn.simulation.structure_files import read_structure
 from openmm_gnn.spec import EncoderSpec
-from openmm_gnn.training.conformations import check_elements
-from openmm_gnn.training.denoising import denoising_error
-from openmm_gnn.training.noisy_frames import noise_scale_of, unit_per_nm
 
 METADATA_KEY = "denoising_error"
 DRAWS = 10

@@ -17,12 +17,12 @@ import pytest
 from openmm import app, unit
 
 from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.pretraining.conformations import Conformations, elements_of
+from openmm_gnn.pretraining.conformers import ConformerSettings, make_conformations
 from openmm_gnn.simulation.implicit_solvent import with_compiled_solvent
 from openmm_gnn.simulation.peptides import HELD_OUT, Peptide, build_peptide, is_held_out, random_peptides
 from openmm_gnn.simulation.residue_geometry import RESIDUE_NAMES
 from openmm_gnn.simulation.resumable import locked
-from openmm_gnn.training.conformations import Conformations, elements_of
-from openmm_gnn.training.conformers import ConformerSettings, make_conformations
 
 TINY = ConformerSettings(longest=3, temperatures=(400.0, 300.0), frames=2, interval_ps=0.1)
 
@@ -134,7 +134,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def test_a_run_killed_at_any_moment_makes_the_same_frames_in_the_end(data: Conformations, tmp_path: Path) -> None:
     program = (
-        "import sys; from test_conformers import TINY; from openmm_gnn.training.conformers import make_conformations;"
+        "from test_conformers import TINY; from openmm_gnn.pretraining.conformers import make_conformations;"
         f"make_conformations({str(tmp_path / 'killed')!r}, 6, TINY, processes=2, progress=False)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

@@ -1,0 +1,1 @@
+"""Encoders: their training data, denoising, heads and transfer, and the study of their scaling."""
