@@ -150,7 +150,7 @@ class ViSNet(EdgeNetwork):
         self.vector_norm = VectorRange(width)
 
     def make_smooth(self) -> None:
-        """From now on let the vectors' messages vanish at the cutoff too, in plain PyTorch; they end there at a step."""
+        """From now on let the vectors' messages vanish at the cutoff too; only plain PyTorch can."""
         self.fits = False
         for layer in self.layers:
             layer.smooth = True  # type: ignore[assignment]
