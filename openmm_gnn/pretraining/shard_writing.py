@@ -132,6 +132,7 @@ def _arrays(molecules: Sequence[Conformers]) -> dict[str, np.ndarray]:
 def _index(molecules: Sequence[Conformers]) -> np.ndarray:
     index = np.zeros(len(molecules), INDEX)
     index["num_atoms"] = [len(molecule.atomic_numbers) for molecule in molecules]
+    index["num_heavy"] = [np.count_nonzero(np.asarray(molecule.atomic_numbers) != 1) for molecule in molecules]
     index["num_frames"] = [len(molecule.positions) for molecule in molecules]
     rows = index["num_atoms"].astype(np.int64) * index["num_frames"]
     for name, sizes in (("row", rows), ("atom", index["num_atoms"]), ("frame", index["num_frames"])):

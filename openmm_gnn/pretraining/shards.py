@@ -39,6 +39,7 @@ INDEX = np.dtype(
         ("first_atom", "<i8"),
         ("first_frame", "<i8"),
         ("num_atoms", "<i4"),
+        ("num_heavy", "<i4"),
         ("num_frames", "<i4"),
         ("sequence_hash", "<u8"),
         ("sha256", "u1", (32,)),

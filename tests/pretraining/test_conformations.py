@@ -77,6 +77,7 @@ def test_slices_and_columns_agree_with_the_molecules(data: Conformations) -> Non
     part = data.molecules[3:17:4]
     assert isinstance(part, Molecules) and [m.name for m in part] == [f"molecule {k}" for k in (3, 7, 11, 15)]
     assert part.column("num_atoms").tolist() == [len(m.atomic_numbers) for m in part]
+    assert part.column("num_heavy").tolist() == [int((m.atomic_numbers != 1).sum()) for m in part]
     assert elements_of(part, hydrogens=True) == elements_of(list(part), hydrogens=True)
     assert elements_of(data.molecules, hydrogens=True) == (1, 6, 7, 8, 35)
 
