@@ -53,8 +53,7 @@ class EncoderForce(nn.Module):
     """Forces of a set of atoms from their neighbour pairs, by an encoder and a head.
 
     One module for any number of atoms and any box. Lengths come in nm, forces leave in kJ/mol/nm; inside, lengths are
-    in the encoder's unit. All messages vanish at the cutoff (`EdgeNetwork.make_smooth`). An atom that a ViSNet sees
-    alone has features that jump when its first neighbour comes: the other architectures have none such. Scriptable.
+    in the encoder's unit. All messages vanish at the cutoff (`EdgeNetwork.make_smooth`). Scriptable.
     """
 
     atomic_numbers: Tensor
