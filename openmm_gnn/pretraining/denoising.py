@@ -17,7 +17,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.models.encoder import Encoder
@@ -39,6 +39,7 @@ __all__ = [
     "Precision",
     "Strategy",
     "denoising_error",
+    "is_first_process",
     "pretrain",
 ]
 
@@ -143,6 +144,11 @@ def pretrain(
     return best.bundle
 
 
+def is_first_process() -> bool:
+    """Of those that train together: the one that writes and speaks."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
 def _trainer(
     settings: DenoisingSettings, hardware: Hardware, best: BestEncoder, directory: Path, progress: bool
 ) -> lightning.Trainer:
@@ -157,8 +163,7 @@ def _trainer(
     return lightning.Trainer(
         accelerator="auto",
         devices=hardware.devices,
-        # Buffers are the same in all processes, tables among them that come and go.
-        strategy=DDPStrategy(broadcast_buffers=False) if together else "auto",
+        strategy="ddp" if together else "auto",
         use_distributed_sampler=False,
         precision="bf16-mixed" if settings.precision is Precision.BFLOAT16_MIXED else "32-true",
         max_steps=settings.num_steps,
