@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0,
     "spec": 0,
     "cv_spec": 0,
+    "property_spec": 0,
     "growing_array": 0,
     "kernels": 1,
     "graph": 2,
