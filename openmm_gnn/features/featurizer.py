@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.errors import NonFiniteError, SpecError
-from openmm_gnn.features.residue_windows import ResidueWindows, whole_graph
+from openmm_gnn.features.block_threads import for_each
+from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import (
     Anchor,
@@ -272,7 +273,8 @@ class Featurizer:
         exact = torch.float64 if self.dtype == "float64" else torch.float32
         box = None if box_vectors is None else (box_vectors * self._per_nm).to(exact)
         features = torch.empty((frames, self.num_atoms, 4, self.width), dtype=exact, device=self.device)
-        for block in self._blocks:
+
+        def describe(block: GraphBlock) -> None:
             places = (block.centred(positions) * self._per_nm).to(exact).reshape(-1, 3)
             boxes = None if box is None else box.repeat_interleave(block.num_graphs, dim=0)
             edges, vectors, distances = self._encoder.edges(places, block.graphs_of(frames), boxes)
@@ -280,6 +282,8 @@ class Featurizer:
             scalars, atom_vectors = self._encoder.encode(numbers, edges, vectors, distances)
             atoms = torch.cat([scalars[:, None], atom_vectors], dim=1).to(exact).unflatten(0, (frames, -1))
             features[:, block.atoms] = atoms[:, block.described]
+
+        for_each(describe, self._blocks, self.device)  # each writes rows of its own
         return features
 
     def _check_features(self, features: Tensor, many: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import Any
 
 import mdtraj
@@ -256,6 +257,33 @@ def test_tokens_do_not_depend_on_how_windows_and_frames_are_batched(
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_two_threads_make_the_features_that_one_makes(
+    broken: bool, encoder: Encoder, protein: mdtraj.Topology, places: np.ndarray
+) -> None:
+    before = torch.get_num_threads()
+    featurizer = Featurizer(encoder, protein, context="window")
+    frames = places + 0.02 * np.random.default_rng(3).normal(size=(3, *places.shape))
+    numbers: list[int] = []
+    try:
+        torch.set_num_threads(1)
+        expected = featurizer.features(frames)
+        torch.set_num_threads(2)
+        if broken:
+            featurizer._numbers[-1] = 101
+            with pytest.raises(ValueError, match="an atomic number is 101"):
+                featurizer.features(frames)
+        else:
+            np.testing.assert_array_equal(featurizer.features(frames), expected)
+        for ask in (lambda: numbers.append(torch.get_num_threads()),) * 2:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+        assert [torch.get_num_threads(), *numbers] == [2, 2, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
 class CountedWork(TorchDispatchMode):
     """Adds up the numbers that all tensor operations return."""
 
@@ -271,11 +299,12 @@ class CountedWork(TorchDispatchMode):
 
 
 def test_work_grows_with_the_residues_however_dense_they_are(
-    encoder: Encoder, protein: mdtraj.Topology, places: np.ndarray
+    encoder: Encoder, protein: mdtraj.Topology, places: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = protein.copy()
     for _ in range(3):
         many = many.join(protein)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the counter sees this thread alone
     crowd = np.concatenate([places + 0.05 * copy for copy in range(4)])
     work: dict[str, list[int]] = {}
     for context in ("window", "whole"):
