@@ -129,7 +129,7 @@ class Molecules(Sequence[Molecule]):
         return Molecules(self.shards, self.numbers[kept])
 
     def column(self, name: str) -> np.ndarray:
-        """(num_molecules, ...) a field of `shards.INDEX`, such as num_atoms, num_heavy or num_frames, without a look at each."""
+        """(num_molecules, ...) a field of `shards.INDEX`: num_atoms, num_heavy, num_frames, sequence_hash, sha256."""
         parts = [shard.index[name] for shard in self.shards]
         return np.concatenate(parts)[self.numbers] if parts else np.zeros(0, np.int64)
 

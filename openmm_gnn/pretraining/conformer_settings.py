@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from openmm_gnn.errors import SpecError
 from openmm_gnn.pretraining.shard_writing import Conformers
@@ -14,8 +14,13 @@ from openmm_gnn.pretraining.shard_writing import Conformers
 class Maker(Protocol):
     """Makes the molecules of one kind, each from the settings and its number alone."""
 
-    skipped: Sequence[str]
-    """What of the input was left out."""
+    @property
+    def skipped(self) -> Sequence[str]:
+        """What of the input was left out, and why."""
+
+    @property
+    def remarks(self) -> dict[str, Any]:
+        """What else is to be remembered in meta.json."""
 
     def check(self, count: int) -> None:
         """SpecError if there are not so many molecules."""

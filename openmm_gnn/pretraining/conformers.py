@@ -13,17 +13,18 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.errors import DataError, NonFiniteError, SpecError, TopologyError
 from openmm_gnn.pretraining.conformations import Conformations, read_meta
 from openmm_gnn.pretraining.conformer_settings import Dynamics
 from openmm_gnn.pretraining.data_directory import complete_directory, input_files, prepare_directory, write_meta
 from openmm_gnn.pretraining.peptide_conformers import PeptideSettings
+from openmm_gnn.pretraining.protein_conformers import ProteinSettings
 from openmm_gnn.pretraining.shard_writing import Conformers, write_shard
 from openmm_gnn.pretraining.shards import open_shard, shard_paths
 from openmm_gnn.simulation.resumable import locked
 from openmm_gnn.training.worker_processes import Work, run_workers, serve
 
-KINDS: dict[str, type[Dynamics]] = {settings.KIND: settings for settings in (PeptideSettings,)}
+KINDS: dict[str, type[Dynamics]] = {settings.KIND: settings for settings in (PeptideSettings, ProteinSettings)}
 """Settings of each kind of molecules."""
 
 
@@ -72,7 +73,7 @@ def make_conformations(
                 steps = sum(end - first for first, end in mine)
                 works.append(Work(name=f"part {part + 1} of the molecules", command=worker, steps=steps, steps_done=0))
         run_workers(works, processes=workers, progress=progress, what="parts")
-        complete_directory(out, meta, maker.skipped)
+        complete_directory(out, meta | maker.remarks, maker.skipped)
     return Conformations.open(out)
 
 
@@ -109,7 +110,7 @@ def run_shards(out: Path, ranges: Sequence[tuple[int, int]], report: Callable[[i
                 molecule = maker.conformers(number)
                 molecule.check()
                 molecules.append(molecule)
-            except (DataError, NonFiniteError) as error:
+            except (DataError, NonFiniteError, TopologyError) as error:
                 if not stored["skip_bad"]:
                     raise
                 skipped.append(str(error))

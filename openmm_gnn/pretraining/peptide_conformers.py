@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class PeptideMaker:
     """Peptide k is the same one however many are made."""
 
     skipped: Sequence[str] = ()
+    remarks: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, settings: PeptideSettings) -> None:
         self.settings = settings

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import random
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from openmm_gnn.errors import TopologyError
+from openmm_gnn.simulation.charmm_proteins import (
+    charmm_protein_force_field,
+    with_caps_as_patches,
+    with_compiled_dispersion,
+)
 
 if TYPE_CHECKING:
     import openmm
@@ -17,15 +25,12 @@ class ImplicitForceField(str, Enum):
     """Force fields that go with OBC2."""
 
     AMBER14 = "amber14"
+    """Proteins, DNA and RNA."""
     CHARMM36 = "charmm36"
-
-    @property
-    def files(self) -> tuple[str, str]:
-        """Of OpenMM."""
-        main = {"amber14": "amber14-all.xml", "charmm36": "charmm36.xml"}[self.value]
-        return main, "implicit/obc2.xml"
+    """Proteins."""
 
 
+_AMBER14, _OBC2 = "amber14-all.xml", "implicit/obc2.xml"
 HYDROGEN_MASS = 3.0
 """Dalton; taken from the heavy atoms, for time steps of 4 fs."""
 _OBC_OFFSET_NM = 0.009
@@ -52,14 +57,36 @@ def with_hydrogens(
 def in_implicit_solvent(
     topology: app.Topology, force_field: ImplicitForceField = ImplicitForceField.AMBER14
 ) -> openmm.System:
-    """The System of a molecule with OBC2: bonds of hydrogen rigid, hydrogens of 3 Da, open boundaries."""
+    """The System of a molecule with OBC2: bonds of hydrogen rigid, hydrogens of 3 Da, open boundaries.
+
+    Raises:
+        TopologyError: if the force field does not know a residue.
+    """
     from openmm import app, unit
 
-    system = app.ForceField(*force_field.files).createSystem(
-        topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, hydrogenMass=HYDROGEN_MASS * unit.dalton
-    )
+    named = with_caps_as_patches(topology) if force_field is ImplicitForceField.CHARMM36 else topology
+    try:
+        system = read_force_field(force_field).createSystem(
+            named,
+            nonbondedMethod=app.NoCutoff,
+            constraints=app.HBonds,
+            hydrogenMass=HYDROGEN_MASS * unit.dalton,
+        )
+    except ValueError as error:  # what OpenMM raises where no template fits
+        raise TopologyError(f"{force_field.value} cannot make a System: {error}") from error
+    with_compiled_dispersion(system)
     with_compiled_solvent(system)
     return system
+
+
+@cache
+def read_force_field(force_field: ImplicitForceField) -> app.ForceField:
+    """With its solvent; read once."""
+    from openmm import app
+
+    if force_field is ImplicitForceField.CHARMM36:
+        return charmm_protein_force_field(_OBC2)
+    return app.ForceField(_AMBER14, _OBC2)
 
 
 def with_compiled_solvent(system: openmm.System) -> None:
