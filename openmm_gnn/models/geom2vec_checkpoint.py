@@ -18,6 +18,7 @@ from torch import Tensor
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.models.geom2vec_license import GEOM2VEC_LICENSE
 from openmm_gnn.models.geom2vec_weights import BODY, HEADS, Weights, translate
 from openmm_gnn.spec import Architecture, EncoderSpec, NeighborRule
 
@@ -125,7 +126,7 @@ def spec_of(weights: Weights, path: Path, neighbor_rule: NeighborRule = Neighbor
         elements=trained_elements(embedding),
         neighbor_rule=neighbor_rule,
         noise_scale=noise_scale(weights) if any(HEADS[architecture] in name for name in weights) else 0.0,
-        metadata={"source": f"geom2vec checkpoint {path.name}"},
+        metadata={"source": f"geom2vec checkpoint {path.name}", "license": GEOM2VEC_LICENSE},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import lightning
@@ -97,7 +98,8 @@ class DenoisingData(lightning.LightningDataModule):
         if len(scales) > 1:
             found |= {f"{ERROR}_at_{scale:g}": meter.error_at(k) for k, scale in enumerate(scales)}
         if len(self.set_names) > 1:
-            found |= {f"{ERROR}_of_{name}": meter.error_at(0, k) for k, name in enumerate(self.set_names)}
+            names = [re.sub(r"[^\w.-]+", "_", name) for name in self.set_names]  # no commas in log.csv
+            found |= {f"{ERROR}_of_{name}": meter.error_at(0, k) for k, name in enumerate(names)}
         return found
 
 

@@ -38,13 +38,13 @@ class Denoising(lightning.LightningModule):
         self.settings = settings
         self.encoder = encoder
         self.scales = scales_of(encoder.spec, settings)
-        self.average = AveragedModel(encoder, avg_fn=self._averaged).requires_grad_(False)
+        self.average = AveragedModel(encoder, multi_avg_fn=self._average).requires_grad_(False)
         self.meter = DenoisingErrorMeter()
 
-    def _averaged(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def _average(self, averages: Any, weights: Any, count: Tensor | int) -> None:
         """The moving average; shorter in the beginning, so that it forgets the random weights it began with."""
         decay = min(self.settings.average_decay, (1 + float(count)) / (10 + float(count)))
-        return torch.lerp(current, average, decay)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
     @property
     def best_weights(self) -> Encoder:
