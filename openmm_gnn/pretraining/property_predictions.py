@@ -89,7 +89,8 @@ def write_predictions(
     """
     path, name = Path(path), model.spec.name
     found = predict(model, frames, batch_size)
-    columns, rows = ["frame", name], []
+    columns = ["frame", name]
+    rows: list[list[str]] = []
     if model.spec.target is Target.VECTOR:
         columns = ["frame", *(f"{name}_{axis}" for axis in "xyz")]
     elif model.spec.target is Target.ATOM:
@@ -100,7 +101,7 @@ def write_predictions(
             continue
         atoms = np.flatnonzero((frame.atomic_numbers != HYDROGEN) | model.spec.hydrogens)
         for atom, value in zip(atoms, values, strict=True):
-            rows.append([frame.name, int(atom), int(frame.atomic_numbers[atom]), f"{value:.8g}"])
+            rows.append([frame.name, str(atom), str(frame.atomic_numbers[atom]), f"{value:.8g}"])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     with open(partial, "w", newline="") as file:
