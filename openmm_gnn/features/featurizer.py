@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.errors import NonFiniteError, SpecError
+from openmm_gnn.features.residue_windows import ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import (
     Anchor,
@@ -28,13 +29,14 @@ from openmm_gnn.features.token_table import (
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
 from openmm_gnn.models.encoder import Encoder, encoder_hash
 from openmm_gnn.models.encoder_files import load_encoder
+from openmm_gnn.models.graph_context import GraphContext
 from openmm_gnn.spec import EncoderSpec, NeighborRule, spec_to_json
 from openmm_gnn.units import ANGSTROM_PER_NM, nanometers
 
 _UNITS_PER_NM = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 BATCH_ATOMS = {"cpu": 512, "cuda": 32768}
-"""Selected atoms of the frames that go through the encoder together: more needs more memory and saves no more time."""
+"""Atoms of the graphs that go through the encoder together: more needs more memory and saves no more time."""
 
 
 class Tokens(str, Enum):
@@ -75,6 +77,8 @@ class Featurizer:
         dtype: str = "float32",
         device: str | torch.device = "cpu",
         coordinates: str = "anchor",
+        context: str = "whole",
+        window: int | None = None,
     ) -> None:
         """
         Args:
@@ -89,9 +93,13 @@ class Featurizer:
             device: where the encoder runs.
             coordinates: "anchor" for alpha carbon, C1' or P where there is one and else the centroid of the token's
                 atoms (`tokens.anchors` says which), "CA" for alpha carbons alone, or "centroid".
+            context: "whole": all selected atoms are one graph. "window": each residue is described in a graph of its
+                own, of its atoms and those of its neighbours along the sequence, see `features.residue_windows`.
+            window: residues on either side of such a graph, 0 or more; None: 2.
         Raises:
             SpecError: for an argument that means nothing, or a selection of nothing.
-            TopologyError: for virtual sites, elements the encoder does not know, and missing alpha carbons.
+            TopologyError: for virtual sites, elements the encoder does not know, missing alpha carbons, and windows
+                without bonds.
         """
         self.selection = selection
         self.reduction = _choice(Reduction, reduction, "reduction")
@@ -111,6 +119,13 @@ class Featurizer:
         self._encoder = copy.deepcopy(given).to(device=self.device, dtype=_DTYPES[dtype]).eval()
         self._whole = WholeMolecules(self.topology, selected, self.device)
         self._batch_atoms = BATCH_ATOMS.get(self.device.type, BATCH_ATOMS["cuda"])
+        self.context = GraphContext(context, window)
+        blocks = [whole_graph(len(selected))]
+        if self.context.is_window:
+            windows = ResidueWindows.of(self.topology, selected, self.context.window)
+            self.context = windows.context
+            blocks = list(windows.blocks(self._batch_atoms))
+        self._blocks = [block.to(self.device) for block in blocks]
         self._per_nm = _UNITS_PER_NM[self.spec.length_unit]
         self._numbers = torch.tensor(
             [self.topology.atom(int(index)).element.number for index in selected], device=self.device
@@ -144,7 +159,7 @@ class Featurizer:
     @property
     def frames_per_batch(self) -> int:
         """Frames that go through the encoder together; more at once are cut into batches."""
-        return max(1, self._batch_atoms // self.num_atoms)
+        return max(1, self._batch_atoms // sum(block.num_copies for block in self._blocks))
 
     def features(self, positions: Any, box_vectors: Any = None, of_read_atoms: bool = False) -> np.ndarray:
         """Features of the tokens of one frame or several.
@@ -164,7 +179,6 @@ class Featurizer:
         """
         with torch.inference_mode():
             whole, box, many = self._whole_frames(positions, box_vectors, of_read_atoms)
-            whole = whole - whole.mean(dim=1, keepdim=True)  # or float32 would not resolve what is far from the origin
             frames = self.frames_per_batch
             parts = [
                 self._tokens_of(whole[start : start + frames], None if box is None else box[start : start + frames])
@@ -194,7 +208,7 @@ class Featurizer:
         return result if many else result[0]
 
     def describe(self) -> dict[str, Any]:
-        """What the features are, ready for `json.dumps`: encoder, topology, selection, tokens, reduction, dtype."""
+        """What the features are, ready for `json.dumps`: encoder, topology, selection, tokens, context and the rest."""
         return {
             "encoder": {"name": self._name, "hash": self.encoder_hash, "spec": json.loads(spec_to_json(self.spec))},
             "topology_hash": self.topology_hash,
@@ -202,6 +216,7 @@ class Featurizer:
             "tokens": self.tokens.to_json(),
             "reduction": self.reduction.value,
             "dtype": self.dtype,
+            **self.context.to_json(),
         }
 
     def _whole_frames(
@@ -243,20 +258,29 @@ class Featurizer:
         return chosen, array.ndim == 3
 
     def _tokens_of(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
-        """(frames, num_tokens, 4, width) of whole, centred positions in nm."""
-        frames, num_atoms = positions.shape[:2]
-        exact = torch.float64 if self.dtype == "float64" else torch.float32
-        places = (positions * self._per_nm).to(exact).reshape(-1, 3)
-        box = None if box_vectors is None else (box_vectors * self._per_nm).to(exact)
-        batch = torch.arange(frames, device=self.device).repeat_interleave(num_atoms)
-        edges, vectors, distances = self._encoder.edges(places, batch, box)
-        scalars, atom_vectors = self._encoder.encode(self._numbers.repeat(frames), edges, vectors, distances)
-        atoms = torch.cat([scalars[:, None], atom_vectors], dim=1).to(exact).reshape(frames, num_atoms, 4, -1)
-        sums = atoms.new_zeros((frames, self.num_tokens, *atoms.shape[2:]))
+        """(frames, num_tokens, 4, width) of whole positions in nm."""
+        atoms = self._atoms_of(positions, box_vectors)
+        sums = atoms.new_zeros((len(positions), self.num_tokens, *atoms.shape[2:]))
         sums.index_add_(1, self._token_of, atoms[:, self._row_of])
         if self.reduction is Reduction.MEAN:
             sums /= self._sizes[:, None, None]
         return sums
+
+    def _atoms_of(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
+        """(frames, num_atoms, 4, width), each atom's from the graph that describes it."""
+        frames = len(positions)
+        exact = torch.float64 if self.dtype == "float64" else torch.float32
+        box = None if box_vectors is None else (box_vectors * self._per_nm).to(exact)
+        features = torch.empty((frames, self.num_atoms, 4, self.width), dtype=exact, device=self.device)
+        for block in self._blocks:
+            places = (block.centred(positions) * self._per_nm).to(exact).reshape(-1, 3)
+            boxes = None if box is None else box.repeat_interleave(block.num_graphs, dim=0)
+            edges, vectors, distances = self._encoder.edges(places, block.graphs_of(frames), boxes)
+            numbers = self._numbers[block.rows].repeat(frames)
+            scalars, atom_vectors = self._encoder.encode(numbers, edges, vectors, distances)
+            atoms = torch.cat([scalars[:, None], atom_vectors], dim=1).to(exact).unflatten(0, (frames, -1))
+            features[:, block.atoms] = atoms[:, block.described]
+        return features
 
     def _check_features(self, features: Tensor, many: bool) -> None:
         finite = torch.isfinite(features).flatten(2).all(dim=2)

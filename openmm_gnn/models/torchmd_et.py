@@ -12,7 +12,14 @@ from torch.nn.functional import silu
 
 from openmm_gnn.graph.filter_table import filter_places
 from openmm_gnn.kernels.encoder_messages import attention_messages
-from openmm_gnn.models.equivariant_blocks import EdgeNetwork, Tabulated, cosine_cutoff, sum_over_edges, unit_vectors
+from openmm_gnn.models.equivariant_blocks import (
+    EdgeNetwork,
+    Tabulated,
+    cosine_cutoff,
+    late_cutoff,
+    sum_over_edges,
+    unit_vectors,
+)
 from openmm_gnn.spec import EncoderSpec
 
 
@@ -23,6 +30,7 @@ class AttentionLayer(Tabulated):
         super().__init__()
         width = spec.width
         self.width, self.num_heads, self.head_width = width, spec.num_heads, width // spec.num_heads
+        self.smooth = False
         self.norm = nn.LayerNorm(width)
         self.node = nn.Linear(width, 5 * width)
         self.mixing = nn.Linear(width, 3 * width, bias=False)
@@ -53,7 +61,11 @@ class AttentionLayer(Tabulated):
 
     def filters_of(self, radial: Tensor, envelope: Tensor) -> Tensor:
         """(E, 4 H)."""
-        return silu(self.radial(radial))
+        filters = silu(self.radial(radial))
+        if not self.smooth:
+            return filters
+        late = late_cutoff(envelope).unsqueeze(1)
+        return torch.cat([filters[:, : 2 * self.width], filters[:, 2 * self.width :] * late], dim=1)
 
     def forward(
         self,
@@ -94,6 +106,11 @@ class TorchMDET(EdgeNetwork):
         self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
         self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(spec.width)
+
+    def make_smooth(self) -> None:
+        """From now on let the vectors' messages vanish at the cutoff too; the published ones end there at a step."""
+        for layer in self.layers:
+            layer.smooth = True  # type: ignore[assignment]
 
     def forward(
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor

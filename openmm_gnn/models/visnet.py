@@ -17,6 +17,7 @@ from openmm_gnn.models.equivariant_blocks import (
     Tabulated,
     VectorRange,
     cosine_cutoff,
+    late_cutoff,
     sum_over_edges,
     unit_vectors,
 )
@@ -36,6 +37,7 @@ class EdgeAttentionLayer(nn.Module):
         width = spec.width
         self.width, self.num_heads, self.is_last = width, spec.num_heads, is_last
         self.head_width = width // spec.num_heads
+        self.smooth = False
         self.norm = nn.LayerNorm(width)
         self.vector_norm = VectorRange(width)
         self.node = nn.Linear(width, 3 * width)
@@ -75,7 +77,10 @@ class EdgeAttentionLayer(nn.Module):
         else:
             filters = silu(self.edge(edges))
             messages, scalar_sum = self.attend(node, filters[:, : 2 * self.width], edge_index, envelope)
-            vector_sum = self.carry(vectors, silu(self.spread(messages)), edge_index, directions)
+            scales = silu(self.spread(messages))
+            if self.smooth:
+                scales = scales * late_cutoff(envelope).unsqueeze(1)
+            vector_sum = self.carry(vectors, scales, edge_index, directions)
             if not self.is_last:
                 edges = edges + self.edge_change(mixed, filters[:, 2 * self.width :], edge_index, directions)
 
@@ -143,6 +148,12 @@ class ViSNet(EdgeNetwork):
         self.layers = nn.ModuleList([EdgeAttentionLayer(spec, k == last) for k in range(spec.num_layers)])
         self.norm = nn.LayerNorm(width)
         self.vector_norm = VectorRange(width)
+
+    def make_smooth(self) -> None:
+        """From now on let the vectors' messages vanish at the cutoff too, in plain PyTorch; they end there at a step."""
+        self.fits = False
+        for layer in self.layers:
+            layer.smooth = True  # type: ignore[assignment]
 
     def embed(
         self, atomic_numbers: Tensor, edge_index: Tensor, distances: Tensor, envelope: Tensor, fused: bool

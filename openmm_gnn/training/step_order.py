@@ -12,7 +12,7 @@ class StepOrder(Sampler[list[int]]):
     """The frames of each optimisation step. Step k depends on seed and k alone: a restart goes on with the same frames.
 
     Frames come in one random order after another, each frame once in each. An epoch is a number of steps, so that
-    epochs are as long as one likes. Lightning calls `set_epoch`.
+    epochs are as long as one likes. Lightning calls `set_epoch` of a loader's `batch_sampler.sampler`.
     """
 
     def __init__(self, num_frames: int, batch_size: int, steps_per_epoch: int, seed: int) -> None:
@@ -28,6 +28,11 @@ class StepOrder(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Go to this epoch, counted from 0."""
         self.epoch = epoch
+
+    @property
+    def sampler(self) -> StepOrder:
+        """Itself: the epoch is told to a batch sampler's sampler alone."""
+        return self
 
     def __len__(self) -> int:
         return self.steps_per_epoch

@@ -10,9 +10,11 @@ import signal
 import time
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from openmm_gnn.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.models.encoder import Encoder
@@ -123,6 +125,28 @@ def test_every_frame_comes_once_in_each_order_and_a_restart_goes_on() -> None:
     restarted.set_epoch(1)
     assert [frames for frames in restarted] == everything[5:]
     assert len(restarted) == 5
+
+
+def test_lightning_meets_the_frames_of_every_step_and_not_those_of_the_first_epoch_again() -> None:
+    class Listens(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.met = torch.nn.Parameter(torch.ones(1)), []
+
+        def training_step(self, frames: torch.Tensor, _: int) -> torch.Tensor:
+            self.met.append(frames.tolist())
+            return self.weight * frames.float().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    order, listens = StepOrder(num_frames=10, batch_size=3, steps_per_epoch=2, seed=0), Listens()
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_steps=6, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(listens, DataLoader(range(10), batch_sampler=order))  # type: ignore[arg-type]
+    assert listens.met == [order.frames_of(step) for step in range(6)]
+    assert listens.met[2:4] != listens.met[:2]
 
 
 def test_frames_are_in_the_encoders_unit_without_hydrogens(split: Split) -> None:
