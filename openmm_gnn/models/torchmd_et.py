@@ -75,20 +75,20 @@ class AttentionLayer(Tabulated):
         directions: Tensor,
         radial: Tensor,
         envelope: Tensor,
-        fused: bool,
+        table: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors.
 
         Args:
             directions: (E, 3) unit vectors from target to source.
-            radial: (E, num_radial); or, for the compiled form, (E,) of `filter_places`.
+            radial: (E, num_radial); or, for the compiled form, (E,) places in the table.
             envelope: (E,) the cosine cutoff.
-            fused: use the compiled form.
+            table: of the filters, for the compiled form.
         """
         node = self.node(self.norm(scalars))
-        if fused:
+        if table is not None:
             scalar_sum, vector_sum = attention_messages(
-                edge_index, directions, envelope, radial, node, vectors, self.table, self.head_width
+                edge_index, directions, envelope, radial, node, vectors, table, self.head_width
             )
         else:
             filters = self.filters_of(radial, envelope)
@@ -102,7 +102,7 @@ class TorchMDET(EdgeNetwork):
     """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable."""
 
     def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__(spec, spec.width // spec.num_heads)
+        super().__init__(spec, spec.width // spec.num_heads, differentiable=True)
         self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
         self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(spec.width)
@@ -117,13 +117,21 @@ class TorchMDET(EdgeNetwork):
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
         fused = self.is_fused(edge_vectors, self.norm.weight)
+        trained = fused and self.is_trained(self.norm.weight)
         dtype = self.norm.weight.dtype
         directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
+        knots = self.basis.knots
+        if trained:
+            radial, knots = self.knots_near(edge_distances)
+        else:
+            radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
         scalars = self.embedding(atomic_numbers)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
-            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused)
+            table: Tensor | None = None
+            if fused:
+                table = layer.table_of(knots) if trained else layer.table
+            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, table)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors
