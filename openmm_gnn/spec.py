@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from openmm_gnn.errors import SpecError
+from openmm_gnn.units import ANGSTROM_PER_NM
 
 
 class Decoder(str, Enum):
@@ -215,13 +216,82 @@ class EncoderSpec:
                 f"from 1 to max_atomic_number ({self.max_atomic_number})"
             )
 
+    @property
+    def per_nm(self) -> float:
+        """How many of `length_unit` are in a nanometre."""
+        return ANGSTROM_PER_NM if self.length_unit == "angstrom" else 1.0
 
-ForceSpec = GAMDSpec | VectorGAMDSpec
+
+@dataclass(frozen=True)
+class EncoderForceSpec:
+    """Everything that defines an encoder with forces but its weights. Forces in kJ/mol/nm, the encoder in its own unit.
+
+    The cutoff is the encoder's; every neighbour within it counts, as the choice of the nearest ones makes forces jump.
+    """
+
+    encoder: EncoderSpec
+    elements: tuple[int, ...]
+    """Atomic numbers the network knows; an atom's species is its index here."""
+    conservative: bool = False
+    """Predict an energy and derive the forces from it, instead of the forces directly."""
+    head_width: int = 32
+    """Scalars, and vectors, between the layers of the head; half the encoder's lets a denoising head begin."""
+    head_layers: int = 2
+    remove_net_force: bool = False
+    """Subtract the mean force from forces predicted directly (derived ones have none)."""
+    skin: float = 0.1
+    """Of the neighbour list, nm."""
+    max_neighbors: int = 96
+    """Capacity of the neighbour list, see `NeighborSpec`."""
+    force_scale: float = 1.0
+    """Root mean square of a force component in the training data, kJ/mol/nm."""
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Where the weights come from: data, commands, held-out figures. Never read by the model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
+        most = self.encoder.max_atomic_number
+        if not self.elements or len(set(self.elements)) != len(self.elements) or max(self.elements) > most:
+            raise SpecError(
+                f"EncoderForceSpec.elements is {self.elements}: give each atomic number once, at least one, none above "
+                f"the encoder's max_atomic_number ({most})"
+            )
+        if self.encoder.neighbor_rule is not NeighborRule.FULL:
+            raise SpecError(
+                f"EncoderForceSpec.encoder has the neighbour rule {self.encoder.neighbor_rule.value}: give full, or "
+                "forces jump whenever another atom becomes the last of the nearest"
+            )
+        for name in ("head_width", "head_layers"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"EncoderForceSpec.{name} is {getattr(self, name)}: give at least 1")
+        if not (math.isfinite(self.force_scale) and self.force_scale > 0):
+            raise SpecError(
+                f"EncoderForceSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0"
+            )
+        _ = self.neighbors  # which checks itself
+
+    @property
+    def neighbors(self) -> NeighborSpec:
+        """The neighbourhood of an atom, nm."""
+        return NeighborSpec(self.encoder.cutoff / self.encoder.per_nm, self.skin, self.max_neighbors)
+
+    @property
+    def use_bonds(self) -> bool:
+        """Whether the network is told which atoms are bonded: it is not."""
+        return False
+
+
+ForceSpec = GAMDSpec | VectorGAMDSpec | EncoderForceSpec
 """The spec of any force model."""
 ModelSpec = ForceSpec | EncoderSpec
 """The spec of anything that a bundle can hold."""
 SPEC_VERSION = 1
-KINDS: dict[str, Any] = {"gamd": GAMDSpec, "vector-gamd": VectorGAMDSpec, "encoder": EncoderSpec}
+KINDS: dict[str, Any] = {
+    "gamd": GAMDSpec,
+    "vector-gamd": VectorGAMDSpec,
+    "encoder": EncoderSpec,
+    "encoder-force": EncoderForceSpec,
+}
 
 
 def spec_to_json(spec: ModelSpec) -> str:
@@ -264,7 +334,9 @@ def _any_spec_from_json(text: str) -> ModelSpec:
         )
     fields, made = dict(document["spec"]), KINDS[document["kind"]]
     try:
-        if made is not EncoderSpec:
+        if made is EncoderForceSpec:
+            fields["encoder"] = EncoderSpec(**fields["encoder"])
+        elif made is not EncoderSpec:
             fields["neighbors"] = NeighborSpec(**fields["neighbors"])
         return made(**fields)
     except (TypeError, KeyError) as error:

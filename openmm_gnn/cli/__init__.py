@@ -16,7 +16,7 @@ from openmm_gnn.errors import OpenMMGNNError
 COMMANDS = (
     *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
     *("scan-steps", "simulate", "compare", "validate"),
-    *("featurize", "tail", "analyze", "export-features", "conformers", "pretrain", "bench"),
+    *("featurize", "tail", "analyze", "export-features", "conformers", "pretrain", "scale", "bench"),
 )
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
 EXTRA_OF = {"lightning": "train", "deeptime": "analysis", "dask": "cluster", "distributed": "cluster"}

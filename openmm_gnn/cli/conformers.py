@@ -31,12 +31,13 @@ def conformers(
     All 20 amino acids, with and without caps. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
     left out. Killed, it resumes when the same command is given again, with the same frames.
     """
-    from openmm_gnn.pretraining.conformers import ConformerSettings, make_conformations
+    from openmm_gnn.pretraining.conformers import make_conformations
+    from openmm_gnn.pretraining.peptide_conformers import PeptideSettings
 
-    settings = ConformerSettings(
+    settings = PeptideSettings(
         shortest=shortest,
         longest=longest,
-        temperatures=tuple(temperature or ConformerSettings.temperatures),
+        temperatures=tuple(temperature or PeptideSettings.temperatures),
         frames=frames,
         interval_ps=interval,
         time_step_ps=time_step / 1000,

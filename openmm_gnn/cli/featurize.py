@@ -26,6 +26,15 @@ def featurize(
         str | None, typer.Option(help="nearest, full or index. Default: the encoder's own.")
     ] = None,
     coordinates: Annotated[str, typer.Option(help="anchor (CA, C1', P, else centroid), CA or centroid.")] = "anchor",
+    context: Annotated[
+        str,
+        typer.Option(
+            help="whole: one graph of these atoms. window: a graph of each residue and its neighbours in sequence."
+        ),
+    ] = "whole",
+    window: Annotated[
+        int | None, typer.Option(min=0, help="With --context window: residues on either side. Default: 2.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Of the arithmetic: float32, bfloat16 or float64.")] = "float32",
     stored_dtype: Annotated[str, typer.Option(help="Of the stored features: float16 or float32.")] = "float16",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
@@ -50,6 +59,8 @@ def featurize(
         "reduction": reduction,
         "neighbor_rule": neighbor_rule,
         "coordinates": coordinates,
+        "context": context,
+        "window": window,
         "dtype": dtype,
         "device": device,
     }

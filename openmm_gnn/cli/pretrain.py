@@ -10,10 +10,14 @@ from typing import Annotated
 
 import typer
 
+from openmm_gnn.pretraining.denoising_settings import Precision, Strategy
+
 
 def pretrain(
-    data: Annotated[Path, typer.Argument(help="Directory written by `openmm-gnn conformers`.")],
-    out: Annotated[Path, typer.Option(help="Directory of the run: model.safetensors, log.csv, last.ckpt.")],
+    data: Annotated[list[Path], typer.Argument(help="Directories written by `openmm-gnn conformers`.")],
+    out: Annotated[
+        Path, typer.Option(help="Directory of the run: model.safetensors, log.csv, last.ckpt, tensorboard.")
+    ],
     architecture: Annotated[str, typer.Option(help="torchmd-et, visnet or tensornet.")] = "torchmd-et",
     layers: Annotated[int, typer.Option(help="Rounds of messages.")] = 4,
     width: Annotated[int, typer.Option(help="Scalars, and vectors, of an atom.")] = 64,
@@ -22,7 +26,13 @@ def pretrain(
     cutoff: Annotated[float, typer.Option(help="Angstrom.")] = 7.5,
     neighbor_rule: Annotated[str, typer.Option(help="nearest or full.")] = "nearest",
     max_neighbors: Annotated[int, typer.Option(help="Nearest ones that an atom listens to, itself included.")] = 32,
-    noise: Annotated[float, typer.Option(help="Standard deviation of the noise, angstrom.")] = 0.2,
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Standard deviation of the noise, angstrom; by default 0.2, or that of --start. Of several, each "
+            "molecule draws one; the first is the unit of the head, and chooses the best weights."
+        ),
+    ] = None,
     hydrogens: Annotated[bool, typer.Option("--hydrogens", help="Learn from hydrogens too.")] = False,
     hold_out: Annotated[int, typer.Option(help="Every so-manieth molecule chooses the best weights.")] = 10,
     start: Annotated[
@@ -32,15 +42,27 @@ def pretrain(
         list[Path] | None,
         typer.Option(help="PDB or PDBx/mmCIF file, never trained on, whose error is kept with the weights."),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out molecules that are damaged, and count them.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Optimisation steps, a multiple of --validate-every.")] = 8000,
     batch_size: Annotated[int, typer.Option(help="Molecules per step.")] = 16,
+    batch_atoms: Annotated[
+        int, typer.Option(help="At most so many atoms per step, in place of --batch-size; 0: --batch-size counts.")
+    ] = 0,
     learning_rate: Annotated[float, typer.Option(help="Highest of the schedule.")] = 5e-4,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
     average_decay: Annotated[float, typer.Option(help="Of the moving average of the weights; 0: none.")] = 0.999,
     warmup: Annotated[int, typer.Option(help="Steps in which the learning rate rises.")] = 200,
     validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 250,
     seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="Of the arithmetic of a step.")] = Precision.FLOAT32,
+    devices: Annotated[
+        int, typer.Option(help="Processes that share each step, each with a GPU of its own where there are any.")
+    ] = 1,
+    strategy: Annotated[Strategy, typer.Option(help="Of several processes; auto: ddp.")] = Strategy.AUTO,
+    workers: Annotated[int, typer.Option(help="Processes that load frames, for each of the others; 0: none.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads of each process; 0: all.")] = 0,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Pretrain an encoder by denoising; a killed run goes on when the command is given again.
@@ -51,16 +73,17 @@ def pretrain(
     import torch
 
     from openmm_gnn.models.encoder_files import load_encoder
-    from openmm_gnn.pretraining.conformations import Conformations, check_elements, elements_of
-    from openmm_gnn.pretraining.denoising import DenoisingSettings
+    from openmm_gnn.pretraining.conformations import check_elements, elements_of, join_conformations
+    from openmm_gnn.pretraining.denoising import DenoisingSettings, Hardware, is_first_process
     from openmm_gnn.pretraining.denoising import pretrain as run
     from openmm_gnn.pretraining.denoising_checks import record_denoising_errors, solute
+    from openmm_gnn.pretraining.denoising_meter import ERROR
     from openmm_gnn.spec import Architecture, EncoderSpec, NeighborRule
 
     if threads:
         torch.set_num_threads(threads)
-    opened = Conformations.open(data)
-    opened.verify()
+    hardware = Hardware(devices, strategy, workers)
+    opened = join_conformations(data, skip_bad).verify(skip_bad)
     split = opened.split(hold_out)
     elements = elements_of(opened.molecules, hydrogens)
     begin = None if start is None else load_encoder(start)
@@ -75,7 +98,7 @@ def pretrain(
         elements=elements,
         neighbor_rule=NeighborRule(neighbor_rule),
         max_neighbors=max_neighbors,
-        noise_scale=noise,
+        noise_scale=(noise or [0.2])[0],
     )
     if begin is not None:
         spec = begin.spec
@@ -85,35 +108,54 @@ def pretrain(
     settings = DenoisingSettings(
         num_steps=steps,
         batch_size=batch_size,
+        batch_atoms=batch_atoms,
+        noise_scales=tuple(noise or ()),
         learning_rate=learning_rate,
         warmup_steps=warmup,
         weight_decay=weight_decay,
         average_decay=average_decay,
         hydrogens=hydrogens,
         validate_every=validate_every,
+        precision=precision,
         seed=seed,
     )
     provenance = {
         "start": None if begin is None else begin.spec.metadata,
         "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
         "data": {
-            "directory": data.resolve().name,
+            "directory": [folder.resolve().name for folder in data],
             "sha256": opened.sha256,
             "commands": opened.meta["commands"],
             "settings": opened.meta["settings"],
             "left_out": opened.meta["left_out"],
             "training_molecules": len(split.training),
             "training_frames": sum(molecule.num_frames for molecule in split.training),
+            "skipped": list(opened.skipped),
             "validation_molecules": len(split.validation),
             "validation_frames": sum(molecule.num_frames for molecule in split.validation),
         },
         "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
     }
     bundle = run(
-        spec, split.training, split.validation, settings, out, progress=progress, provenance=provenance, start=begin
+        spec,
+        split.training,
+        split.validation,
+        settings,
+        out,
+        progress=progress,
+        provenance=provenance,
+        start=begin,
+        hardware=hardware,
     )
+    if not is_first_process():
+        return
+    if opened.skipped:
+        typer.echo(f"left out {len(opened.skipped)} molecules or shards, such as: {opened.skipped[0]}")
     figures = load_encoder(bundle).spec.metadata["validation"]
-    typer.echo(f"error of denoising (1.0: nothing learned): {figures['validation_error']:.3f} on molecules held out")
+    typer.echo(f"error of denoising (1.0: nothing learned): {figures[ERROR]:.3f} on molecules held out")
+    for name, error in figures.items():
+        if name.startswith(f"{ERROR}_"):
+            typer.echo(f"{error:.3f} {name.removeprefix(f'{ERROR}_').replace('_', ' ', 1)}")
     for name, error in record_denoising_errors(bundle, test or [], hydrogens).items():
         typer.echo(f"{error:.3f} on {name}")
     typer.echo(f"wrote {bundle}: load it with `load_encoder`")

@@ -65,6 +65,20 @@ def simulate(
     features_selection: Annotated[
         str | None, typer.Option(help="Atoms that the encoder sees, mdtraj's language. Default: no water, no hydrogen.")
     ] = None,
+    features_context: Annotated[
+        str,
+        typer.Option(
+            "--features-context",
+            "--context",
+            help="whole: one graph of these atoms. window: a graph of each residue and its neighbours in sequence.",
+        ),
+    ] = "whole",
+    features_window: Annotated[
+        int | None,
+        typer.Option(
+            "--features-window", "--window", min=0, help="With --context window: residues on either side. Default: 2."
+        ),
+    ] = None,
     bias: Annotated[
         str | None,
         typer.Option(help="A learned CV, by `analyze` or shipped (alanine-dipeptide): bias the production along it."),
@@ -141,7 +155,13 @@ def simulate(
     if features is not None:
         from openmm_gnn.reporters.run_features import FeatureSettings
 
-        live = FeatureSettings(features, features_stride or stride, features_selection)
+        live = FeatureSettings(
+            features,
+            features_stride or stride,
+            features_selection,
+            context=features_context,
+            window=features_window,
+        )
     bias_settings = None
     if bias is not None:
         from openmm_gnn.simulation.bias_settings import BiasSettings

@@ -19,6 +19,7 @@ class Network(str, Enum):
 
     GAMD = "gamd"
     VECTOR = "vector"
+    ENCODER = "encoder"
 
 
 def train(
@@ -27,8 +28,24 @@ def train(
     train_seeds: Annotated[str, typer.Option(help="Trajectories to train on, such as 1-8 or 1,2,5.")] = "1-8",
     validation_seeds: Annotated[str, typer.Option(help="Trajectories that choose the best weights.")] = "9",
     network: Annotated[
-        Network, typer.Option(help="gamd: the paper's; vector: its atoms carry vectors too, for molecules.")
+        Network,
+        typer.Option(
+            help="gamd: the paper's; vector: its atoms carry vectors too, for molecules; encoder: a pretrained "
+            "encoder with a head, which brings its own cutoff, width and layers."
+        ),
     ] = Network.GAMD,
+    encoder: Annotated[
+        str | None, typer.Option(help="encoder: a shipped name, a bundle, or a geom2vec checkpoint (.pth).")
+    ] = None,
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            "--freeze/--fine-tune", help="encoder: train the head (and elements new to the encoder) alone, or all."
+        ),
+    ] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="encoder: its architecture without what it has learned.")
+    ] = False,
     decoder: Annotated[str, typer.Option(help="gamd: pair (covariant, no net force) or node (the paper's).")] = "pair",
     cutoff: Annotated[float, typer.Option(help="nm.")] = 0.75,
     skin: Annotated[float, typer.Option(help="Of the neighbour list, nm.")] = 0.1,
@@ -47,11 +64,13 @@ def train(
         float, typer.Option(help="vector: width of charges beyond the pair term, nm, such as 0.18; 0: none.")
     ] = 0.0,
     conservative: Annotated[
-        bool, typer.Option(help="vector: predict an energy and derive the forces; training takes longer.")
+        bool, typer.Option(help="vector, encoder: predict an energy and derive the forces; training takes longer.")
     ] = False,
     envelope_exponent: Annotated[int, typer.Option(help="gamd: larger: flatter inside, steeper at the cutoff.")] = 6,
     bonds: Annotated[bool, typer.Option(help="Tell pairs that are one or two bonds apart from others.")] = False,
-    remove_net_force: Annotated[bool, typer.Option(help="gamd: subtract the mean force (node decoder).")] = False,
+    remove_net_force: Annotated[
+        bool, typer.Option(help="gamd (node decoder), encoder (not conservative): subtract the mean force.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 8000,
     batch_size: Annotated[int, typer.Option(help="Frames per step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Highest of the schedule.")] = 2e-3,
@@ -68,6 +87,9 @@ def train(
     import torch
 
     from openmm_gnn.analysis.extrapolation import METADATA_KEY, fit, training_frames
+    from openmm_gnn.models.encoder_files import load_encoder
+    from openmm_gnn.models.encoder_force import encoder_force_spec
+    from openmm_gnn.models.encoder_transfer import encoder_provenance
     from openmm_gnn.spec import Decoder, ForceSpec, GAMDSpec, NeighborSpec, VectorGAMDSpec
     from openmm_gnn.training.data_sets import force_matching_sets, open_all
     from openmm_gnn.training.force_matching import TrainingSettings
@@ -75,17 +97,31 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
+    if (network is Network.ENCODER) != (encoder is not None):
+        raise typer.BadParameter("--network encoder and --encoder NAME go together", param_hint="--encoder")
+    pretrained = None if encoder is None else load_encoder(encoder)
     settings = TrainingSettings(
         num_steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
         validate_every=validate_every,
+        freeze_encoder=freeze,
         seed=seed,
     )
 
     neighbors = NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors)
 
     def make_spec(elements: tuple[int, ...], force_scale: float) -> ForceSpec:
+        if pretrained is not None:
+            return encoder_force_spec(
+                pretrained.spec,
+                elements,
+                force_scale,
+                conservative=conservative,
+                remove_net_force=remove_net_force,
+                skin=skin,
+                max_neighbors=max_neighbors,
+            )
         if network is Network.VECTOR:
             return VectorGAMDSpec(
                 neighbors=neighbors,
@@ -119,14 +155,23 @@ def train(
         data, parse_seeds(train_seeds), parse_seeds(validation_seeds), make_spec, validation_frames, seed
     )
     provenance = {
-        METADATA_KEY: fit(training_frames(training, spec.elements), cutoff),
+        METADATA_KEY: fit(training_frames(training, spec.elements), spec.neighbors.cutoff),
         "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
         "data": [{"directory": opened.path.name, **opened.meta["settings"]} for opened in open_all(data)],
         "train_seeds": train_seeds,
         "validation_seeds": validation_seeds,
+        **({} if pretrained is None else encoder_provenance(pretrained, freeze, random_weights)),
         "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
     }
     bundle = run(
-        spec, training, validation, settings, out, progress=progress, provenance=provenance, pair_term=pair_term
+        spec,
+        training,
+        validation,
+        settings,
+        out,
+        progress=progress,
+        provenance=provenance,
+        pair_term=pair_term,
+        encoder=None if random_weights else pretrained,
     )
     typer.echo(f"wrote {bundle}: evaluate it on trajectories of other seeds with `openmm-gnn evaluate`")

@@ -12,12 +12,14 @@ is why the positions that are differentiated are made inside `no_grad`.
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from openmm_gnn.cv_spec import cv_spec_to_json
 from openmm_gnn.errors import SpecError, TopologyError
 from openmm_gnn.export.openmm_module import _without_calls
+from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Anchor, TokenTable
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
@@ -44,6 +46,9 @@ class CVModule(nn.Module):
     sizes: Tensor
     is_centroid: Tensor
     anchor_row: Tensor
+    graph_rows: Tensor
+    graph: Tensor
+    described: Tensor
 
     def __init__(self, cv: LearnedCV, topology: Any, dtype: torch.dtype = torch.float32) -> None:
         """
@@ -51,7 +56,7 @@ class CVModule(nn.Module):
             topology: of the whole System, openmm.app.Topology or mdtraj.Topology.
             dtype: of the networks' arithmetic.
         Raises:
-            TopologyError: if the CV was learned for another topology.
+            TopologyError: if the CV was learned for another topology, or with other bonds between residues.
         """
         super().__init__()
         topology = as_mdtraj(topology)
@@ -73,7 +78,13 @@ class CVModule(nn.Module):
         self.encoder.network.set_tables(False)
         self.network = copy.deepcopy(cv.network).to(dtype).requires_grad_(False).eval()
         self.register_buffer("read_atoms", torch.from_numpy(whole.atoms.copy()))
-        self.register_buffer("numbers", torch.tensor([topology.atom(int(index)).element.number for index in selected]))
+        numbers = torch.tensor([topology.atom(int(index)).element.number for index in selected])
+        block = _graphs(cv, topology, selected)
+        self.num_graphs = block.num_graphs
+        self.register_buffer("numbers", numbers[block.rows])
+        self.register_buffer("graph_rows", block.rows)
+        self.register_buffer("graph", block.graph)
+        self.register_buffer("described", block.described[torch.argsort(block.atoms)])
         self.register_buffer("hops", torch.stack(whole.hops))
         self.register_buffer("molecule", whole.molecule)
         self.register_buffer("molecule_sizes", torch.bincount(whole.molecule)[:, None].double())
@@ -110,9 +121,11 @@ class CVModule(nn.Module):
     @torch.jit.export
     def values(self, places: Tensor, box: Tensor | None) -> Tensor:
         """(num_outputs,) of the `places` of one frame."""
-        edges, vectors, distances = self.encoder.edges(places, None, box)
+        copies = places.index_select(0, self.graph_rows)
+        graph: Tensor | None = self.graph if self.num_graphs > 1 else None
+        edges, vectors, distances = self.encoder.edges(copies, graph, box)
         scalars, atom_vectors = self.encoder.network(self.numbers, edges, vectors, distances)
-        atoms = torch.cat([scalars.unsqueeze(1), atom_vectors], dim=1)
+        atoms = torch.cat([scalars.unsqueeze(1), atom_vectors], dim=1).index_select(0, self.described)
         width = atoms.size(2)
         sums = torch.zeros((self.num_tokens, 4, width), dtype=atoms.dtype, device=atoms.device)
         tokens = sums.index_add(0, self.token_of, atoms.index_select(0, self.row_of))
@@ -161,6 +174,25 @@ class CVModule(nn.Module):
         best = squares.argmin(dim=1)
         chosen = candidates[torch.arange(self.num_molecules, device=best.device), best]
         return whole + (chosen @ box).index_select(0, self.molecule)
+
+
+def _graphs(cv: LearnedCV, topology: Any, selected: np.ndarray) -> GraphBlock:
+    """The graphs that a CV's encoder sees, all in one block.
+
+    Raises:
+        TopologyError: if the topology's bonds make other windows than those the CV was learned in.
+    """
+    if not cv.context.is_window:
+        return whole_graph(len(selected))
+    windows = ResidueWindows.of(topology, selected, cv.context.window)
+    if cv.context.segments is not None and windows.context.segments != cv.context.segments:
+        raise TopologyError(
+            f"the CV was learned in windows along runs of {list(cv.context.segments)} bonded residues, the bonds of "
+            f"this topology make runs of {list(windows.context.segments or ())}: give the topology with the bonds of "
+            "the run that the features are of"
+        )
+    (block,) = windows.blocks(windows.num_copies)
+    return block
 
 
 class CVEnergyModule(nn.Module):

@@ -29,7 +29,7 @@ from openmm_gnn.features.token_table import (
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
 from openmm_gnn.models.encoder import Encoder, encoder_hash
 from openmm_gnn.models.encoder_files import load_encoder
-from openmm_gnn.models.graph_context import GraphContext
+from openmm_gnn.models.graph_context import Context, GraphContext
 from openmm_gnn.spec import EncoderSpec, NeighborRule, spec_to_json
 from openmm_gnn.units import ANGSTROM_PER_NM, nanometers
 
@@ -119,7 +119,7 @@ class Featurizer:
         self._encoder = copy.deepcopy(given).to(device=self.device, dtype=_DTYPES[dtype]).eval()
         self._whole = WholeMolecules(self.topology, selected, self.device)
         self._batch_atoms = BATCH_ATOMS.get(self.device.type, BATCH_ATOMS["cuda"])
-        self.context = GraphContext(context, window)
+        self.context = GraphContext(_choice(Context, context, "context"), window)
         blocks = [whole_graph(len(selected))]
         if self.context.is_window:
             windows = ResidueWindows.of(self.topology, selected, self.context.window)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.errors import TopologyError
-from openmm_gnn.models.graph_context import GraphContext
+from openmm_gnn.models.graph_context import Context, GraphContext
 
 if TYPE_CHECKING:
     import mdtraj
@@ -99,7 +99,7 @@ class ResidueWindows:
             SpecError: for a window that is no number of residues.
             TopologyError: if the topology has no bonds, and so no neighbours.
         """
-        context = GraphContext("window", window)
+        context = GraphContext(Context.WINDOW, window)
         assert context.window is not None
         residue_of = np.array([topology.atom(int(index)).residue.index for index in selected])
         if context.window > 0 and topology.n_bonds == 0 and len(residue_of) > len(np.unique(residue_of)):
@@ -119,7 +119,7 @@ class ResidueWindows:
             rows.append(atoms)
             own.append(np.flatnonzero(residue_of[atoms] == residue))
         lengths = np.bincount(segment_of)[np.unique(segment_of[residues])]
-        return cls(GraphContext("window", context.window, tuple(lengths.tolist())), tuple(rows), tuple(own))
+        return cls(GraphContext(Context.WINDOW, context.window, tuple(lengths.tolist())), tuple(rows), tuple(own))
 
     @property
     def num_copies(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from openmm_gnn.errors import DataError
 from openmm_gnn.growing_array import intact
+from openmm_gnn.models.graph_context import WHOLE
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.simulation.resumable import flattened
 
@@ -174,7 +175,7 @@ def check_frames(trajectory: TokenTrajectory) -> None:
 def check_together(trajectories: Sequence[TokenTrajectory]) -> None:
     """
     Raises:
-        DataError: if there are none, or naming two, if they differ in tokens, encoder, topology or interval.
+        DataError: if there are none, or naming two, if they differ in tokens, encoder, topology, context or interval.
     """
     if not trajectories:
         raise DataError("there are no trajectories: give at least one store or array")
@@ -185,7 +186,8 @@ def check_together(trajectories: Sequence[TokenTrajectory]) -> None:
                 f"{other.name} has tokens of shape {other.tokens.shape[1:]}, {first.name} of {first.tokens.shape[1:]}: "
                 "featurize both with the same encoder and selection"
             )
-        before, now = flattened(first.description), flattened(other.description)
+        # A store that does not say its context is older than windows.
+        before, now = (WHOLE.to_json() | flattened(one.description) for one in (first, other))
         names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
         names = [name for name in names if not name.startswith(_NAMES)]
         if names:

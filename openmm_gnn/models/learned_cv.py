@@ -19,6 +19,7 @@ from openmm_gnn.models.bundle import BUNDLE_SUFFIX, read_bundle, write_bundle
 from openmm_gnn.models.cv_network import CVNetwork, build_cv_network
 from openmm_gnn.models.encoder import Encoder, encoder_hash
 from openmm_gnn.models.encoder_files import load_encoder
+from openmm_gnn.models.graph_context import WHOLE, GraphContext
 from openmm_gnn.spec import SPEC_VERSION, encoder_spec_from_json, spec_to_json
 
 KIND = "learned-cv"
@@ -85,6 +86,8 @@ class LearnedCV:
     """Atoms that the encoder sees, as for `Featurizer`."""
     reduction: str = "sum"
     """Of the features of a token's atoms: "sum" or "mean"."""
+    context: GraphContext = WHOLE
+    """The graphs that the encoder sees: the whole selection, or a window of residues around each."""
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -139,7 +142,10 @@ class LearnedCV:
                     f"{one.path} holds features of the encoder {made_by['name']} ({made_by['hash'][:12]}), given is "
                     f"one of hash {own[:12]}: give the encoder and the neighbour rule the features were made with"
                 )
-            if differing := [name for name in _OF_ONE_SOURCE if description[name] != first[name]]:
+            differing = [name for name in _OF_ONE_SOURCE if description[name] != first[name]]
+            if GraphContext.from_description(description) != GraphContext.from_description(first):
+                differing.append("context")
+            if differing:
                 raise DataError(f"{one.path} and {stores[0].path} differ in {differing}: give stores of one source")
         ranges = OutputRanges.of_series([outputs_of_store(network, one) for one in stores])
         return cls(
@@ -150,6 +156,7 @@ class LearnedCV:
             ranges=ranges,
             selection=first["selection"],
             reduction=first["reduction"],
+            context=GraphContext.from_description(first),
             metadata=metadata or {},
         )
 
@@ -197,6 +204,7 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
         "selection": cv.selection,
         "tokens": cv.tokens,
         "reduction": cv.reduction,
+        **cv.context.to_json(),
         "ranges": asdict(cv.ranges),
         "metadata": cv.metadata,
     }
@@ -259,6 +267,7 @@ def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
             ranges=OutputRanges(**document["ranges"]),
             selection=document["selection"],
             reduction=document["reduction"],
+            context=GraphContext.from_description(document),
             metadata=document["metadata"],
         )
     except (KeyError, TypeError, RuntimeError, SpecError) as error:

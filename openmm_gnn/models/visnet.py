@@ -150,10 +150,15 @@ class ViSNet(EdgeNetwork):
         self.vector_norm = VectorRange(width)
 
     def make_smooth(self) -> None:
-        """From now on let the vectors' messages vanish at the cutoff too, in plain PyTorch; they end there at a step."""
+        """From now on let the vectors' messages vanish at the cutoff too, and vectors begin from nothing.
+
+        The compiled loop over edges does neither: what follows runs in plain PyTorch.
+        """
         self.fits = False
+        self.vector_norm.make_smooth()
         for layer in self.layers:
             layer.smooth = True  # type: ignore[assignment]
+            layer.vector_norm.make_smooth()  # type: ignore[operator, union-attr]
 
     def embed(
         self, atomic_numbers: Tensor, edge_index: Tensor, distances: Tensor, envelope: Tensor, fused: bool

@@ -12,6 +12,7 @@ import openmm
 from openmm import app
 
 from openmm_gnn.errors import SpecError
+from openmm_gnn.models.graph_context import GraphContext
 from openmm_gnn.reporters.embedding_stream import EmbeddingStream
 
 if TYPE_CHECKING:
@@ -31,10 +32,15 @@ class FeatureSettings:
     selection: str | None = None
     """Atoms that the encoder sees, in mdtraj's language; None: what is heavy and neither water nor ion."""
     dtype: str = "float16"
+    context: str = "whole"
+    """What is one graph to the encoder: "whole", or "window" for a window of residues around each."""
+    window: int | None = None
+    """Residues on either side in such a window; None: 2."""
 
     def __post_init__(self) -> None:
         if self.interval < 1:
             raise SpecError(f"FeatureSettings.interval is {self.interval}: give 1 step or more")
+        GraphContext.from_description({"context": self.context, "window": self.window})
 
 
 def make_featurizer(settings: FeatureSettings, topology: app.Topology) -> Featurizer:
@@ -43,11 +49,11 @@ def make_featurizer(settings: FeatureSettings, topology: app.Topology) -> Featur
     Raises:
         FileNotFoundError: if there is no such encoder.
         SpecError: if nothing is selected.
-        TopologyError: if atoms are of elements that the encoder does not know.
+        TopologyError: if atoms are of elements that the encoder does not know, or windows have no bonds to go by.
     """
     from openmm_gnn.features.featurizer import Featurizer
 
-    return Featurizer(settings.encoder, topology, settings.selection)
+    return Featurizer(settings.encoder, topology, settings.selection, context=settings.context, window=settings.window)
 
 
 class RunFeatures:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_gnn.errors import DataError
+from openmm_gnn.models.graph_context import WHOLE
 from openmm_gnn.simulation.resumable import flattened, write_atomically
 
 KIND, VERSION = "embedding-store", 1
@@ -64,9 +65,11 @@ def write_meta(path: Path, meta: dict[str, Any]) -> None:
 def check_same_source(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
     """
     Raises:
-        DataError: if the features differ in model, topology, selection or tokens, naming what is stored and given.
+        DataError: if the features differ in model, topology, selection, tokens or context, naming what is stored and
+            given.
     """
-    before, now = flattened(stored), flattened(given)
+    # A store that does not say its context is older than windows.
+    before, now = (WHOLE.to_json() | flattened(one) for one in (stored, given))
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     same_encoder = before.get("encoder.hash") == now.get("encoder.hash") is not None
     if same_encoder:

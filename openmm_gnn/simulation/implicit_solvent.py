@@ -1,8 +1,9 @@
-"""Peptides in implicit solvent: hydrogens, amber14 and OBC2, with the solvent compiled."""
+"""Molecules of life in implicit solvent: hydrogens, a force field and OBC2, with the solvent compiled."""
 
 from __future__ import annotations
 
 import random
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,20 @@ if TYPE_CHECKING:
     import openmm
     from openmm import app
 
-FORCE_FIELD = ("amber14-all.xml", "implicit/obc2.xml")
+
+class ImplicitForceField(str, Enum):
+    """Force fields that go with OBC2."""
+
+    AMBER14 = "amber14"
+    CHARMM36 = "charmm36"
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Of OpenMM."""
+        main = {"amber14": "amber14-all.xml", "charmm36": "charmm36.xml"}[self.value]
+        return main, "implicit/obc2.xml"
+
+
 HYDROGEN_MASS = 3.0
 """Dalton; taken from the heavy atoms, for time steps of 4 fs."""
 _OBC_OFFSET_NM = 0.009
@@ -35,11 +49,13 @@ def with_hydrogens(
     return modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer))
 
 
-def in_implicit_solvent(topology: app.Topology) -> openmm.System:
-    """The System of a peptide: amber14 and OBC2, bonds of hydrogen rigid, hydrogens of 3 Da, open boundaries."""
+def in_implicit_solvent(
+    topology: app.Topology, force_field: ImplicitForceField = ImplicitForceField.AMBER14
+) -> openmm.System:
+    """The System of a molecule with OBC2: bonds of hydrogen rigid, hydrogens of 3 Da, open boundaries."""
     from openmm import app, unit
 
-    system = app.ForceField(*FORCE_FIELD).createSystem(
+    system = app.ForceField(*force_field.files).createSystem(
         topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, hydrogenMass=HYDROGEN_MASS * unit.dalton
     )
     with_compiled_solvent(system)

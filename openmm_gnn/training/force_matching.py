@@ -19,8 +19,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.models.bundle import save_bundle
+from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.models.encoder_force import EncoderForce
+from openmm_gnn.models.encoder_transfer import freeze
 from openmm_gnn.models.force_model import ForceModel, make_model
 from openmm_gnn.models.pair_term import PairTerm
 from openmm_gnn.models.vector_gamd import VectorGAMD
@@ -42,6 +45,8 @@ class TrainingSettings:
     net_force_weight: float = 0.1
     """lambda of equation (10); it moves the node decoder only, a pair decoder has no net force."""
     validate_every: int = 500
+    freeze_encoder: bool = False
+    """Of an `EncoderForce`, train the head alone, and the embeddings of elements that its encoder has not met."""
     seed: int = 0
 
 
@@ -95,7 +100,9 @@ class ForceMatching(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.settings
-        optimizer = torch.optim.Adam(self.parameters(), lr=settings.learning_rate)
+        optimizer = torch.optim.Adam(
+            [weight for weight in self.parameters() if weight.requires_grad], lr=settings.learning_rate
+        )
         scheduler = rise_and_cosine(optimizer, settings.warmup_steps, settings.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -166,16 +173,20 @@ def train(
     progress: bool = True,
     provenance: dict[str, Any] | None = None,
     pair_term: PairTerm | None = None,
+    encoder: Encoder | None = None,
 ) -> Path:
     """Train a network and return the path of its bundle, the best by validation error.
 
     `provenance` (data, command) goes into the bundle's metadata beside the validation figures; `pair_term` is the one
-    the data sets were made with. A run that was killed goes on from its last checkpoint when called again with the
-    same arguments.
+    the data sets were made with; an `EncoderForce` begins with the weights of the pretrained `encoder`. A run that was
+    killed goes on from its last checkpoint when called again with the same arguments.
 
     Raises:
         DataError: if a data set is empty, or the directory belongs to another network.
+        SpecError: if the encoder is not the one of the spec, or there is none and it is to be frozen.
     """
+    if settings.freeze_encoder and encoder is None:
+        raise SpecError("random weights are to be frozen: give a pretrained encoder, or let all weights learn")
     for name, dataset in (("training", training), ("validation", validation)):
         if len(dataset) == 0:
             raise DataError(f"the {name} set has no frames: give seeds that the data has")
@@ -187,6 +198,11 @@ def train(
     if pair_term is not None:
         assert isinstance(model, VectorGAMD) and model.pair_term is not None
         model.pair_term.load_state_dict(pair_term.state_dict())
+    if encoder is not None:
+        assert isinstance(model, EncoderForce)
+        new_elements = model.start_from(encoder)
+        if settings.freeze_encoder:
+            freeze(model.encoder, except_elements=new_elements)
     module = ForceMatching(model, settings)
     best = BestBundle(directory, provenance or {})
     checkpoints = ModelCheckpoint(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +18,14 @@ from openmm import app, unit
 
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.pretraining.conformations import Conformations, elements_of
-from openmm_gnn.pretraining.conformers import ConformerSettings, make_conformations
+from openmm_gnn.pretraining.conformers import make_conformations
+from openmm_gnn.pretraining.peptide_conformers import PeptideSettings
 from openmm_gnn.simulation.implicit_solvent import with_compiled_solvent
 from openmm_gnn.simulation.peptides import HELD_OUT, Peptide, build_peptide, is_held_out, random_peptides
 from openmm_gnn.simulation.residue_geometry import RESIDUE_NAMES
 from openmm_gnn.simulation.resumable import locked
 
-TINY = ConformerSettings(longest=3, temperatures=(400.0, 300.0), frames=2, interval_ps=0.1)
+TINY = PeptideSettings(longest=3, temperatures=(400.0, 300.0), frames=2, interval_ps=0.1)
 
 
 def one_after_another(count: int, longest: int = 8) -> list[Peptide]:
@@ -128,8 +129,9 @@ def test_held_out_molecules_have_other_sequences(data: Conformations) -> None:
         data.split(7)
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(directory)): file.read_bytes() for file in sorted(directory.rglob("molecules/*/*"))}
+def contents(data: Conformations) -> list[tuple[str, str, str, bytes, bytes]]:
+    """All that is kept of each molecule, however they are cut into shards."""
+    return [(m.name, m.sequence, m.sha256, m.positions.tobytes(), m.temperatures.tobytes()) for m in data.molecules]
 
 
 def test_a_run_killed_at_any_moment_makes_the_same_frames_in_the_end(data: Conformations, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_a_run_killed_at_any_moment_makes_the_same_frames_in_the_end(data: Confo
     process = subprocess.Popen([sys.executable, "-c", program], env=environment)
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        if list((tmp_path / "killed").glob("molecules/*/molecule.json")):
+        if list((tmp_path / "killed").glob("shards/*/shard.json")):
             break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
@@ -150,34 +152,29 @@ def test_a_run_killed_at_any_moment_makes_the_same_frames_in_the_end(data: Confo
     with pytest.raises(DataError, match="of 6 molecules: give the same `openmm-gnn conformers` command again"):
         Conformations.open(tmp_path / "killed")
     again = make_conformations(tmp_path / "killed", 6, TINY, processes=1, progress=False)
-    assert contents(again.path) == contents(data.path)
+    assert len(again.molecules.shards) == 2 and len(data.molecules.shards) == 1
+    assert contents(again) == contents(data)
     assert again.sha256 == data.sha256
 
 
-def test_other_settings_and_damage_are_named(data: Conformations, tmp_path: Path) -> None:
+def test_more_molecules_can_be_added_and_lost_ones_made_again(data: Conformations, tmp_path: Path) -> None:
+    few = make_conformations(tmp_path, 1, TINY, progress=False)
+    assert [molecule.name for molecule in few.molecules] == [data.molecules[0].name]
+    more = make_conformations(tmp_path, 3, TINY, processes=2, progress=False, command="more")
+    assert contents(more) == contents(data)[:3] and more.meta["commands"] == ["more"]
+    shutil.rmtree(more.molecules[1].shard.path)
+    with pytest.raises(DataError, match=r"has 2 of 3 molecules: give the same `openmm-gnn conformers` command again"):
+        Conformations.open(tmp_path)
+    assert contents(make_conformations(tmp_path, 1, TINY, progress=False)) == contents(data)[:3]
+
+
+def test_other_settings_are_named(data: Conformations, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"made with seed = 1, now it is 2"):
-        make_conformations(data.path, 6, ConformerSettings(**{**vars(TINY), "seed": 2}), progress=False)
+        make_conformations(data.path, 6, PeptideSettings(**{**vars(TINY), "seed": 2}), progress=False)
     with locked(data.path), pytest.raises(DataError, match="another process is writing into"):
         make_conformations(data.path, 6, TINY, progress=False)
     with pytest.raises(SpecError, match=r"in steps of 0.0 ps"):
-        ConformerSettings(time_step_ps=0.0)
+        PeptideSettings(time_step_ps=0.0)
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(DataError, match="thesis"):
         make_conformations(tmp_path, 1, TINY, progress=False)
-    molecule = data.molecules[1].path
-    copy = tmp_path / "copy"
-    (copy / "molecules").mkdir(parents=True)
-    (copy / "meta.json").write_text(json.dumps({**data.meta, "num_molecules": 1}))
-    (copy / "molecules" / "00000").mkdir()
-    for file in molecule.iterdir():
-        (copy / "molecules" / "00000" / file.name).write_bytes(file.read_bytes())
-    Conformations.open(copy).verify()
-    positions = copy / "molecules" / "00000" / "positions.npy"
-    positions.write_bytes(positions.read_bytes()[:-4] + b"oops")
-    with pytest.raises(DataError, match="positions.npy is damaged: delete"):
-        Conformations.open(copy).verify()
-    positions.write_bytes(b"not numpy")
-    with pytest.raises(DataError, match="cannot be read"):
-        _ = Conformations.open(copy).molecules[0].positions
-    with pytest.raises(DataError, match=r"holds no meta.json"):
-        Conformations.open(tmp_path / "nowhere")

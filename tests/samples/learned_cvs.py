@@ -43,13 +43,18 @@ def chain(length: int = 6) -> SimulationSystem:
 
 
 def untrained_cv(
-    system: SimulationSystem, num_outputs: int = 2, samples: np.ndarray | None = None, target: np.ndarray | None = None
+    system: SimulationSystem,
+    num_outputs: int = 2,
+    samples: np.ndarray | None = None,
+    target: np.ndarray | None = None,
+    context: str = "whole",
+    window: int | None = None,
 ) -> LearnedCV:
     """A CV of random weights; its outputs have mean 0 and variance 1 over frames around the start, or the samples.
 
     With a target (frames,), the outputs are combined to the one that is nearest to it.
     """
-    featurizer = Featurizer(small_encoder(), system.topology)
+    featurizer = Featurizer(small_encoder(), system.topology, context=context, window=window)
     if samples is None:
         noise = 0.02 * np.random.default_rng(1).normal(size=(200, *system.positions.shape))
         samples = system.positions + noise.cumsum(axis=1)
@@ -76,12 +81,14 @@ def untrained_cv(
         topology_hash=description["topology_hash"],
         tokens=description["tokens"],
         ranges=OutputRanges.of_series([network(tokens, places).double().numpy()]),
+        context=featurizer.context,
     )
 
 
 def values_of(cv: LearnedCV, system: SimulationSystem, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
     """By the featurizer and the network: what every other way must agree with."""
-    featurizer = Featurizer(cv.encoder, system.topology, cv.selection)
+    context, window = cv.context.context.value, cv.context.window
+    featurizer = Featurizer(cv.encoder, system.topology, cv.selection, context=context, window=window)
     tokens = torch.from_numpy(featurizer.features(positions, box))
     places = torch.from_numpy(featurizer.coordinates(positions, box))
     with torch.no_grad():

@@ -8,7 +8,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from openmm_gnn.simulation.implicit_solvent import FORCE_FIELD, HYDROGEN_MASS
+from openmm_gnn.simulation.implicit_solvent import HYDROGEN_MASS, ImplicitForceField
 from openmm_gnn.simulation.peptide_systems import NAMED_PEPTIDES
 from openmm_gnn.simulation.run_settings import make_integrator, settings_for
 from openmm_gnn.simulation.systems import load_system
@@ -35,7 +35,7 @@ def test_the_sequence_is_the_molecules(name: str) -> None:
 def test_the_system_is_that_of_the_force_field() -> None:
     """Against OpenMM's own form of the solvent, written as a formula."""
     system = load_system("alanine-dipeptide")
-    written = app.ForceField(*FORCE_FIELD).createSystem(
+    written = app.ForceField(*ImplicitForceField.AMBER14.files).createSystem(
         system.topology, constraints=app.HBonds, hydrogenMass=HYDROGEN_MASS * unit.dalton
     )
     expected = energy(written, system.positions)  # its constants are rounded in the last digit
