@@ -62,7 +62,7 @@ class ExponentialBasis(nn.Module):
         """(E,) distances -> (E, num_radial) features, in [0, 1]."""
         decay = torch.exp((-5.0 / self.cutoff) * distances).unsqueeze(-1)
         exponents = -self.sharpness * (decay - self.centers).square()
-        # From 1e-13 on nothing, exactly: gradients by smaller numbers are denormal ones, which cost a CPU a hundredfold.
+        # Below 1e-13 exactly nothing: products with smaller numbers are denormal, which costs a CPU a hundredfold.
         gaussians = torch.exp(threshold(exponents, -30.0, -math.inf))
         return cosine_cutoff(distances, self.cutoff).unsqueeze(-1) * gaussians
 

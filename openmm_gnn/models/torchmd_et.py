@@ -75,7 +75,8 @@ class AttentionLayer(Tabulated):
         directions: Tensor,
         radial: Tensor,
         envelope: Tensor,
-        table: Tensor | None,
+        fused: bool,
+        knots: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors.
 
@@ -83,10 +84,12 @@ class AttentionLayer(Tabulated):
             directions: (E, 3) unit vectors from target to source.
             radial: (E, num_radial); or, for the compiled form, (E,) places in the table.
             envelope: (E,) the cosine cutoff.
-            table: of the filters, for the compiled form.
+            fused: use the compiled form.
+            knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
         """
         node = self.node(self.norm(scalars))
-        if table is not None:
+        if fused:
+            table = self.table if knots is None else self.table_of(knots)
             scalar_sum, vector_sum = attention_messages(
                 edge_index, directions, envelope, radial, node, vectors, table, self.head_width
             )
@@ -117,11 +120,10 @@ class TorchMDET(EdgeNetwork):
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
         fused = self.is_fused(edge_vectors, self.norm.weight)
-        trained = fused and self.is_trained(self.norm.weight)
         dtype = self.norm.weight.dtype
         directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        knots = self.basis.knots
-        if trained:
+        knots: Tensor | None = None
+        if fused and self.is_trained(self.norm.weight):
             radial, knots = self.knots_near(edge_distances)
         else:
             radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
@@ -129,9 +131,6 @@ class TorchMDET(EdgeNetwork):
         scalars = self.embedding(atomic_numbers)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
-            table: Tensor | None = None
-            if fused:
-                table = layer.table_of(knots) if trained else layer.table
-            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, table)
+            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors
