@@ -15,25 +15,30 @@ namespace openmm_gnn {
 namespace portable {
 constexpr int kTileRows = 2, kTileGroups = 2;
 #include "lanes.inl"
+#include "encoder_tables.inl"
 #include "encoder_kernels.inl"
 }  // namespace portable
 
 #undef INLINE
+#undef SWAPPED
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2")
 namespace avx2 {
 constexpr int kTileRows = 2, kTileGroups = 2;
 #include "lanes.inl"
+#include "encoder_tables.inl"
 #include "encoder_kernels.inl"
 }  // namespace avx2
 #pragma GCC pop_options
 
 #undef INLINE
+#undef SWAPPED
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma,bmi,bmi2")
 namespace avx512 {
 constexpr int kTileRows = 6, kTileGroups = 4;
 #include "lanes.inl"
+#include "encoder_tables.inl"
 #include "encoder_kernels.inl"
 }  // namespace avx512
 #pragma GCC pop_options

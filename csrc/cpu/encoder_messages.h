@@ -1,4 +1,4 @@
-// The loops over edges of encoders, models/{torchmd_et,visnet,tensornet}.py, forward only; formulas are there.
+// The loops over edges of encoders, models/{torchmd_et,visnet,tensornet}.py; formulas are there.
 //
 // A filter is a function of the distance alone: it is read from a table by cubic Hermite interpolation, so that the
 // radial basis and its linear maps cost nothing here. One edge is done at a time (for ViSNet, whose edges have features

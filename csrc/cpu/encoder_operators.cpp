@@ -1,67 +1,15 @@
-// The operators of encoder_messages.h: checks, schemas and dispatch. On the CPU and forward only; elsewhere, and for
-// gradients, the plain PyTorch of the models does the same.
-#include <string>
+// The operators of encoder_messages.h: checks, schemas and dispatch. On the CPU; gradients are in
+// encoder_gradient_operators.cpp, and elsewhere the plain PyTorch of the models does the same.
 #include <vector>
 
 #include "../tensor_access.h"
+#include "encoder_checks.h"
 #include "encoder_messages.h"
 #include "sums.h"
 
 namespace openmm_gnn {
 
 namespace {
-
-void check_floats(const Tensor& tensor, const char* name, std::initializer_list<int64_t> sizes) {
-  bool good = is_float32(tensor) && tensor.is_contiguous() && tensor.dim() == static_cast<int64_t>(sizes.size());
-  std::string expected;
-  int64_t d = 0;
-  for (const int64_t size : sizes) {
-    expected += (d ? ", " : "") + std::to_string(size);
-    if (good && tensor.size(d) != size) good = false;
-    ++d;
-  }
-  check(good,
-        std::string(name) + " has shape " + shape_text(tensor) + ": give (" + expected + "), float32, contiguous");
-}
-
-void check_width(int64_t width, int64_t head_width) {
-  check(width > 0 && width % 16 == 0 && width / 16 <= kMostEncoderGroups,
-        "the width is " + std::to_string(width) + ": give a multiple of 16, at most 1024");
-  const bool fits = head_width > 0 && width % head_width == 0 && (head_width % 16 == 0 || 16 % head_width == 0);
-  check(fits, "heads of " + std::to_string(head_width) + " channels: give 1, 2, 4, 8 or a multiple of 16");
-}
-
-void check_places(const Tensor& places, int64_t count) {
-  check(is_float64(places) && places.is_contiguous() && places.dim() == 1 && places.size(0) == count,
-        "places has shape " + shape_text(places) + ": give (" + std::to_string(count) + "), float64, contiguous");
-}
-
-// Row `receiving` of edge_index sums, the other one sends.
-EncoderEdges checked_edges(const Tensor& index, int64_t receiving, int64_t num_atoms, const Tensor* directions,
-                           const Tensor* envelope, const Tensor* places) {
-  check(index.dim() == 2 && index.size(0) == 2 && dtype_of(index) == aoti_torch_dtype_int64() && index.is_contiguous(),
-        "edge_index has shape " + shape_text(index) + ": give (2, number of edges), int64 and contiguous");
-  const int64_t count = index.size(1);
-  const int64_t* atoms = data<int64_t>(index);
-  for (int64_t k = 0; k < 2 * count; ++k) {
-    if (atoms[k] < 0 || atoms[k] >= num_atoms) {
-      fail("edge " + std::to_string(k % count) + " holds atom " + std::to_string(atoms[k]) + ": there are " +
-           std::to_string(num_atoms));
-    }
-  }
-  if (directions) check_floats(*directions, "directions", {count, 3});
-  if (envelope) check_floats(*envelope, "envelope", {count});
-  if (places) check_places(*places, count);
-  return {count, atoms + receiving * count, atoms + (1 - receiving) * count,
-          directions ? data<float>(*directions) : nullptr, envelope ? data<float>(*envelope) : nullptr,
-          places ? data<double>(*places) : nullptr};
-}
-
-FilterTable filter_table(const Tensor& table, int64_t channels) {
-  check_floats(table, "a filter table", {table.size(0), 2, channels});
-  check(table.size(0) >= 2, "a filter table needs 2 knots");
-  return {data<float>(table), table.size(0), channels};
-}
 
 void push_all(const std::vector<Tensor>& results, StableIValue* stack) {
   for (size_t k = 0; k < results.size(); ++k) stack[k] = push_tensor(results[k]);
@@ -71,13 +19,9 @@ void boxed_attention(StableIValue* stack, uint64_t, uint64_t) {
   const Tensor index = pop_tensor(stack[0]), directions = pop_tensor(stack[1]), envelope = pop_tensor(stack[2]);
   const Tensor places = pop_tensor(stack[3]), node = pop_tensor(stack[4]), vectors = pop_tensor(stack[5]);
   const Tensor table = pop_tensor(stack[6]);
-  check(node.dim() == 2, "node has shape " + shape_text(node) + ": give (number of atoms, 5 width)");
-  const int64_t atoms = node.size(0), width = node.size(1) / 5, head_width = pop_int(stack[7]);
-  check_width(width, head_width);
-  check_floats(node, "node", {atoms, 5 * width});
-  check_floats(vectors, "vectors", {atoms, 3, width});
+  const AttentionInputs in = checked_attention(node, vectors, table, pop_int(stack[7]));
+  const int64_t atoms = node.size(0), width = in.width;
   const EncoderEdges edges = checked_edges(index, 1, atoms, &directions, &envelope, &places);
-  const AttentionInputs in{width, head_width, data<float>(node), data<float>(vectors), filter_table(table, 4 * width)};
   Sums sums;
   const std::vector<Tensor> result{sums.add(node, {atoms, width}), sums.add(node, {atoms, 3, width})};
   sums.run(pop_int(stack[8]), edges.count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {

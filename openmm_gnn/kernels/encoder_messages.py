@@ -1,4 +1,6 @@
-"""The loops over edges of encoders, compiled for the CPU: float32, forward only. The models hold the same in PyTorch.
+"""The loops over edges of encoders, compiled for the CPU: float32. The models hold the same in PyTorch.
+
+`attention_messages` can be differentiated once, by everything but the index.
 
 Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
 envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
@@ -6,6 +8,8 @@ width, a multiple of 16. Edges ordered by the row that receives are fastest.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -111,3 +115,31 @@ def tensor_squares(parts: Tensor, change: Tensor) -> Tensor:
 def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
     """(E, channels) the functions of a table."""
     return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())
+
+
+# ---- gradients, for torch's autograd ----------------------------------------------------------------------------------
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+    ctx.numbers = [value for value in inputs if not isinstance(value, Tensor)]
+
+
+def _attention_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[Any, ...]:
+    geometry, filters = any(ctx.needs_input_grad[1:4]), bool(ctx.needs_input_grad[6])
+    node, carried, table, directions, envelope, places = torch.ops.openmm_gnn.attention_messages_backward(
+        *ctx.saved_tensors, scalars.contiguous(), vectors.contiguous(), *ctx.numbers, geometry, filters
+    )
+    of_geometry = (directions, envelope, places.to(torch.float64)) if geometry else (None, None, None)
+    return None, *of_geometry, node, carried, table if filters else None, None, None
+
+
+def _no_second_gradients(*_: Any) -> None:
+    raise RuntimeError(
+        "the compiled messages of an encoder have first derivatives only: for second ones call "
+        "encoder.network.use_compiled(False), after which they are plain PyTorch"
+    )
+
+
+torch.library.register_autograd("openmm_gnn::attention_messages", _attention_gradients, setup_context=_save_inputs)
+torch.library.register_autograd("openmm_gnn::attention_messages_backward", _no_second_gradients)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.autograd import forward_ad
+from torch.nn.functional import silu, threshold
 
-from openmm_gnn.graph.filter_table import filter_table
+from openmm_gnn.graph.filter_table import filter_places, filter_table, used_knots
 from openmm_gnn.kernels.encoder_messages import fits_operators
 from openmm_gnn.spec import EncoderSpec
 
@@ -25,6 +26,7 @@ class ExponentialBasis(nn.Module):
 
     centers: Tensor
     sharpness: Tensor
+    knots: Tensor
 
     def __init__(self, cutoff: float, num_radial: int) -> None:
         super().__init__()
@@ -33,6 +35,18 @@ class ExponentialBasis(nn.Module):
         sharpness = (2.0 / num_radial * (1.0 - start)) ** -2
         self.register_buffer("centers", torch.linspace(start, 1.0, num_radial))
         self.register_buffer("sharpness", torch.full((num_radial,), sharpness))
+        self.register_buffer("knots", torch.zeros(0, 2, num_radial + 1), persistent=False)
+        self.set_knots()
+
+    def set_knots(self) -> None:
+        """Make the basis itself, and the cosine cutoff behind it, a table: (770, 2, num_radial + 1)."""
+        exact = copy.deepcopy(self).to("cpu", torch.float64)
+
+        def both(distances: Tensor) -> Tensor:
+            return torch.cat([exact(distances), cosine_cutoff(distances, self.cutoff).unsqueeze(-1)], dim=1)
+
+        with torch.no_grad():
+            self.knots = filter_table(both, self.cutoff).to(self.knots.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ExponentialBasis":
         """As for any module; but sixteen bits would blur the centres, which stay as they are."""
@@ -48,7 +62,9 @@ class ExponentialBasis(nn.Module):
         """(E,) distances -> (E, num_radial) features, in [0, 1]."""
         decay = torch.exp((-5.0 / self.cutoff) * distances).unsqueeze(-1)
         exponents = -self.sharpness * (decay - self.centers).square()
-        return cosine_cutoff(distances, self.cutoff).unsqueeze(-1) * torch.exp(exponents.clamp(min=-80.0))
+        # Below 1e-13 exactly nothing: products with smaller numbers are denormal, which costs a CPU a hundredfold.
+        gaussians = torch.exp(threshold(exponents, -30.0, -math.inf))
+        return cosine_cutoff(distances, self.cutoff).unsqueeze(-1) * gaussians
 
 
 def cosine_cutoff(distances: Tensor, cutoff: float) -> Tensor:
@@ -93,33 +109,66 @@ def sum_over_edges(messages: Tensor, receivers: Tensor, num_atoms: int) -> Tenso
 class EdgeNetwork(nn.Module):
     """A network whose loops over edges have a compiled form, and whose filters are tabulated for it.
 
-    There are tables in evaluation mode only (`Encoder.train`), made of the weights at that moment.
+    In evaluation mode tables are made once, of the weights at that moment (`Encoder.train`). Where gradients go to the
+    weights, they are made anew in every pass, of the few hundred knots that are next to an edge.
     """
 
-    def __init__(self, spec: EncoderSpec, head_width: int) -> None:
+    def __init__(self, spec: EncoderSpec, head_width: int, differentiable: bool = False) -> None:
+        """
+        Args:
+            head_width: channels of a head of attention.
+            differentiable: the compiled form has gradients, once.
+        """
         super().__init__()
         self.cutoff, self.width = spec.cutoff, spec.width
         self.basis = ExponentialBasis(spec.cutoff, spec.num_radial)
         self.fits = fits_operators(spec.width, head_width)
+        self.differentiable = differentiable
+        self.compiled = True
         self.tabulated = False
         self.frozen = False
 
     def make_smooth(self) -> None:
         """From now on let all messages vanish at the cutoff, as forces need; there is nothing to do if they do."""
 
+    def use_compiled(self, wanted: bool) -> None:
+        """Whether the compiled form may serve; plain PyTorch has derivatives of any order."""
+        self.compiled = wanted
+
     def set_tables(self, wanted: bool) -> None:
         """Make the tables of the present weights, or forget them."""
         self.tabulated = wanted and self.fits
         self.frozen = not any(weight.requires_grad for weight in self.parameters())
+        self.basis.set_knots()
         for module in self.modules():
             if isinstance(module, Tabulated):
                 module.set_table(self.tabulated, self.basis)
 
     def is_fused(self, edge_vectors: Tensor, weight: Tensor) -> bool:
-        """Whether the compiled form serves: tables, float32 on the CPU, and no gradients asked for."""
-        if not self.tabulated or weight.is_cuda or weight.dtype != torch.float32 or edge_vectors.dtype != torch.float32:
+        """Whether the compiled form serves: float32 on the CPU, and no gradients asked for that it has not.
+
+        Those are gradients by the edges of a network that is trained: training on forces differentiates them again.
+        """
+        if not self.compiled or not self.fits or weight.is_cuda:
             return False
-        return not torch.is_grad_enabled() or (self.frozen and not edge_vectors.requires_grad)
+        if weight.dtype != torch.float32 or edge_vectors.dtype != torch.float32:
+            return False
+        if not torch.is_grad_enabled():
+            return self.tabulated
+        if self.frozen and not weight.requires_grad:
+            return self.tabulated and (self.differentiable or not edge_vectors.requires_grad)
+        return self.is_trained(weight) and not edge_vectors.requires_grad
+
+    def is_trained(self, weight: Tensor) -> bool:
+        """Whether the compiled form, if it serves, needs tables that can be differentiated by the weights."""
+        trained = torch.is_grad_enabled() and (weight.requires_grad or not self.frozen)
+        return trained and self.differentiable and not torch.jit.is_scripting()
+
+    @torch.jit.unused
+    def knots_near(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """(E,) places in a table of the knots next to an edge, and what `Tabulated.table_of` needs to know of these."""
+        used, places = used_knots(filter_places(distances, self.cutoff), self.basis.knots.size(0))
+        return places, self.basis.knots.index_select(0, used)
 
 
 class Tabulated(nn.Module):
@@ -149,6 +198,14 @@ class Tabulated(nn.Module):
 
         with torch.no_grad():
             self.table = filter_table(filters, basis.cutoff).to(device)
+
+    @torch.jit.unused
+    def table_of(self, knots: Tensor) -> Tensor:
+        """(K, 2, C) the table at some rows of `ExponentialBasis.knots`, (K, 2, num_radial + 1); differentiable."""
+        with forward_ad.dual_level():
+            both = forward_ad.make_dual(knots[:, 0], knots[:, 1])
+            values, slopes = forward_ad.unpack_dual(self.filters_of(both[:, :-1], both[:, -1]))
+            return torch.stack([values, slopes], dim=1)
 
 
 class VectorRange(nn.Module):

@@ -76,19 +76,22 @@ class AttentionLayer(Tabulated):
         radial: Tensor,
         envelope: Tensor,
         fused: bool,
+        knots: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors.
 
         Args:
             directions: (E, 3) unit vectors from target to source.
-            radial: (E, num_radial); or, for the compiled form, (E,) of `filter_places`.
+            radial: (E, num_radial); or, for the compiled form, (E,) places in the table.
             envelope: (E,) the cosine cutoff.
             fused: use the compiled form.
+            knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
         """
         node = self.node(self.norm(scalars))
         if fused:
+            table = self.table if knots is None else self.table_of(knots)
             scalar_sum, vector_sum = attention_messages(
-                edge_index, directions, envelope, radial, node, vectors, self.table, self.head_width
+                edge_index, directions, envelope, radial, node, vectors, table, self.head_width
             )
         else:
             filters = self.filters_of(radial, envelope)
@@ -102,7 +105,7 @@ class TorchMDET(EdgeNetwork):
     """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable."""
 
     def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__(spec, spec.width // spec.num_heads)
+        super().__init__(spec, spec.width // spec.num_heads, differentiable=True)
         self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
         self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(spec.width)
@@ -119,11 +122,15 @@ class TorchMDET(EdgeNetwork):
         fused = self.is_fused(edge_vectors, self.norm.weight)
         dtype = self.norm.weight.dtype
         directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
+        knots: Tensor | None = None
+        if fused and self.is_trained(self.norm.weight):
+            radial, knots = self.knots_near(edge_distances)
+        else:
+            radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
         scalars = self.embedding(atomic_numbers)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
-            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused)
+            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors

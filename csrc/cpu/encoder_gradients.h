@@ -1,0 +1,27 @@
+// Gradients of the loops of encoder_messages.h: what comes in belongs to the sums, what goes out to all inputs.
+//
+// Nothing is kept from the forward pass: an edge's filters and attention are computed again from the table, in less time
+// than their 10 width numbers would take from memory. The gradient of a filter goes to the four rows of the table
+// that it was made of, with the same weights: the linear map to a table of few hundred rows then stands in for one over all
+// edges. Cost per edge and 16 channels: about 200 instructions, and 100 more for the table's gradient.
+#pragma once
+
+#include "encoder_messages.h"
+
+namespace openmm_gnn {
+
+struct AttentionGradients {
+  const float *scalars, *vectors;  // come in: (N, width), (N, 3, width)
+  float *node, *carried;           // (N, 5 width), (N, 3, width)
+  float* table;                    // as the table, or null
+  float *directions, *envelope, *places;  // of each edge (E, 3), (E,), (E,) per knot; or null
+};
+
+// Edges [begin, end); sums over edges are added to what the outputs hold, what belongs to one edge is written.
+struct EncoderGradientKernels {
+  void (*attention)(const EncoderEdges&, int64_t begin, int64_t end, const AttentionInputs&, const AttentionGradients&);
+};
+
+const EncoderGradientKernels& encoder_gradient_kernels();
+
+}  // namespace openmm_gnn
