@@ -117,7 +117,7 @@ def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
     return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())
 
 
-# ---- gradients, for torch's autograd ----------------------------------------------------------------------------------
+# ---- gradients, for torch's autograd ---------------------------------------------------------------------------------
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
