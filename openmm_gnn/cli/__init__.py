@@ -20,7 +20,10 @@ COMMANDS = (
     *("regress", "predict", "bench"),
 )
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
-EXTRA_OF = {"lightning": "train", "deeptime": "analysis", "dask": "cluster", "distributed": "cluster"}
+EXTRA_OF = {
+    **{"rdkit": "molecules", "ase": "molecules", "lightning": "train", "deeptime": "analysis"},
+    **{"dask": "cluster", "distributed": "cluster"},
+}
 """Packages that only some commands need, and the extra that installs them."""
 
 app = typer.Typer(

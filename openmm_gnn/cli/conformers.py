@@ -29,8 +29,9 @@ def conformers(
         Kind, typer.Option(help="peptides or nucleic-acids at random, proteins of --structure, molecules of --smiles.")
     ] = Kind.PEPTIDES,
     molecules: Annotated[
-        int, typer.Option(help="Different ones; of proteins: runs, over the structures in turn.")
-    ] = 300,
+        int | None,
+        typer.Option(help="Default: 300; all of --smiles; of proteins, runs over the structures in turn: one of each."),
+    ] = None,
     structure: Annotated[
         list[Path] | None, typer.Option(help="PDB or PDBx/mmCIF file of a protein; may be given several times.")
     ] = None,

@@ -117,6 +117,7 @@ class Featurizer:
         selected = select_atoms(self.topology, selection)
         check_elements(self.topology, selected, _known_elements(self.spec))
         self.tokens = _token_table(self.topology, selected, tokens, _choice(Coordinates, coordinates, "coordinates"))
+        self._exact = torch.float64 if dtype == "float64" else torch.float32
         self._encoder = copy.deepcopy(given).to(device=self.device, dtype=_DTYPES[dtype]).eval()
         self._whole = WholeMolecules(self.topology, selected, self.device)
         self._batch_atoms = BATCH_ATOMS.get(self.device.type, BATCH_ATOMS["cuda"])
@@ -269,22 +270,27 @@ class Featurizer:
 
     def _atoms_of(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
         """(frames, num_atoms, 4, width), each atom's from the graph that describes it."""
-        frames = len(positions)
-        exact = torch.float64 if self.dtype == "float64" else torch.float32
-        box = None if box_vectors is None else (box_vectors * self._per_nm).to(exact)
-        features = torch.empty((frames, self.num_atoms, 4, self.width), dtype=exact, device=self.device)
+        box = None if box_vectors is None else (box_vectors * self._per_nm).to(self._exact)
+        if not self.context.is_window:
+            return self._encoded(self._blocks[0], positions, box)
+        shape = (len(positions), self.num_atoms, 4, self.width)
+        features = torch.empty(shape, dtype=self._exact, device=self.device)
 
         def describe(block: GraphBlock) -> None:
-            places = (block.centred(positions) * self._per_nm).to(exact).reshape(-1, 3)
-            boxes = None if box is None else box.repeat_interleave(block.num_graphs, dim=0)
-            edges, vectors, distances = self._encoder.edges(places, block.graphs_of(frames), boxes)
-            numbers = self._numbers[block.rows].repeat(frames)
-            scalars, atom_vectors = self._encoder.encode(numbers, edges, vectors, distances)
-            atoms = torch.cat([scalars[:, None], atom_vectors], dim=1).to(exact).unflatten(0, (frames, -1))
-            features[:, block.atoms] = atoms[:, block.described]
+            features[:, block.atoms] = self._encoded(block, positions, box)[:, block.described]
 
         for_each(describe, self._blocks, self.device)  # each writes rows of its own
         return features
+
+    def _encoded(self, block: GraphBlock, positions: Tensor, box: Tensor | None) -> Tensor:
+        """(frames, copies, 4, width) of the atoms of a block; positions in nm, the box in the encoder's unit."""
+        frames = len(positions)
+        places = (block.centred(positions) * self._per_nm).to(self._exact).reshape(-1, 3)
+        boxes = None if box is None else box.repeat_interleave(block.num_graphs, dim=0)
+        edges, vectors, distances = self._encoder.edges(places, block.graphs_of(frames), boxes)
+        numbers = self._numbers[block.rows].repeat(frames)
+        scalars, atom_vectors = self._encoder.encode(numbers, edges, vectors, distances)
+        return torch.cat([scalars[:, None], atom_vectors], dim=1).to(self._exact).unflatten(0, (frames, -1))
 
     def _check_features(self, features: Tensor, many: bool) -> None:
         finite = torch.isfinite(features).flatten(2).all(dim=2)

@@ -60,6 +60,9 @@ class GraphBlock:
         Far from the origin float32 would not resolve what is between neighbours; and so nothing of what is outside a
         window enters it, not even by rounding.
         """
+        if self.num_graphs == 1:
+            copies = positions if len(self.rows) == positions.size(1) else positions.index_select(1, self.rows)
+            return copies - copies.mean(dim=1, keepdim=True)
         copies = positions.index_select(1, self.rows)
         sums = copies.new_zeros((len(copies), self.num_graphs, 3)).index_add_(1, self.graph, copies)
         centroids = sums / torch.bincount(self.graph, minlength=self.num_graphs)[:, None]

@@ -22,8 +22,12 @@ class Maker(Protocol):
     def remarks(self) -> dict[str, Any]:
         """What else is to be remembered in meta.json."""
 
-    def check(self, count: int) -> None:
-        """SpecError if there are not so many molecules."""
+    @property
+    def usual(self) -> int:
+        """How many are made when no number is given."""
+
+    def check(self, count: int, skip_bad: bool) -> None:
+        """SpecError if there are not so many molecules, DataError if one of them cannot be made, unless skipped."""
 
     def conformers(self, number: int) -> Conformers:
         """Build and run the molecule of this number; DataError or NonFiniteError if that cannot be done."""

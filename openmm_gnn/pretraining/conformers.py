@@ -17,6 +17,7 @@ from openmm_gnn.errors import DataError, NonFiniteError, SpecError, TopologyErro
 from openmm_gnn.pretraining.conformations import Conformations, read_meta
 from openmm_gnn.pretraining.conformer_settings import Dynamics
 from openmm_gnn.pretraining.data_directory import complete_directory, input_files, prepare_directory, write_meta
+from openmm_gnn.pretraining.molecule_conformers import MoleculeSettings
 from openmm_gnn.pretraining.peptide_conformers import PeptideSettings
 from openmm_gnn.pretraining.protein_conformers import ProteinSettings
 from openmm_gnn.pretraining.shard_writing import Conformers, write_shard
@@ -24,13 +25,13 @@ from openmm_gnn.pretraining.shards import open_shard, shard_paths
 from openmm_gnn.simulation.resumable import locked
 from openmm_gnn.training.worker_processes import Work, run_workers, serve
 
-KINDS: dict[str, type[Dynamics]] = {settings.KIND: settings for settings in (PeptideSettings, ProteinSettings)}
+KINDS: dict[str, type[Dynamics]] = {kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, MoleculeSettings)}
 """Settings of each kind of molecules."""
 
 
 def make_conformations(
     out: str | Path,
-    num_molecules: int,
+    num_molecules: int | None,
     settings: Dynamics,
     processes: int | None = None,
     progress: bool = True,
@@ -42,6 +43,7 @@ def make_conformations(
 
     Args:
         out: directory of the data; made if it does not exist.
+        num_molecules: None: what is usual for the kind, such as all that a file holds.
         processes: at once; by default one per core.
         command: what the user typed, to be remembered in meta.json.
         inputs: files that the molecules are made of, for the kinds that need some.
@@ -52,11 +54,12 @@ def make_conformations(
             a molecule cannot be read.
         NonFiniteError: if a molecule cannot be run.
     """
-    if num_molecules < 1:
+    if num_molecules is not None and num_molecules < 1:
         raise SpecError(f"the number of molecules is {num_molecules}: give at least 1")
     out, files = Path(out), [Path(path) for path in inputs]
     maker = settings.maker(files, skip_bad)
-    maker.check(num_molecules)  # before anything is written: are there so many?
+    num_molecules = num_molecules or maker.usual
+    maker.check(num_molecules, skip_bad)  # before anything is written: are there so many?
     with locked(out):
         made_with: dict[str, Any] = {"kind": settings.KIND, **asdict(settings), "skip_bad": skip_bad}
         meta = prepare_directory(out, "conformers", made_with, command, files, packages=("openmm",))

@@ -39,6 +39,7 @@ class PeptideMaker:
 
     skipped: Sequence[str] = ()
     remarks: ClassVar[dict[str, Any]] = {}
+    usual = 300
 
     def __init__(self, settings: PeptideSettings) -> None:
         self.settings = settings
@@ -51,7 +52,7 @@ class PeptideMaker:
             self._peptides.append(next(self._more))
         return self._peptides[number]
 
-    def check(self, count: int) -> None:
+    def check(self, count: int, skip_bad: bool) -> None:
         self.peptide(count - 1)
 
     def conformers(self, number: int) -> Conformers:

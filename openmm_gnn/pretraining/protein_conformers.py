@@ -66,7 +66,11 @@ class ProteinMaker:
         """Residues that were left out, by structure."""
         return {"dropped_residues": {protein.name: protein.dropped for protein in self.proteins if protein.dropped}}
 
-    def check(self, count: int) -> None:
+    @property
+    def usual(self) -> int:
+        return len(self.proteins)
+
+    def check(self, count: int, skip_bad: bool) -> None:
         """There are as many runs as are asked for."""
 
     def conformers(self, number: int) -> Conformers:

@@ -49,12 +49,15 @@ class TrainingCurves(Callback):
         self._write(trainer, {"error/train": error, "learning_rate": rate, **self._named_rates()})
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Errors on held-out molecules; all points are on the disk before the checkpoint of this step is."""
         errors = {
-            f"error/{name.removesuffix('_error') if name.endswith('_error') else name}": float(value)
+            f"error/{name.replace('validation_error', 'validation')}": float(value)
             for name, value in trainer.callback_metrics.items()
             if name.startswith("validation_error")
         }
         self._write(trainer, errors)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.flush()
 
     def _named_rates(self) -> dict[str, float]:
         return {"throughput/" + name.replace("/s", "_per_s"): value for name, value in self.rates.items()}
