@@ -18,6 +18,7 @@ from openmm_gnn.pretraining.conformations import Conformations, read_meta
 from openmm_gnn.pretraining.conformer_settings import Dynamics
 from openmm_gnn.pretraining.data_directory import complete_directory, input_files, prepare_directory, write_meta
 from openmm_gnn.pretraining.molecule_conformers import MoleculeSettings
+from openmm_gnn.pretraining.nucleic_conformers import NucleicAcidSettings
 from openmm_gnn.pretraining.peptide_conformers import PeptideSettings
 from openmm_gnn.pretraining.protein_conformers import ProteinSettings
 from openmm_gnn.pretraining.shard_writing import Conformers, write_shard
@@ -25,7 +26,9 @@ from openmm_gnn.pretraining.shards import open_shard, shard_paths
 from openmm_gnn.simulation.resumable import locked
 from openmm_gnn.training.worker_processes import Work, run_workers, serve
 
-KINDS: dict[str, type[Dynamics]] = {kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, MoleculeSettings)}
+KINDS: dict[str, type[Dynamics]] = {
+    kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, NucleicAcidSettings, MoleculeSettings)
+}
 """Settings of each kind of molecules."""
 
 
