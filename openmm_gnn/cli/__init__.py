@@ -16,7 +16,7 @@ from openmm_gnn.errors import OpenMMGNNError
 COMMANDS = (
     *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
     *("scan-steps", "simulate", "compare", "validate"),
-    *("featurize", "tail", "analyze", "export-features", "conformers", "pretrain", "scale"),
+    *("featurize", "tail", "analyze", "export-features", "conformers", "import-conformers", "pretrain", "scale"),
     *("regress", "predict", "bench"),
 )
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"

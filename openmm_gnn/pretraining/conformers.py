@@ -18,14 +18,18 @@ from openmm_gnn.pretraining.conformations import Conformations, read_meta
 from openmm_gnn.pretraining.conformer_settings import Dynamics
 from openmm_gnn.pretraining.data_directory import complete_directory, input_files, prepare_directory, write_meta
 from openmm_gnn.pretraining.molecule_conformers import MoleculeSettings
+from openmm_gnn.pretraining.nucleic_conformers import NucleicAcidSettings
 from openmm_gnn.pretraining.peptide_conformers import PeptideSettings
 from openmm_gnn.pretraining.protein_conformers import ProteinSettings
 from openmm_gnn.pretraining.shard_writing import Conformers, write_shard
 from openmm_gnn.pretraining.shards import open_shard, shard_paths
+from openmm_gnn.simulation.peptides import HELD_OUT
 from openmm_gnn.simulation.resumable import locked
 from openmm_gnn.training.worker_processes import Work, run_workers, serve
 
-KINDS: dict[str, type[Dynamics]] = {kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, MoleculeSettings)}
+KINDS: dict[str, type[Dynamics]] = {
+    kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, NucleicAcidSettings, MoleculeSettings)
+}
 """Settings of each kind of molecules."""
 
 
@@ -62,7 +66,8 @@ def make_conformations(
     maker.check(num_molecules, skip_bad)  # before anything is written: are there so many?
     with locked(out):
         made_with: dict[str, Any] = {"kind": settings.KIND, **asdict(settings), "skip_bad": skip_bad}
-        meta = prepare_directory(out, "conformers", made_with, command, files, packages=("openmm",))
+        left_out = {} if made_with.get("allow_held_out") else HELD_OUT
+        meta = prepare_directory(out, "conformers", made_with, command, files, ("openmm",), left_out)
         if num_molecules > meta["num_molecules"]:
             meta |= {"num_molecules": num_molecules, "complete": False}
             write_meta(out, meta)

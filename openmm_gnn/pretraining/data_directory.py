@@ -28,6 +28,7 @@ def prepare_directory(
     command: str | None,
     inputs: Sequence[Path] = (),
     packages: Sequence[str] = (),
+    left_out: dict[str, str] = HELD_OUT,
 ) -> dict[str, Any]:
     """The meta of a new directory, or of one that the same settings and files have begun; its lock must be held.
 
@@ -53,7 +54,7 @@ def prepare_directory(
             raise DataError(f"{out} is no directory of conformations but holds {others[:3]}: give a new one")
         meta = {"kind": META_KIND, "version": META_VERSION, "made_by": made_by, "settings": settings}
         meta |= {"num_molecules": 0, "complete": False, "skipped": {"count": 0, "examples": []}, "commands": []}
-        meta |= {"left_out": HELD_OUT, "units": UNITS}
+        meta |= {"left_out": left_out, "units": UNITS}
         meta |= {"versions": {name: version(name) for name in ("openmm-gnn", *packages)}}
     if command and command not in meta["commands"]:
         meta["commands"].append(command)

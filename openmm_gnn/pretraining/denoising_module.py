@@ -23,7 +23,7 @@ from openmm_gnn.errors import DataError, NonFiniteError
 from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.pretraining.denoising_data import DenoisingData
 from openmm_gnn.pretraining.denoising_meter import ERROR, DenoisingErrorMeter
-from openmm_gnn.pretraining.denoising_settings import DenoisingSettings
+from openmm_gnn.pretraining.denoising_settings import DenoisingSettings, Precision
 from openmm_gnn.pretraining.noisy_batches import NoisyBatch
 from openmm_gnn.pretraining.noisy_frames import noise_scale_of
 from openmm_gnn.spec import EncoderSpec, encoder_spec_from_json, spec_to_json
@@ -39,6 +39,8 @@ class Denoising(lightning.LightningModule):
         self.encoder = encoder
         self.scales = scales_of(encoder.spec, settings)
         self.average = AveragedModel(encoder, multi_avg_fn=self._average).requires_grad_(False)
+        if settings.precision is not Precision.FLOAT32:
+            self.encoder.network.use_compiled(False)  # that form computes in float32
         self.meter = DenoisingErrorMeter()
 
     def _average(self, averages: Any, weights: Any, count: Tensor | int) -> None:

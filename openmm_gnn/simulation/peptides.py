@@ -29,7 +29,7 @@ _SHARED = 4
 _BASINS = np.array([(-63.0, -43.0), (-75.0, 150.0), (-120.0, 130.0), (57.0, 42.0)])
 """phi and psi of the right-handed helix, polyproline II, the strand, the left-handed helix; degrees."""
 _CHANCES = np.array([0.35, 0.3, 0.3, 0.05])
-_CLASH = 2.5
+CLASH = 2.5
 """Heavy atoms four bonds or more apart are not built closer than this, angstrom."""
 _ATTEMPTS = 500
 
@@ -101,7 +101,7 @@ def build_peptide(peptide: Peptide, generator: np.random.Generator) -> tuple[app
         residues = _placed(peptide, generator)
         topology = _topology(residues)
         positions = np.concatenate([np.stack(list(atoms.values())) for _, atoms in residues])
-        if not _clashes(topology, positions):
+        if not clashes(topology, positions):
             return topology, positions / ANGSTROM_PER_NM
     raise NonFiniteError(f"{peptide.name} could not be built without clashes in {_ATTEMPTS} attempts: try another seed")
 
@@ -167,11 +167,11 @@ def _topology(residues: Residues) -> app.Topology:
     return topology
 
 
-def _clashes(topology: app.Topology, positions: np.ndarray) -> bool:
+def clashes(topology: app.Topology, positions: np.ndarray) -> bool:
     """Whether two atoms that are four bonds apart or more come too close; positions in angstrom."""
     near = np.eye(len(positions), dtype=int)
     for first, second in topology.bonds():
         near[first.index, second.index] = near[second.index, first.index] = 1
     related = np.linalg.matrix_power(near, 3) > 0
     distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    return bool((distances[~related] < _CLASH).any())
+    return bool((distances[~related] < CLASH).any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from openmm_gnn.cli import app
+from openmm_gnn.errors import DataError
 from openmm_gnn.models.encoder_files import load_encoder
 from openmm_gnn.simulation.peptides import Peptide, build_peptide
 
@@ -66,3 +68,23 @@ def test_an_encoder_that_does_not_know_the_elements_is_no_start(data: Path, tmp_
     start = ["--start", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "next")]
     result = CliRunner().invoke(app, ["pretrain", str(data), *start, "--hydrogens", *SMALL.split()])
     assert "does not know the atomic numbers [1]" in str(result.exception)
+
+
+def test_damaged_molecules_are_named_and_left_out_only_when_asked(data: Path, tmp_path: Path) -> None:
+    damaged, other = tmp_path / "damaged", tmp_path / "other"
+    shutil.copytree(data, damaged)
+    made = CliRunner().invoke(app, [*MAKE.split(), "--seed", "7", "--out", str(other)])
+    assert made.exit_code == 0, made.output
+    positions = damaged / "shards" / "000000000" / "positions.npy"
+    content = bytearray(positions.read_bytes())
+    content[-2] ^= 1  # in the last frame of the last molecule
+    positions.write_bytes(content)
+    command = ["pretrain", str(damaged), str(other), "--out", str(tmp_path / "run"), *SMALL.split()]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, DataError) and str(positions) in str(result.exception)
+    result = CliRunner().invoke(app, [*command, "--skip-bad"])
+    assert result.exit_code == 0, result.output
+    assert "left out 1 molecules" in result.output
+    metadata = load_encoder(tmp_path / "run" / "model.safetensors").spec.metadata["data"]
+    assert metadata["directory"] == ["damaged", "other"] and len(metadata["skipped"]) == 1
+    assert metadata["training_molecules"] + metadata["validation_molecules"] == 7
