@@ -1,5 +1,4 @@
-// The loops of encoder_messages.h, compiled once for each instruction set. kTileRows and kTileGroups are set before:
-// rows, and groups of 16 columns, of a matrix product that are summed in registers.
+// The loops of encoder_messages.h, compiled once for each instruction set.
 
 static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                            float* scalars, float* vectors) {
@@ -26,45 +25,6 @@ static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end
       }
     }
   }
-}
-
-template <int kRows, int kGroups>
-INLINE void product_tile(const float* rows, int64_t depth, const float* weight, const float* bias, int64_t columns,
-                         float* to) {
-  Lanes sums[kRows][kGroups];
-  for (int r = 0; r < kRows; ++r) {
-    for (int g = 0; g < kGroups; ++g) sums[r][g] = load(bias + 16 * g);
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    Lanes factors[kGroups];
-    for (int g = 0; g < kGroups; ++g) factors[g] = load(weight + k * columns + 16 * g);
-    for (int r = 0; r < kRows; ++r) {
-      for (int g = 0; g < kGroups; ++g) sums[r][g] += factors[g] * rows[r * depth + k];
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int g = 0; g < kGroups; ++g) store(to + r * columns + 16 * g, sums[r][g]);
-  }
-}
-
-template <int kGroups>
-INLINE void product_columns(const float* rows, int64_t count, int64_t depth, const float* weight, const float* bias,
-                            int64_t columns, float* to) {
-  int64_t r = 0;
-  for (; r + kTileRows <= count; r += kTileRows) {
-    product_tile<kTileRows, kGroups>(rows + r * depth, depth, weight, bias, columns, to + r * columns);
-  }
-  for (; r < count; ++r) product_tile<1, kGroups>(rows + r * depth, depth, weight, bias, columns, to + r * columns);
-}
-
-// to = rows weight + bias, with `count` rows of `depth` numbers.
-static void linear_map(const float* rows, int64_t count, int64_t depth, const float* weight, const float* bias,
-                       int64_t columns, float* to) {
-  int64_t c = 0;
-  for (; c + 16 * kTileGroups <= columns; c += 16 * kTileGroups) {
-    product_columns<kTileGroups>(rows, count, depth, weight + c, bias + c, columns, to + c);
-  }
-  for (; c < columns; c += 16) product_columns<1>(rows, count, depth, weight + c, bias + c, columns, to + c);
 }
 
 // The message of an edge, from its filters, added to the receiver's scalars.

@@ -16,6 +16,7 @@ namespace portable {
 constexpr int kTileRows = 2, kTileGroups = 2;
 #include "lanes.inl"
 #include "encoder_tables.inl"
+#include "matrix_product.inl"
 #include "encoder_kernels.inl"
 }  // namespace portable
 
@@ -27,6 +28,7 @@ namespace avx2 {
 constexpr int kTileRows = 2, kTileGroups = 2;
 #include "lanes.inl"
 #include "encoder_tables.inl"
+#include "matrix_product.inl"
 #include "encoder_kernels.inl"
 }  // namespace avx2
 #pragma GCC pop_options
@@ -39,6 +41,7 @@ namespace avx512 {
 constexpr int kTileRows = 6, kTileGroups = 4;
 #include "lanes.inl"
 #include "encoder_tables.inl"
+#include "matrix_product.inl"
 #include "encoder_kernels.inl"
 }  // namespace avx512
 #pragma GCC pop_options

@@ -1,8 +1,8 @@
 """The module of a learned CV for one topology: positions of a System in nm come in, values and their gradients go out.
 
 **Gradients.** Molecules are made whole, and the molecule is moved to the origin, by translations; these are constants
-between two frames, and the network does not see them, so they carry no gradient. The encoder's compiled loops, which
-have none either, are left out: the module runs the same network in plain operations.
+between two frames, and the network does not see them, so they carry no gradient. The compiled loops of a TorchMD-ET
+encoder have gradients, and run here too; the other encoders are plain operations.
 
 **The forces of OpenMM's backends** are handed over by the module itself. OpenMM freezes it, which erases `detach` and
 is why the positions that are differentiated are made inside `no_grad`.
@@ -75,7 +75,6 @@ class CVModule(nn.Module):
         self.per_nm = float(_UNITS_PER_NM[spec.length_unit])
         self.dtype = dtype
         self.encoder = copy.deepcopy(cv.encoder).to(dtype).requires_grad_(False).eval()
-        self.encoder.network.set_tables(False)
         self.network = copy.deepcopy(cv.network).to(dtype).requires_grad_(False).eval()
         self.register_buffer("read_atoms", torch.from_numpy(whole.atoms.copy()))
         numbers = torch.tensor([topology.atom(int(index)).element.number for index in selected])

@@ -1,6 +1,7 @@
 """The loops over edges of encoders, compiled for the CPU: float32. The models hold the same in PyTorch.
 
-`attention_messages` and `activated_table` can be differentiated once, by everything but an index.
+`attention_messages` and `activated_table` can be differentiated once, by everything but an index; `attention_network`
+by vectors and distances.
 
 Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
 envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
@@ -117,6 +118,33 @@ def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
     return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())
 
 
+def attention_network(
+    edge_index: Tensor,
+    edge_vectors: Tensor,
+    edge_distances: Tensor,
+    scalars: Tensor,
+    weights: Tensor,
+    tables: Tensor,
+    norm: Tensor,
+    cutoff: float,
+    head_width: int,
+) -> tuple[Tensor, Tensor]:
+    """Scalars (N, H) and vectors (N, 3, H) of a whole `TorchMDET`.
+
+    Args:
+        edge_vectors: (E, 3), and edge_distances (E,), their lengths.
+        scalars: (N, H), of the elements.
+        weights: (layers, 22 H^2 + 10 H), each layer's as `AttentionLayer.packed_weights` orders them.
+        tables: (layers, knots, 2, 4 H).
+        norm: (2, H), gain and bias of the last normalisation.
+    """
+    result = torch.ops.openmm_gnn.attention_network(
+        edge_index, edge_vectors, edge_distances, scalars, weights, tables, norm, cutoff, head_width,
+        available_threads(),
+    )  # fmt: skip
+    return result[0], result[1]
+
+
 def activated_table(rows: Tensor, bias: Tensor) -> Tensor:
     """A table (K, 2, C) of SiLU(z + bias), where rows (K, 2, C) is one of z: values, and slopes per knot."""
     return torch.ops.openmm_gnn.activated_table(rows, bias)
@@ -144,6 +172,26 @@ def _activated_gradients(ctx: Any, table: Tensor) -> tuple[Tensor, Tensor]:
     return rows, bias
 
 
+def _save_network(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:7], output[2])
+    ctx.numbers = inputs[7:]
+
+
+def _network_gradients(ctx: Any, scalars: Tensor | None, vectors: Tensor | None, _: None) -> tuple[Any, ...]:
+    if any(ctx.needs_input_grad[3:7]):
+        raise RuntimeError("attention_network has no gradients of weights: call encoder.network.use_compiled(False)")
+    embedded = ctx.saved_tensors[3]
+    atoms, width = embedded.shape
+    scalars = embedded.new_zeros((atoms, width)) if scalars is None else scalars.contiguous()
+    vectors = embedded.new_zeros((atoms, 3, width)) if vectors is None else vectors.contiguous()
+    of_vectors, of_distances = torch.ops.openmm_gnn.attention_network_backward(
+        *ctx.saved_tensors, scalars, vectors, *ctx.numbers
+    )
+    return (None, of_vectors, of_distances, *(None,) * 7)
+
+
 def _no_second_gradients(*_: Any) -> None:
     raise RuntimeError(
         "the compiled messages of an encoder have first derivatives only: for second ones call "
@@ -155,3 +203,5 @@ torch.library.register_autograd("openmm_gnn::attention_messages", _attention_gra
 torch.library.register_autograd("openmm_gnn::attention_messages_backward", _no_second_gradients)
 torch.library.register_autograd("openmm_gnn::activated_table", _activated_gradients, setup_context=_save_inputs)
 torch.library.register_autograd("openmm_gnn::activated_table_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::attention_network", _network_gradients, setup_context=_save_network)
+torch.library.register_autograd("openmm_gnn::attention_network_backward", _no_second_gradients)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from openmm_gnn.graph.filter_table import filter_places
-from openmm_gnn.kernels.encoder_messages import activated_table, attention_messages
+from openmm_gnn.kernels.encoder_messages import activated_table, attention_messages, attention_network
 from openmm_gnn.models.equivariant_blocks import (
     EdgeNetwork,
     Tabulated,
@@ -69,11 +69,19 @@ class AttentionLayer(Tabulated):
 
     @torch.jit.unused
     def table_of(self, knots: Tensor) -> Tensor:
-        """As for any `Tabulated`; without forward differentiation, which takes as long as all messages of 2000 edges."""
+        """As for any `Tabulated`; forward differentiation would take as long as the messages of 2000 edges."""
         if self.smooth:
             return super().table_of(knots)
         rows = linear(knots.flatten(0, 1)[:, :-1], self.radial.weight)
         return activated_table(rows.unflatten(0, (-1, 2)), self.radial.bias)
+
+    @torch.jit.unused
+    def packed_weights(self) -> Tensor:
+        """(22 H^2 + 10 H,) all that `attention_network` needs but the table; matrices by input, then by output."""
+        matrices = [self.node.weight, self.mixing.weight, self.out.weight]
+        node, mixing, out = (matrix.T.flatten() for matrix in matrices)
+        parts = [self.norm.weight, self.norm.bias, node, self.node.bias, mixing, out, self.out.bias]
+        return torch.cat([*parts, *(matrix.flatten() for matrix in matrices)]).detach().float()
 
     def forward(
         self,
@@ -110,13 +118,36 @@ class AttentionLayer(Tabulated):
 
 
 class TorchMDET(EdgeNetwork):
-    """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable."""
+    """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable.
+
+    With weights that are not trained, what is differentiated by the edges runs as one operator, `attention_network`.
+    """
+
+    packed: Tensor
+    tables: Tensor
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__(spec, spec.width // spec.num_heads, differentiable=True)
         self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
         self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(spec.width)
+        self.head_width = spec.width // spec.num_heads
+        self.register_buffer("packed", torch.zeros(0, 0), persistent=False)
+        self.register_buffer("tables", torch.zeros(0, 0, 2, 0), persistent=False)
+
+    def set_tables(self, wanted: bool) -> None:
+        """As for any `EdgeNetwork`; of weights that are not trained, also what `attention_network` takes."""
+        super().set_tables(wanted)
+        layers = [layer for layer in self.layers if isinstance(layer, AttentionLayer)]
+        device = self.norm.weight.device
+        if not (self.tabulated and self.frozen):
+            self.packed = torch.zeros(0, 0, device=device)
+            self.tables = torch.zeros(0, 0, 2, 0, device=device)
+            return
+        self.packed = torch.stack([layer.packed_weights() for layer in layers])
+        self.tables = torch.stack([layer.table for layer in layers])
+        for layer, table in zip(layers, self.tables, strict=True):
+            layer.table = table  # the same memory
 
     def make_smooth(self) -> None:
         """From now on let the vectors' messages vanish at the cutoff too; the published ones end there at a step."""
@@ -128,6 +159,13 @@ class TorchMDET(EdgeNetwork):
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
         fused = self.is_fused(edge_vectors, self.norm.weight)
+        scalars = self.embedding(atomic_numbers)
+        if fused and self.packed.size(0) > 0 and torch.is_grad_enabled() and edge_vectors.requires_grad:
+            norm = torch.stack([self.norm.weight, self.norm.bias])
+            return attention_network(
+                edge_index, edge_vectors, edge_distances, scalars, self.packed, self.tables, norm, self.cutoff,
+                self.head_width,
+            )  # fmt: skip
         dtype = self.norm.weight.dtype
         directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
         knots: Tensor | None = None
@@ -136,7 +174,6 @@ class TorchMDET(EdgeNetwork):
         else:
             radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        scalars = self.embedding(atomic_numbers)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
             changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots)

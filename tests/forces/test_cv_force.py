@@ -51,7 +51,8 @@ def test_energy_is_the_value_and_forces_its_negative_gradient(backend: Any, peri
     system.addForce(cv_force(CV, start.topology, 1, backend, periodic))
     context = context_of(system, platform_name, start.positions)
     truth = values_of(CV, start, start.positions, box if periodic else None)[1]
-    assert energy_of(context, start.positions) == pytest.approx(truth, abs=2e-5)
+    # Of this untrained network, whose values are about 1, float32 leaves an error of 2e-5 to 4e-5 in either form.
+    assert energy_of(context, start.positions) == pytest.approx(truth, abs=8e-5)
     forces = context.getState(forces=True).getForces(asNumpy=True)._value
     for atom, axis in ((0, 0), (2, 1), (5, 2)):
         sides = []

@@ -200,6 +200,54 @@ def test_a_frozen_network_has_the_forces_of_plain_pytorch(scripted: bool, smooth
         close(one, exact, 5e-5)  # the slope of an interpolated function
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wanted", ["scalars", "vectors"])
+@pytest.mark.parametrize(("width", "num_heads"), WIDTHS)
+def test_gradients_by_the_edges_of_every_width_are_those_of_plain_pytorch(
+    width: int, num_heads: int, wanted: str, threads: int
+) -> None:
+    encoder, (numbers, positions, _) = encoder_of(width, num_heads, max_neighbors=15), molecules(300, 12.0)
+    encoder.requires_grad_(False).eval()
+    index, vectors, distances = encoder.edges(positions)
+    assert index.shape[1] > 4000
+
+    def gradients(network: Encoder, *edges: Tensor) -> tuple[Tensor, ...]:
+        given = [value.detach().requires_grad_() for value in edges]
+        scalars, carried = network.encode(numbers, index, given[0], given[1])
+        chosen = scalars.square() if wanted == "scalars" else carried * torch.tensor([[[1.0], [2.0], [-3.0]]])
+        return torch.autograd.grad(chosen.sum(), given)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = gradients(encoder, vectors, distances)
+    finally:
+        torch.set_num_threads(before)
+    exact = gradients(copy.deepcopy(encoder).double(), vectors.double(), distances.double())
+    for one, other in zip(found, exact, strict=True):
+        own = index[0] == index[1]
+        close(one[~own], other[~own], 5e-5)
+
+
+@pytest.mark.parametrize("num_atoms", [0, 1])
+def test_atoms_alone_feel_no_force(num_atoms: int) -> None:
+    encoder, (numbers, positions, _) = encoder_of().requires_grad_(False).eval(), molecules(num_atoms)
+    places = positions.requires_grad_()
+    scalars, vectors = encoder(numbers, places)
+    assert scalars.shape == (num_atoms, 32) and vectors.shape == (num_atoms, 3, 32)
+    force = torch.autograd.grad(scalars.sum() + vectors.sum(), places)[0]
+    assert torch.equal(force, torch.zeros(num_atoms, 3))
+
+
+def test_the_whole_network_as_one_operator_gives_the_features_of_its_layers() -> None:
+    encoder, (numbers, positions, batch) = encoder_of(64, 8).requires_grad_(False).eval(), molecules(50)
+    layers = encoder(numbers, positions, batch)
+    whole = encoder(numbers, positions.clone().requires_grad_(), batch)
+    for one, other in zip(whole, layers, strict=True):
+        assert one.grad_fn is not None and other.grad_fn is None
+        torch.testing.assert_close(one.detach(), other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
 # ---- which form is used ----------------------------------------------------------------------------------------------
 
 
