@@ -43,6 +43,35 @@ void boxed_attention_backward(StableIValue* stack, uint64_t, uint64_t) {
   for (size_t k = 0; k < result.size(); ++k) stack[k] = push_tensor(result[k]);
 }
 
+ActivatedRows checked_rows(const Tensor& rows, const Tensor& bias, const Tensor* gradient) {
+  check(rows.dim() == 3 && rows.size(2) % 16 == 0,
+        "rows has shape " + shape_text(rows) + ": give (knots, 2, a multiple of 16 channels)");
+  const int64_t knots = rows.size(0), channels = rows.size(2);
+  check_floats(rows, "rows", {knots, 2, channels});
+  check_floats(bias, "bias", {channels});
+  if (gradient) check_floats(*gradient, "the gradient of a table", {knots, 2, channels});
+  return {channels, data<float>(rows), data<float>(bias), gradient ? data<float>(*gradient) : nullptr};
+}
+
+void boxed_activated_table(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor rows = pop_tensor(stack[0]), bias = pop_tensor(stack[1]);
+  const ActivatedRows in = checked_rows(rows, bias, nullptr);
+  const Tensor table = empty(rows, {rows.size(0), 2, in.channels}, aoti_torch_dtype_float32());
+  encoder_gradient_kernels().activate(in, 0, rows.size(0), data<float>(table));
+  stack[0] = push_tensor(table);
+}
+
+void boxed_activated_table_backward(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor rows = pop_tensor(stack[0]), bias = pop_tensor(stack[1]), gradient = pop_tensor(stack[2]);
+  const ActivatedRows in = checked_rows(rows, bias, &gradient);
+  Sums sums;
+  const Tensor of_bias = sums.add(bias, {in.channels});
+  const Tensor of_rows = empty(rows, {rows.size(0), 2, in.channels}, aoti_torch_dtype_float32());
+  encoder_gradient_kernels().activate_back(in, 0, rows.size(0), data<float>(of_rows), data<float>(of_bias));
+  stack[0] = push_tensor(of_rows);
+  stack[1] = push_tensor(of_bias);
+}
+
 }  // namespace
 
 }  // namespace openmm_gnn
@@ -53,8 +82,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(openmm_gnn, library) {
       " Tensor vectors, Tensor table, Tensor scalar_gradient, Tensor vector_gradient, int head_width, int num_threads,"
       " bool geometry, bool filters) -> (Tensor node, Tensor vectors, Tensor table, Tensor directions,"
       " Tensor envelope, Tensor places)");
+  library.def("activated_table(Tensor rows, Tensor bias) -> Tensor");
+  library.def("activated_table_backward(Tensor rows, Tensor bias, Tensor gradient) -> (Tensor rows, Tensor bias)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) {
   library.impl("attention_messages_backward", &openmm_gnn::boxed_attention_backward);
+  library.impl("activated_table", &openmm_gnn::boxed_activated_table);
+  library.impl("activated_table_backward", &openmm_gnn::boxed_activated_table_backward);
 }

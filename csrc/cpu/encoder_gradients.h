@@ -17,9 +17,20 @@ struct AttentionGradients {
   float *directions, *envelope, *places;  // of each edge (E, 3), (E,), (E,) per knot; or null
 };
 
+// Rows of a table while its weights are trained, each 2 channels long: a function z and its slope s become
+// a = SiLU(z + bias) and its slope SiLU'(z + bias) s.
+struct ActivatedRows {
+  int64_t channels;
+  const float *rows, *bias;
+  const float* gradient;  // of a and its slope, for the way back
+};
+
 // Edges [begin, end); sums over edges are added to what the outputs hold, what belongs to one edge is written.
 struct EncoderGradientKernels {
   void (*attention)(const EncoderEdges&, int64_t begin, int64_t end, const AttentionInputs&, const AttentionGradients&);
+  // Rows [begin, end) of a table.
+  void (*activate)(const ActivatedRows&, int64_t begin, int64_t end, float* table);
+  void (*activate_back)(const ActivatedRows&, int64_t begin, int64_t end, float* rows, float* bias);
 };
 
 const EncoderGradientKernels& encoder_gradient_kernels();

@@ -116,4 +116,32 @@ static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, in
   }
 }
 
-static const EncoderGradientKernels gradient_kernels{attention_gradient_loop};
+static void activate_loop(const ActivatedRows& in, int64_t begin, int64_t end, float* table) {
+  for (int64_t k = begin; k < end; ++k) {
+    const float* row = in.rows + 2 * in.channels * k;
+    float* to = table + 2 * in.channels * k;
+    for (int64_t c = 0; c < in.channels; c += 16) {
+      const Activated active = silu(load(row + c) + load(in.bias + c));
+      store(to + c, active.value);
+      store(to + in.channels + c, active.slope * load(row + in.channels + c));
+    }
+  }
+}
+
+static void activate_back_loop(const ActivatedRows& in, int64_t begin, int64_t end, float* rows, float* bias) {
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t at = 2 * in.channels * k;
+    const float *row = in.rows + at, *from = in.gradient + at;
+    for (int64_t c = 0; c < in.channels; c += 16) {
+      const Lanes x = load(row + c) + load(in.bias + c), s = sigmoid(x), rest = 1.f - s;
+      const Lanes slope = s * (1.f + x * rest), curvature = s * rest * (2.f + x * (rest - s));
+      const Lanes of_slope = load(from + in.channels + c);
+      const Lanes change = load(from + c) * slope + of_slope * load(row + in.channels + c) * curvature;
+      store(rows + at + c, change);
+      store(rows + at + in.channels + c, of_slope * slope);
+      add_to(bias + c, change);
+    }
+  }
+}
+
+static const EncoderGradientKernels gradient_kernels{attention_gradient_loop, activate_loop, activate_back_loop};

@@ -1,6 +1,6 @@
 """The loops over edges of encoders, compiled for the CPU: float32. The models hold the same in PyTorch.
 
-`attention_messages` can be differentiated once, by everything but the index.
+`attention_messages` and `activated_table` can be differentiated once, by everything but an index.
 
 Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
 envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
@@ -117,7 +117,12 @@ def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
     return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())
 
 
-# ---- gradients, for torch's autograd ----------------------------------------------------------------------------------
+def activated_table(rows: Tensor, bias: Tensor) -> Tensor:
+    """A table (K, 2, C) of SiLU(z + bias), where rows (K, 2, C) is one of z: values, and slopes per knot."""
+    return torch.ops.openmm_gnn.activated_table(rows, bias)
+
+
+# ---- gradients, for torch's autograd ---------------------------------------------------------------------------------
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -134,6 +139,11 @@ def _attention_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[An
     return None, *of_geometry, node, carried, table if filters else None, None, None
 
 
+def _activated_gradients(ctx: Any, table: Tensor) -> tuple[Tensor, Tensor]:
+    rows, bias = torch.ops.openmm_gnn.activated_table_backward(*ctx.saved_tensors, table.contiguous())
+    return rows, bias
+
+
 def _no_second_gradients(*_: Any) -> None:
     raise RuntimeError(
         "the compiled messages of an encoder have first derivatives only: for second ones call "
@@ -143,3 +153,5 @@ def _no_second_gradients(*_: Any) -> None:
 
 torch.library.register_autograd("openmm_gnn::attention_messages", _attention_gradients, setup_context=_save_inputs)
 torch.library.register_autograd("openmm_gnn::attention_messages_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::activated_table", _activated_gradients, setup_context=_save_inputs)
+torch.library.register_autograd("openmm_gnn::activated_table_backward", _no_second_gradients)

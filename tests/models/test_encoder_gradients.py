@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.graph.filter_table import filter_places, used_knots
-from openmm_gnn.kernels.encoder_messages import attention_messages, tabulated_filters
+from openmm_gnn.kernels.encoder_messages import activated_table, attention_messages, tabulated_filters
 from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.models.torchmd_et import AttentionLayer
 from openmm_gnn.spec import EncoderSpec
@@ -108,6 +108,26 @@ def test_a_table_of_the_used_knots_alone_gives_the_same() -> None:
     assert len(used) < 200 and bool((used.diff() > 0).all())
     torch.testing.assert_close(tabulated_filters(inside, table[used]), tabulated_filters(places, table))
     assert used_knots(places[:0], 770)[0].tolist() == [0, 1]
+
+
+def test_an_activated_table_holds_the_activation_and_its_slope() -> None:
+    torch.manual_seed(6)
+    inputs = [2 * torch.randn(30, 2, 48), torch.randn(48)]
+    weights = torch.randn(30, 2, 48)
+
+    def plain(rows: Tensor, bias: Tensor) -> Tensor:
+        z = rows[:, 0] + bias
+        gate = torch.sigmoid(z)
+        return torch.stack([z * gate, (gate + z * gate * (1 - gate)) * rows[:, 1]], dim=1)
+
+    def both(function: Any, given: list[Tensor]) -> list[Tensor]:
+        given = [value.detach().requires_grad_() for value in given]
+        table = function(*given)
+        return [table.detach(), *torch.autograd.grad((table * weights.to(table)).sum(), given)]
+
+    exact = both(plain, [value.double() for value in inputs])
+    for found, expected in zip(both(activated_table, inputs), exact, strict=True):
+        close(found, expected, 2e-6)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
