@@ -69,7 +69,7 @@ class AttentionLayer(Tabulated):
 
     @torch.jit.unused
     def table_of(self, knots: Tensor) -> Tensor:
-        """As for any `Tabulated`; without forward differentiation, which takes as long as all messages of 2000 edges."""
+        """As for any `Tabulated`; without forward differentiation, which costs as much as messages of 2000 edges."""
         if self.smooth:
             return super().table_of(knots)
         rows = linear(knots.flatten(0, 1)[:, :-1], self.radial.weight)
