@@ -12,9 +12,7 @@ from openmm_gnn.cli.options import parse_numbers, parse_seeds
 
 def scale(
     data: Annotated[list[Path], typer.Argument(help="Directories written by `openmm-gnn conformers`.")],
-    out: Annotated[
-        Path, typer.Option(help="Directory of the study; given again, it goes on, larger if asked.")
-    ],
+    out: Annotated[Path, typer.Option(help="Directory of the study; given again, it goes on, larger if asked.")],
     layers: Annotated[str, typer.Option(help="Depths, such as 1,2,3.")] = "1,2,3",
     width: Annotated[str, typer.Option(help="Widths, multiples of --heads.")] = "16,32,64",
     cutoff: Annotated[str, typer.Option(help="Radii, angstrom.")] = "5",

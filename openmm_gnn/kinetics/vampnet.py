@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import zlib
@@ -37,6 +36,7 @@ from openmm_gnn.kinetics.vampnet_training import (
 )
 from openmm_gnn.models.cv_network import CVNetwork, load_cv_network, save_cv_network
 from openmm_gnn.simulation.resumable import write_atomically
+from openmm_gnn.training.quiet_lightning import quiet_lightning
 
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
 
@@ -151,7 +151,7 @@ def _train_seed(
     if (directory / _RESULT).is_file():
         return _read_run(directory, fingerprint)
     directory.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet_lightning()
     lightning.seed_everything(seed, verbose=False)
     network = CVNetwork(spec)
     statistics = input_statistics(pairs.trajectories)

@@ -72,10 +72,11 @@ class EncoderForce(nn.Module):
         self.register_buffer("atomic_numbers", torch.tensor(spec.elements, dtype=torch.int64), persistent=False)
 
     def train(self, mode: bool = True) -> "EncoderForce":
-        """As for any module; an energy model is differentiated, which the encoder's compiled loops cannot be."""
+        """As for any module; an energy model that only predicts may use compiled loops, which have one derivative."""
         super().train(mode)
-        if self.conservative:
-            self.encoder.network.set_tables(False)
+        if self.conservative and not mode:
+            # The weights of an exported module need no gradient, and `EdgeNetwork.is_fused` looks at them once more.
+            self.encoder.network.frozen = True
         return self
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
@@ -132,7 +133,7 @@ class EncoderForce(nn.Module):
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
     def energy(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> Tensor:
-        """0-d energy of an energy model, kJ/mol, which can be differentiated twice by the vectors."""
+        """0-d energy of an energy model, kJ/mol; in training it can be differentiated twice by the vectors."""
         distances = (vectors.square().sum(1) + 1e-24).sqrt()
         return self.energy_scale * self._outputs(species, pairs, vectors, distances)[0].sum()
 

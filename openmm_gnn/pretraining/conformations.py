@@ -148,8 +148,8 @@ class Molecules(Sequence[Molecule]):
 class Split(NamedTuple):
     """No sequence is in both."""
 
-    training: Sequence[Molecule]
-    validation: Sequence[Molecule]
+    training: Molecules
+    validation: Molecules
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ of 0.2 angstrom and AdamW with amsgrad: Pengmei et al., J. Chem. Phys. 162 (2025
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,6 +29,7 @@ from openmm_gnn.pretraining.denoising_settings import DenoisingSettings, Hardwar
 from openmm_gnn.pretraining.training_curves import PretrainingBar, TrainingCurves, tensorboard_logger
 from openmm_gnn.spec import EncoderSpec
 from openmm_gnn.training.force_matching import BestBundle
+from openmm_gnn.training.quiet_lightning import quiet_lightning
 
 __all__ = [
     "Denoising",
@@ -119,7 +119,7 @@ def pretrain(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / "last.ckpt"
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet_lightning()
     lightning.seed_everything(settings.seed, verbose=False)
     encoder = Encoder(spec)
     origin = {}

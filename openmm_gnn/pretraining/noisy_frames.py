@@ -59,6 +59,9 @@ class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):
     @cached_property
     def sizes(self) -> np.ndarray:
         """(num_frames,) int64, atoms of each frame."""
+        if isinstance(self.molecules, Molecules):
+            counts = self.molecules.column("num_atoms" if self.hydrogens else "num_heavy")
+            return np.repeat(counts.astype(np.int64), self.frames_per_molecule)
         atoms = [
             len(numbers) if self.hydrogens else int(np.count_nonzero(numbers != 1))
             for numbers in (molecule.atomic_numbers for molecule in self.molecules)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from openmm_gnn.models.property_model import PropertyModel, save_property_model
 from openmm_gnn.pretraining.property_sets import PropertyBatch, PropertyFrames, PropertySets, fit_elements
 from openmm_gnn.property_spec import PropertySpec, property_spec_from_json, property_spec_to_json
 from openmm_gnn.training.force_matching import BestBundle
+from openmm_gnn.training.quiet_lightning import quiet_lightning
 from openmm_gnn.training.schedule import rise_and_cosine
 
 
@@ -141,7 +141,7 @@ def train_property(
     training, validation = (PropertyFrames(frames, spec) for frames in sets)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet_lightning()
     lightning.seed_everything(settings.seed, verbose=False)
     model = PropertyModel(spec)
     fit_elements(model, training)

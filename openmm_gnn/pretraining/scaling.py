@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.pretraining.conformations import Molecule, check_elements, elements_of, join_conformations
+from openmm_gnn.pretraining.conformations import Molecules, check_elements, elements_of, join_conformations
 from openmm_gnn.pretraining.denoising import DenoisingSettings, pretrain
 from openmm_gnn.pretraining.noisy_frames import MoleculeFrames, collate
 from openmm_gnn.simulation.resumable import locked, write_atomically
@@ -162,10 +163,10 @@ def run_scaling(
             key = (cell.layers, cell.width, cell.cutoff)
             if key not in counted:
                 counted[key] = operations_per_atom(spec, training, grid.training.hydrogens)
-            frames = sum(molecule.num_frames for molecule in subset)
+            frames = int(subset.column("num_frames").sum())
             atoms = mean_atoms(subset, grid.training.hydrogens) * grid.training.batch_size
-            steps, errors = _curve(out / RUNS / cell.name)
-            runs.append(ScalingRun(cell, num_parameters(spec), frames, counted[key] * atoms, steps, errors))
+            curve = _curve(out / RUNS / cell.name)
+            runs.append(ScalingRun(cell, num_parameters(spec), frames, counted[key] * atoms, *curve))
     return runs
 
 
@@ -176,14 +177,13 @@ def num_parameters(spec: EncoderSpec) -> int:
     return sum(weight.numel() for weight in encoder.parameters()) - tables
 
 
-def mean_atoms(molecules: Sequence[Molecule], hydrogens: bool) -> float:
+def mean_atoms(molecules: Molecules, hydrogens: bool) -> float:
     """Atoms of a frame that are learned from, on average."""
-    frames = sum(molecule.num_frames for molecule in molecules)
-    atoms = sum(int(((molecule.atomic_numbers != 1) | hydrogens).sum()) * molecule.num_frames for molecule in molecules)
-    return atoms / frames
+    atoms = molecules.column("num_atoms" if hydrogens else "num_heavy")
+    return float(np.average(atoms, weights=molecules.column("num_frames")))
 
 
-def operations_per_atom(spec: EncoderSpec, molecules: Sequence[Molecule], hydrogens: bool) -> float:
+def operations_per_atom(spec: EncoderSpec, molecules: Molecules, hydrogens: bool) -> float:
     """Multiplications and additions of one training step per atom, counted in the plain form, float64, by PyTorch."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -263,7 +263,7 @@ def write_table(runs: Sequence[ScalingRun], path: Path) -> None:
 
 def _remember(out: Path, grid: ScalingGrid, data: Sequence[Path], sha256: str) -> None:
     """Write grid.json; DataError where it belongs to other trainings."""
-    content = {"grid": grid_to_json(grid), "data": [str(path) for path in data], "data_sha256": sha256}
+    content: dict[str, Any] = {"grid": grid_to_json(grid), "data": [str(path) for path in data], "data_sha256": sha256}
     file, axes = out / GRID_FILE, ("layers", "widths", "cutoffs", "molecules", "seeds")
     if file.is_file():
         before = json.loads(file.read_text())

@@ -5,7 +5,6 @@ Source: Li et al., J. Chem. Phys. 156, 144103 (2022), eq. (10).
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from openmm_gnn.spec import ForceSpec, spec_from_json, spec_to_json
 from openmm_gnn.training.energy_matching import energy_matching_loss
 from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.training.metrics import ForceErrorMeter
+from openmm_gnn.training.quiet_lightning import quiet_lightning
 from openmm_gnn.training.schedule import rise_and_cosine
 
 
@@ -192,7 +192,7 @@ def train(
             raise DataError(f"the {name} set has no frames: give seeds that the data has")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet_lightning()
     lightning.seed_everything(settings.seed, verbose=False)
     model = make_model(spec)
     if pair_term is not None:

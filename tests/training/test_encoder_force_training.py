@@ -44,7 +44,7 @@ def make_spec(conservative: bool = False) -> EncoderForceSpec:
     return encoder_force_spec(small_encoder().spec, (1, 6, 7, 8), force_scale=200.0, conservative=conservative)
 
 
-def settings(num_steps: int = 120, freeze: bool = False) -> TrainingSettings:
+def settings(num_steps: int = 80, freeze: bool = False) -> TrainingSettings:
     return TrainingSettings(
         num_steps=num_steps,
         batch_size=8,
