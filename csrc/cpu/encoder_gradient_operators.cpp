@@ -43,6 +43,57 @@ void boxed_attention_backward(StableIValue* stack, uint64_t, uint64_t) {
   for (size_t k = 0; k < result.size(); ++k) stack[k] = push_tensor(result[k]);
 }
 
+void boxed_tensor_messages_backward(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor index = pop_tensor(stack[0]), places = pop_tensor(stack[1]), parts = pop_tensor(stack[2]);
+  const Tensor table = pop_tensor(stack[3]), from = pop_tensor(stack[4]);
+  const bool of_geometry = pop_bool(stack[6]), of_table = pop_bool(stack[7]);
+  check(parts.dim() == 3, "parts has shape " + shape_text(parts) + ": give (number of atoms, 9, width)");
+  const int64_t atoms = parts.size(0), width = parts.size(2);
+  check_width(width, 1);
+  check_floats(parts, "parts", {atoms, 9, width});
+  check_floats(from, "the gradient of sums", {atoms, 9, width});
+  const EncoderEdges edges = checked_edges(index, 0, atoms, nullptr, nullptr, &places);
+  const TensorInputs in{width, data<float>(parts), nullptr, nullptr, filter_table(table, 3 * width)};
+  Sums sums;
+  const Tensor of_parts = sums.add(parts, {atoms, 9, width});
+  const Tensor of_filters = sums.add(parts, {of_table ? in.filters.knots : 0, 2, 3 * width});
+  const Tensor of_places = empty(parts, {of_geometry ? edges.count : 0}, aoti_torch_dtype_float32());
+  sums.run(pop_int(stack[5]), edges.count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {
+    const TensorGradients gradients{data<float>(from), out[0], nullptr, of_table ? out[1] : nullptr,
+                                    of_geometry ? data<float>(of_places) : nullptr, nullptr};
+    encoder_gradient_kernels().tensors(edges, begin, end, in, gradients);
+  });
+  stack[0] = push_tensor(of_places), stack[1] = push_tensor(of_parts), stack[2] = push_tensor(of_filters);
+}
+
+void boxed_first_tensors_backward(StableIValue* stack, uint64_t, uint64_t) {
+  const Tensor index = pop_tensor(stack[0]), directions = pop_tensor(stack[1]), places = pop_tensor(stack[2]);
+  const Tensor receiver = pop_tensor(stack[3]), sender = pop_tensor(stack[4]), table = pop_tensor(stack[5]);
+  const Tensor from = pop_tensor(stack[6]);
+  const bool of_geometry = pop_bool(stack[8]), of_table = pop_bool(stack[9]);
+  check(receiver.dim() == 2, "receiver has shape " + shape_text(receiver) + ": give (number of atoms, width)");
+  const int64_t atoms = receiver.size(0), width = receiver.size(1);
+  check_width(width, 1);
+  check_floats(receiver, "receiver", {atoms, width});
+  check_floats(sender, "sender", {atoms, width});
+  check_floats(from, "the gradient of sums", {atoms, 9, width});
+  const EncoderEdges edges = checked_edges(index, 0, atoms, &directions, nullptr, &places);
+  const TensorInputs in{width, nullptr, data<float>(receiver), data<float>(sender), filter_table(table, 3 * width)};
+  Sums sums;
+  const Tensor of_receiver = sums.add(receiver, {atoms, width}), of_sender = sums.add(sender, {atoms, width});
+  const Tensor of_filters = sums.add(receiver, {of_table ? in.filters.knots : 0, 2, 3 * width});
+  const int64_t count = of_geometry ? edges.count : 0;
+  const Tensor of_directions = empty(receiver, {count, 3}, aoti_torch_dtype_float32());
+  const Tensor of_places = empty(receiver, {count}, aoti_torch_dtype_float32());
+  sums.run(pop_int(stack[7]), edges.count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {
+    const TensorGradients gradients{data<float>(from), out[1], out[0], of_table ? out[2] : nullptr,
+                                    of_geometry ? data<float>(of_places) : nullptr, data<float>(of_directions)};
+    encoder_gradient_kernels().tensors(edges, begin, end, in, gradients);
+  });
+  const std::vector<Tensor> result{of_directions, of_places, of_receiver, of_sender, of_filters};
+  for (size_t k = 0; k < result.size(); ++k) stack[k] = push_tensor(result[k]);
+}
+
 ActivatedRows checked_rows(const Tensor& rows, const Tensor& bias, const Tensor* gradient) {
   check(rows.dim() == 3 && rows.size(2) % 16 == 0,
         "rows has shape " + shape_text(rows) + ": give (knots, 2, a multiple of 16 channels)");
@@ -82,12 +133,21 @@ STABLE_TORCH_LIBRARY_FRAGMENT(openmm_gnn, library) {
       " Tensor vectors, Tensor table, Tensor scalar_gradient, Tensor vector_gradient, int head_width, int num_threads,"
       " bool geometry, bool filters) -> (Tensor node, Tensor vectors, Tensor table, Tensor directions,"
       " Tensor envelope, Tensor places)");
+  library.def(
+      "tensor_messages_backward(Tensor edge_index, Tensor places, Tensor parts, Tensor table, Tensor gradient,"
+      " int num_threads, bool geometry, bool filters) -> (Tensor places, Tensor parts, Tensor table)");
+  library.def(
+      "first_tensors_backward(Tensor edge_index, Tensor directions, Tensor places, Tensor receiver, Tensor sender,"
+      " Tensor table, Tensor gradient, int num_threads, bool geometry, bool filters) -> (Tensor directions,"
+      " Tensor places, Tensor receiver, Tensor sender, Tensor table)");
   library.def("activated_table(Tensor rows, Tensor bias) -> Tensor");
   library.def("activated_table_backward(Tensor rows, Tensor bias, Tensor gradient) -> (Tensor rows, Tensor bias)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) {
   library.impl("attention_messages_backward", &openmm_gnn::boxed_attention_backward);
+  library.impl("tensor_messages_backward", &openmm_gnn::boxed_tensor_messages_backward);
+  library.impl("first_tensors_backward", &openmm_gnn::boxed_first_tensors_backward);
   library.impl("activated_table", &openmm_gnn::boxed_activated_table);
   library.impl("activated_table_backward", &openmm_gnn::boxed_activated_table_backward);
 }

@@ -17,6 +17,13 @@ struct AttentionGradients {
   float *directions, *envelope, *places;  // of each edge (E, 3), (E,), (E,) per knot; or null
 };
 
+struct TensorGradients {
+  const float* sums;        // come in: (N, 9, width)
+  float *sender, *receiver;  // (N, 9, width) and null, or (N, width) both for the first tensors
+  float *table, *places;     // as above, or null
+  float* directions;         // (E, 3), or null; of the first tensors
+};
+
 // Rows of a table while its weights are trained, each 2 channels long: a function z and its slope s become
 // a = SiLU(z + bias) and its slope SiLU'(z + bias) s.
 struct ActivatedRows {
@@ -28,6 +35,7 @@ struct ActivatedRows {
 // Edges [begin, end); sums over edges are added to what the outputs hold, what belongs to one edge is written.
 struct EncoderGradientKernels {
   void (*attention)(const EncoderEdges&, int64_t begin, int64_t end, const AttentionInputs&, const AttentionGradients&);
+  void (*tensors)(const EncoderEdges&, int64_t begin, int64_t end, const TensorInputs&, const TensorGradients&);
   // Rows [begin, end) of a table.
   void (*activate)(const ActivatedRows&, int64_t begin, int64_t end, float* table);
   void (*activate_back)(const ActivatedRows&, int64_t begin, int64_t end, float* rows, float* bias);

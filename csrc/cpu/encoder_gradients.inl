@@ -116,6 +116,78 @@ static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, in
   }
 }
 
+// The nine numbers of a tensor belong to three parts, 1, 3 and 5 of them, each with its filter.
+INLINE int64_t part_of(int64_t number) { return number < 1 ? 0 : number < 4 ? 1 : 2; }
+
+template <bool kTable, bool kGeometry>
+static void tensor_gradient_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in,
+                                  const TensorGradients& out) {
+  const int64_t width = in.width;
+  for (int64_t e = begin; e < end; ++e) {
+    const int64_t i = edges.receivers[e], j = edges.senders[e];
+    auto knot = find_knot_gradient<kTable, kGeometry>(in.filters, edges.places[e], out.table);
+    const float* from = out.sums + 9 * width * i;
+    if (in.parts != nullptr) {
+      const float* parts = in.parts + 9 * width * j;
+      float* to = out.sender + 9 * width * j;
+      for (int64_t c = 0; c < width; c += 16) {
+        Lanes filters[3], changes[3] = {fill(0.f), fill(0.f), fill(0.f)};
+        for (int64_t p = 0; p < 3; ++p) filters[p] = knot.filter_at(p * width + c);
+        for (int64_t m = 0; m < 9; ++m) {
+          const Lanes sum = load(from + m * width + c);
+          changes[part_of(m)] += sum * load(parts + m * width + c);
+          add_to(to + m * width + c, sum * filters[part_of(m)]);
+        }
+        for (int64_t p = 0; p < 3; ++p) knot.add(p * width + c, changes[p]);
+      }
+    } else {
+      const float *u = edges.directions + 3 * e, third = (u[0] * u[0] + u[1] * u[1] + u[2] * u[2]) / 3.f;
+      const float shape[9] = {1.f,         u[0],        u[1],                u[2],       u[0] * u[0] - third,
+                              u[0] * u[1], u[0] * u[2], u[1] * u[1] - third, u[1] * u[2]};
+      Lanes of_shape[9];
+      for (int64_t m = 0; m < 9; ++m) of_shape[m] = fill(0.f);
+      for (int64_t c = 0; c < width; c += 16) {
+        const Lanes pair = load(in.receiver + width * i + c) + load(in.sender + width * j + c);
+        Lanes along[3] = {fill(0.f), fill(0.f), fill(0.f)}, filters[3], of_pair = fill(0.f);
+        for (int64_t p = 0; p < 3; ++p) filters[p] = knot.filter_at(p * width + c);
+        for (int64_t m = 0; m < 9; ++m) {
+          const Lanes sum = load(from + m * width + c);
+          along[part_of(m)] += sum * shape[m];
+          if (kGeometry) of_shape[m] += sum * pair * filters[part_of(m)];
+        }
+        for (int64_t p = 0; p < 3; ++p) {
+          of_pair += along[p] * filters[p];
+          knot.add(p * width + c, along[p] * pair);
+        }
+        add_to(out.receiver + width * i + c, of_pair);
+        add_to(out.sender + width * j + c, of_pair);
+      }
+      if (kGeometry) {
+        float g[9];
+        for (int64_t m = 0; m < 9; ++m) g[m] = sum(of_shape[m]);
+        const float trace = 2.f / 3.f * (g[4] + g[7]);
+        float* to = out.directions + 3 * e;
+        to[0] = g[1] + (2.f * g[4] - trace) * u[0] + g[5] * u[1] + g[6] * u[2];
+        to[1] = g[2] + (2.f * g[7] - trace) * u[1] + g[5] * u[0] + g[8] * u[2];
+        to[2] = g[3] - trace * u[2] + g[6] * u[0] + g[8] * u[1];
+      }
+    }
+    if (kGeometry) out.places[e] = sum(knot.place);
+  }
+}
+
+static void tensor_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in,
+                                 const TensorGradients& out) {
+  const bool geometry = out.places != nullptr;
+  if (out.table != nullptr) {
+    if (geometry) tensor_gradient_edges<true, true>(edges, begin, end, in, out);
+    else tensor_gradient_edges<true, false>(edges, begin, end, in, out);
+  } else {
+    if (geometry) tensor_gradient_edges<false, true>(edges, begin, end, in, out);
+    else tensor_gradient_edges<false, false>(edges, begin, end, in, out);
+  }
+}
+
 static void activate_loop(const ActivatedRows& in, int64_t begin, int64_t end, float* table) {
   for (int64_t k = begin; k < end; ++k) {
     const float* row = in.rows + 2 * in.channels * k;
@@ -144,4 +216,5 @@ static void activate_back_loop(const ActivatedRows& in, int64_t begin, int64_t e
   }
 }
 
-static const EncoderGradientKernels gradient_kernels{attention_gradient_loop, activate_loop, activate_back_loop};
+static const EncoderGradientKernels gradient_kernels{attention_gradient_loop, tensor_gradient_loop, activate_loop,
+                                                      activate_back_loop};

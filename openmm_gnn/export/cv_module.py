@@ -1,8 +1,8 @@
 """The module of a learned CV for one topology: positions of a System in nm come in, values and their gradients go out.
 
 **Gradients.** Molecules are made whole, and the molecule is moved to the origin, by translations; these are constants
-between two frames, and the network does not see them, so they carry no gradient. The compiled loops of a TorchMD-ET
-encoder have gradients, and run here too; the other encoders are plain operations.
+between two frames, and the network does not see them, so they carry no gradient. The compiled loops of TorchMD-ET and
+TensorNet have gradients, and run here too; ViSNet runs in plain operations.
 
 **The forces of OpenMM's backends** are handed over by the module itself. OpenMM freezes it, which erases `detach` and
 is why the positions that are differentiated are made inside `no_grad`.

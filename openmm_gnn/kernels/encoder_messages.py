@@ -1,7 +1,7 @@
 """The loops over edges of encoders, compiled for the CPU: float32. The models hold the same in PyTorch.
 
-`attention_messages` and `activated_table` can be differentiated once, by everything but an index; `attention_network`
-by vectors and distances.
+`attention_messages`, `tensor_messages`, `first_tensors` and `activated_table` can be differentiated once, by everything
+but an index; `attention_network` by vectors and distances.
 
 Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
 envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
@@ -167,6 +167,23 @@ def _attention_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[An
     return None, *of_geometry, node, carried, table if filters else None, None, None
 
 
+def _tensor_gradients(ctx: Any, sums: Tensor) -> tuple[Any, ...]:
+    geometry, filters = bool(ctx.needs_input_grad[1]), bool(ctx.needs_input_grad[3])
+    places, parts, table = torch.ops.openmm_gnn.tensor_messages_backward(
+        *ctx.saved_tensors, sums.contiguous(), *ctx.numbers, geometry, filters
+    )
+    return None, places.to(torch.float64) if geometry else None, parts, table if filters else None, None
+
+
+def _first_gradients(ctx: Any, sums: Tensor) -> tuple[Any, ...]:
+    geometry, filters = any(ctx.needs_input_grad[1:3]), bool(ctx.needs_input_grad[5])
+    directions, places, receiver, sender, table = torch.ops.openmm_gnn.first_tensors_backward(
+        *ctx.saved_tensors, sums.contiguous(), *ctx.numbers, geometry, filters
+    )
+    of_geometry = (directions, places.to(torch.float64)) if geometry else (None, None)
+    return None, *of_geometry, receiver, sender, table if filters else None, None
+
+
 def _activated_gradients(ctx: Any, table: Tensor) -> tuple[Tensor, Tensor]:
     rows, bias = torch.ops.openmm_gnn.activated_table_backward(*ctx.saved_tensors, table.contiguous())
     return rows, bias
@@ -205,3 +222,7 @@ torch.library.register_autograd("openmm_gnn::activated_table", _activated_gradie
 torch.library.register_autograd("openmm_gnn::activated_table_backward", _no_second_gradients)
 torch.library.register_autograd("openmm_gnn::attention_network", _network_gradients, setup_context=_save_network)
 torch.library.register_autograd("openmm_gnn::attention_network_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::tensor_messages", _tensor_gradients, setup_context=_save_inputs)
+torch.library.register_autograd("openmm_gnn::tensor_messages_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::first_tensors", _first_gradients, setup_context=_save_inputs)
+torch.library.register_autograd("openmm_gnn::first_tensors_backward", _no_second_gradients)

@@ -134,12 +134,14 @@ class TensorEmbedding(Tabulated):
         radial: Tensor,
         envelope: Tensor,
         fused: bool,
+        knots: Tensor | None = None,
     ) -> Tensor:
         """(N, 9, H); arguments as for `TensorInteraction`, and (E, 3) unit vectors from row 1 to row 0."""
         elements = self.elements(atomic_numbers)
         receiver, sender = self.receiver(elements), self.sender(elements)
         if fused:
-            parts = first_tensors(edge_index, directions, radial, receiver, sender, self.table)
+            table = self.table if knots is None else self.table_of(knots)
+            parts = first_tensors(edge_index, directions, radial, receiver, sender, table)
         else:
             pair = receiver.index_select(0, edge_index[0]) + sender.index_select(0, edge_index[1])
             factors = spread(self.filters_of(radial, envelope) * pair.repeat(1, 3))
@@ -171,22 +173,35 @@ class TensorInteraction(Tabulated):
         factors = silu(self.third(silu(self.second(silu(self.first(radial))))))
         return factors * envelope.unsqueeze(1)
 
-    def forward(self, parts: Tensor, edge_index: Tensor, radial: Tensor, envelope: Tensor, fused: bool) -> Tensor:
+    def forward(
+        self,
+        parts: Tensor,
+        edge_index: Tensor,
+        radial: Tensor,
+        envelope: Tensor,
+        fused: bool,
+        knots: Tensor | None = None,
+    ) -> Tensor:
         """New (N, 9, H) tensors.
 
         Args:
             edge_index: (2, E), row 0 receives from row 1.
             radial: (E, num_radial); or, for the compiled form, (E,) of `filter_places`.
             envelope: (E,) the cosine cutoff.
-            fused: use the compiled form.
+            fused: use the compiled form; where something is differentiated, of the loop over edges alone.
+            knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
         """
-        parts = scaled_tensors(parts) if fused else scaled(parts)
+        alone = fused and not (torch.is_grad_enabled() and (parts.requires_grad or radial.requires_grad))
+        parts = scaled_tensors(parts) if alone else scaled(parts)
         own = self.before(parts)
         if fused:
-            received = tensor_messages(edge_index, radial, own, self.table)
-            return tensor_squares(parts, self.after(tensor_products(received, own)))
-        factors = spread(self.filters_of(radial, envelope))
-        received = sum_over_edges(factors * own.index_select(0, edge_index[1]), edge_index[0], parts.size(0))
+            table = self.table if knots is None else self.table_of(knots)
+            received = tensor_messages(edge_index, radial, own, table)
+            if alone:
+                return tensor_squares(parts, self.after(tensor_products(received, own)))
+        else:
+            factors = spread(self.filters_of(radial, envelope))
+            received = sum_over_edges(factors * own.index_select(0, edge_index[1]), edge_index[0], parts.size(0))
         left, right = unpack(received), unpack(own)
         change = self.after(scaled(pack(product(left, right) + product(right, left))))
         square = unpack(change)
@@ -197,7 +212,7 @@ class TensorNet(EdgeNetwork):
     """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable."""
 
     def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__(spec, 1)
+        super().__init__(spec, 1, differentiable=True)
         self.embedding = TensorEmbedding(spec)
         self.layers = nn.ModuleList([TensorInteraction(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(3 * spec.width)
@@ -210,10 +225,14 @@ class TensorNet(EdgeNetwork):
         fused = self.is_fused(edge_vectors, self.norm.weight)
         dtype = self.norm.weight.dtype
         directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
+        knots: Tensor | None = None
+        if fused and self.is_trained(self.norm.weight):
+            radial, knots = self.knots_near(edge_distances)
+        else:
+            radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        parts = self.embedding(atomic_numbers, edge_index, directions, radial, envelope, fused)
+        parts = self.embedding(atomic_numbers, edge_index, directions, radial, envelope, fused, knots)
         for layer in self.layers:
-            parts = layer(parts, edge_index, radial, envelope, fused)
+            parts = layer(parts, edge_index, radial, envelope, fused, knots)
         norms = torch.cat(squared_norms(parts), dim=1)
         return silu(self.out(self.norm(norms))), -parts[:, 1:4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,8 +11,15 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.graph.filter_table import filter_places, used_knots
-from openmm_gnn.kernels.encoder_messages import activated_table, attention_messages, tabulated_filters
+from openmm_gnn.kernels.encoder_messages import (
+    activated_table,
+    attention_messages,
+    first_tensors,
+    tabulated_filters,
+    tensor_messages,
+)
 from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.models.tensornet import spread
 from openmm_gnn.models.torchmd_et import AttentionLayer
 from openmm_gnn.spec import EncoderSpec
 
@@ -100,6 +108,52 @@ def test_every_gradient_is_that_of_plain_operations(width: int, num_heads: int, 
         close(one, other)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_gradient_of_tensors_is_that_of_plain_operations(threads: int) -> None:
+    torch.manual_seed(7)
+    num_atoms, num_edges, width = 40, 4100, 32
+    index = torch.randint(0, num_atoms - 1, (2, num_edges))
+    places = 11.0 * torch.rand(num_edges, dtype=torch.float64)
+    table, parts = torch.randn(12, 2, 3 * width), torch.randn(num_atoms, 9, width)
+    directions = torch.randn(num_edges, 3)
+    receiver, sender = torch.randn(num_atoms, width), torch.randn(num_atoms, width)
+    weights = torch.randn(num_atoms, 9, width)
+
+    def summed(messages: Tensor) -> Tensor:
+        return torch.zeros(num_atoms, 9, width, dtype=messages.dtype).index_add(0, index[0], messages)
+
+    def plain_messages(places: Tensor, parts: Tensor, table: Tensor) -> Tensor:
+        return summed(spread(interpolated(places, table)) * parts[index[1]])
+
+    def plain_first(directions: Tensor, places: Tensor, receiver: Tensor, sender: Tensor, table: Tensor) -> Tensor:
+        outer = directions[:, :, None] * directions[:, None, :]
+        third = directions.square().sum(1) / 3
+        symmetric = outer - third[:, None, None] * torch.eye(3, dtype=outer.dtype)
+        numbers = symmetric[:, [0, 0, 0, 1, 1], [0, 1, 2, 1, 2]]
+        shape = torch.cat([torch.ones_like(third)[:, None], directions, numbers], dim=1)
+        pair = (receiver[index[0]] + sender[index[1]])[:, None]
+        return summed(spread(interpolated(places, table)) * shape[:, :, None] * pair)
+
+    def gradients(function: Any, given: list[Tensor]) -> list[Tensor]:
+        given = [value.detach().requires_grad_() for value in given]
+        sums = function(*given)
+        return [sums.detach(), *torch.autograd.grad((sums * weights.to(sums)).sum(), given)]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for fused, plain, given in (
+            (tensor_messages, plain_messages, [places, parts, table]),
+            (first_tensors, plain_first, [directions, places, receiver, sender, table]),
+        ):
+            found = gradients(partial(fused, index), given)
+            exact = gradients(plain, [value.double() for value in given])
+            for one, other in zip(found, exact, strict=True):
+                close(one, other)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_table_of_the_used_knots_alone_gives_the_same() -> None:
     torch.manual_seed(4)
     table = torch.randn(770, 2, 16)
@@ -159,8 +213,10 @@ CASES: dict[str, tuple[int, float, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("case", CASES)
-def test_training_has_the_gradients_of_plain_pytorch(case: str, mode: str) -> None:
+@pytest.mark.parametrize("architecture", ["torchmd-et", "tensornet"])
+def test_training_has_the_gradients_of_plain_pytorch(architecture: str, case: str, mode: str) -> None:
     num_atoms, size, changes = CASES[case]
+    changes = {**changes, "architecture": architecture}
     encoder, (numbers, positions, batch) = encoder_of(**changes).train(mode == "train"), molecules(num_atoms, size)
     assert encoder.network.is_fused(positions, encoder.network.norm.weight)
     found = weight_gradients(encoder, numbers, positions, batch)
@@ -179,10 +235,12 @@ def test_training_of_every_width_has_the_gradients_of_plain_pytorch(width: int, 
         close(found[name], exact[name])
 
 
-@pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("scripted", [False, True])
-def test_a_frozen_network_has_the_forces_of_plain_pytorch(scripted: bool, smooth: bool) -> None:
-    encoder, (numbers, positions, batch) = encoder_of(64, 8), molecules(50)
+@pytest.mark.parametrize(
+    ("architecture", "smooth"), [("torchmd-et", False), ("torchmd-et", True), ("tensornet", False)]
+)
+def test_a_frozen_network_has_the_forces_of_plain_pytorch(architecture: str, scripted: bool, smooth: bool) -> None:
+    encoder, (numbers, positions, batch) = encoder_of(64, 8, architecture), molecules(50)
     if smooth:
         encoder.network.make_smooth()
     encoder.requires_grad_(False).eval()
