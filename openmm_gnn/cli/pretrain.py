@@ -38,6 +38,10 @@ def pretrain(
     start: Annotated[
         str | None, typer.Option(help="Encoder whose weights to begin with; it brings its architecture and cutoff too.")
     ] = None,
+    start_share: Annotated[
+        float,
+        typer.Option(help="Share of the start's weights in what is kept: 0.5 keeps what they knew of other data."),
+    ] = 0.0,
     test: Annotated[
         list[Path] | None,
         typer.Option(help="PDB or PDBx/mmCIF file, never trained on, whose error is kept with the weights."),
@@ -114,6 +118,7 @@ def pretrain(
         warmup_steps=warmup,
         weight_decay=weight_decay,
         average_decay=average_decay,
+        start_share=start_share,
         hydrogens=hydrogens,
         validate_every=validate_every,
         precision=precision,

@@ -111,6 +111,8 @@ def pretrain(
     hardware = hardware or Hardware()
     if start is not None and start.spec != spec:
         raise SpecError(f"the weights to start from belong to {start.spec}: give the same spec, now it is {spec}")
+    if start is None and settings.start_share:
+        raise SpecError(f"{settings.start_share} of the start's weights are to be kept: say which, there is no start")
     for name, molecules in (("training", training), ("validation", validation)):
         if not molecules:
             raise DataError(f"the {name} set has no molecules: give more of them")

@@ -11,6 +11,7 @@ weight of each scale: Song and Ermon, "Generative modeling by estimating gradien
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import lightning
@@ -38,10 +39,13 @@ class Denoising(lightning.LightningModule):
         self.settings = settings
         self.encoder = encoder
         self.scales = scales_of(encoder.spec, settings)
-        self.average = AveragedModel(encoder, multi_avg_fn=self._average).requires_grad_(False)
+        self.average = AveragedModel(encoder).requires_grad_(False)
         if settings.precision is not Precision.FLOAT32:
             self.encoder.network.use_compiled(False)  # that form computes in float32
         self.meter = DenoisingErrorMeter()
+        # Neither belongs into checkpoints: the start is given anew with the settings, what is kept follows from it.
+        self._start = {name: weight.detach().clone() for name, weight in encoder.named_parameters()}
+        self._mixed = [copy.deepcopy(encoder).requires_grad_(False).eval()]
 
     def _average(self, averages: Any, weights: Any, count: Tensor | int) -> None:
         """The moving average; shorter in the beginning, so that it forgets the random weights it began with."""
@@ -50,10 +54,18 @@ class Denoising(lightning.LightningModule):
 
     @property
     def best_weights(self) -> Encoder:
-        """The encoder with the averaged weights."""
-        encoder = self.average.module
+        """The encoder with the averaged weights; with a share of the start's, as the last validation met it."""
+        encoder = self._mixed[0] if self.settings.start_share else self.average.module
         assert isinstance(encoder, Encoder)
         return encoder
+
+    def _mix(self) -> None:
+        """Put the share of the start's weights to the averaged ones."""
+        mixed, averages = self._mixed[0].to(self.device), dict(self.average.module.named_parameters())
+        with torch.no_grad():
+            for name, weight in mixed.named_parameters():
+                weight.copy_(torch.lerp(averages[name], self._start[name].to(weight), self.settings.start_share))
+        mixed.eval()  # its tables are those of other weights
 
     @property
     def data(self) -> DenoisingData:
@@ -92,9 +104,19 @@ class Denoising(lightning.LightningModule):
         return self.trainer.world_size > 1
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.average.update_parameters(self.encoder)
+        # Weights alone, not `update_parameters`: buffers are constants, or tables that each makes of its own weights.
+        averages: list[Tensor] = list(self.average.module.parameters())
+        weights: list[Tensor] = list(self.encoder.parameters())
+        with torch.no_grad():
+            if self.average.n_averaged == 0:
+                torch._foreach_copy_(averages, weights)
+            else:
+                self._average(averages, weights, self.average.n_averaged)
+            self.average.n_averaged += 1
 
     def on_validation_epoch_start(self) -> None:
+        if self.settings.start_share:
+            self._mix()
         self.meter = DenoisingErrorMeter((len(self.scales), len(self.data.set_names)))
 
     def validation_step(self, batch: NoisyBatch, _: int) -> None:

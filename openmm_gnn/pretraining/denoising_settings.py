@@ -44,6 +44,10 @@ class DenoisingSettings:
     gradient_clip: float = 1.0
     average_decay: float = 0.999
     """Of the exponential moving average of the weights, which is what is validated and kept."""
+    start_share: float = 0.0
+    """Share of the weights begun with in what is validated and kept, beside the trained ones: a half keeps what the
+    start knew of other data at a small cost on these. Source: Wortsman et al., "Robust fine-tuning of zero-shot
+    models", CVPR 2022, arXiv 2109.01903."""
     hydrogens: bool = False
     validate_every: int = 250
     """Steps; also between checkpoints, which a kill costs at most."""
@@ -63,6 +67,8 @@ class DenoisingSettings:
             )
         if not 0 <= self.average_decay < 1:
             raise SpecError(f"the decay of the average is {self.average_decay}: give 0 (none) or more, below 1")
+        if not 0 <= self.start_share <= 1:
+            raise SpecError(f"the share of the start's weights is {self.start_share}: give 0 to 1")
         if self.batch_size < 1 or self.batch_atoms < 0:
             raise SpecError(
                 f"a step has {self.batch_size} molecules, or at most {self.batch_atoms} atoms: give at least one "

@@ -210,3 +210,29 @@ def test_another_encoder_other_data_and_nonsense_are_refused(trained: Path, spli
         pretrain(dataclasses.replace(SPEC, noise_scale=0.0), *split, SHORT, tmp_path, progress=False)
     with pytest.raises(SpecError, match="100 steps with a validation every 30"):
         DenoisingSettings(num_steps=100, validate_every=30)
+
+
+def test_half_of_the_start_is_kept_where_asked_for(trained: Path, split: Split, tmp_path: Path) -> None:
+    start = load_encoder(trained)
+    once = dataclasses.replace(SHORT, num_steps=20, validate_every=20, learning_rate=5e-3, seed=3)
+    kept = {}
+    for share in (0.0, 0.5, 1.0):
+        settings = dataclasses.replace(once, start_share=share)
+        bundle = pretrain(SPEC, *split, settings, tmp_path / str(share), progress=False, start=start)
+        kept[share] = dict(load_encoder(bundle).named_parameters())
+        validated = float(rows_of(tmp_path / str(share))[-1]["validation_error"])
+        assert load_encoder(bundle).spec.metadata["validation"]["validation_error"] == pytest.approx(
+            validated, rel=1e-4
+        )
+    before = dict(start.named_parameters())
+    assert any(not torch.equal(kept[0.0][name], weight) for name, weight in before.items())
+    for name, weight in before.items():
+        assert torch.equal(kept[1.0][name], weight)
+        torch.testing.assert_close(kept[0.5][name], (kept[0.0][name] + weight) / 2, rtol=1e-6, atol=1e-7)
+
+
+def test_a_share_of_no_start_is_refused(split: Split, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="there is no start"):
+        pretrain(SPEC, *split, dataclasses.replace(SHORT, start_share=0.5), tmp_path, progress=False)
+    with pytest.raises(SpecError, match="give 0 to 1"):
+        dataclasses.replace(SHORT, start_share=1.5)
