@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
-ENCODER = "peptide-et"
+ENCODER = "biomolecule-et"
 LENGTHS_PS = {"alanine-dipeptide": 100.0, "chignolin": 20.0}
 FRAMES = 100
 FIGURE = "features.png"

@@ -22,29 +22,42 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     return load_encoder(request.param)
 
 
-def test_there_is_one() -> None:
-    assert "peptide-et" in shipped_encoders()
+ERRORS = {"biomolecule-et": 0.33, "biomolecule-et-small": 0.34, "peptide-et": 0.36}
+"""Of denoising on villin, at most; geom2vec's ET leaves 0.37 there."""
+
+
+def test_they_are_these() -> None:
+    assert shipped_encoders() == sorted(ERRORS)
 
 
 def test_it_carries_its_recipe_and_its_figures(encoder: Encoder) -> None:
     metadata = encoder.spec.metadata
     assert metadata["command"].startswith("openmm-gnn pretrain ")
-    assert metadata["data"]["commands"][0].startswith("openmm-gnn conformers ")
+    assert all(command.startswith("openmm-gnn conformers ") for command in metadata["data"]["commands"])
     assert len(metadata["data"]["sha256"]) == 64
     assert metadata["data"]["validation_molecules"] >= 10
     assert metadata["recipe"]["num_steps"] >= metadata["step"] > 1000
     assert {"villin", "alanine dipeptide", "chignolin", "trp-cage"} <= set(metadata["data"]["left_out"])
     assert 0.2 < metadata["validation"]["validation_error"] < 0.5
-    assert encoder.spec.elements == (6, 7, 8, 16)
-    assert sum(weights.numel() for weights in encoder.parameters()) < 500_000
+    assert {6, 7, 8, 16} <= set(encoder.spec.elements)
+    assert sum(weights.numel() for weights in encoder.parameters()) < 1_000_000
 
 
-def test_a_protein_it_never_saw_is_denoised_as_well_as_it_says(encoder: Encoder) -> None:
+def test_what_began_with_the_weights_of_others_brings_their_licence(encoder: Encoder) -> None:
+    metadata = encoder.spec.metadata
+    assert ("license" in metadata) == ("source" in metadata) == (metadata["start"] is not None)
+    if metadata["start"] is not None:
+        assert "Permission is hereby granted" in metadata["license"]
+
+
+def test_a_protein_it_never_saw_is_denoised_as_well_as_it_says(
+    encoder: Encoder, request: pytest.FixtureRequest
+) -> None:
     molecule = solute(VILLIN, encoder.spec)
     assert len(molecule[0]) > 250
     error = denoising_error(encoder, [molecule] * 3, encoder.spec.noise_scale, seed=5)
     assert error == pytest.approx(encoder.spec.metadata["denoising_error"]["villin.pdb"], abs=0.03)
-    assert error < 0.55
+    assert error < ERRORS[request.node.callspec.params["encoder"]]
 
 
 def test_features_turn_with_the_molecule(encoder: Encoder) -> None:
