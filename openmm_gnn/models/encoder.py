@@ -87,7 +87,9 @@ class Encoder(nn.Module):
             edge_vectors: (E, 3) r_j - r_i; zero on an atom's own edge.
             edge_distances: (E,).
         """
-        if atomic_numbers.numel() > 0:
+        # On a GPU the question would stop the host until the device has answered; featurizers and learned CVs have
+        # compared the topology's elements before.
+        if atomic_numbers.numel() > 0 and not atomic_numbers.is_cuda:
             largest, least = int(atomic_numbers.max()), int(atomic_numbers.min())
             if largest > self.max_atomic_number or least < 1:
                 wrong = least if least < 1 else largest
@@ -109,7 +111,7 @@ class Encoder(nn.Module):
             batch: (N,) int64, the frame of each atom, not falling; None: one frame.
             box_vectors: (3, 3), or (number of frames, 3, 3), rows a, b, c; None: open boundary.
         Raises:
-            ValueError: for an atomic number beyond the encoder's, or a batch that falls.
+            ValueError: for an atomic number beyond the encoder's (on the CPU), or a batch that falls.
         """
         index, vectors, distances = self.edges(positions, batch, box_vectors)
         return self.encode(atomic_numbers, index, vectors, distances)
