@@ -59,7 +59,7 @@ def test_freezing_leaves_the_forces_as_they_are() -> None:
     scripted = cv_energy_module(CV, SYSTEM.topology)
     with torch.no_grad():
         for _ in range(3):
-            assert frozen_deviation(scripted, eager, torch.from_numpy(SYSTEM.positions), None) < 1e-4  # rounding: 6e-5
+            assert frozen_deviation(scripted, eager, torch.from_numpy(SYSTEM.positions), None) < 1e-5
 
 
 def test_a_topology_whose_bonds_make_other_windows_is_refused() -> None:
