@@ -113,17 +113,21 @@ class EdgeNetwork(nn.Module):
     weights, they are made anew in every pass, of the few hundred knots that are next to an edge.
     """
 
-    def __init__(self, spec: EncoderSpec, head_width: int, differentiable: bool = False) -> None:
+    def __init__(
+        self, spec: EncoderSpec, head_width: int, differentiable: bool = False, edge_gradients: bool = False
+    ) -> None:
         """
         Args:
             head_width: channels of a head of attention.
             differentiable: the compiled form has gradients, once.
+            edge_gradients: those by the edges are exact to 1e-5 of the largest. They are slopes of tables in float32:
+                TensorNet's, with nothing that smooths them, are off by 2e-5, so its forces are plain PyTorch.
         """
         super().__init__()
         self.cutoff, self.width = spec.cutoff, spec.width
         self.basis = ExponentialBasis(spec.cutoff, spec.num_radial)
         self.fits = fits_operators(spec.width, head_width)
-        self.differentiable = differentiable
+        self.differentiable, self.edge_gradients = differentiable, edge_gradients
         self.compiled = True
         self.tabulated = False
         self.frozen = False
@@ -156,7 +160,7 @@ class EdgeNetwork(nn.Module):
         if not torch.is_grad_enabled():
             return self.tabulated
         if self.frozen and not weight.requires_grad:
-            return self.tabulated and (self.differentiable or not edge_vectors.requires_grad)
+            return self.tabulated and (self.edge_gradients or not edge_vectors.requires_grad)
         return self.is_trained(weight) and not edge_vectors.requires_grad
 
     def is_trained(self, weight: Tensor) -> bool:

@@ -127,7 +127,7 @@ class TorchMDET(EdgeNetwork):
     tables: Tensor
 
     def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__(spec, spec.width // spec.num_heads, differentiable=True)
+        super().__init__(spec, spec.width // spec.num_heads, differentiable=True, edge_gradients=True)
         self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
         self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(spec.width)

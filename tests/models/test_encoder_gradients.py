@@ -250,12 +250,13 @@ def test_a_frozen_network_has_the_forces_of_plain_pytorch(architecture: str, scr
         scalars, vectors = network(numbers, places, batch)
         return torch.autograd.grad(scalars.square().sum() + vectors.sum(), places)[0]
 
-    assert encoder.network.is_fused(positions.clone().requires_grad_(), encoder.network.norm.weight)
+    compiled = encoder.network.is_fused(positions.clone().requires_grad_(), encoder.network.norm.weight)
+    assert compiled == (architecture == "torchmd-et")
     called: Any = torch.jit.freeze(torch.jit.script(encoder)) if scripted else encoder
     found = [forces(called, positions) for _ in range(3)]  # TorchScript may rewrite itself after the first call
     exact = forces(copy.deepcopy(encoder).double(), positions.double())
     for one in found:
-        close(one, exact, 5e-5)  # the slope of an interpolated function
+        close(one, exact, 5e-5 if compiled else 1e-5)  # compiled: the slope of an interpolated function
 
 
 @pytest.mark.parametrize("threads", [1, 2])
