@@ -41,7 +41,7 @@ def scale(
 
     from openmm_gnn.pretraining.denoising import DenoisingSettings
     from openmm_gnn.pretraining.scaling import ScalingGrid, run_scaling
-    from openmm_gnn.pretraining.scaling_report import write_report
+    from openmm_gnn.pretraining.scaling_report import AXES, write_report
     from openmm_gnn.spec import Architecture
 
     grid = ScalingGrid(
@@ -77,4 +77,6 @@ def scale(
     console.print(table)
     for name, fit in fits.items():
         console.print(f"{name}: exponent {fit.exponent:.3f}, 95 % {fit.low:.3f} to {fit.high:.3f}; {fit.verdict}")
+    for name in AXES.keys() - fits.keys():
+        console.print(f"{name}: too few trainings of different {name} for an exponent with an uncertainty")
     typer.echo(f"wrote {out / 'scaling.json'}, scaling.csv and scaling.png")

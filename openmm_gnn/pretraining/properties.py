@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,6 +21,7 @@ from openmm_gnn.pretraining.property_sets import PropertyBatch, PropertyFrames, 
 from openmm_gnn.property_spec import PropertySpec, property_spec_from_json, property_spec_to_json
 from openmm_gnn.training.force_matching import BestBundle
 from openmm_gnn.training.quiet_lightning import quiet_lightning
+from openmm_gnn.training.resumable_training import fit_resumably
 from openmm_gnn.training.schedule import rise_and_cosine
 
 
@@ -151,36 +151,16 @@ def train_property(
             freeze(model.encoder, except_elements=new_elements)
     module = PropertyRegression(model, settings)
     best = BestPropertyModel(directory, {"recipe": asdict(settings), **(provenance or {})})
-    checkpoints = ModelCheckpoint(
-        directory,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=False,  # but after each validation, when its row and bundle are written
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [best, checkpoints]
-    if progress:
-        callbacks.append(RichProgressBar())
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_steps=settings.num_steps,
-        val_check_interval=settings.validate_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        gradient_clip_val=settings.gradient_clip,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )
-    checkpoint = directory / "last.ckpt"
-    trainer.fit(
+    fit_resumably(
         module,
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=training.collate),
         DataLoader(validation, settings.batch_size, collate_fn=validation.collate),
-        ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
-        weights_only=True,
+        best,
+        directory,
+        settings.num_steps,
+        settings.validate_every,
+        gradient_clip=settings.gradient_clip,
+        progress=progress,
     )
     if not best.bundle.is_file():
         raise NonFiniteError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
@@ -31,6 +31,7 @@ from openmm_gnn.training.energy_matching import energy_matching_loss
 from openmm_gnn.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.training.metrics import ForceErrorMeter
 from openmm_gnn.training.quiet_lightning import quiet_lightning
+from openmm_gnn.training.resumable_training import fit_resumably
 from openmm_gnn.training.schedule import rise_and_cosine
 
 
@@ -205,35 +206,15 @@ def train(
             freeze(model.encoder, except_elements=new_elements)
     module = ForceMatching(model, settings)
     best = BestBundle(directory, provenance or {})
-    checkpoints = ModelCheckpoint(
-        directory,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=False,  # but after each validation, when its row and bundle are written
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [best, checkpoints]
-    if progress:
-        callbacks.append(RichProgressBar())
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_steps=settings.num_steps,
-        val_check_interval=settings.validate_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )
-    checkpoint = directory / "last.ckpt"
-    trainer.fit(
+    fit_resumably(
         module,
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),
         DataLoader(validation, settings.batch_size, collate_fn=collate),
-        ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
-        weights_only=True,
+        best,
+        directory,
+        settings.num_steps,
+        settings.validate_every,
+        gradient_clip=1.0,
+        progress=progress,
     )
     return best.bundle
