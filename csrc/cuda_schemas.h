@@ -1,4 +1,4 @@
-// The schemas of the operators of pair_rows.h and gamd_tiles.h, which exist on CUDA alone: on the CPU the operators of
+// The schemas of the operators of pair_rows.h, gamd_tiles.h and edge_rows.h, which exist on CUDA alone: on the CPU the operators of
 // cpu/vector_network.h read each pair once, and GAMD is plain PyTorch. Macros, for the emulator of the tests registers the
 // same under a name of its own.
 #pragma once
@@ -35,7 +35,22 @@
   library.def(                                                                                                        \
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
-      " float cutoff, bool tensor_cores) -> Tensor");
+      " float cutoff, bool tensor_cores) -> Tensor");                                                                  \
+  library.def("edge_rows(Tensor receivers, int num_atoms) -> (Tensor starts, Tensor order)");                          \
+  library.def(                                                                                                         \
+      "attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope, Tensor places," \
+      " Tensor node, Tensor vectors, Tensor table, int head_width) -> (Tensor scalars, Tensor vectors)");              \
+  library.def(                                                                                                         \
+      "edge_attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor envelope, Tensor node,"                 \
+      " Tensor filters, int head_width) -> (Tensor messages, Tensor scalars)");                                        \
+  library.def(                                                                                                         \
+      "edge_vector_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor vectors,"               \
+      " Tensor scales, Tensor mixed, Tensor filters, Tensor edges) -> (Tensor vectors, Tensor edges)");                \
+  library.def(                                                                                                         \
+      "tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor places, Tensor parts, Tensor table) -> Tensor");\
+  library.def(                                                                                                         \
+      "first_tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor places,"               \
+      " Tensor receiver, Tensor sender, Tensor table) -> Tensor");
 
 #define OPENMM_GNN_CUDA_FUNCTIONS(library)                                                     \
   library.impl("pair_rows", &openmm_gnn::cuda::boxed_pair_rows);                              \
@@ -45,4 +60,10 @@
   library.impl("row_strengths_backward", &openmm_gnn::cuda::boxed_row_strengths_backward);    \
   library.impl("gamd_edges", &openmm_gnn::cuda::boxed_gamd_edges);                            \
   library.impl("gamd_messages", &openmm_gnn::cuda::boxed_gamd_messages);                      \
-  library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);
+  library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);                    \
+  library.impl("edge_rows", &openmm_gnn::cuda::boxed_edge_rows);                              \
+  library.impl("attention_rows", &openmm_gnn::cuda::boxed_attention_rows);                    \
+  library.impl("edge_attention_rows", &openmm_gnn::cuda::boxed_edge_attention_rows);          \
+  library.impl("edge_vector_rows", &openmm_gnn::cuda::boxed_edge_vector_rows);                \
+  library.impl("tensor_rows", &openmm_gnn::cuda::boxed_tensor_rows);                          \
+  library.impl("first_tensor_rows", &openmm_gnn::cuda::boxed_first_tensor_rows);

@@ -1,5 +1,7 @@
 // The loops of encoder_gradients.h, compiled once for each instruction set.
 
+#include "../common/cartesian_tensors.inl"
+
 // A knot with what the gradient of its filters needs: weights of slopes, and where the table's gradient gathers.
 template <bool kTable, bool kGeometry>
 struct KnotGradient {
@@ -116,9 +118,6 @@ static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, in
   }
 }
 
-// The nine numbers of a tensor belong to three parts, 1, 3 and 5 of them, each with its filter.
-INLINE int64_t part_of(int64_t number) { return number < 1 ? 0 : number < 4 ? 1 : 2; }
-
 template <bool kTable, bool kGeometry>
 static void tensor_gradient_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in,
                                   const TensorGradients& out) {
@@ -141,9 +140,9 @@ static void tensor_gradient_edges(const EncoderEdges& edges, int64_t begin, int6
         for (int64_t p = 0; p < 3; ++p) knot.add(p * width + c, changes[p]);
       }
     } else {
-      const float *u = edges.directions + 3 * e, third = (u[0] * u[0] + u[1] * u[1] + u[2] * u[2]) / 3.f;
-      const float shape[9] = {1.f,         u[0],        u[1],                u[2],       u[0] * u[0] - third,
-                              u[0] * u[1], u[0] * u[2], u[1] * u[1] - third, u[1] * u[2]};
+      const float* u = edges.directions + 3 * e;
+      float shape[9];
+      direction_tensor(u, shape);
       Lanes of_shape[9];
       for (int64_t m = 0; m < 9; ++m) of_shape[m] = fill(0.f);
       for (int64_t c = 0; c < width; c += 16) {

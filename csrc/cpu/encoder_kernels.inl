@@ -1,5 +1,7 @@
 // The loops of encoder_messages.h, compiled once for each instruction set.
 
+#include "../common/cartesian_tensors.inl"
+
 static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                            float* scalars, float* vectors) {
   const int64_t width = in.width, groups = width / 16;
@@ -107,9 +109,8 @@ static void tensors_loop(const EncoderEdges& edges, int64_t begin, int64_t end, 
       }
       continue;
     }
-    const float *u = edges.directions + 3 * e, third = (u[0] * u[0] + u[1] * u[1] + u[2] * u[2]) / 3.f;
-    const float shape[9] = {1.f,         u[0],        u[1],                u[2],       u[0] * u[0] - third,
-                            u[0] * u[1], u[0] * u[2], u[1] * u[1] - third, u[1] * u[2]};
+    float shape[9];
+    direction_tensor(edges.directions + 3 * e, shape);
     for (int64_t c = 0; c < width; c += 16) {
       const Lanes pair = load(in.receiver + width * i + c) + load(in.sender + width * j + c);
       const Lanes axial = pair * filter(knot, width + c), symmetric = pair * filter(knot, 2 * width + c);
@@ -120,36 +121,8 @@ static void tensors_loop(const EncoderEdges& edges, int64_t begin, int64_t end, 
   }
 }
 
-// A 3 x 3 tensor of 16 channels, from its nine numbers and back; see models/tensornet.py.
-struct Matrix {
-  Lanes at[3][3];
-};
-
-INLINE Matrix unpacked(const float* parts, int64_t width) {
-  Lanes p[9];
-  for (int m = 0; m < 9; ++m) p[m] = load(parts + m * width);
-  return {{{p[0] + p[4], p[5] - p[3], p[6] + p[2]},
-           {p[5] + p[3], p[0] + p[7], p[8] - p[1]},
-           {p[6] - p[2], p[8] + p[1], p[0] - p[4] - p[7]}}};
-}
-
-INLINE void pack(const Matrix& t, Lanes (&p)[9]) {
-  p[0] = (t.at[0][0] + t.at[1][1] + t.at[2][2]) * (1.f / 3.f);
-  p[1] = (t.at[2][1] - t.at[1][2]) * 0.5f;
-  p[2] = (t.at[0][2] - t.at[2][0]) * 0.5f;
-  p[3] = (t.at[1][0] - t.at[0][1]) * 0.5f;
-  p[4] = t.at[0][0] - p[0];
-  p[5] = (t.at[0][1] + t.at[1][0]) * 0.5f;
-  p[6] = (t.at[0][2] + t.at[2][0]) * 0.5f;
-  p[7] = t.at[1][1] - p[0];
-  p[8] = (t.at[1][2] + t.at[2][1]) * 0.5f;
-}
-
-// What a tensor is divided by: one and the square of its Frobenius norm.
-INLINE Lanes one_and_norm(const Lanes (&p)[9]) {
-  const Lanes last = p[4] + p[7];
-  return 1.f + 3.f * p[0] * p[0] + p[4] * p[4] + p[7] * p[7] + last * last +
-         2.f * (p[1] * p[1] + p[2] * p[2] + p[3] * p[3] + p[5] * p[5] + p[6] * p[6] + p[8] * p[8]);
+INLINE void store_tensor(float* to, int64_t width, const Lanes (&p)[9]) {
+  for (int m = 0; m < 9; ++m) store(to + m * width, p[m]);
 }
 
 static void scaled_tensors_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
@@ -157,9 +130,8 @@ static void scaled_tensors_loop(const TensorAtoms& in, int64_t begin, int64_t en
     for (int64_t c = 0; c < in.width; c += 16) {
       const int64_t at = 9 * in.width * i + c;
       Lanes p[9];
-      for (int m = 0; m < 9; ++m) p[m] = load(in.first + at + m * in.width);
-      const Lanes factor = 1.f / one_and_norm(p);
-      for (int m = 0; m < 9; ++m) store(parts + at + m * in.width, p[m] * factor);
+      scaled_tensor(in.first + at, in.width, p);
+      store_tensor(parts + at, in.width, p);
     }
   }
 }
@@ -168,19 +140,9 @@ static void tensor_products_loop(const TensorAtoms& in, int64_t begin, int64_t e
   for (int64_t i = begin; i < end; ++i) {
     for (int64_t c = 0; c < in.width; c += 16) {
       const int64_t at = 9 * in.width * i + c;
-      const Matrix a = unpacked(in.first + at, in.width), b = unpacked(in.second + at, in.width);
-      Matrix both;
-      for (int row = 0; row < 3; ++row) {
-        for (int column = 0; column < 3; ++column) {
-          Lanes total = a.at[row][0] * b.at[0][column] + b.at[row][0] * a.at[0][column];
-          for (int k = 1; k < 3; ++k) total += a.at[row][k] * b.at[k][column] + b.at[row][k] * a.at[k][column];
-          both.at[row][column] = total;
-        }
-      }
       Lanes p[9];
-      pack(both, p);
-      const Lanes factor = 1.f / one_and_norm(p);
-      for (int m = 0; m < 9; ++m) store(parts + at + m * in.width, p[m] * factor);
+      tensor_product(in.first + at, in.second + at, in.width, p);
+      store_tensor(parts + at, in.width, p);
     }
   }
 }
@@ -189,20 +151,9 @@ static void tensor_squares_loop(const TensorAtoms& in, int64_t begin, int64_t en
   for (int64_t i = begin; i < end; ++i) {
     for (int64_t c = 0; c < in.width; c += 16) {
       const int64_t at = 9 * in.width * i + c;
-      const Matrix a = unpacked(in.second + at, in.width);
-      Matrix square;
-      for (int row = 0; row < 3; ++row) {
-        for (int column = 0; column < 3; ++column) {
-          square.at[row][column] = a.at[row][0] * a.at[0][column] + a.at[row][1] * a.at[1][column] +
-                                   a.at[row][2] * a.at[2][column];
-        }
-      }
       Lanes p[9];
-      pack(square, p);
-      for (int m = 0; m < 9; ++m) {
-        const int64_t k = at + m * in.width;
-        store(parts + k, load(in.first + k) + load(in.second + k) + p[m]);
-      }
+      tensor_square(in.first + at, in.second + at, in.width, p);
+      store_tensor(parts + at, in.width, p);
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #include "../tensor_access.h"
+#include "workspace.h"
 
 namespace openmm_gnn::cuda {
 
@@ -46,6 +47,17 @@ inline void check_pairs(const Tensor& pairs) {
 
 // What a kernel reads, or nothing.
 inline const float* or_null(const Tensor& tensor) { return tensor.numel() > 0 ? data<float>(tensor) : nullptr; }
+
+// Memory for what `lay_out` takes from a Carver; it may go as soon as all is launched.
+template <class LayOut>
+Tensor scratch_of(const Tensor& like, LayOut lay_out) {
+  Carver measure(nullptr);
+  lay_out(measure);
+  const Tensor scratch = empty(like, {measure.used()}, aoti_torch_dtype_uint8());
+  Carver carver(scratch.data_ptr());
+  lay_out(carver);
+  return scratch;
+}
 
 inline Tensor floats_like(const Tensor& like, std::initializer_list<int64_t> sizes) {
   return empty(like, sizes, aoti_torch_dtype_float32());

@@ -5,5 +5,8 @@
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CUDA, library) {
   library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
   library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+  library.impl("scaled_tensors", &openmm_gnn::cuda::boxed_scaled_tensors);
+  library.impl("tensor_products", &openmm_gnn::cuda::boxed_tensor_products);
+  library.impl("tensor_squares", &openmm_gnn::cuda::boxed_tensor_squares);
   OPENMM_GNN_CUDA_FUNCTIONS(library)
 }

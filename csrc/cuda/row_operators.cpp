@@ -104,19 +104,9 @@ void boxed_pair_rows(StableIValue* stack, uint64_t, uint64_t) {
   const torch::stable::accelerator::DeviceGuard guard(pairs.get_device_index());
   const Tensor starts = empty(pairs, {atoms + 1}, aoti_torch_dtype_int32());
   const Tensor entries = empty(pairs, {2 * count}, aoti_torch_dtype_int32());
-  RowSort sort{data<int64_t>(pairs), data<float>(distances), count, atoms, static_cast<float>(cutoff),
+  RowSort<2> sort{data<int64_t>(pairs), data<float>(distances), count, atoms, static_cast<float>(cutoff),
                nullptr, nullptr, nullptr, {}, data<int32_t>(starts), data<int32_t>(entries)};
-  const auto lay_out_scratch = [&](Carver& carver) {
-    sort.counts = carver.take<int32_t>(atoms);
-    sort.arrival = carver.take<int32_t>(2 * count);
-    sort.unsorted = carver.take<int32_t>(2 * count);
-    sort.scan = take_scan(carver, atoms);
-  };
-  Carver measure(nullptr);
-  lay_out_scratch(measure);
-  const Tensor scratch = empty(pairs, {measure.used()}, aoti_torch_dtype_uint8());
-  Carver carver(scratch.data_ptr());
-  lay_out_scratch(carver);
+  const Tensor scratch = scratch_of(pairs, [&](Carver& carver) { take_sort(carver, sort); });
   launch_sort_rows(stream_of_device(pairs), sort);
   stack[0] = push_tensor(starts);
   stack[1] = push_tensor(entries);

@@ -12,7 +12,7 @@ StreamLauncher on(StreamHandle stream) { return StreamLauncher(static_cast<cudaS
 
 }  // namespace
 
-void launch_sort_rows(StreamHandle stream, const RowSort& sort) {
+void launch_sort_rows(StreamHandle stream, const RowSort<2>& sort) {
   StreamLauncher launcher = on(stream);
   sort_rows(launcher, sort);
 }

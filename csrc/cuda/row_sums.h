@@ -8,7 +8,7 @@ namespace openmm_gnn::cuda {
 // A cudaStream_t without the CUDA headers, as in neighbor_lists.h.
 using StreamHandle = void*;
 
-void launch_sort_rows(StreamHandle stream, const RowSort& sort);
+void launch_sort_rows(StreamHandle stream, const RowSort<2>& sort);
 
 void launch_row_messages(StreamHandle stream, const PairRows& rows, const PairEnds& ends, const RowMessages& in,
                          float* scalars, float* vectors);

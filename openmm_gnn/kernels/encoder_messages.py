@@ -5,7 +5,8 @@ but an index; `attention_network` by vectors and distances.
 
 Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
 envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
-width, a multiple of 16. Edges ordered by the row that receives are fastest.
+width, a multiple of 16. Features that autocast has made bfloat16 are taken as float32. Edges ordered by the row that
+receives are fastest.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
@@ -49,7 +50,7 @@ def attention_messages(
         table: of 4 H channels, the key's filters and the values'.
     """
     return torch.ops.openmm_gnn.attention_messages(
-        edge_index, directions, envelope, places, node, vectors, table, head_width, available_threads()
+        edge_index, directions, envelope, places, node.float(), vectors.float(), table, head_width, available_threads()
     )
 
 
@@ -79,14 +80,14 @@ def edge_layer(
         spread_weight, spread_bias: (H, 2 H) and (2 H,), scales of the sender's vectors and of the direction.
     """
     return torch.ops.openmm_gnn.edge_layer(
-        edge_index, directions, envelope, node, vectors, mixed, edges, filter_weight, filter_bias, spread_weight,
-        spread_bias, head_width, available_threads(),
+        edge_index, directions, envelope, node.float(), vectors.float(), mixed.float(), edges.float(), filter_weight,
+        filter_bias, spread_weight, spread_bias, head_width, available_threads(),
     )  # fmt: skip
 
 
 def tensor_messages(edge_index: Tensor, places: Tensor, parts: Tensor, table: Tensor) -> Tensor:
     """Sums (N, 9, H) at row 0 of row 1's tensors, times the filters of their three parts, a table of 3 H channels."""
-    return torch.ops.openmm_gnn.tensor_messages(edge_index, places, parts, table, available_threads())
+    return torch.ops.openmm_gnn.tensor_messages(edge_index, places, parts.float(), table, available_threads())
 
 
 def first_tensors(
@@ -94,23 +95,23 @@ def first_tensors(
 ) -> Tensor:
     """Sums (N, 9, H) at row 0 of the tensors that directions make, times filters and receiver_i + sender_j, (N, H)."""
     return torch.ops.openmm_gnn.first_tensors(
-        edge_index, directions, places, receiver, sender, table, available_threads()
+        edge_index, directions, places, receiver.float(), sender.float(), table, available_threads()
     )
 
 
 def scaled_tensors(parts: Tensor) -> Tensor:
     """Tensors (N, 9, H) of TensorNet divided by one and the square of their Frobenius norm."""
-    return torch.ops.openmm_gnn.scaled_tensors(parts, available_threads())
+    return torch.ops.openmm_gnn.scaled_tensors(parts.float(), available_threads())
 
 
 def tensor_products(first: Tensor, second: Tensor) -> Tensor:
     """`scaled_tensors` of the matrix products A B + B A, (N, 9, H)."""
-    return torch.ops.openmm_gnn.tensor_products(first, second, available_threads())
+    return torch.ops.openmm_gnn.tensor_products(first.float(), second.float(), available_threads())
 
 
 def tensor_squares(parts: Tensor, change: Tensor) -> Tensor:
     """X + C + C C of tensors X and C, (N, 9, H)."""
-    return torch.ops.openmm_gnn.tensor_squares(parts, change, available_threads())
+    return torch.ops.openmm_gnn.tensor_squares(parts.float(), change.float(), available_threads())
 
 
 def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:

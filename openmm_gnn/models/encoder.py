@@ -26,9 +26,9 @@ NETWORKS: dict[Architecture, Callable[[EncoderSpec], EdgeNetwork]] = {
 class Encoder(nn.Module):
     """Scalars and vectors of atoms, exactly covariant under rotation by the rules nearest and full. Scriptable.
 
-    In float32 on the CPU the loops over edges run compiled, with tables of the filters: in evaluation mode, in training
-    (TorchMD-ET and TensorNet) and for forces of frozen weights (the same); `EdgeNetwork.is_fused` decides. Weights that
-    are changed in place need `eval()` once more.
+    In float32 the loops over edges run compiled, with tables of the filters: on the CPU in evaluation mode, in training
+    (TorchMD-ET and TensorNet) and for forces of frozen weights (the same), on CUDA in evaluation without gradients;
+    `EdgeNetwork.is_fused` decides. Weights that are changed in place need `eval()` once more.
     All lengths are in `spec.length_unit`. The results have the dtype of the weights; positions and edges are float32 or
     float64, also where the weights are bfloat16.
     """

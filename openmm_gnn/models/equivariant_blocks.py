@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import silu, threshold
 
 from openmm_gnn.graph.filter_table import filter_places, filter_table, used_knots
+from openmm_gnn.kernels.edge_rows import edge_rows, fits_rows
 from openmm_gnn.kernels.encoder_messages import fits_operators
 from openmm_gnn.spec import EncoderSpec
 
@@ -127,6 +128,7 @@ class EdgeNetwork(nn.Module):
         self.cutoff, self.width = spec.cutoff, spec.width
         self.basis = ExponentialBasis(spec.cutoff, spec.num_radial)
         self.fits = fits_operators(spec.width, head_width)
+        self.fits_gpu = fits_rows(spec.width, head_width)
         self.differentiable, self.edge_gradients = differentiable, edge_gradients
         self.compiled = True
         self.tabulated = False
@@ -141,7 +143,7 @@ class EdgeNetwork(nn.Module):
 
     def set_tables(self, wanted: bool) -> None:
         """Make the tables of the present weights, or forget them."""
-        self.tabulated = wanted and self.fits
+        self.tabulated = wanted and (self.fits or self.fits_gpu)
         self.frozen = not any(weight.requires_grad for weight in self.parameters())
         self.basis.set_knots()
         for module in self.modules():
@@ -149,19 +151,36 @@ class EdgeNetwork(nn.Module):
                 module.set_table(self.tabulated, self.basis)
 
     def is_fused(self, edge_vectors: Tensor, weight: Tensor) -> bool:
-        """Whether the compiled form serves: float32 on the CPU, and no gradients asked for that it has not.
+        """Whether the compiled form serves: float32, and no gradients asked for that it has not.
 
-        Those are gradients by the edges of a network that is trained: training on forces differentiates them again.
+        On the CPU those are gradients by the edges of a network that is trained, for training on forces differentiates
+        them again; on CUDA all.
         """
-        if not self.compiled or not self.fits or weight.is_cuda:
+        if not self.compiled or weight.dtype != torch.float32 or edge_vectors.dtype != torch.float32:
             return False
-        if weight.dtype != torch.float32 or edge_vectors.dtype != torch.float32:
+        constant = self.frozen and not weight.requires_grad
+        if self.on_gpu(weight):
+            differentiated = torch.is_grad_enabled() and (edge_vectors.requires_grad or not constant)
+            return self.fits_gpu and self.tabulated and not differentiated
+        if not self.fits:
             return False
         if not torch.is_grad_enabled():
             return self.tabulated
-        if self.frozen and not weight.requires_grad:
+        if constant:
             return self.tabulated and (self.edge_gradients or not edge_vectors.requires_grad)
         return self.is_trained(weight) and not edge_vectors.requires_grad
+
+    def on_gpu(self, tensor: Tensor) -> bool:
+        """Whether the compiled form is that of kernels/edge_rows.py."""
+        return tensor.is_cuda
+
+    def rows_of(
+        self, receivers: Tensor, distances: Tensor, num_atoms: int, fused: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """The rows of `edge_rows`, if that form serves; without edges at the cutoff or beyond, whose messages are 0."""
+        if not fused or not self.on_gpu(distances):
+            return None
+        return edge_rows(torch.where(distances < self.cutoff, receivers, -1), num_atoms)
 
     def is_trained(self, weight: Tensor) -> bool:
         """Whether the compiled form, if it serves, needs tables that can be differentiated by the weights."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from openmm_gnn.graph.filter_table import filter_places
+from openmm_gnn.kernels.edge_rows import first_tensor_rows, tensor_rows
 from openmm_gnn.kernels.encoder_messages import (
     first_tensors,
     scaled_tensors,
@@ -135,11 +136,14 @@ class TensorEmbedding(Tabulated):
         envelope: Tensor,
         fused: bool,
         knots: Tensor | None = None,
+        rows: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(N, 9, H); arguments as for `TensorInteraction`, and (E, 3) unit vectors from row 1 to row 0."""
         elements = self.elements(atomic_numbers)
         receiver, sender = self.receiver(elements), self.sender(elements)
-        if fused:
+        if fused and rows is not None:
+            parts = first_tensor_rows(rows, edge_index[1], directions, radial, receiver, sender, self.table)
+        elif fused:
             table = self.table if knots is None else self.table_of(knots)
             parts = first_tensors(edge_index, directions, radial, receiver, sender, table)
         else:
@@ -181,6 +185,7 @@ class TensorInteraction(Tabulated):
         envelope: Tensor,
         fused: bool,
         knots: Tensor | None = None,
+        rows: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """New (N, 9, H) tensors.
 
@@ -190,13 +195,17 @@ class TensorInteraction(Tabulated):
             envelope: (E,) the cosine cutoff.
             fused: use the compiled form; where something is differentiated, of the loop over edges alone.
             knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
+            rows: of row 0, for the compiled form on CUDA.
         """
         alone = fused and not (torch.is_grad_enabled() and (parts.requires_grad or radial.requires_grad))
         parts = scaled_tensors(parts) if alone else scaled(parts)
         own = self.before(parts)
         if fused:
-            table = self.table if knots is None else self.table_of(knots)
-            received = tensor_messages(edge_index, radial, own, table)
+            if rows is not None:
+                received = tensor_rows(rows, edge_index[1], radial, own, self.table)
+            else:
+                table = self.table if knots is None else self.table_of(knots)
+                received = tensor_messages(edge_index, radial, own, table)
             if alone:
                 return tensor_squares(parts, self.after(tensor_products(received, own)))
         else:
@@ -231,8 +240,9 @@ class TensorNet(EdgeNetwork):
         else:
             radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        parts = self.embedding(atomic_numbers, edge_index, directions, radial, envelope, fused, knots)
+        rows = self.rows_of(edge_index[0], edge_distances, atomic_numbers.size(0), fused)
+        parts = self.embedding(atomic_numbers, edge_index, directions, radial, envelope, fused, knots, rows)
         for layer in self.layers:
-            parts = layer(parts, edge_index, radial, envelope, fused, knots)
+            parts = layer(parts, edge_index, radial, envelope, fused, knots, rows)
         norms = torch.cat(squared_norms(parts), dim=1)
         return silu(self.out(self.norm(norms))), -parts[:, 1:4]

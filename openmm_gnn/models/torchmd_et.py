@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from openmm_gnn.graph.filter_table import filter_places
+from openmm_gnn.kernels.edge_rows import attention_rows
 from openmm_gnn.kernels.encoder_messages import activated_table, attention_messages, attention_network
 from openmm_gnn.models.equivariant_blocks import (
     EdgeNetwork,
@@ -93,6 +94,7 @@ class AttentionLayer(Tabulated):
         envelope: Tensor,
         fused: bool,
         knots: Tensor | None = None,
+        rows: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors.
 
@@ -102,9 +104,14 @@ class AttentionLayer(Tabulated):
             envelope: (E,) the cosine cutoff.
             fused: use the compiled form.
             knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
+            rows: of the targets, for the compiled form on CUDA.
         """
         node = self.node(self.norm(scalars))
-        if fused:
+        if fused and rows is not None:
+            scalar_sum, vector_sum = attention_rows(
+                rows, edge_index[0], directions, envelope, radial, node, vectors, self.table, self.head_width
+            )
+        elif fused:
             table = self.table if knots is None else self.table_of(knots)
             scalar_sum, vector_sum = attention_messages(
                 edge_index, directions, envelope, radial, node, vectors, table, self.head_width
@@ -175,7 +182,8 @@ class TorchMDET(EdgeNetwork):
             radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
+        rows = self.rows_of(edge_index[1], edge_distances, atomic_numbers.size(0), fused)
         for layer in self.layers:
-            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots)
+            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots, rows)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from openmm_gnn.graph.filter_table import filter_places
+from openmm_gnn.kernels.edge_rows import edge_attention_rows, edge_vector_rows
 from openmm_gnn.kernels.encoder_messages import edge_layer, tabulated_filters
 from openmm_gnn.models.equivariant_blocks import (
     EdgeNetwork,
@@ -55,6 +56,7 @@ class EdgeAttentionLayer(nn.Module):
         directions: Tensor,
         envelope: Tensor,
         fused: bool,
+        rows: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors, and new (E, H) edges, which the last layer leaves alone.
 
@@ -62,11 +64,21 @@ class EdgeAttentionLayer(nn.Module):
             directions: (E, 3) unit vectors from target to source.
             envelope: (E,) the cosine cutoff.
             fused: use the compiled form.
+            rows: of the targets, for the compiled form on CUDA.
         """
         node = self.node(self.norm(scalars))
         vectors = self.vector_norm(vectors)
         mixed = self.mixing(vectors)
-        if fused:
+        if fused and rows is not None:
+            filters = self.edge(edges)
+            messages, scalar_sum = edge_attention_rows(rows, edge_index[0], envelope, node, filters, self.head_width)
+            scales = self.spread(messages)
+            vector_sum, changed = edge_vector_rows(
+                rows, edge_index[0], directions, vectors, scales, mixed, filters, edges
+            )
+            if not self.is_last:
+                edges = changed
+        elif fused:
             filter_weight, spread_weight = self.edge.weight.t().contiguous(), self.spread.weight.t().contiguous()
             scalar_sum, vector_sum, changed = edge_layer(
                 edge_index, directions, envelope, node, vectors, mixed, edges, filter_weight, self.edge.bias,
@@ -152,9 +164,9 @@ class ViSNet(EdgeNetwork):
     def make_smooth(self) -> None:
         """From now on let the vectors' messages vanish at the cutoff too, and vectors begin from nothing.
 
-        The compiled loop over edges does neither: what follows runs in plain PyTorch.
+        The compiled loops over edges do neither: what follows runs in plain PyTorch.
         """
-        self.fits = False
+        self.fits = self.fits_gpu = False
         self.vector_norm.make_smooth()
         for layer in self.layers:
             layer.smooth = True  # type: ignore[assignment]
@@ -183,11 +195,13 @@ class ViSNet(EdgeNetwork):
         dtype = self.norm.weight.dtype
         directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        scalars, edges = self.embed(atomic_numbers, edge_index, edge_distances, envelope, fused)
+        tabulated = fused and not self.on_gpu(self.norm.weight)  # a GPU has the filters sooner by a matrix product
+        scalars, edges = self.embed(atomic_numbers, edge_index, edge_distances, envelope, tabulated)
+        rows = self.rows_of(edge_index[1], edge_distances, atomic_numbers.size(0), fused)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
             scalar_change, vector_change, edges = layer(
-                scalars, vectors, edges, edge_index, directions, envelope, fused
+                scalars, vectors, edges, edge_index, directions, envelope, fused, rows
             )
             scalars, vectors = scalars + scalar_change, vectors + vector_change
         return self.norm(scalars), self.vector_norm(vectors)

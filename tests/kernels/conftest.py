@@ -18,7 +18,8 @@ from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 Check = Callable[..., int]
 CUDA_ALONE = ("pair_rows", "row_messages", "row_messages_backward", "row_strengths", "row_strengths_backward")
-CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths")
+CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths", "edge_rows", "attention_rows", "edge_attention_rows")
+CUDA_ALONE += ("edge_vector_rows", "tensor_rows", "first_tensor_rows")
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 

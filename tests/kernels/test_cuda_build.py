@@ -65,7 +65,9 @@ def test_cuda_library_loads_and_registers_its_operators() -> None:
         "assert library.HAS_CUDA_LIBRARY\n"
         "names = ['neighbor_pairs', 'update_neighbor_list', 'pair_rows', 'row_messages', 'row_messages_backward']\n"
         "tiles = ['gamd_edges', 'gamd_messages', 'gamd_strengths']\n"
-        "for name in [*names, 'row_strengths', 'row_strengths_backward', *tiles]:\n"
+        "edges = ['edge_rows', 'attention_rows', 'edge_attention_rows', 'edge_vector_rows', 'tensor_rows']\n"
+        "tensors = ['first_tensor_rows', 'scaled_tensors', 'tensor_products', 'tensor_squares']\n"
+        "for name in [*names, 'row_strengths', 'row_strengths_backward', *tiles, *edges, *tensors]:\n"
         "    assert torch._C._dispatch_has_kernel_for_dispatch_key(f'openmm_gnn::{name}', 'CUDA'), name\n"
         "print('registered')\n"
     )

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "../../../csrc/cuda/edge_pipeline.h"
 #include "../../../csrc/cuda/neighbor_lists.h"
 #include "../../../csrc/cuda/pipeline.h"
 #include "../../../csrc/cuda/row_pipeline.h"
@@ -36,6 +37,7 @@ using EmulatedGuard = emulator::Guard;
 
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
+#include "../../../csrc/cuda/edge_operators.cpp"
 #include "../../../csrc/cuda/ops_cuda.cpp"
 #include "../../../csrc/cuda/row_operators.cpp"
 #include "../../../csrc/cuda/tile_operators.cpp"
@@ -85,7 +87,7 @@ void emit_within(StreamHandle, const SkinState<T>& state, const Workspace<T>& wo
 
 void read_back(StreamHandle, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
-void launch_sort_rows(StreamHandle, const RowSort& sort) {
+void launch_sort_rows(StreamHandle, const RowSort<2>& sort) {
   emulator::Launcher launcher = emulator::launcher();
   sort_rows(launcher, sort);
 }
@@ -128,6 +130,41 @@ void launch_gamd_strengths(StreamHandle, int64_t width, bool tensor_cores, const
   gamd_strengths(launcher, width, tensor_cores, in);
 }
 
+void launch_sort_edges(StreamHandle, const RowSort<1>& sort) {
+  emulator::Launcher launcher = emulator::launcher();
+  sort_rows(launcher, sort);
+}
+
+void launch_attention_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry, const AttentionRows& in,
+                           float* scalars, float* vectors) {
+  emulator::Launcher launcher = emulator::launcher();
+  attention_rows(launcher, rows, geometry, in, scalars, vectors);
+}
+
+void launch_edge_attention_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry,
+                                const EdgeAttentionRows& in, float* messages, float* scalars) {
+  emulator::Launcher launcher = emulator::launcher();
+  edge_attention_rows(launcher, rows, geometry, in, messages, scalars);
+}
+
+void launch_edge_vector_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry,
+                             const EdgeVectorRows& in, float* vectors, float* changed) {
+  emulator::Launcher launcher = emulator::launcher();
+  edge_vector_rows(launcher, rows, geometry, in, vectors, changed);
+}
+
+void launch_tensor_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry, const TensorRows& in,
+                        float* parts) {
+  emulator::Launcher launcher = emulator::launcher();
+  tensor_rows(launcher, rows, geometry, in, parts);
+}
+
+void launch_tensors_of_atoms(StreamHandle, TensorFormula formula, int64_t num_atoms, int64_t width, const float* first,
+                             const float* second, float* parts) {
+  emulator::Launcher launcher = emulator::launcher();
+  tensors_of_atoms(launcher, formula, num_atoms, width, first, second, parts);
+}
+
 }  // namespace openmm_gnn::cuda
 
 STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
@@ -139,11 +176,17 @@ STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
       " bool trim, int num_threads, Tensor(a!) reference_positions, Tensor(b!) reference_box, Tensor(c!) stored_pairs,"
       " Tensor(d!) stored_shifts, Tensor(e!) status)"
       " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
+  library.def("scaled_tensors(Tensor parts, int num_threads) -> Tensor");
+  library.def("tensor_products(Tensor first, Tensor second, int num_threads) -> Tensor");
+  library.def("tensor_squares(Tensor parts, Tensor change, int num_threads) -> Tensor");
   OPENMM_GNN_CUDA_SCHEMAS(library)
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
   library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
   library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+  library.impl("scaled_tensors", &openmm_gnn::cuda::boxed_scaled_tensors);
+  library.impl("tensor_products", &openmm_gnn::cuda::boxed_tensor_products);
+  library.impl("tensor_squares", &openmm_gnn::cuda::boxed_tensor_squares);
   OPENMM_GNN_CUDA_FUNCTIONS(library)
 }

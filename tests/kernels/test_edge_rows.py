@@ -1,0 +1,167 @@
+"""CUDA's operators of encoders against the plain PyTorch of the models, in the grid emulator and on a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cuda_backends import Backend
+from torch import Tensor
+
+from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.models.equivariant_blocks import EdgeNetwork
+from openmm_gnn.spec import EncoderSpec
+
+WIDTHS = [(16, 16), (16, 4), (32, 2), (48, 1), (64, 8), (128, 8), (256, 4)]
+"""Width and number of heads: strands of 16 threads to one, heads of one channel to 64."""
+CUTOFF = 4.5
+
+
+def encoder_of(architecture: str, width: int = 32, num_heads: int = 4, **changes: Any) -> Encoder:
+    torch.manual_seed(1)
+    encoder = Encoder(EncoderSpec(architecture, 2, CUTOFF, width, num_radial=16, num_heads=num_heads, **changes))
+    with torch.no_grad():  # an untrained network has no vectors worth comparing
+        for name, weight in encoder.named_parameters():
+            if name.endswith("bias"):
+                weight.normal_(0, 0.3)
+    return encoder.requires_grad_(False).eval()
+
+
+def molecule(num_atoms: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """At 0.1 atoms per cubic angstrom, the last one alone: 38 neighbours of an atom inside."""
+    generator = torch.Generator().manual_seed(2)
+    positions = (10 * num_atoms) ** (1 / 3) * torch.rand(num_atoms, 3, generator=generator)
+    positions[-1] = 1e3
+    return torch.randint(1, 10, (num_atoms,), generator=generator).to(device), positions.to(device)
+
+
+@pytest.fixture
+def decisions(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Fills up with what each network decided; on the CPU its networks believe that they are on a GPU."""
+    seen: list[bool] = []
+    decide = EdgeNetwork.is_fused
+
+    def watched(self: EdgeNetwork, vectors: Tensor, weight: Tensor) -> bool:
+        seen.append(decide(self, vectors, weight))
+        return seen[-1]
+
+    monkeypatch.setattr(EdgeNetwork, "is_fused", watched)
+    if device.type == "cpu":
+        monkeypatch.setattr(EdgeNetwork, "on_gpu", lambda self, tensor: tensor.dtype == torch.float32)
+    return seen
+
+
+def assert_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], tolerance: float = 2e-5) -> None:
+    for mine, other in zip(found, expected, strict=True):
+        scale = float(other.abs().max())
+        assert scale > 1e-4
+        torch.testing.assert_close(mine.cpu().double(), other.cpu().double(), rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize(("num_atoms", "num_edges"), [(40, 700), (3, 0), (0, 0), (1, 5), (2500, 9000)])
+def test_rows_hold_each_edge_once_in_order(backend: Backend, num_atoms: int, num_edges: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    receivers = torch.randint(-1, max(num_atoms, 1), (num_edges,), generator=generator)
+    starts, order = backend.operators.edge_rows(backend.place(receivers), num_atoms)
+    assert starts.dtype == order.dtype == torch.int32
+    assert starts.tolist() == [0, *torch.bincount(receivers[receivers >= 0], minlength=num_atoms).cumsum(0).tolist()]
+    kept = (receivers >= 0).nonzero().squeeze(1)
+    assert torch.equal(order[: int(starts[-1])].cpu().long(), kept[receivers[kept].argsort(stable=True)])
+
+
+@pytest.mark.parametrize("rule", ["nearest", "full", "index"])
+@pytest.mark.parametrize(("width", "num_heads"), WIDTHS)
+@pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])
+def test_encoders_equal_plain_torch(
+    device: torch.device, decisions: list[bool], architecture: str, width: int, num_heads: int, rule: str
+) -> None:
+    encoder = encoder_of(architecture, width, num_heads, neighbor_rule=rule).to(device)
+    numbers, positions = molecule(24 if width > 100 else 40, device)
+    found = encoder(numbers, positions)
+    expected = encoder.double()(numbers, positions.double())
+    assert decisions == [True, False]
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])
+def test_edges_in_any_order_and_beyond_the_cutoff(
+    device: torch.device, decisions: list[bool], architecture: str
+) -> None:
+    """Rows of more edges than a tile holds, mixed up, and with those that padding makes."""
+    encoder = encoder_of(architecture, neighbor_rule="full").to(device)
+    numbers, positions = molecule(90, device)
+    index, vectors, distances = encoder.edges(0.6 * positions)
+    assert int(torch.bincount(index[1]).max()) > 64
+    expected = encoder.encode(numbers, index, vectors, distances)
+    far = torch.tensor([[0.0, 0.0, CUTOFF]], device=device).expand(50, 3)
+    padding = torch.zeros((2, 50), dtype=torch.int64, device=device)
+    order = torch.randperm(index.shape[1] + 50).to(device)
+    found = encoder.encode(
+        numbers,
+        torch.cat([index, padding], dim=1)[:, order],
+        torch.cat([vectors, far])[order],
+        torch.cat([distances, far[:, 2]])[order],
+    )
+    assert decisions == [True, True]
+    assert_close(found, expected, 2e-6)
+
+
+@pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])
+def test_the_same_bits_at_every_call(device: torch.device, decisions: list[bool], architecture: str) -> None:
+    encoder, given = encoder_of(architecture).to(device), molecule(50, device)
+    first = encoder(*given)
+    for _ in range(3):
+        assert all(torch.equal(mine, other) for mine, other in zip(encoder(*given), first, strict=True))
+
+
+def test_gradients_are_left_to_plain_torch(device: torch.device, decisions: list[bool]) -> None:
+    encoder, (numbers, positions) = encoder_of("torchmd-et").to(device), molecule(20, device)
+    scalars, _ = encoder(numbers, positions.requires_grad_())
+    assert scalars.requires_grad
+    encoder.requires_grad_(True).eval()
+    encoder(numbers, positions.detach())
+    with torch.no_grad():
+        encoder(numbers, positions)
+    encoder.network.use_compiled(False)
+    with torch.no_grad():
+        encoder(numbers, positions)
+    assert decisions == [False, False, True, False]
+
+
+@pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])
+def test_under_autocast_messages_stay_float32(device: torch.device, decisions: list[bool], architecture: str) -> None:
+    encoder, given = encoder_of(architecture).to(device), molecule(30, device)
+    exact = encoder(*given)
+    with torch.autocast(device.type, torch.bfloat16):
+        coarse = encoder(*given)
+    assert decisions == [True, True]
+    assert_close((coarse[0].float(), coarse[1].float()), exact, 0.03)
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_products_of_tensors_equal_those_of_the_cpu(backend: Backend, width: int) -> None:
+    first, second = (torch.randn(37, 9, width, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
+    cpu = torch.ops.openmm_gnn
+    for name, given in (
+        ("scaled_tensors", [first]),
+        ("tensor_products", [first, second]),
+        ("tensor_squares", [first, second]),
+    ):
+        found = getattr(backend.operators, name)(*map(backend.place, given), 1)
+        torch.testing.assert_close(found.cpu(), getattr(cpu, name)(*given, 1), rtol=1e-5, atol=4e-6)
+
+
+def test_wrong_shapes_are_refused_in_words(backend: Backend) -> None:
+    operators, place = backend.operators, backend.place
+    rows = operators.edge_rows(place(torch.tensor([0, 1, 1])), 2)
+    senders, places = place(torch.tensor([0, 0, 1])), place(torch.zeros(3, dtype=torch.float64))
+    table = place(torch.zeros(5, 2, 48))
+    with pytest.raises(RuntimeError, match="features of 272 channels in heads of 272: give a multiple of 16, at most"):
+        operators.tensor_rows(*rows, senders, places, place(torch.zeros(2, 9, 272)), table)
+    with pytest.raises(RuntimeError, match=r"starts has shape \(3\): expected \(4\)"):
+        operators.tensor_rows(*rows, senders, places, place(torch.zeros(3, 9, 16)), table)
+    with pytest.raises(RuntimeError, match=r"places has shape \(2\): give \(3\), float64"):
+        operators.tensor_rows(*rows, senders, places[:2], place(torch.zeros(2, 9, 16)), table)
+    with pytest.raises(RuntimeError, match=r"a filter table has shape \(5, 2, 32\)"):
+        operators.tensor_rows(*rows, senders, places, place(torch.zeros(2, 9, 16)), table[:, :, :32].contiguous())
