@@ -1,6 +1,7 @@
 // The schemas of the operators of pair_rows.h and gamd_tiles.h, which exist on CUDA alone: on the CPU the operators of
 // cpu/vector_network.h read each pair once, and GAMD is plain PyTorch. Macros, for the emulator of the tests registers the
 // same under a name of its own.
+// And of frame_edges, whose contract is in openmm_gnn/kernels/frame_edges.py: on the CPU each frame has a cell list.
 #pragma once
 
 #define OPENMM_GNN_CUDA_SCHEMAS(library)                                                                               \
@@ -35,7 +36,9 @@
   library.def(                                                                                                        \
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
-      " float cutoff, bool tensor_cores) -> Tensor");
+      " float cutoff, bool tensor_cores) -> Tensor");                                                                 \
+  library.def(                                                                                                        \
+      "frame_edges(Tensor positions, Tensor batch, float cutoff, int most, bool nearest) -> Tensor edge_index");
 
 #define OPENMM_GNN_CUDA_FUNCTIONS(library)                                                     \
   library.impl("pair_rows", &openmm_gnn::cuda::boxed_pair_rows);                              \
@@ -45,4 +48,5 @@
   library.impl("row_strengths_backward", &openmm_gnn::cuda::boxed_row_strengths_backward);    \
   library.impl("gamd_edges", &openmm_gnn::cuda::boxed_gamd_edges);                            \
   library.impl("gamd_messages", &openmm_gnn::cuda::boxed_gamd_messages);                      \
-  library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);
+  library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);                    \
+  library.impl("frame_edges", &openmm_gnn::cuda::boxed_frame_edges);

@@ -20,4 +20,7 @@ void boxed_gamd_edges(StableIValue* stack, uint64_t num_arguments, uint64_t num_
 void boxed_gamd_messages(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_gamd_strengths(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 
+// frame_search.h
+void boxed_frame_edges(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
+
 }  // namespace openmm_gnn::cuda

@@ -19,6 +19,7 @@ from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 Check = Callable[..., int]
 CUDA_ALONE = ("pair_rows", "row_messages", "row_messages_backward", "row_strengths", "row_strengths_backward")
 CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths")
+CUDA_ALONE += ("frame_edges",)
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 

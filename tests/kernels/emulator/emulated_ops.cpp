@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "../../../csrc/cuda/frame_edges.h"
 #include "../../../csrc/cuda/neighbor_lists.h"
 #include "../../../csrc/cuda/pipeline.h"
 #include "../../../csrc/cuda/row_pipeline.h"
@@ -36,6 +37,7 @@ using EmulatedGuard = emulator::Guard;
 
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
+#include "../../../csrc/cuda/frame_operators.cpp"
 #include "../../../csrc/cuda/ops_cuda.cpp"
 #include "../../../csrc/cuda/row_operators.cpp"
 #include "../../../csrc/cuda/tile_operators.cpp"
@@ -126,6 +128,20 @@ void launch_gamd_messages(StreamHandle, int64_t width, bool tensor_cores, const 
 void launch_gamd_strengths(StreamHandle, int64_t width, bool tensor_cores, const GamdStrengths& in) {
   emulator::Launcher launcher = emulator::launcher();
   gamd_strengths(launcher, width, tensor_cores, in);
+}
+
+template <typename T>
+EdgeReport count_frame_edges(StreamHandle, const FrameSearch<T>& search) {
+  emulator::Launcher launcher = emulator::launcher();
+  count_frame_edges(launcher, search);
+  return *search.report;
+}
+
+template <typename T>
+void write_frame_edges(StreamHandle, const FrameSearch<T>& search, const NearEdges<T>& near,
+                       const EdgeIndex<T>& output) {
+  emulator::Launcher launcher = emulator::launcher();
+  write_frame_edges(launcher, search, near, output);
 }
 
 }  // namespace openmm_gnn::cuda
