@@ -10,9 +10,11 @@ import pytest
 import torch
 from cuda_backends import Backend, gpu
 from torch import Tensor
+from without_waiting import WithoutWaiting
 
 from openmm_gnn.graph.edges import edges_frame_by_frame, edges_in_one_search, encoder_edges
 from openmm_gnn.kernels.frame_edges import MOST_FRAME_ATOMS
+from openmm_gnn.models import residue_graph
 
 CUTOFF = 3.0
 RULES = ("full", "index", "nearest")
@@ -214,6 +216,24 @@ def test_a_frame_that_is_too_large_is_left_to_the_search_of_single_frames(device
     batch[4000:] = 1
     edges = search(places, 0.5, "nearest", 3, batch)
     assert edges is not None and edges[0].size(1) == MOST_FRAME_ATOMS + 1
+
+
+def test_edges_between_tokens_wait_for_nothing_but_the_search(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinates = torch.from_numpy(np.random.default_rng(3).uniform(0, 2, (5, 30, 3)))
+    expected = residue_graph.TokenEdges(0.8)(coordinates)
+    assert len(expected[0]) > 300 and not bool((expected[0] == expected[1]).any())
+
+    def search(positions: Tensor, cutoff: float, rule: str, most: int, batch: Tensor) -> object:
+        return edges_in_one_search(positions, cutoff, rule, most, batch)
+
+    monkeypatch.setattr(residue_graph, "encoder_edges", search)
+    there = coordinates.to(device).requires_grad_()
+    with WithoutWaiting():
+        found = residue_graph.TokenEdges(0.8)(there)
+    assert torch.equal(found[0].cpu(), expected[0]) and torch.equal(found[1].cpu(), expected[1])
+    torch.testing.assert_close(found[2].detach().cpu(), expected[2], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("where", [pytest.param("cuda", marks=gpu)])
