@@ -1,4 +1,4 @@
-"""Fails where tensor operations would make the host wait for a GPU: where what it does next depends on what they find."""
+"""Fails where tensor operations would make the host wait for a GPU, because what it does next depends on their result."""
 
 from __future__ import annotations
 
