@@ -1,4 +1,4 @@
-"""Fails where tensor operations would make the host wait for a GPU, because what it does next depends on their result."""
+"""Fails where tensor operations make the host wait for a GPU, since what it does next depends on what they find."""
 
 from __future__ import annotations
 
