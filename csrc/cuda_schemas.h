@@ -1,6 +1,7 @@
-// The schemas of the operators of pair_rows.h, gamd_tiles.h and edge_rows.h, which exist on CUDA alone: on the CPU the operators of
-// cpu/vector_network.h read each pair once, and GAMD is plain PyTorch. Macros, for the emulator of the tests registers the
-// same under a name of its own.
+// The schemas of the operators of pair_rows.h, gamd_tiles.h and edge_rows.h, which exist on CUDA alone: on the CPU the
+// operators of cpu/vector_network.h and cpu/encoder_messages.h read each pair or edge once, and GAMD is plain PyTorch. And
+// of frame_edges, whose contract is in openmm_gnn/kernels/frame_edges.py: on the CPU each frame has a cell list. Macros, for
+// the emulator of the tests registers the same under a name of its own.
 #pragma once
 
 #define OPENMM_GNN_CUDA_SCHEMAS(library)                                                                               \
@@ -50,7 +51,9 @@
       "tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor places, Tensor parts, Tensor table) -> Tensor");\
   library.def(                                                                                                         \
       "first_tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor places,"               \
-      " Tensor receiver, Tensor sender, Tensor table) -> Tensor");
+      " Tensor receiver, Tensor sender, Tensor table) -> Tensor");                                                     \
+  library.def(                                                                                                         \
+      "frame_edges(Tensor positions, Tensor batch, float cutoff, int most, bool nearest) -> Tensor edge_index");
 
 #define OPENMM_GNN_CUDA_FUNCTIONS(library)                                                     \
   library.impl("pair_rows", &openmm_gnn::cuda::boxed_pair_rows);                              \
@@ -66,4 +69,5 @@
   library.impl("edge_attention_rows", &openmm_gnn::cuda::boxed_edge_attention_rows);          \
   library.impl("edge_vector_rows", &openmm_gnn::cuda::boxed_edge_vector_rows);                \
   library.impl("tensor_rows", &openmm_gnn::cuda::boxed_tensor_rows);                          \
-  library.impl("first_tensor_rows", &openmm_gnn::cuda::boxed_first_tensor_rows);
+  library.impl("first_tensor_rows", &openmm_gnn::cuda::boxed_first_tensor_rows);              \
+  library.impl("frame_edges", &openmm_gnn::cuda::boxed_frame_edges);

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SANITIZED = ["tests/kernels/test_cuda_parity.py", "tests/kernels/test_row_sums.py", "tests/kernels/test_tile_sums.py"]
+SANITIZED += ["tests/kernels/test_frame_edges.py"]
 WITHOUT_OPENMM = ("tests/kernels", "tests/graph", "--ignore=tests/kernels/test_particle_mesh.py")
 # Graphs are left out because the caching allocator is off, so that each tensor has borders of its own; large systems
 # because the tools slow a kernel down by two orders of magnitude.

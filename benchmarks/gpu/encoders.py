@@ -1,7 +1,8 @@
 """Encoders of geom2vec's shapes on a GPU: frames per second of a protein and of batches of small molecules.
 
-Weights are random, which changes no time. Villin headpiece's size (291 atoms) in batches of 1, 16 and 64 frames, and 64
-or 1024 frames of 10 atoms; float32 and, by autocast, bfloat16. Edges are found on the device. Times by device events.
+Weights are random, which changes no time. Villin headpiece's size (291 atoms) in batches of 1, 16 and 64 frames, 512
+windows of residues (40 atoms), and 64 or 1024 frames of 10 atoms; float32 and, by autocast, bfloat16. Edges are found
+on the device, those of all frames by one search, and timed by themselves as well. Times by device events.
 
     python benchmarks/gpu/run.py encoders [--quick]
 """
@@ -25,7 +26,7 @@ SPECS = {
     "ViSNet": EncoderSpec(Architecture.VISNET, 6, 7.5, noise_scale=0.2),
     "TensorNet": EncoderSpec(Architecture.TENSORNET, 3, 5.0, num_radial=32, noise_scale=0.2),
 }
-SHAPES = ((291, 1), (291, 16), (291, 64), (10, 64), (10, 1024))
+SHAPES = ((291, 1), (291, 16), (291, 64), (40, 512), (10, 64), (10, 1024))
 ATOMS_PER_CUBIC_ANGSTROM = 0.05
 
 
@@ -55,11 +56,13 @@ def row(name: str, num_atoms: int, num_frames: int, seconds: float) -> dict[str,
     exact = encoder(*given)[0].float()
     coarse = half()[0].float()  # type: ignore[index]
     medians = device_medians({"float32": lambda: encoder(*given), "bfloat16": half}, seconds)
+    edges = device_medians({"edges": lambda: encoder.edges(*given[1:])}, seconds / 4)["edges"]
     return {
         "encoder": name,
         "atoms": num_atoms,
         "frames": num_frames,
         "frames_per_s": {key: 1e3 * num_frames / value for key, value in medians.items()},
+        "edges_ms": edges,
         "bfloat16_error": float((coarse - exact).norm() / exact.norm()),
         "peak_MB": torch.cuda.max_memory_allocated() / 1e6,
     }
@@ -77,12 +80,13 @@ def main() -> None:
                 torch.cuda.reset_peak_memory_stats()
                 rows.append(row(name, num_atoms, num_frames, 0.3 if quick else 2.0))
     table = Table(title="encoders on the GPU: frames per second by device events")
-    for heading in ("encoder", "atoms", "frames", "float32", "bfloat16", "its error", "MB at peak"):
+    for heading in ("encoder", "atoms", "frames", "float32", "bfloat16", "its error", "edges, ms", "MB at peak"):
         table.add_column(heading, justify="right")
     for entry in rows:
         rates = [f"{entry['frames_per_s'][key]:.0f}" for key in ("float32", "bfloat16")]
         shape = [entry["encoder"], str(entry["atoms"]), str(entry["frames"])]
-        table.add_row(*shape, *rates, f"{entry['bfloat16_error']:.1e}", f"{entry['peak_MB']:.0f}")
+        edges = f"{entry['edges_ms']:.3f}"
+        table.add_row(*shape, *rates, f"{entry['bfloat16_error']:.1e}", edges, f"{entry['peak_MB']:.0f}")
     Console(width=120).print(table)
     save_results("encoders", rows, quick)
 

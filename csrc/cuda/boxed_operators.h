@@ -31,4 +31,7 @@ void boxed_scaled_tensors(StableIValue* stack, uint64_t num_arguments, uint64_t 
 void boxed_tensor_products(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_tensor_squares(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 
+// frame_search.h
+void boxed_frame_edges(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
+
 }  // namespace openmm_gnn::cuda

@@ -7,12 +7,10 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include <cmath>
-#include <sstream>
-
 #include "../tensor_access.h"
 #include "boxed_operators.h"
 #include "neighbor_lists.h"
+#include "row_text.h"
 
 namespace openmm_gnn::cuda {
 
@@ -79,20 +77,6 @@ Results make_results(const Arguments& arguments, int64_t count, PairTensors<T>& 
   output.distances = arguments.geometry ? data<T>(results.distances) : nullptr;
   output.capacity = count;
   return results;
-}
-
-// Three numbers in a row of a strided array on the device, as text.
-template <typename T>
-std::string row_text(StreamHandle stream, const T* row, int64_t stride, bool* finite = nullptr) {
-  std::ostringstream text;
-  if (finite != nullptr) *finite = true;
-  for (int d = 0; d < 3; ++d) {
-    T value;
-    read_back(stream, &value, row + d * stride, sizeof(value));
-    if (finite != nullptr) *finite = *finite && std::isfinite(value);
-    text << (d ? ", " : "(") << value;
-  }
-  return text.str() + ")";
 }
 
 template <typename T>

@@ -228,13 +228,14 @@ class Featurizer:
         read, many = self._read(positions, of_read_atoms)
         if box_vectors is None:
             return read[:, : self.num_atoms], None, many
-        box = _box_tensor(box_vectors).to(device=self.device, dtype=torch.float64)
+        box = _box_tensor(box_vectors).to(torch.float64)
         if box.shape not in ((3, 3), (1, 3, 3), (len(read), 3, 3)):
             raise SpecError(
                 f"box vectors of shape {tuple(box.shape)} came with {len(read)} frames: give (3, 3), or one for each"
             )
         box = box.reshape(-1, 3, 3).expand(len(read), 3, 3).contiguous()
-        check_box(box)
+        check_box(box)  # before it goes to the device, which would have to be waited for
+        box = box.to(self.device)
         return self._whole(read, box), box, many
 
     def _read(self, positions: Any, of_read_atoms: bool) -> tuple[Tensor, bool]:
@@ -249,7 +250,8 @@ class Featurizer:
         if not of_read_atoms:
             array = _rows(array, self.read_atoms)
         chosen = array if isinstance(array, Tensor) else torch.from_numpy(np.array(nanometers(array), dtype=np.float64))
-        chosen = chosen.detach().to(device=self.device, dtype=torch.float64).reshape(-1, len(self.read_atoms), 3)
+        # Looked at where they come from: what is on the host needs no answer of the device.
+        chosen = chosen.detach().to(torch.float64).reshape(-1, len(self.read_atoms), 3)
         if not bool(torch.isfinite(chosen).all()):
             frame, row = torch.nonzero(~torch.isfinite(chosen).all(dim=2))[0].tolist()
             atom = atom_name(self.topology.atom(int(self.read_atoms[row])))
@@ -257,7 +259,7 @@ class Featurizer:
                 f"the position of atom {atom}{_in_frame(frame, array.ndim == 3)} is {chosen[frame, row].tolist()} nm: "
                 "the simulation has blown up, or the frame was not read whole"
             )
-        return chosen, array.ndim == 3
+        return chosen.to(self.device), array.ndim == 3
 
     def _tokens_of(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
         """(frames, num_tokens, 4, width) of whole positions in nm."""

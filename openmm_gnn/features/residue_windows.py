@@ -39,7 +39,8 @@ class GraphBlock:
     """(copies,) row among the selected atoms of each atom of the graphs, graph by graph."""
     graph: Tensor
     """(copies,) the graph of each, from 0, not falling."""
-    num_graphs: int
+    sizes: Tensor
+    """(graphs,) number of copies of each."""
     described: Tensor
     """(described,) which copies give an atom its features."""
     atoms: Tensor
@@ -49,10 +50,14 @@ class GraphBlock:
     def num_copies(self) -> int:
         return int(self.rows.size(0))
 
+    @property
+    def num_graphs(self) -> int:
+        return int(self.sizes.size(0))
+
     def to(self, device: torch.device | str) -> GraphBlock:
-        moved = (one.to(device) for one in (self.rows, self.graph, self.described, self.atoms))
-        rows, graph, described, atoms = moved
-        return GraphBlock(rows, graph, self.num_graphs, described, atoms)
+        moved = (one.to(device) for one in (self.rows, self.graph, self.sizes, self.described, self.atoms))
+        rows, graph, sizes, described, atoms = moved
+        return GraphBlock(rows, graph, sizes, described, atoms)
 
     def centred(self, positions: Tensor) -> Tensor:
         """(frames, copies, 3) of positions (frames, num_selected, 3), each graph about its own centroid.
@@ -65,7 +70,7 @@ class GraphBlock:
             return copies - copies.mean(dim=1, keepdim=True)
         copies = positions.index_select(1, self.rows)
         sums = copies.new_zeros((len(copies), self.num_graphs, 3)).index_add_(1, self.graph, copies)
-        centroids = sums / torch.bincount(self.graph, minlength=self.num_graphs)[:, None]
+        centroids = sums / self.sizes[:, None]
         return copies - centroids.index_select(1, self.graph)
 
     def graphs_of(self, frames: int) -> Tensor:
@@ -77,7 +82,7 @@ class GraphBlock:
 def whole_graph(num_selected: int) -> GraphBlock:
     """All selected atoms as one graph."""
     every = torch.arange(num_selected)
-    return GraphBlock(every, torch.zeros_like(every), 1, every, every)
+    return GraphBlock(every, torch.zeros_like(every), torch.tensor([num_selected]), every, every)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class ResidueWindows:
         return GraphBlock(
             rows=torch.from_numpy(np.concatenate(rows)),
             graph=torch.arange(len(rows)).repeat_interleave(torch.from_numpy(sizes)),
-            num_graphs=len(rows),
+            sizes=torch.from_numpy(sizes),
             described=torch.from_numpy(np.concatenate([one + shift for one, shift in zip(own, first, strict=True)])),
             atoms=torch.from_numpy(np.concatenate([one[places] for one, places in zip(rows, own, strict=True)])),
         )

@@ -48,6 +48,7 @@ class WholeMolecules:
         self.molecule = torch.tensor(molecules, dtype=torch.int64, device=device)
         """(num_selected,) the molecule of each selected atom, numbered by their first atoms."""
         self.num_molecules = len(number)
+        self._molecule_sizes = torch.bincount(self.molecule)[:, None]
         residues = {topology.atom(index).residue.index for index in chosen}
         self._has_no_bonds = topology.n_bonds == 0 and any(topology.residue(one).n_atoms > 1 for one in residues)
 
@@ -83,7 +84,7 @@ class WholeMolecules:
     def _to_the_first(self, whole: Tensor, box_vectors: Tensor, inverse: Tensor) -> Tensor:
         """(frames, num_molecules, 3) translation of each molecule to its image nearest to the first."""
         sums = whole.new_zeros((whole.size(0), self.num_molecules, 3)).index_add_(1, self.molecule, whole)
-        centroids = sums / torch.bincount(self.molecule, minlength=self.num_molecules)[:, None]
+        centroids = sums / self._molecule_sizes
         away = centroids - centroids[:, :1]
         shifts = -torch.round(away @ inverse)
         if bool((torch.triu(box_vectors, 1) + torch.tril(box_vectors, -1) != 0).any()):  # else rounding is exact

@@ -4,7 +4,8 @@
 import torch
 from torch import Tensor
 
-from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
+from openmm_gnn.kernels.frame_edges import MOST_FRAME_ATOMS, frame_edges
+from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs, safe_distances
 
 
 def encoder_edges(
@@ -30,11 +31,55 @@ def encoder_edges(
         edge_index (2, E) int64, row 0 the source j and row 1 the target i; vectors (E, 3) r_j - r_i, zero on an atom's
         own edge; distances (E,). Ordered by target. Vectors and distances can be differentiated.
     Raises:
-        ValueError: for an unknown rule, a batch that falls, or a number of boxes that is not that of the frames.
+        ValueError: for an unknown rule, a cap below 1, a batch that falls, or a number of boxes that is not that of
+            the frames.
         RuntimeError: for what `neighbor_pairs` refuses.
     """
     if rule != "full" and rule != "nearest" and rule != "index":
         raise ValueError(f"the neighbour rule is {rule}: give one of full, nearest, index")
+    if rule != "full" and max_neighbors < 1:
+        raise ValueError(f"max_neighbors is {max_neighbors}: give at least 1")
+    if positions.is_cuda and box_vectors is None:
+        edges = edges_in_one_search(positions, cutoff, rule, max_neighbors, batch)
+        if edges is not None:
+            return edges
+    return edges_frame_by_frame(positions, cutoff, rule, max_neighbors, batch, box_vectors)
+
+
+def edges_in_one_search(
+    positions: Tensor,
+    cutoff: float,
+    rule: str,
+    max_neighbors: int,
+    batch: Tensor | None,
+    most_atoms: int = MOST_FRAME_ATOMS,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """`encoder_edges` on CUDA and without boxes, with one wait for the device; None where a frame is too large for it.
+
+    How large the frames of a batch are only the device knows: the operator says it together with the number of edges.
+
+    Args:
+        most_atoms: of a frame in one search; an argument because TorchScript sees no constants of a module.
+    """
+    num_atoms = positions.size(0)
+    if batch is None and num_atoms > most_atoms:
+        return None
+    _check_shape(num_atoms, batch)
+    index = frame_edges(positions, batch, cutoff, 0 if rule == "full" else max_neighbors, rule == "nearest")
+    if num_atoms > most_atoms and index.size(1) == 0:
+        return None
+    vectors = positions.index_select(0, index[0]) - positions.index_select(0, index[1])
+    if not (torch.is_grad_enabled() and positions.requires_grad):
+        return index, vectors, torch.linalg.vector_norm(vectors, dim=1)
+    # An atom's own edge is zero whatever its position: what arrives there, be it NaN, shall not reach the atom.
+    vectors = vectors.masked_fill((index[0] == index[1]).unsqueeze(1), 0.0)
+    return index, vectors, safe_distances(vectors)
+
+
+def edges_frame_by_frame(
+    positions: Tensor, cutoff: float, rule: str, max_neighbors: int, batch: Tensor | None, box_vectors: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`encoder_edges` by one search for each frame, on any device, in boxes and for frames of any size."""
     num_atoms = positions.size(0)
     sizes = frame_sizes(num_atoms, batch)
     pairs, vectors, distances = _pairs_of_frames(positions, cutoff, sizes, box_vectors)
@@ -76,17 +121,19 @@ def frame_sizes(num_atoms: int, batch: Tensor | None) -> list[int]:
     """
     if batch is None:
         return [num_atoms]
-    if batch.dim() != 1 or batch.size(0) != num_atoms:
-        raise ValueError(f"batch has shape {list(batch.shape)}: give the frame of each of the {num_atoms} atoms")
+    _check_shape(num_atoms, batch)
     if num_atoms == 0:
         return [0]
-    if int(batch[0]) < 0 or bool((batch[1:] < batch[:-1]).any()):
+    frames = batch.cpu()  # one wait for a device, instead of one for each question below
+    if int(frames[0]) < 0 or bool((frames[1:] < frames[:-1]).any()):
         raise ValueError("the frames in batch must be numbered from 0 and not fall: sort the atoms by frame")
-    counts = torch.bincount(batch)
-    sizes: list[int] = []
-    for k in range(counts.size(0)):
-        sizes.append(int(counts[k]))
+    sizes: list[int] = torch.bincount(frames).tolist()
     return sizes
+
+
+def _check_shape(num_atoms: int, batch: Tensor | None) -> None:
+    if batch is not None and (batch.dim() != 1 or batch.size(0) != num_atoms):
+        raise ValueError(f"batch has shape {list(batch.shape)}: give the frame of each of the {num_atoms} atoms")
 
 
 def _pairs_of_frames(

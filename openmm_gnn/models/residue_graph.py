@@ -34,7 +34,9 @@ class TokenEdges(nn.Module):
             places = places.to(torch.float32)
         batch = torch.arange(frames, device=places.device).repeat_interleave(num_tokens)
         index, _, distances = encoder_edges(places, self.cutoff, "full", 0, batch)
-        others = torch.nonzero(index[0] != index[1]).squeeze(1)
+        # Each token has one edge with itself: how many others there are needs no answer of a device.
+        num_others = index.shape[1] - places.shape[0]
+        others = torch.nonzero_static(index[0] != index[1], size=num_others).squeeze(1)
         index, distances = index.index_select(1, others), distances.index_select(0, others)
         weights = cosine_cutoff(distances, self.cutoff) if self.smooth else torch.ones_like(distances)
         return index[0], index[1], weights.to(coordinates.dtype)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from torch.utils._python_dispatch import TorchDispatchMode
+from without_waiting import WithoutWaiting
 
 from openmm_gnn.errors import SpecError, TopologyError
 from openmm_gnn.features import featurizer as featurizer_module
@@ -315,6 +316,24 @@ def test_work_grows_with_the_residues_however_dense_they_are(
             work.setdefault(context, []).append(counted.numbers)
     assert work["window"][1] / work["window"][0] == pytest.approx(4, rel=0.02)
     assert work["whole"][1] / work["whole"][0] > 5
+
+
+def test_windows_are_centred_about_their_own_atoms_without_waiting_for_a_device(
+    protein: mdtraj.Topology, places: np.ndarray
+) -> None:
+    selected = np.array(heavy_atoms(protein, range(protein.n_residues)))
+    frames = torch.from_numpy(np.stack([places, 1.1 * places])[:, selected].astype(np.float64))
+    windows = ResidueWindows.of(protein, selected, 1)
+    start = 0
+    for block in windows.blocks(300):
+        with WithoutWaiting():
+            centred, graphs = block.centred(frames), block.graphs_of(2)
+        assert graphs.tolist() == [*block.graph.tolist(), *(block.graph + block.num_graphs).tolist()]
+        rows = windows.rows[start : start + block.num_graphs]
+        expected = torch.cat([frames[:, atoms] - frames[:, atoms].mean(1, keepdim=True) for atoms in rows], dim=1)
+        torch.testing.assert_close(centred, expected, rtol=0, atol=1e-12)
+        start += block.num_graphs
+    assert start == len(windows.rows) == protein.n_residues
 
 
 def test_what_means_nothing_is_refused_in_words(encoder: Encoder, protein: mdtraj.Topology) -> None:

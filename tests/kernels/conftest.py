@@ -20,6 +20,7 @@ Check = Callable[..., int]
 CUDA_ALONE = ("pair_rows", "row_messages", "row_messages_backward", "row_strengths", "row_strengths_backward")
 CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths", "edge_rows", "attention_rows", "edge_attention_rows")
 CUDA_ALONE += ("edge_vector_rows", "tensor_rows", "first_tensor_rows")
+CUDA_ALONE += ("frame_edges",)
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 

@@ -19,7 +19,7 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
 # 65,536 registers are shared by the 512 threads that a multiprocessor shall hold at least (csrc/cuda/launch.h).
 MOST_REGISTERS = 128
 FEWEST_KERNELS = 4
-UNFUSED_SOURCES = ("neighbor_pairs.cu", "update_neighbor_list.cu")  # as in setup.py
+UNFUSED_SOURCES = ("neighbor_pairs.cu", "update_neighbor_list.cu", "frame_edges.cu")  # as in setup.py
 
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed: CUDA files not compiled")
 LIBRARY = ROOT / "openmm_gnn" / "libopenmm_gnn_cuda.so"
@@ -66,7 +66,7 @@ def test_cuda_library_loads_and_registers_its_operators() -> None:
         "names = ['neighbor_pairs', 'update_neighbor_list', 'pair_rows', 'row_messages', 'row_messages_backward']\n"
         "tiles = ['gamd_edges', 'gamd_messages', 'gamd_strengths']\n"
         "edges = ['edge_rows', 'attention_rows', 'edge_attention_rows', 'edge_vector_rows', 'tensor_rows']\n"
-        "tensors = ['first_tensor_rows', 'scaled_tensors', 'tensor_products', 'tensor_squares']\n"
+        "tensors = ['first_tensor_rows', 'scaled_tensors', 'tensor_products', 'tensor_squares', 'frame_edges']\n"
         "for name in [*names, 'row_strengths', 'row_strengths_backward', *tiles, *edges, *tensors]:\n"
         "    assert torch._C._dispatch_has_kernel_for_dispatch_key(f'openmm_gnn::{name}', 'CUDA'), name\n"
         "print('registered')\n"

@@ -35,11 +35,12 @@ SKIN_LIST = {
     "nothing_to_do": 1,
     "largest_motion_without_rebuild": 1,
 }
+FRAMES = {"random_frames": 400, "bad_input": 50}
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both test programs, compiled side by side; a failed build is a failed test."""
+    """The test programs, compiled side by side; a failed build is a failed test."""
     folder = tmp_path_factory.mktemp("emulator")
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     assert compiler is not None, "no C++ compiler: install g++"
@@ -49,7 +50,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for name in ("test_search", "test_skin_list")
+        for name in ("test_search", "test_skin_list", "test_frames")
     }
     for name, process in running.items():
         _, errors = process.communicate()
@@ -71,3 +72,8 @@ def test_search_kernels_find_what_the_direct_sum_finds(programs: dict[str, Path]
 @pytest.mark.parametrize("scenario", SKIN_LIST)
 def test_skin_list_kernels_equal_a_fresh_list_at_every_step(programs: dict[str, Path], scenario: str) -> None:
     run_scenario(programs["test_skin_list"], scenario, SKIN_LIST[scenario])
+
+
+@pytest.mark.parametrize("scenario", FRAMES)
+def test_frame_kernels_find_what_loops_over_all_pairs_find(programs: dict[str, Path], scenario: str) -> None:
+    run_scenario(programs["test_frames"], scenario, FRAMES[scenario])

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "../../../csrc/cuda/edge_pipeline.h"
+#include "../../../csrc/cuda/frame_edges.h"
 #include "../../../csrc/cuda/neighbor_lists.h"
 #include "../../../csrc/cuda/pipeline.h"
 #include "../../../csrc/cuda/row_pipeline.h"
@@ -38,6 +39,7 @@ using EmulatedGuard = emulator::Guard;
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
 #include "../../../csrc/cuda/edge_operators.cpp"
+#include "../../../csrc/cuda/frame_operators.cpp"
 #include "../../../csrc/cuda/ops_cuda.cpp"
 #include "../../../csrc/cuda/row_operators.cpp"
 #include "../../../csrc/cuda/tile_operators.cpp"
@@ -163,6 +165,20 @@ void launch_tensors_of_atoms(StreamHandle, TensorFormula formula, int64_t num_at
                              const float* second, float* parts) {
   emulator::Launcher launcher = emulator::launcher();
   tensors_of_atoms(launcher, formula, num_atoms, width, first, second, parts);
+}
+
+template <typename T>
+EdgeReport count_frame_edges(StreamHandle, const FrameSearch<T>& search) {
+  emulator::Launcher launcher = emulator::launcher();
+  count_frame_edges(launcher, search);
+  return *search.report;
+}
+
+template <typename T>
+void write_frame_edges(StreamHandle, const FrameSearch<T>& search, const NearEdges<T>& near,
+                       const EdgeIndex<T>& output) {
+  emulator::Launcher launcher = emulator::launcher();
+  write_frame_edges(launcher, search, near, output);
 }
 
 }  // namespace openmm_gnn::cuda
