@@ -1,8 +1,9 @@
 """Encoders of geom2vec's shapes on a GPU: frames per second of a protein and of batches of small molecules.
 
 Weights are random, which changes no time. Villin headpiece's size (291 atoms) in batches of 1, 16 and 64 frames, 512
-windows of residues (40 atoms), and 64 or 1024 frames of 10 atoms; float32 and, by autocast, bfloat16. Edges are found
-on the device, those of all frames by one search, and timed by themselves as well. Times by device events.
+windows of residues (40 atoms), and 64 or 1024 frames of 10 atoms; float32 in plain PyTorch and with compiled loops over
+edges, and these with bfloat16 by autocast. Edges are found on the device, those of all frames by one search, and timed by
+themselves as well. Times by device events; memory of the compiled form in float32.
 
     python benchmarks/gpu/run.py encoders [--quick]
 """
@@ -53,9 +54,15 @@ def row(name: str, num_atoms: int, num_frames: int, seconds: float) -> dict[str,
         with torch.autocast("cuda", torch.bfloat16):
             return encoder(*given)
 
+    torch.cuda.reset_peak_memory_stats()
     exact = encoder(*given)[0].float()
+    peak = torch.cuda.max_memory_allocated()
     coarse = half()[0].float()  # type: ignore[index]
-    medians = device_medians({"float32": lambda: encoder(*given), "bfloat16": half}, seconds)
+    plain = Encoder(SPECS[name]).requires_grad_(False).eval().cuda()
+    plain.load_state_dict(encoder.state_dict())
+    plain.network.use_compiled(False)
+    contenders = {"float32": lambda: encoder(*given), "bfloat16": half, "plain": lambda: plain(*given)}
+    medians = device_medians(contenders, seconds)
     edges = device_medians({"edges": lambda: encoder.edges(*given[1:])}, seconds / 4)["edges"]
     return {
         "encoder": name,
@@ -63,8 +70,9 @@ def row(name: str, num_atoms: int, num_frames: int, seconds: float) -> dict[str,
         "frames": num_frames,
         "frames_per_s": {key: 1e3 * num_frames / value for key, value in medians.items()},
         "edges_ms": edges,
+        "compiled_error": float((plain(*given)[0] - exact).norm() / exact.norm()),
         "bfloat16_error": float((coarse - exact).norm() / exact.norm()),
-        "peak_MB": torch.cuda.max_memory_allocated() / 1e6,
+        "peak_MB": peak / 1e6,
     }
 
 
@@ -77,16 +85,21 @@ def main() -> None:
     with torch.no_grad():
         for name in SPECS:
             for num_atoms, num_frames in SHAPES[:1] if quick else SHAPES:
-                torch.cuda.reset_peak_memory_stats()
                 rows.append(row(name, num_atoms, num_frames, 0.3 if quick else 2.0))
     table = Table(title="encoders on the GPU: frames per second by device events")
-    for heading in ("encoder", "atoms", "frames", "float32", "bfloat16", "its error", "edges, ms", "MB at peak"):
+    headings = ("encoder", "atoms", "frames", "plain", "float32", "ratio", "error", "bfloat16", "error", "edges, ms")
+    for heading in (*headings, "MB at peak"):
         table.add_column(heading, justify="right")
     for entry in rows:
-        rates = [f"{entry['frames_per_s'][key]:.0f}" for key in ("float32", "bfloat16")]
-        shape = [entry["encoder"], str(entry["atoms"]), str(entry["frames"])]
-        edges = f"{entry['edges_ms']:.3f}"
-        table.add_row(*shape, *rates, f"{entry['bfloat16_error']:.1e}", edges, f"{entry['peak_MB']:.0f}")
+        rates = entry["frames_per_s"]
+        row_of = [entry["encoder"], str(entry["atoms"]), str(entry["frames"]), f"{rates['plain']:.0f}"]
+        row_of += [
+            f"{rates['float32']:.0f}",
+            f"{rates['float32'] / rates['plain']:.1f}",
+            f"{entry['compiled_error']:.1e}",
+        ]
+        row_of += [f"{rates['bfloat16']:.0f}", f"{entry['bfloat16_error']:.1e}", f"{entry['edges_ms']:.3f}"]
+        table.add_row(*row_of, f"{entry['peak_MB']:.0f}")
     Console(width=120).print(table)
     save_results("encoders", rows, quick)
 
