@@ -2,8 +2,8 @@
 
 Weights are random, which changes no time. Villin headpiece's size (291 atoms) in batches of 1, 16 and 64 frames, 512
 windows of residues (40 atoms), and 64 or 1024 frames of 10 atoms; float32 in plain PyTorch and with compiled loops over
-edges, and these with bfloat16 by autocast. Edges are found on the device, those of all frames by one search, and timed by
-themselves as well. Times by device events; memory of the compiled form in float32.
+edges, and these with bfloat16 by autocast. Edges are found on the device, those of all frames by one search, and also
+timed by themselves. Times by device events; memory of the compiled form in float32.
 
     python benchmarks/gpu/run.py encoders [--quick]
 """

@@ -10,6 +10,11 @@ import mdtraj
 import numpy as np
 import openmm.app
 import pytest
+import torch
+
+from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.spec import Architecture, EncoderSpec
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 """Villin N68H in explicit water with chloride, 8,867 atoms in a box of 4.9 x 4.6 x 3.9 nm; a file of OpenMM's."""
@@ -28,6 +33,18 @@ def villin_positions(villin: openmm.app.PDBFile) -> np.ndarray:
 @pytest.fixture(scope="session")
 def villin_box(villin: openmm.app.PDBFile) -> np.ndarray:
     return np.array(villin.topology.getPeriodicBoxVectors()._value)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(1)
+    spec = EncoderSpec(Architecture.TORCHMD_ET, num_layers=2, cutoff=5.0, width=8, num_radial=8, num_heads=2)
+    return Encoder(spec).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def featurizer(encoder: Encoder, villin: openmm.app.PDBFile) -> Featurizer:
+    return Featurizer(encoder, villin.topology, dtype="float64")
 
 
 def molecule(topology: mdtraj.Topology, chain: Any, name: str, atoms: str, bonds: bool = True, number: int = 1) -> Any:

@@ -22,21 +22,8 @@ from openmm_gnn.features import featurizer as featurizer_module
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.token_table import TokenTable
 from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
 
 TRICLINIC = np.array([[5.2, 0, 0], [2.1, 4.9, 0], [-1.7, 2.0, 4.6]])
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    torch.manual_seed(1)
-    spec = EncoderSpec(Architecture.TORCHMD_ET, num_layers=2, cutoff=5.0, width=8, num_radial=8, num_heads=2)
-    return Encoder(spec).requires_grad_(False).eval()
-
-
-@pytest.fixture(scope="module")
-def featurizer(encoder: Encoder, villin: openmm.app.PDBFile) -> Featurizer:
-    return Featurizer(encoder, villin.topology, dtype="float64")
 
 
 def applied_by_hand(encoder: Encoder, topology: mdtraj.Topology, positions: np.ndarray, atoms: Any) -> dict[int, Any]:
@@ -296,19 +283,6 @@ def test_coordinates_are_alpha_carbons_or_centroids_as_the_table_says(encoder: E
     )
 
 
-def test_a_position_that_is_not_finite_is_named(
-    featurizer: Featurizer, villin_positions: np.ndarray, villin_box: np.ndarray
-) -> None:
-    broken = np.stack([villin_positions] * 3)
-    atom = featurizer.topology.select("resname TRP and name CB")[0]
-    broken[1, atom, 2] = np.nan
-    broken[2, atom + 1] = np.inf
-    with pytest.raises(NonFiniteError, match=rf"atom {atom} \(CB of TRP23\) in frame 1 is .*nan"):
-        featurizer.features(broken, villin_box)
-    with pytest.raises(NonFiniteError, match=rf"atom {atom} \(CB of TRP23\) is "):
-        featurizer.coordinates(broken[1])
-
-
 def test_features_that_are_not_finite_name_the_token(encoder: Encoder) -> None:
     rng = np.random.default_rng(0)
     topology, positions = two_molecules(rng.normal(size=(4, 3)) * 0.1, rng.normal(size=(4, 3)) * 0.1 + 20.0)
@@ -319,51 +293,6 @@ def test_features_that_are_not_finite_name_the_token(encoder: Encoder) -> None:
         Featurizer(damaged, topology).features(positions)
     with pytest.raises(NonFiniteError, match="token B:LIG1 in frame 0"):
         Featurizer(damaged, topology).features(positions[None])
-
-
-@pytest.mark.parametrize("shape", [(8866, 3), (289, 3), (8867, 4), (8867 * 3,), (1, 1, 8867, 3)])
-def test_positions_of_another_system_are_refused(featurizer: Featurizer, shape: tuple[int, ...]) -> None:
-    with pytest.raises(SpecError, match="the topology has 8867 particles"):
-        featurizer.features(np.zeros(shape))
-
-
-@pytest.mark.parametrize(
-    ("box", "message"),
-    [
-        (np.eye(3)[:2], r"shape \(2, 3\) came with 2 frames"),
-        (np.stack([np.eye(3)] * 3), r"shape \(3, 3, 3\) came with 2 frames"),
-        (np.zeros((3, 3)), "frame 0 .* no volume"),
-    ],
-)
-def test_boxes_that_cannot_be_are_refused(
-    featurizer: Featurizer, villin_positions: np.ndarray, box: np.ndarray, message: str
-) -> None:
-    with pytest.raises(SpecError, match=message):
-        featurizer.features(np.stack([villin_positions] * 2), box)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"tokens": "chain"}, r"tokens is 'chain': give one of \['residue', 'atom'\]"),
-        ({"reduction": "max"}, r"reduction is 'max'"),
-        ({"dtype": "float16"}, r"dtype is 'float16': give one of \['float32'"),
-        ({"neighbor_rule": "farthest"}, r"neighbor_rule is 'farthest'"),
-        ({"coordinates": "CB"}, r"coordinates is 'CB'"),
-    ],
-)
-def test_arguments_that_mean_nothing_are_refused(
-    encoder: Encoder, zoo: mdtraj.Topology, wrong: dict[str, str], message: str
-) -> None:
-    with pytest.raises(SpecError, match=message):
-        Featurizer(encoder, zoo, **wrong)
-
-
-def test_elements_beyond_the_encoders_are_refused(zoo: mdtraj.Topology) -> None:
-    spec = EncoderSpec(Architecture.TORCHMD_ET, 1, 5.0, width=8, num_radial=4, elements=(6, 7, 8, 15))
-    with pytest.raises(TopologyError, match=r"element Ar \(1 atoms, .*atomic numbers 6-8, 15"):
-        Featurizer(Encoder(spec), zoo)
-    Featurizer(Encoder(spec), zoo, "not element VS H Ca Cl Ar")
 
 
 def test_another_neighbour_rule_is_taken(encoder: Encoder, villin: openmm.app.PDBFile) -> None:

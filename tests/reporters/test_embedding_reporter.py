@@ -1,9 +1,7 @@
-"""The reporter in real simulations: OpenMM's own reports, restarts, kills, slow and broken workers."""
+"""The reporter in real simulations: OpenMM's own reports, restarts, slow and broken workers."""
 
 from __future__ import annotations
 
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ import openmm
 import pytest
 import torch
 from openmm import app
-from small_simulations import NUM_ATOMS, DistanceFeaturizer, argon_simulation, save_checkpoint
+from small_simulations import DistanceFeaturizer, argon_simulation, save_checkpoint
+from whole_runs import SCRIPT, assert_same_frames, run_to
 
 from openmm_gnn.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
@@ -255,13 +254,6 @@ def test_the_worker_has_threads_of_its_own(tmp_path: Path) -> None:
         torch.set_num_threads(before)
 
 
-SCRIPT = """
-import sys
-sys.path.insert(0, {folder!r})
-from pathlib import Path
-from small_simulations import *
-from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
-"""
 FORGETFUL = """
 simulation = argon_simulation()
 featurizer = DistanceFeaturizer(seconds=0.02)
@@ -272,7 +264,7 @@ simulation.step(40)
 
 @pytest.mark.parametrize("worker", WORKERS[1:])
 def test_nothing_is_lost_at_the_end_of_the_interpreter(tmp_path: Path, worker: str) -> None:
-    script = SCRIPT.format(folder=str(Path(__file__).parent)) + FORGETFUL
+    script = SCRIPT + FORGETFUL
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path), worker], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     store = EmbeddingStore.open(tmp_path)
@@ -282,14 +274,14 @@ def test_nothing_is_lost_at_the_end_of_the_interpreter(tmp_path: Path, worker: s
 
 def test_an_error_nobody_asked_for_is_printed_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     broken = FORGETFUL.replace("simulation.reporters", "featurizer.nan_from = 30\nsimulation.reporters")
-    script = SCRIPT.format(folder=str(Path(__file__).parent)) + broken
+    script = SCRIPT + broken
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path), "thread"], capture_output=True, text=True)
     assert "NonFiniteError: step 31: the embedding of token 2 (AR3) is NaN" in done.stderr
     assert EmbeddingStore.open(tmp_path).steps.tolist() == list(range(1, 31))
 
 
 def test_a_full_disk_stops_the_simulation_in_words_and_the_store_can_be_gone_on_with(tmp_path: Path) -> None:
-    script = SCRIPT.format(folder=str(Path(__file__).parent)) + FORGETFUL.replace("40", "100000").replace("0.02", "0")
+    script = SCRIPT + FORGETFUL.replace("40", "100000").replace("0.02", "0")
     command = ["prlimit", "--fsize=40000", sys.executable, "-c", script, str(tmp_path), "thread"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
@@ -319,91 +311,8 @@ with EmbeddingReporter(sys.argv[1], 1, DistanceFeaturizer()) as reporter:
 
 
 def test_memory_stays_flat_over_ten_thousand_reports(tmp_path: Path) -> None:
-    script = SCRIPT.format(folder=str(Path(__file__).parent)) + MEMORY
+    script = SCRIPT + MEMORY
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     count, growth_kib = map(int, done.stdout.split())
     assert count >= 12000 - 17
     assert growth_kib < 1024, "a frame is 0.4 KiB: keeping each would take 4 MiB"
-
-
-KILLED = """
-path = Path(sys.argv[1])
-simulation = argon_simulation()
-checkpoint = path.with_suffix(".checkpoint")
-if checkpoint.exists():
-    simulation.loadCheckpoint(str(checkpoint))
-featurizer = DistanceFeaturizer(seconds=0.0005)
-simulation.reporters.append(EmbeddingReporter(path, 3, featurizer, append=True, worker=sys.argv[2]))
-for _ in range(int(sys.argv[3])):
-    simulation.step(10)
-    save_checkpoint(simulation, checkpoint)
-    print("ready", flush=True)
-"""
-
-
-def kill_again_and_again(tmp_path: Path, kills: int, worker: str) -> None:
-    """One kill of four falls anywhere after the start of the process, the others after a new checkpoint."""
-    script = SCRIPT.format(folder=str(Path(__file__).parent)) + KILLED
-    path, rng = tmp_path / "run", random.Random(kills)
-    command = [sys.executable, "-W", "ignore", "-c", script, str(path), worker]
-    reached = 0
-    for kill in range(kills):
-        process = subprocess.Popen([*command, "1000000"], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        try:
-            if kill % 4:
-                assert process.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 0.12) if kill % 4 else rng.uniform(0, 2.0))
-            assert process.poll() is None
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-        if not (path / "meta.json").exists():
-            continue
-        store = EmbeddingStore.open(path)
-        assert len(store.verify()) == 0
-        assert store.steps.tolist() == list(range(3, 3 * len(store) + 1, 3))
-        live = np.load(path / "frames.npy", mmap_mode="r") if len(store) else []
-        assert len(live) == len(store)
-    simulation = argon_simulation()
-    simulation.loadCheckpoint(str(path.with_suffix(".checkpoint")))
-    reached = simulation.currentStep
-    assert reached >= 10 * (kills - kills // 4 - 1)
-    assert subprocess.run([*command, "3"], check=False).returncode == 0
-    store = EmbeddingStore.open(path)
-    assert store.is_closed
-    assert len(store.verify()) == 0
-    assert_same_frames(store, run_to(tmp_path / "whole", reached + 30, interval=3))
-
-
-def test_killed_runs_have_the_frames_of_one_never_killed(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 4, "thread")
-
-
-@pytest.mark.slow
-def test_fifty_killed_runs_have_the_frames_of_one_never_killed(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 50, "thread")
-
-
-@pytest.mark.slow
-def test_killed_runs_with_a_process_have_the_frames_of_one_never_killed(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 8, "process")
-
-
-def run_to(path: Path, step: int, worker: str | None = None, interval: int = 10) -> EmbeddingStore:
-    """A run that nobody stops."""
-    simulation = argon_simulation()
-    with EmbeddingReporter(path, interval, DistanceFeaturizer(), worker=worker) as reporter:
-        simulation.reporters.append(reporter)
-        simulation.step(step)
-    return EmbeddingStore.open(path)
-
-
-def assert_same_frames(store: EmbeddingStore, expected: EmbeddingStore) -> None:
-    """Bit for bit, but for the wall clock: on the Reference platform a restored run is the uninterrupted one."""
-    assert store.steps.tolist() == expected.steps.tolist()
-    assert np.array_equal(store.times_ps, expected.times_ps)
-    assert np.array_equal(store.embeddings, expected.embeddings)
-    assert np.array_equal(store.coordinates, expected.coordinates)
-    assert np.array_equal(store.boxes, expected.boxes)
-    assert expected.meta["system"]["num_particles"] == NUM_ATOMS
