@@ -2,7 +2,9 @@
 
 After some ordinary calls, in which TorchScript compiles and the neighbour list takes its memory, the step is captured
 once and replayed from then on: positions and box go into buffers that stay where they are, and a replay costs one
-launch instead of some hundred. What cannot be captured runs on as before, and `graph_state` says why.
+launch instead of some hundred. What cannot be captured runs on as before, and `graph_state` says why. A module that
+waits for the device is found out by a step in which torch forbids that, not by the capture: one that CUDA breaks off
+leaves torch's allocator and random numbers as if it still went on, and no later capture in the process succeeds.
 
 Source of the rules: PyTorch, "CUDA Graphs" in its notes on CUDA semantics.
 """
@@ -11,7 +13,10 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -95,12 +100,15 @@ class CudaModule:
         """One more step, recorded; what it computes lands where `fetch` looks."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            with waiting_forbidden():
+                self._module(buffers.positions, buffers.box)
+            # The calls of other threads are their own affair: a reporter's may wait for the device meanwhile.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 buffers.keep(*self._module(buffers.positions, buffers.box))
             graph.replay()
             self._stream.synchronize()
         except RuntimeError as error:  # torch says by this type that something cannot be captured
-            self._why_not = f"the capture failed ({str(error).strip().splitlines()[0]})"
+            self._why_not = f"the capture failed ({what_is_said(error)})"
         else:
             self._graph = graph
         _log.info("CUDA graph of %s: %s", self.name, self.graph_state)
@@ -140,6 +148,26 @@ class DeviceBuffers:
     def fetch(self) -> None:
         self.host_energy.copy_(self.energy, non_blocking=True)
         self.host_forces.copy_(self.forces, non_blocking=True)
+
+
+@contextmanager
+def waiting_forbidden() -> Iterator[None]:
+    """Within it torch raises a RuntimeError where an operation makes the host wait for a device."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def what_is_said(error: RuntimeError) -> str:
+    """The line of an error's text that says what is wrong: TorchScript puts it at the end, CUDA at the beginning."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = [line for line in lines if line.startswith("RuntimeError: ")]
+    return (said[-1] if said else lines[0]).removeprefix("RuntimeError: ")
 
 
 def why_not_captured(module: Any) -> str | None:

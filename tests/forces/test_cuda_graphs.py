@@ -12,7 +12,14 @@ import torch
 from openmm_gnn.errors import BackendError, NonFiniteError
 from openmm_gnn.export.openmm_module import script_module
 from openmm_gnn.forces import torch_force
-from openmm_gnn.forces.cuda_module import WARM_UP_CALLS, CudaModule, DeviceBuffers, graph_reports, why_not_captured
+from openmm_gnn.forces.cuda_module import (
+    WARM_UP_CALLS,
+    CudaModule,
+    DeviceBuffers,
+    graph_reports,
+    what_is_said,
+    why_not_captured,
+)
 from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.python_force import ModuleComputation
 from openmm_gnn.models.published_weights import load_model
@@ -63,6 +70,18 @@ def test_a_model_with_charges_says_why_it_is_no_graph() -> None:
     system = load_system("tip3p")
     reason = why_not_captured(script_module(load_model("gamd-tip3p"), system.topology))
     assert reason is not None and "grid" in reason
+
+
+def test_the_reason_of_a_failed_capture_is_the_line_that_says_it() -> None:
+    @torch.jit.script
+    def failing(x: torch.Tensor) -> torch.Tensor:
+        return x.view(7)
+
+    with pytest.raises(RuntimeError) as caught:
+        failing(torch.zeros(2))
+    assert what_is_said(caught.value).startswith("shape '[7]' is invalid for input of size 2")
+    assert what_is_said(RuntimeError("CUDA error: invalid\nCompile with `X` to see more.\n")) == "CUDA error: invalid"
+    assert what_is_said(RuntimeError()) == "RuntimeError"
 
 
 def test_a_device_that_cannot_be_is_refused_in_words() -> None:
@@ -156,7 +175,14 @@ def test_a_module_that_reads_the_device_runs_on_without_a_graph_and_says_why() -
         energy, forces = module(positions, None)
         np.testing.assert_array_equal(forces, positions)
         assert energy == pytest.approx(12.0)
-    assert module.graph_state.startswith("not in use: the capture failed")
+    assert module.graph_state.startswith("not in use: the capture failed (called a synchronizing CUDA operation")
+    # A capture that CUDA breaks off would leave none to the rest of the process, nor random numbers.
+    assert bool(torch.isfinite(torch.rand(3, device="cuda")).all())
+    network, positions, box = argon()
+    another = ModuleComputation(network, True, "cuda", True)
+    for _ in range(WARM_UP_CALLS):
+        another(FakeState(positions, box))
+    assert another.graph_state.startswith("in use on cuda")
 
 
 @pytest.mark.gpu
