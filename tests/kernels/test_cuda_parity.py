@@ -289,6 +289,7 @@ def test_a_million_steps_leak_nothing_and_no_list_grows_stale() -> None:
         distances.copy_(neighbors(positions, box)[2])
 
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         step()
     torch.cuda.synchronize()
