@@ -28,42 +28,54 @@ CUTOFF, SKIN, MOST_NEIGHBORS = 0.36, 0.1, 64
 OURS = "ours"
 
 
-def peers(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
-    """Calls of other packages that can be imported here, each checked once that it runs."""
-    calls: dict[str, Callable[[], object]] = {}
-    num_atoms = len(positions)
-    try:
-        from torch_cluster import radius_graph
+def torch_cluster(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
+    from torch_cluster import radius_graph
 
-        calls["torch-cluster, open"] = lambda: radius_graph(positions, CUTOFF, max_num_neighbors=MOST_NEIGHBORS)
-    except ImportError:
-        pass
-    try:
-        from torchmdnet.models.utils import OptimizedDistance
+    return {"torch-cluster, open": lambda: radius_graph(positions, CUTOFF, max_num_neighbors=MOST_NEIGHBORS)}
 
-        finder = OptimizedDistance(
-            0.0, CUTOFF, max_num_pairs=-MOST_NEIGHBORS, return_vecs=True, loop=False, strategy="cell", box=box.cpu(),
-            include_transpose=True, resize_to_fit=False,
-        ).cuda()  # fmt: skip
-        calls["torchmd-net"] = lambda: finder(positions)
-    except ImportError:
-        pass
+
+def torchmd_net(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
+    from torchmdnet.models.utils import OptimizedDistance
+
+    # It reads the box on the host, and from 2.5 on keeps a copy on the device.
+    finder = OptimizedDistance(
+        0.0, CUTOFF, max_num_pairs=-MOST_NEIGHBORS, return_vecs=True, loop=False, strategy="cell", box=box.cpu(),
+        include_transpose=True, resize_to_fit=False,
+    ).cuda()  # fmt: skip
+    return {"torchmd-net": lambda: finder(positions)}
+
+
+def nvalchemi(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
     try:
+        from nvalchemiops.torch.neighbors import neighbor_list
+    except ImportError:  # before 0.3
         from nvalchemiops.neighborlist import neighbor_list
+    periodic = torch.ones((1, 3), dtype=torch.bool, device="cuda")
 
-        periodic = torch.ones((1, 3), dtype=torch.bool, device="cuda")
-        calls["nvalchemi"] = lambda: neighbor_list(
-            positions, CUTOFF, cell=box[None], pbc=periodic, max_neighbors=MOST_NEIGHBORS,
-            method="naive" if num_atoms < 5000 else "cell_list",
-        )  # fmt: skip
-    except ImportError:
-        pass
+    def call(method: str | None) -> object:
+        return neighbor_list(
+            positions, CUTOFF, cell=box[None], pbc=periodic, max_neighbors=MOST_NEIGHBORS, method=method
+        )
+
+    return {"nvalchemi, its choice": lambda: call(None), "nvalchemi, cell list": lambda: call("cell_list")}
+
+
+def peers(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
+    """Calls of other packages that are installed here, each made once to see that it runs."""
+    calls: dict[str, Callable[[], object]] = {}
+    for package in (torch_cluster, torchmd_net, nvalchemi):
+        try:
+            calls |= package(positions, box)
+        except ModuleNotFoundError:
+            continue
+        except Exception as error:  # built for another torch, say
+            sys.stdout.write(f"{package.__name__} cannot be used here: {error}\n")
     for name, call in list(calls.items()):
         try:
             call()
             torch.cuda.synchronize()
         except Exception as error:  # another package's failure is a finding here, not ours to hide
-            sys.stdout.write(f"{name} fails with {num_atoms} atoms: {error}\n")
+            sys.stdout.write(f"{name} fails with {len(positions)} atoms: {error}\n")
             del calls[name]
     return calls
 
