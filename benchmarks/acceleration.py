@@ -4,7 +4,7 @@ The teacher's best practice is its own multiple time steps: non-bonded forces ev
 step sizes of the accelerated run are those that `openmm-gnn scan-steps` found stable. Blocks of all three take turns in
 one process; figures are ratios of medians.
 
-    python benchmarks/acceleration.py [--quick] [--threads N] [--platform NAME]
+    python benchmarks/acceleration.py [--quick] [--threads N] [--platform NAME] [--device NAME]
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def settings_of(time_step_fs: float, inner_steps: int = 0) -> RunSettings:
 
 
 def block(
-    start: SimulationSystem, settings: RunSettings, model: ForceModel | None, platform: str, threads: int
+    start: SimulationSystem, settings: RunSettings, model: ForceModel | None, platform: str, threads: int, device: str
 ) -> Callable[[], object]:
     """A call that runs `FS_PER_BLOCK` femtoseconds of a prepared run."""
-    forces = run_forces(start, settings, model)
+    forces = run_forces(start, settings, model, device=device)
     context = make_context(forces.system, settings, platform, threads, model is not None, forces.integrator)
     context.setPositions(start.positions)
     context.setVelocitiesToTemperature(settings.temperature, 1)
@@ -74,16 +74,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--platform", default="auto")
+    parser.add_argument("--device", default="cpu", help="where a PythonForce runs the network: cpu or cuda")
     arguments = parser.parse_args()
     platform = choose_platform(arguments.platform)
     torch.set_num_threads(arguments.threads)
     start, model = load_system(SYSTEM), load_model(MODEL)
+    where = (platform, arguments.threads, arguments.device)
     contenders = {
-        "teacher, 2 fs / 0.5 fs": block(start, settings_of(2.0), None, platform, arguments.threads),
+        "teacher, 2 fs / 0.5 fs": block(start, settings_of(2.0), None, *where),
         f"accelerated, {OUTER_FS:g} / {OUTER_FS / INNER_STEPS:.2g} / 0.5 fs, H of {HYDROGEN_MASS:g} Da": block(
-            start, settings_of(OUTER_FS, INNER_STEPS), model, platform, arguments.threads
+            start, settings_of(OUTER_FS, INNER_STEPS), model, *where
         ),
-        "network alone, 2 fs / 0.5 fs": block(start, settings_of(2.0), model, platform, arguments.threads),
+        "network alone, 2 fs / 0.5 fs": block(start, settings_of(2.0), model, *where),
     }
     medians = interleaved_medians(contenders, 20.0 if arguments.quick else SECONDS)
     teacher = next(iter(medians.values()))

@@ -1,6 +1,6 @@
 """AMOEBA water on OpenMM's CUDA platform: accelerated by a network, and by its own multiple time steps alone.
 
-The contenders and step sizes of benchmarks/acceleration.py, on the GPU.
+The contenders and step sizes of benchmarks/acceleration.py, with the network too on the GPU.
 
     python benchmarks/gpu/run.py acceleration [--quick]
 """
@@ -21,7 +21,6 @@ specification = importlib.util.spec_from_file_location("acceleration_of_both", B
 assert specification is not None and specification.loader is not None
 module = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(module)
-if "--platform" not in sys.argv:
-    sys.argv += ["--platform", "CUDA"]
+sys.argv += ["--platform", "CUDA", "--device", "cuda"]
 module.save_results = save_results  # of the GPU, not of the processor
 module.main()

@@ -61,6 +61,7 @@ def accelerate(
     friction: Any | None = 1.0,
     hydrogen_mass: Any | None = None,
     backend: Backend | str = Backend.AUTO,
+    device: str = "cpu",
 ) -> Accelerated:
     """A System and an integrator that sample what the given System does, with fewer evaluations of its forces.
 
@@ -86,6 +87,7 @@ def accelerate(
         friction: 1/ps.
         hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to.
         backend: see `gamd_force`.
+        device: see `gamd_force`.
     Raises:
         SpecError: if a number is out of range; the System has no expensive forces, or a part that does not go with
             this integrator; or the model was trained on all forces and the System has bonded ones.
@@ -104,11 +106,11 @@ def accelerate(
     groups, bonded_groups = _separate_bonded(copied)
     negated_group, network_group = _free_groups(copied, 2)
     periodic = bool(system.usesPeriodicBoundaryConditions())
-    force = gamd_force(network, topology, backend, periodic)
+    force = gamd_force(network, topology, backend, periodic, device=device)
     force.setName(NETWORK_NAME)
     force.setForceGroup(network_group)
     negated = openmm.CustomCVForce("-network")
-    negated.addCollectiveVariable("network", gamd_force(network, topology, backend, periodic))
+    negated.addCollectiveVariable("network", gamd_force(network, topology, backend, periodic, device=device))
     negated.setName(NEGATED_NAME)
     negated.setForceGroup(negated_group)
     copied.addForce(force)

@@ -32,16 +32,22 @@ class RunForces:
 
 
 def run_forces(
-    start: SimulationSystem, settings: RunSettings, model: ForceModel | None = None, backend: str = "auto"
+    start: SimulationSystem,
+    settings: RunSettings,
+    model: ForceModel | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
 ) -> RunForces:
     """The System to run with these settings, and with this network if there is one.
 
+    Args:
+        device: where a PythonForce runs the network; a TorchForce follows the platform.
     Raises:
         SpecError: if the settings accelerate without a model, or as for `accelerate` and `with_model_force`.
         TopologyError: if the model does not fit the system.
     """
     if settings.accelerated:
-        return _accelerated(start, settings, model, backend)
+        return _accelerated(start, settings, model, backend, device)
     system = start.system
     if settings.hydrogen_mass is not None:
         system = copy.deepcopy(system)
@@ -52,13 +58,15 @@ def run_forces(
     from openmm_gnn.forces.model_checks import check_model_fits, trained_on_nonbonded
 
     check_model_fits(model, system, start.topology)
-    force = gamd_force(model, start.topology, backend, start.periodic)
+    force = gamd_force(model, start.topology, backend, start.periodic, device=device)
     has_energy = bool(getattr(model.spec, "conservative", False))
     replaced = with_model_force(system, force, trained_on_nonbonded(model) is True, has_energy)
     return RunForces(replaced, None, None, knows_energy=has_energy)
 
 
-def _accelerated(start: SimulationSystem, settings: RunSettings, model: ForceModel | None, backend: str) -> RunForces:
+def _accelerated(
+    start: SimulationSystem, settings: RunSettings, model: ForceModel | None, backend: str, device: str
+) -> RunForces:
     if model is None:
         raise SpecError(f"inner_steps is {settings.inner_steps} without a network: give the model (--model)")
     from openmm_gnn.forces.multiple_time_step import accelerate
@@ -74,6 +82,7 @@ def _accelerated(start: SimulationSystem, settings: RunSettings, model: ForceMod
         friction=settings.friction_per_ps,
         hydrogen_mass=settings.hydrogen_mass,
         backend=backend,
+        device=device,
     )
     accelerated.integrator.setRandomNumberSeed(settings.seed)
     return RunForces(accelerated.system, accelerated.integrator, accelerated.own_groups, knows_energy=True)
