@@ -1,7 +1,7 @@
 """What live features cost a simulation on a GPU: ns/day of solvated villin with and without the reporter, in turn.
 
 8,867 atoms with water and ions, from OpenMM's own files, PME, 4 fs, hydrogens of 1.5 Da, one report per ps, on OpenMM's
-CUDA platform; the worker makes the features on the same GPU. Beside it the encoders' frames per second alone.
+CUDA platform; the worker makes the features on the same GPU.
 
     python benchmarks/gpu/run.py live_features [--quick]
 """
