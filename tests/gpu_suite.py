@@ -97,7 +97,7 @@ def sanitize(tool: str) -> bool:
 def sanitizer_filters(help_text: str) -> list[str]:
     """Options that leave PyTorch's own kernels and calls unchecked, as far as a compute-sanitizer has them.
 
-    A call that PyTorch makes to see whether it fails is no error of ours; each of ours is checked by csrc/cuda/launch.h.
+    A call that PyTorch makes to see whether it fails is no error of ours; ours are checked in csrc/cuda/launch.h.
     """
     options = []
     for name in ("--kernel-name", "--kernel-regex", "--filter"):  # as of 2025, of 2021, and before

@@ -1,4 +1,4 @@
-"""What `make test-gpu` runs: no test that needs a GPU is left out, and the tools are called by options that they have."""
+"""What `make test-gpu` runs: no test that needs a GPU is left out, and tools are called by options that they have."""
 
 from __future__ import annotations
 
