@@ -7,18 +7,33 @@ ones. A compile error fails the installation: there is no silent slow path.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import setuptools
 import torch
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
 HERE = Path(__file__).parent
 TARGET_TORCH = "0x0209000000000000"  # 2.9, the oldest torch the libraries shall load in
+
+
+class CompiledInPlace(Distribution):
+    """Lets a setuptools too old for our pyproject.toml (before 77) compile in place, which installs nothing."""
+
+    def parse_config_files(self, *arguments: object, **options: object) -> None:
+        if "--inplace" not in sys.argv or int(setuptools.__version__.split(".")[0]) >= 77:
+            super().parse_config_files(*arguments, **options)
+            return
+        found = dict(re.findall(r'^(name|version) = "(.+)"$', (HERE / "pyproject.toml").read_text(), re.MULTILINE))
+        self.metadata.name, self.metadata.version = found["name"], found["version"]
+        self.packages = ["openmm_gnn"]
 
 
 class BuildLibraries(build_ext):
@@ -137,4 +152,5 @@ def build_cuda_library(command: BuildLibraries, ext: Extension) -> None:
 setup(
     ext_modules=[extension for extension in (cpu_extension(), cuda_extension()) if extension is not None],
     cmdclass={"build_ext": BuildLibraries},
+    distclass=CompiledInPlace,
 )
