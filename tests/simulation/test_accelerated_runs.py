@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from untrained_networks import untrained
 
 from openmm_gnn import accelerate
-from openmm_gnn.errors import SpecError
+from openmm_gnn.errors import BackendError, SpecError
+from openmm_gnn.forces.python_force import why_unavailable
 from openmm_gnn.models.bundle import save_bundle
 from openmm_gnn.models.gamd import GAMD
 from openmm_gnn.simulation.resumable import read_checkpoint
@@ -153,6 +154,14 @@ def test_a_network_of_nonbonded_forces_alone_runs_with_the_bonded_ones() -> None
         assert not forces.knows_energy
     heavier = run_forces(start, replace(plain, hydrogen_mass=2.0)).system
     assert heavier.getParticleMass(1)._value == 2.0 and start.system.getParticleMass(1)._value < 1.1
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason="PythonForce is not installed")
+@pytest.mark.parametrize("inner_steps", [0, 2])
+def test_the_network_runs_on_the_device_that_is_named(inner_steps: int) -> None:
+    settings = replace(SETTINGS, inner_steps=inner_steps, hydrogen_mass=None)
+    with pytest.raises(BackendError, match="device is 'meta': give 'cpu', 'cuda' or 'cuda:N'"):
+        run_forces(flexible_water(), settings, network("nonbonded"), "pythonforce", device="meta")
 
 
 @pytest.mark.parametrize("force_field", ["tip3p.xml", "tip4pew.xml"])
