@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cuda_backends import CUDA_ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
@@ -59,15 +60,13 @@ wanted = os.environ.get("OPENMM_GNN_CUDA", "1") != "0"
 def test_cuda_library_loads_and_registers_its_operators() -> None:
     """No device is needed to load it. In a process of its own: what it registers stays registered."""
     assert LIBRARY.is_file(), "the installation did not build the CUDA library although nvcc and a CUDA torch are here"
+    both = ("neighbor_pairs", "update_neighbor_list", "scaled_tensors", "tensor_products", "tensor_squares")
+    names = (*both, *CUDA_ALONE)
     script = (
         "import torch\n"
         "from openmm_gnn.kernels import library\n"
         "assert library.HAS_CUDA_LIBRARY\n"
-        "names = ['neighbor_pairs', 'update_neighbor_list', 'pair_rows', 'row_messages', 'row_messages_backward']\n"
-        "tiles = ['gamd_edges', 'gamd_messages', 'gamd_strengths']\n"
-        "edges = ['edge_rows', 'attention_rows', 'edge_attention_rows', 'edge_vector_rows', 'tensor_rows']\n"
-        "tensors = ['first_tensor_rows', 'scaled_tensors', 'tensor_products', 'tensor_squares', 'frame_edges']\n"
-        "for name in [*names, 'row_strengths', 'row_strengths_backward', *tiles, *edges, *tensors]:\n"
+        f"for name in {names}:\n"
         "    assert torch._C._dispatch_has_kernel_for_dispatch_key(f'openmm_gnn::{name}', 'CUDA'), name\n"
         "print('registered')\n"
     )
