@@ -28,15 +28,15 @@
   library.def(                                                                                                        \
       "gamd_edges(Tensor pairs, Tensor distances, Tensor vectors, Tensor types, Tensor centers, Tensor radial,"       \
       " Tensor radial_bias, Tensor bonded, Tensor direction, Tensor out, Tensor out_bias, float cutoff, float scale," \
-      " bool tensor_cores) -> (Tensor forward, Tensor backward)");                                                    \
+      " int products) -> (Tensor forward, Tensor backward)");                                                          \
   library.def(                                                                                                        \
       "gamd_messages(Tensor starts, Tensor entries, Tensor pairs, Tensor forward, Tensor backward, Tensor envelope,"  \
       " Tensor source, Tensor target, Tensor hidden, Tensor edge, Tensor edge_bias, Tensor gate, Tensor gate_bias,"   \
-      " bool tensor_cores) -> Tensor");                                                                               \
+      " int products) -> Tensor");                                                                                     \
   library.def(                                                                                                        \
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
-      " float cutoff, bool tensor_cores) -> Tensor");                                                                  \
+      " float cutoff, int products) -> Tensor");                                                                       \
   library.def("edge_rows(Tensor receivers, int num_atoms) -> (Tensor starts, Tensor order)");                          \
   library.def(                                                                                                         \
       "attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope, Tensor places," \

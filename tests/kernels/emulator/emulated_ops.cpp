@@ -117,19 +117,19 @@ void launch_row_strength_gradients(StreamHandle, const PairRows& rows, const Pai
   row_strength_gradients(launcher, rows, ends, in, out);
 }
 
-void launch_gamd_edges(StreamHandle, int64_t width, bool tensor_cores, const GamdEdges& in) {
+void launch_gamd_edges(StreamHandle, int64_t width, Products products, const GamdEdges& in) {
   emulator::Launcher launcher = emulator::launcher();
-  gamd_edges(launcher, width, tensor_cores, in);
+  gamd_edges(launcher, width, products, in);
 }
 
-void launch_gamd_messages(StreamHandle, int64_t width, bool tensor_cores, const GamdMessages& in) {
+void launch_gamd_messages(StreamHandle, int64_t width, Products products, const GamdMessages& in) {
   emulator::Launcher launcher = emulator::launcher();
-  gamd_messages(launcher, width, tensor_cores, in);
+  gamd_messages(launcher, width, products, in);
 }
 
-void launch_gamd_strengths(StreamHandle, int64_t width, bool tensor_cores, const GamdStrengths& in) {
+void launch_gamd_strengths(StreamHandle, int64_t width, Products products, const GamdStrengths& in) {
   emulator::Launcher launcher = emulator::launcher();
-  gamd_strengths(launcher, width, tensor_cores, in);
+  gamd_strengths(launcher, width, products, in);
 }
 
 void launch_sort_edges(StreamHandle, const RowSort<1>& sort) {
