@@ -3,7 +3,7 @@
 Milliseconds by device events along a random walk that moves atoms as far per frame as water does in 2 fs, so lists are
 rebuilt as often as in a run. "ours" is the frozen module, as OpenMM calls it; "in a graph" the same as one CUDA graph;
 TF32 and bfloat16 the same with tensor cores for the edges, their errors beside; "list" our list alone in a graph, and
-its share of the graph's step. "plain" is the network as the paper writes it (benchmarks/plain_gamd.py), without its list.
+its share of the graph's step. "plain" is the network as the paper writes it (benchmarks/plain_gamd.py), without a list.
 The floors are the operations over what a float32 (TF32) matrix product reaches on this device, and the bytes over a
 copy's. OpenMM's own TIP3P stands beside, where OpenMM has its CUDA platform: it is faster than any network.
 
