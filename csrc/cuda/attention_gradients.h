@@ -83,31 +83,28 @@ struct AttentionReceiverGradients {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const AttentionGradientLanes lanes(width);
-    const int32_t begin = rows.starts[a], end = rows.starts[a + 1];
     typename Block::template PerThread<float> sums(block);
     block.each_thread([&](int thread) { sums[thread] = 0.f; });
-    for (int32_t first = begin; first < end; first += lanes.tile) {
-      const int count = end - first < lanes.tile ? end - first : lanes.tile;
-      block.phase([&](int thread) {
-        if (thread >= count) return;
-        load_edge(rows, geometry, &in.filters, first + thread, thread, shared.tile.edges);
-        filter_slopes(in.filters, geometry.places[shared.tile.edges.edge[thread]], shared.slope[thread]);
-      });
-      block.phase([&](int thread) {
-        if (lanes.idle(thread)) return;
-        for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-          attention_products(in, out.from_scalars, a, shared.tile.edges.sender[k], k, lanes.channel(thread),
-                             shared.tile);
-        }
-      });
-      block.phase([&](int thread) { attention_heads(in, count, thread, shared.tile); });
-      block.phase([&](int thread) {
-        if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread]);
-      });
-      if (out.places != nullptr) {
-        block.phase([&](int thread) { write_geometry(shared, count, thread); });
-      }
-    }
+    each_tile(
+        block, rows, lanes.tile,
+        [&](int32_t place, int slot) {
+          load_edge(rows, geometry, &in.filters, place, slot, shared.tile.edges);
+          filter_slopes(in.filters, geometry.places[shared.tile.edges.edge[slot]], shared.slope[slot]);
+        },
+        [&](int count, int thread) {
+          if (lanes.idle(thread)) return;
+          for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
+            const int64_t b = shared.tile.edges.sender[k];
+            attention_products(in, out.from_scalars, a, b, k, lanes.channel(thread), shared.tile);
+          }
+        },
+        [&](int count, int thread) { attention_heads(in, count, thread, shared.tile); },
+        [&](int count, int thread) {
+          if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread]);
+        },
+        [&](int count, int thread) {
+          if (out.places != nullptr) write_geometry(shared, count, thread);
+        });
     block.phase([&](int thread) { shared.strands.value[0][thread] = sums[thread]; });
     block.each_thread([&](int thread) {
       if (thread < width) out.node[5 * a * width + thread] = shared.strands.total(lanes, 0, thread);
@@ -184,28 +181,24 @@ struct AttentionSenderGradients {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const AttentionGradientLanes lanes(width);
-    const int32_t begin = rows.starts[a], end = rows.starts[a + 1];
     typename Block::template PerThread<SenderSums> sums(block);
     block.each_thread([&](int thread) {
       for (float& value : sums[thread].value) value = 0.f;
     });
-    for (int32_t first = begin; first < end; first += lanes.tile) {
-      const int count = end - first < lanes.tile ? end - first : lanes.tile;
-      block.phase([&](int thread) {
-        if (thread < count) load_edge(rows, geometry, &in.filters, first + thread, thread, shared.tile.edges);
-      });
-      block.phase([&](int thread) {
-        if (lanes.idle(thread)) return;
-        for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-          attention_products(in, out.from_scalars, shared.tile.edges.sender[k], a, k, lanes.channel(thread),
-                             shared.tile);
-        }
-      });
-      block.phase([&](int thread) { attention_heads(in, count, thread, shared.tile); });
-      block.phase([&](int thread) {
-        if (!lanes.idle(thread)) take_in(shared.tile, lanes, a, count, thread, sums[thread].value);
-      });
-    }
+    each_tile(
+        block, rows, lanes.tile,
+        [&](int32_t place, int slot) { load_edge(rows, geometry, &in.filters, place, slot, shared.tile.edges); },
+        [&](int count, int thread) {
+          if (lanes.idle(thread)) return;
+          for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
+            const int64_t b = shared.tile.edges.sender[k];
+            attention_products(in, out.from_scalars, b, a, k, lanes.channel(thread), shared.tile);
+          }
+        },
+        [&](int count, int thread) { attention_heads(in, count, thread, shared.tile); },
+        [&](int count, int thread) {
+          if (!lanes.idle(thread)) take_in(shared.tile, lanes, a, count, thread, sums[thread].value);
+        });
     block.phase([&](int thread) {
       for (int m = 0; m < 7; ++m) shared.strands.value[m][thread] = sums[thread].value[m];
     });
