@@ -1,4 +1,4 @@
-"""The CUDA files compile for every supported architecture without spills, and the library links and loads."""
+"""The CUDA files compile for the oldest and the newest architecture without spills, and the library links and loads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cuda_backends import CUDA_ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
+ARCHITECTURES = ("sm_75", "sm_90")  # without and with tensor cores; the library's build compiles for all
 # 65,536 registers are shared by the 512 threads that a multiprocessor shall hold at least (csrc/cuda/launch.h).
 MOST_REGISTERS = 128
 FEWEST_KERNELS = 4
@@ -28,7 +28,7 @@ LIBRARY = ROOT / "openmm_gnn" / "libopenmm_gnn_cuda.so"
 
 @needs_nvcc
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_cuda_file_compiles_without_spills_for_every_architecture(source: Path, tmp_path: Path) -> None:
+def test_cuda_file_compiles_without_spills(source: Path, tmp_path: Path) -> None:
     def compile_for(architecture: str) -> str:
         command = ["nvcc", "-std=c++17", "-O3", f"-arch={architecture}", "--resource-usage", "-lineinfo"]
         command += ["-fmad=false"] if source.name in UNFUSED_SOURCES else []
