@@ -28,19 +28,25 @@
   library.def(                                                                                                        \
       "gamd_edges(Tensor pairs, Tensor distances, Tensor vectors, Tensor types, Tensor centers, Tensor radial,"       \
       " Tensor radial_bias, Tensor bonded, Tensor direction, Tensor out, Tensor out_bias, float cutoff, float scale," \
-      " bool tensor_cores) -> (Tensor forward, Tensor backward)");                                                    \
+      " int products) -> (Tensor forward, Tensor backward)");                                                          \
   library.def(                                                                                                        \
       "gamd_messages(Tensor starts, Tensor entries, Tensor pairs, Tensor forward, Tensor backward, Tensor envelope,"  \
       " Tensor source, Tensor target, Tensor hidden, Tensor edge, Tensor edge_bias, Tensor gate, Tensor gate_bias,"   \
-      " bool tensor_cores) -> Tensor");                                                                               \
+      " int products) -> Tensor");                                                                                     \
   library.def(                                                                                                        \
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
-      " float cutoff, bool tensor_cores) -> Tensor");                                                                  \
+      " float cutoff, int products) -> Tensor");                                                                       \
   library.def("edge_rows(Tensor receivers, int num_atoms) -> (Tensor starts, Tensor order)");                          \
   library.def(                                                                                                         \
       "attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope, Tensor places," \
-      " Tensor node, Tensor vectors, Tensor table, int head_width) -> (Tensor scalars, Tensor vectors)");              \
+      " Tensor node, Tensor vectors, Tensor table, Tensor receivers, Tensor heard_starts, Tensor heard_order,"         \
+      " int head_width) -> (Tensor scalars, Tensor vectors)");                                                         \
+  library.def(                                                                                                         \
+      "attention_rows_backward(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope,"       \
+      " Tensor places, Tensor node, Tensor vectors, Tensor table, Tensor receivers, Tensor heard_starts,"              \
+      " Tensor heard_order, Tensor scalar_gradient, Tensor vector_gradient, int head_width, bool geometry)"            \
+      " -> (Tensor node, Tensor vectors, Tensor directions, Tensor envelope, Tensor places)");                         \
   library.def(                                                                                                         \
       "edge_attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor envelope, Tensor node,"                 \
       " Tensor filters, int head_width) -> (Tensor messages, Tensor scalars)");                                        \
@@ -66,6 +72,7 @@
   library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);                    \
   library.impl("edge_rows", &openmm_gnn::cuda::boxed_edge_rows);                              \
   library.impl("attention_rows", &openmm_gnn::cuda::boxed_attention_rows);                    \
+  library.impl("attention_rows_backward", &openmm_gnn::cuda::boxed_attention_rows_backward);  \
   library.impl("edge_attention_rows", &openmm_gnn::cuda::boxed_edge_attention_rows);          \
   library.impl("edge_vector_rows", &openmm_gnn::cuda::boxed_edge_vector_rows);                \
   library.impl("tensor_rows", &openmm_gnn::cuda::boxed_tensor_rows);                          \

@@ -36,6 +36,12 @@ struct AttentionRows {
   HermiteTable filters;  // 4 width channels: of the key and the values
 };
 
+struct AttentionGradients {
+  const float *from_scalars, *from_vectors;  // come in: (N, width), (N, 3, width)
+  float *node, *carried;                     // (N, 5 width), (N, 3, width)
+  float *directions, *envelope, *places;     // of each edge (E, 3), (E,), (E,) per knot; or null, all three
+};
+
 struct TensorRows {
   int64_t width;
   const float* parts;              // (N, 9, width)

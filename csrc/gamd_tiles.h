@@ -12,6 +12,9 @@
 
 namespace openmm_gnn {
 
+// What the operands of products over edges are rounded to; sums are float32.
+enum class Products : int64_t { kFloat32 = 0, kTF32 = 1, kBfloat16 = 2 };
+
 // y = x weight^T + bias, as torch.nn.Linear holds them: (outputs, inputs) and (outputs,).
 struct LinearMap {
   const float* weight;
@@ -24,7 +27,8 @@ struct TilePairs {
   int64_t count;
   const int64_t* pairs;    // (2, P)
   const float* distances;  // (P,)
-  float cutoff;};
+  float cutoff;
+};
 
 struct GamdEdges {
   TilePairs pairs;

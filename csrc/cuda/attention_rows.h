@@ -33,28 +33,26 @@ struct AttentionRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    const int32_t begin = rows.starts[a], end = rows.starts[a + 1];
     const float* query = in.node + 5 * width * a;
     typename Block::template PerThread<MessageSums> sums(block);
     block.each_thread([&](int thread) { sums[thread] = {0.f, {0.f, 0.f, 0.f}}; });
-    for (int32_t first = begin; first < end; first += lanes.tile) {
-      const int count = end - first < lanes.tile ? end - first : lanes.tile;
-      block.phase([&](int thread) {
-        if (thread < count) load_edge(rows, geometry, &in.filters, first + thread, thread, shared.tile);
-      });
-      block.phase([&](int thread) {
-        if (lanes.idle(thread)) return;
-        const int f = lanes.channel(thread);
-        for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-          const float key = in.node[(5 * shared.tile.sender[k] + 1) * width + f];
-          shared.products[k * width + f] = query[f] * key * filter_value(in.filters, shared.tile.filter[k], f);
-        }
-      });
-      block.phase([&](int thread) { weigh_heads(shared, count, thread); });
-      block.phase([&](int thread) {
-        if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread]);
-      });
-    }
+    each_tile(
+        block, rows, lanes.tile,
+        [&](int32_t place, int slot) { load_edge(rows, geometry, &in.filters, place, slot, shared.tile); },
+        [&](int count, int thread) {
+          if (lanes.idle(thread)) return;
+          const int f = lanes.channel(thread);
+          for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
+            const float key = in.node[(5 * shared.tile.sender[k] + 1) * width + f];
+            shared.products[k * width + f] = query[f] * key * filter_value(in.filters, shared.tile.filter[k], f);
+          }
+        },
+        [&](int count, int thread) {
+          weigh_heads(shared.products, width, in.head_width, shared.tile, count, thread);
+        },
+        [&](int count, int thread) {
+          if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread]);
+        });
     block.phase([&](int thread) {
       shared.strands.value[0][thread] = sums[thread].scalar;
       for (int d = 0; d < 3; ++d) shared.strands.value[d + 1][thread] = sums[thread].vector[d];
@@ -69,16 +67,6 @@ struct AttentionRowsKernel {
   }
 
  private:
-  // A head's weight takes the place of its first product.
-  OPENMM_GNN_HOST_DEVICE void weigh_heads(Shared& shared, int count, int thread) const {
-    const int64_t heads = in.width / in.head_width;
-    for (int64_t item = thread; item < count * heads; item += kThreads) {
-      const int64_t k = item / heads;
-      float* first = shared.products + k * in.width + (item - k * heads) * in.head_width;
-      *first = head_attention(first, in.head_width, shared.tile.envelope[k]);
-    }
-  }
-
   OPENMM_GNN_HOST_DEVICE void take_in(const Shared& shared, const EdgeLanes& lanes, int count, int thread,
                                       MessageSums& sums) const {
     const int64_t width = in.width, f = lanes.channel(thread), head = f / in.head_width * in.head_width;
@@ -113,48 +101,47 @@ struct EdgeAttentionRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    const int32_t begin = rows.starts[a], end = rows.starts[a + 1];
-    const float* query = in.node + 3 * width * a;
     typename Block::template PerThread<float> sums(block);
     block.each_thread([&](int thread) { sums[thread] = 0.f; });
-    for (int32_t first = begin; first < end; first += lanes.tile) {
-      const int count = end - first < lanes.tile ? end - first : lanes.tile;
-      block.phase([&](int thread) {
-        if (thread < count) load_edge(rows, geometry, nullptr, first + thread, thread, shared.tile);
-      });
-      block.phase([&](int thread) {
-        if (lanes.idle(thread)) return;
-        const int f = lanes.channel(thread);
-        for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-          const float filter = silu_channel(in.filters[shared.tile.edge[k] * in.filter_width + f]).value;
-          shared.products[k * width + f] = query[f] * in.node[(3 * shared.tile.sender[k] + 1) * width + f] * filter;
-        }
-      });
-      block.phase([&](int thread) {
-        const int64_t heads = width / in.head_width;
-        for (int64_t item = thread; item < count * heads; item += kThreads) {
-          const int64_t k = item / heads;
-          float* start = shared.products + k * width + (item - k * heads) * in.head_width;
-          *start = head_attention(start, in.head_width, shared.tile.envelope[k]);
-        }
-      });
-      block.phase([&](int thread) {
-        if (lanes.idle(thread)) return;
-        const int64_t f = lanes.channel(thread), head = f / in.head_width * in.head_width;
-        for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-          const int64_t e = shared.tile.edge[k];
-          const float value = in.node[(3 * shared.tile.sender[k] + 2) * width + f];
-          const float filter = silu_channel(in.filters[e * in.filter_width + width + f]).value;
-          const float message = value * filter * shared.products[k * width + head];
-          messages[e * width + f] = message;
-          sums[thread] += message;
-        }
-      });
-    }
+    each_tile(
+        block, rows, lanes.tile,
+        [&](int32_t place, int slot) { load_edge(rows, geometry, nullptr, place, slot, shared.tile); },
+        [&](int count, int thread) {
+          if (!lanes.idle(thread)) multiply(shared, lanes, a, count, thread);
+        },
+        [&](int count, int thread) {
+          weigh_heads(shared.products, width, in.head_width, shared.tile, count, thread);
+        },
+        [&](int count, int thread) {
+          if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread]);
+        });
     block.phase([&](int thread) { shared.strands.value[0][thread] = sums[thread]; });
     block.each_thread([&](int thread) {
       if (thread < width) scalars[a * width + thread] = shared.strands.total(lanes, 0, thread);
     });
+  }
+
+ private:
+  OPENMM_GNN_HOST_DEVICE void multiply(Shared& shared, const EdgeLanes& lanes, int64_t a, int count, int thread) const {
+    const int64_t width = in.width, f = lanes.channel(thread);
+    const float query = in.node[3 * width * a + f];
+    for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
+      const float filter = silu_channel(in.filters[shared.tile.edge[k] * in.filter_width + f]).value;
+      shared.products[k * width + f] = query * in.node[(3 * shared.tile.sender[k] + 1) * width + f] * filter;
+    }
+  }
+
+  OPENMM_GNN_HOST_DEVICE void take_in(const Shared& shared, const EdgeLanes& lanes, int count, int thread,
+                                      float& sum) const {
+    const int64_t width = in.width, f = lanes.channel(thread), head = f / in.head_width * in.head_width;
+    for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
+      const int64_t e = shared.tile.edge[k];
+      const float value = in.node[(3 * shared.tile.sender[k] + 2) * width + f];
+      const float filter = silu_channel(in.filters[e * in.filter_width + width + f]).value;
+      const float message = value * filter * shared.products[k * width + head];
+      messages[e * width + f] = message;
+      sum += message;
+    }
   }
 };
 
@@ -174,18 +161,14 @@ struct EdgeVectorRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    const int32_t begin = rows.starts[a], end = rows.starts[a + 1];
     typename Block::template PerThread<MessageSums> sums(block);
     block.each_thread([&](int thread) { sums[thread] = {0.f, {0.f, 0.f, 0.f}}; });
-    for (int32_t first = begin; first < end; first += lanes.tile) {
-      const int count = end - first < lanes.tile ? end - first : lanes.tile;
-      block.phase([&](int thread) {
-        if (thread < count) load_edge(rows, geometry, nullptr, first + thread, thread, shared.tile);
-      });
-      block.phase([&](int thread) {
-        if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread]);
-      });
-    }
+    each_tile(
+        block, rows, kTileEdges,
+        [&](int32_t place, int slot) { load_edge(rows, geometry, nullptr, place, slot, shared.tile); },
+        [&](int count, int thread) {
+          if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread]);
+        });
     block.phase([&](int thread) {
       for (int d = 0; d < 3; ++d) shared.strands.value[d][thread] = sums[thread].vector[d];
     });

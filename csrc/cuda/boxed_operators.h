@@ -23,6 +23,7 @@ void boxed_gamd_strengths(StableIValue* stack, uint64_t num_arguments, uint64_t 
 // ../edge_rows.h; the last three have schemas of cpu/encoder_messages.h
 void boxed_edge_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_attention_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
+void boxed_attention_rows_backward(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_edge_attention_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_edge_vector_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_tensor_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);

@@ -87,11 +87,33 @@ struct StrandSums {
   }
 };
 
-// The sum of products over the head that starts at `first`, in a row of one edge.
-OPENMM_GNN_HOST_DEVICE float head_attention(const float* first, int64_t head_width, float envelope) {
-  float agreement = 0.f;
-  for (int64_t k = 0; k < head_width; ++k) agreement += first[k];
-  return silu_channel(agreement).value * envelope;
+// A row of edges, tile by tile: load(place, slot) by one thread for each edge, then the steps, step(count, thread), each
+// by every thread and with a barrier behind it.
+template <class Block, class Load, class... Steps>
+OPENMM_GNN_HOST_DEVICE void each_tile(Block& block, const EdgeRows& rows, int tile, const Load& load,
+                                      const Steps&... steps) {
+  const int64_t atom = block.index();
+  const int32_t end = rows.starts[atom + 1];
+  for (int32_t first = rows.starts[atom]; first < end; first += tile) {
+    const int count = end - first < tile ? end - first : tile;
+    block.phase([&](int thread) {
+      if (thread < count) load(first + thread, thread);
+    });
+    (block.phase([&](int thread) { steps(count, thread); }), ...);
+  }
+}
+
+// Turns the products of the edges of a tile into the weights of their heads, each in the place of its first product.
+OPENMM_GNN_HOST_DEVICE void weigh_heads(float* products, int64_t width, int64_t head_width, const EdgeTile& tile,
+                                        int count, int thread) {
+  const int64_t heads = width / head_width;
+  for (int64_t item = thread; item < count * heads; item += kEdgeThreads) {
+    const int64_t k = item / heads;
+    float* first = products + k * width + (item - k * heads) * head_width;
+    float agreement = 0.f;
+    for (int64_t m = 0; m < head_width; ++m) agreement += first[m];
+    *first = silu_channel(agreement).value * tile.envelope[k];
+  }
 }
 
 }  // namespace openmm_gnn::cuda

@@ -62,6 +62,30 @@ void check_atoms(const Tensor& tensor, const char* name, int64_t dimensions) {
                                         std::to_string(dimensions) + " dimensions, of which the first is the atoms'");
 }
 
+// Arguments 3 to 8 of attention_rows and its gradients.
+struct AttentionTensors {
+  Tensor directions, envelope, places, node, carried, table;
+};
+
+AttentionTensors pop_attention(StableIValue* stack) {
+  return {pop_tensor(stack[3]), pop_tensor(stack[4]), pop_tensor(stack[5]),
+          pop_tensor(stack[6]), pop_tensor(stack[7]), pop_tensor(stack[8])};
+}
+
+AttentionRows attention_of(const AttentionTensors& tensors, const GivenRows& given, int64_t head_width) {
+  const int64_t atoms = given.rows.num_atoms, width = tensors.node.size(1) / 5;
+  check_edge_width(width, head_width);
+  check_floats(tensors.node, "node", {atoms, 5 * width}, given.senders);
+  check_floats(tensors.carried, "vectors", {atoms, 3, width}, given.senders);
+  return {width, head_width, data<float>(tensors.node), data<float>(tensors.carried),
+          table_of(tensors.table, 4 * width, given)};
+}
+
+EdgeGeometry geometry_of(const AttentionTensors& tensors, const GivenRows& given) {
+  return {directions_of(tensors.directions, given), envelope_of(tensors.envelope, given),
+          places_of(tensors.places, given)};
+}
+
 Tensor launch_tensors(const Tensor& first, const Tensor& second, TensorFormula formula) {
   check_atoms(first, "parts", 3);
   const int64_t atoms = first.size(0), width = first.size(2);
@@ -96,23 +120,49 @@ void boxed_edge_rows(StableIValue* stack, uint64_t, uint64_t) {
 }
 
 void boxed_attention_rows(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor directions = pop_tensor(stack[3]), envelope = pop_tensor(stack[4]), places = pop_tensor(stack[5]);
-  const Tensor node = pop_tensor(stack[6]), carried = pop_tensor(stack[7]), table = pop_tensor(stack[8]);
-  const int64_t head_width = pop_int(stack[9]);
-  check_atoms(node, "node", 2);
-  const int64_t atoms = node.size(0), width = node.size(1) / 5;
-  const GivenRows given = pop_rows(stack, atoms);
-  check_edge_width(width, head_width);
-  check_floats(node, "node", {atoms, 5 * width}, given.senders);
-  check_floats(carried, "vectors", {atoms, 3, width}, given.senders);
-  const AttentionRows in{width, head_width, data<float>(node), data<float>(carried),
-                         table_of(table, 4 * width, given)};
-  const EdgeGeometry geometry{directions_of(directions, given), envelope_of(envelope, given), places_of(places, given)};
-  const torch::stable::accelerator::DeviceGuard guard(node.get_device_index());
-  const Tensor scalars = floats_like(node, {atoms, width}), vectors = floats_like(node, {atoms, 3, width});
-  launch_attention_rows(stream_of_device(node), given.rows, geometry, in, data<float>(scalars), data<float>(vectors));
+  const AttentionTensors tensors = pop_attention(stack);
+  // Of the gradients alone, which check them: receivers and the rows of the senders.
+  const Tensor unused[] = {pop_tensor(stack[9]), pop_tensor(stack[10]), pop_tensor(stack[11])};
+  check_atoms(tensors.node, "node", 2);
+  const GivenRows given = pop_rows(stack, tensors.node.size(0));
+  const AttentionRows in = attention_of(tensors, given, pop_int(stack[12]));
+  const EdgeGeometry geometry = geometry_of(tensors, given);
+  const int64_t atoms = given.rows.num_atoms;
+  const torch::stable::accelerator::DeviceGuard guard(tensors.node.get_device_index());
+  const Tensor scalars = floats_like(tensors.node, {atoms, in.width});
+  const Tensor vectors = floats_like(tensors.node, {atoms, 3, in.width});
+  launch_attention_rows(stream_of_device(scalars), given.rows, geometry, in, data<float>(scalars),
+                        data<float>(vectors));
   stack[0] = push_tensor(scalars);
   stack[1] = push_tensor(vectors);
+}
+
+void boxed_attention_rows_backward(StableIValue* stack, uint64_t, uint64_t) {
+  const AttentionTensors tensors = pop_attention(stack);
+  const Tensor receivers = pop_tensor(stack[9]), heard_starts = pop_tensor(stack[10]);
+  const Tensor heard_order = pop_tensor(stack[11]);
+  const Tensor from_scalars = pop_tensor(stack[12]), from_vectors = pop_tensor(stack[13]);
+  check_atoms(tensors.node, "node", 2);
+  const GivenRows given = pop_rows(stack, tensors.node.size(0));
+  const AttentionRows in = attention_of(tensors, given, pop_int(stack[14]));
+  const EdgeGeometry geometry = geometry_of(tensors, given);
+  const int64_t atoms = given.rows.num_atoms, edges = pop_bool(stack[15]) ? given.count : 0;
+  check_argument(receivers, "receivers", {given.count}, aoti_torch_dtype_int64(), given.senders);
+  check_argument(heard_starts, "heard_starts", {atoms + 1}, aoti_torch_dtype_int32(), given.senders);
+  check_argument(heard_order, "heard_order", {given.count}, aoti_torch_dtype_int32(), given.senders);
+  check_floats(from_scalars, "the gradient of scalars", {atoms, in.width}, given.senders);
+  check_floats(from_vectors, "the gradient of vectors", {atoms, 3, in.width}, given.senders);
+  const EdgeRows heard{data<int32_t>(heard_starts), data<int32_t>(heard_order), atoms, data<int64_t>(receivers)};
+  const torch::stable::accelerator::DeviceGuard guard(tensors.node.get_device_index());
+  const Tensor results[] = {floats_like(tensors.node, {atoms, 5 * in.width}),
+                            floats_like(tensors.node, {atoms, 3, in.width}), floats_like(tensors.node, {edges, 3}),
+                            floats_like(tensors.node, {edges}), floats_like(tensors.node, {edges})};
+  const auto of_edges = [&](const Tensor& tensor) { return edges > 0 ? data<float>(tensor) : nullptr; };
+  const AttentionGradients out{data<float>(from_scalars), data<float>(from_vectors), data<float>(results[0]),
+                               data<float>(results[1]),   of_edges(results[2]),      of_edges(results[3]),
+                               of_edges(results[4])};
+  launch_attention_gradient_rows(stream_of_device(receivers), given.rows, heard, given.count, geometry, in, out);
+  for (int k = 0; k < 5; ++k) stack[k] = push_tensor(results[k]);
 }
 
 void boxed_edge_attention_rows(StableIValue* stack, uint64_t, uint64_t) {

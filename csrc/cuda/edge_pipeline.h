@@ -1,7 +1,7 @@
 // The launches of the operators of ../edge_rows.h; `Launcher` is a CUDA stream (launch.h) or the grid emulator.
 #pragma once
 
-#include "attention_rows.h"
+#include "attention_gradients.h"
 #include "edge_sums.h"
 #include "tensor_rows.h"
 
@@ -11,6 +11,20 @@ template <class Launcher>
 void attention_rows(Launcher& launcher, const EdgeRows& rows, const EdgeGeometry& geometry, const AttentionRows& in,
                     float* scalars, float* vectors) {
   launcher.launch(rows.num_atoms, AttentionRowsKernel{rows, geometry, in, scalars, vectors});
+}
+
+// `heard` are the rows of the senders, whose `senders` are the receivers. Edges in no row have no gradient.
+template <class Launcher>
+void attention_gradient_rows(Launcher& launcher, const EdgeRows& rows, const EdgeRows& heard, int64_t num_edges,
+                             const EdgeGeometry& geometry, const AttentionRows& in, const AttentionGradients& out) {
+  if (out.places != nullptr) {
+    const size_t bytes = static_cast<size_t>(num_edges) * sizeof(float);
+    launcher.clear(out.directions, 3 * bytes);
+    launcher.clear(out.envelope, bytes);
+    launcher.clear(out.places, bytes);
+  }
+  launcher.launch(rows.num_atoms, AttentionReceiverGradients{rows, geometry, in, out});
+  launcher.launch(heard.num_atoms, AttentionSenderGradients{heard, geometry, in, out});
 }
 
 template <class Launcher>

@@ -23,6 +23,13 @@ void launch_attention_rows(StreamHandle stream, const EdgeRows& rows, const Edge
   attention_rows(launcher, rows, geometry, in, scalars, vectors);
 }
 
+void launch_attention_gradient_rows(StreamHandle stream, const EdgeRows& rows, const EdgeRows& heard,
+                                    int64_t num_edges, const EdgeGeometry& geometry, const AttentionRows& in,
+                                    const AttentionGradients& out) {
+  StreamLauncher launcher = on(stream);
+  attention_gradient_rows(launcher, rows, heard, num_edges, geometry, in, out);
+}
+
 void launch_edge_attention_rows(StreamHandle stream, const EdgeRows& rows, const EdgeGeometry& geometry,
                                 const EdgeAttentionRows& in, float* messages, float* scalars) {
   StreamLauncher launcher = on(stream);

@@ -17,6 +17,10 @@ void launch_sort_edges(StreamHandle stream, const RowSort<1>& sort);
 void launch_attention_rows(StreamHandle stream, const EdgeRows& rows, const EdgeGeometry& geometry,
                            const AttentionRows& in, float* scalars, float* vectors);
 
+void launch_attention_gradient_rows(StreamHandle stream, const EdgeRows& rows, const EdgeRows& heard,
+                                    int64_t num_edges, const EdgeGeometry& geometry, const AttentionRows& in,
+                                    const AttentionGradients& out);
+
 void launch_edge_attention_rows(StreamHandle stream, const EdgeRows& rows, const EdgeGeometry& geometry,
                                 const EdgeAttentionRows& in, float* messages, float* scalars);
 

@@ -36,23 +36,19 @@ struct TensorRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    const int32_t begin = rows.starts[a], end = rows.starts[a + 1];
     typename Block::template PerThread<TensorSums> sums(block);
     block.each_thread([&](int thread) {
       for (int m = 0; m < 9; ++m) sums[thread].part[m] = 0.f;
     });
-    for (int32_t first = begin; first < end; first += kTileEdges) {
-      const int count = end - first < kTileEdges ? end - first : kTileEdges;
-      block.phase([&](int thread) {
-        if (thread < count) load_edge(rows, geometry, &in.filters, first + thread, thread, shared.tile);
-      });
-      block.phase([&](int thread) {
-        if (lanes.idle(thread)) return;
-        for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-          take_in(shared.tile, k, a, lanes.channel(thread), sums[thread].part);
-        }
-      });
-    }
+    each_tile(
+        block, rows, kTileEdges,
+        [&](int32_t place, int slot) { load_edge(rows, geometry, &in.filters, place, slot, shared.tile); },
+        [&](int count, int thread) {
+          if (lanes.idle(thread)) return;
+          for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
+            take_in(shared.tile, k, a, lanes.channel(thread), sums[thread].part);
+          }
+        });
     block.phase([&](int thread) {
       for (int m = 0; m < 9; ++m) shared.strands.value[m][thread] = sums[thread].part[m];
     });

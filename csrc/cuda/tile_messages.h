@@ -14,10 +14,10 @@ namespace openmm_gnn::cuda {
 
 constexpr int kAtomsOfTile = 4;
 
-template <int kWidth, bool kTensor>
+template <int kWidth, Products kProducts>
 struct TileMessages {
   static constexpr int kThreads = kTileThreads;
-  using Product = TileProduct<kWidth, kTensor>;
+  using Product = TileProduct<kWidth, kProducts>;
   using Shared = typename Product::Shared;
   GamdMessages in;
 

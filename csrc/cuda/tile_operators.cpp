@@ -27,10 +27,17 @@ LinearMap linear_map(const Tensor& weight, const Tensor& bias, int64_t outputs, 
   return {data<float>(weight), data<float>(bias), static_cast<int>(inputs)};
 }
 
+Products pop_products(StableIValue value) {
+  const int64_t products = pop_int(value);
+  check(products >= 0 && products <= 2,
+        "products is " + std::to_string(products) + ": give 0 for float32, 1 for TF32 or 2 for bfloat16");
+  return static_cast<Products>(products);
+}
+
 }  // namespace
 
 // pairs, distances, vectors, types, centers, radial weight and bias, bonded, direction, out weight and bias, cutoff,
-// scale, tensor_cores.
+// scale, products.
 void boxed_gamd_edges(StableIValue* stack, uint64_t, uint64_t) {
   const Tensor pairs = pop_tensor(stack[0]), distances = pop_tensor(stack[1]), vectors = pop_tensor(stack[2]);
   const Tensor types = pop_tensor(stack[3]), centers = pop_tensor(stack[4]);
@@ -65,13 +72,13 @@ void boxed_gamd_edges(StableIValue* stack, uint64_t, uint64_t) {
   const Tensor backward = floats_like(out, {has_direction ? count : 0, width});
   in.forward = data<float>(forward);
   in.backward = has_direction ? data<float>(backward) : nullptr;
-  launch_gamd_edges(stream_of_device(pairs), width, pop_bool(stack[13]), in);
+  launch_gamd_edges(stream_of_device(pairs), width, pop_products(stack[13]), in);
   stack[0] = push_tensor(forward);
   stack[1] = push_tensor(backward);
 }
 
 // starts, entries, pairs, forward, backward, envelope, source, target, hidden, edge weight and bias, gate weight and
-// bias, tensor_cores.
+// bias, products.
 void boxed_gamd_messages(StableIValue* stack, uint64_t, uint64_t) {
   const Tensor starts = pop_tensor(stack[0]), entries = pop_tensor(stack[1]), pairs = pop_tensor(stack[2]);
   const Tensor forward = pop_tensor(stack[3]), backward = pop_tensor(stack[4]), envelope = pop_tensor(stack[5]);
@@ -107,12 +114,12 @@ void boxed_gamd_messages(StableIValue* stack, uint64_t, uint64_t) {
   in.edge = linear_map(edge, edge_bias, width, width, pairs);
   in.gate = linear_map(gate, gate_bias, width, width, pairs);
   in.sums = data<float>(sums);
-  launch_gamd_messages(stream_of_device(pairs), width, pop_bool(stack[13]), in);
+  launch_gamd_messages(stream_of_device(pairs), width, pop_products(stack[13]), in);
   stack[0] = push_tensor(sums);
 }
 
 // pairs, distances, edges, envelope, total, left, edge weight and bias, hidden weight and bias, readout and its bias,
-// cutoff, tensor_cores.
+// cutoff, products.
 void boxed_gamd_strengths(StableIValue* stack, uint64_t, uint64_t) {
   const Tensor pairs = pop_tensor(stack[0]), distances = pop_tensor(stack[1]), edges = pop_tensor(stack[2]);
   const Tensor envelope = pop_tensor(stack[3]), total = pop_tensor(stack[4]), left = pop_tensor(stack[5]);
@@ -142,7 +149,7 @@ void boxed_gamd_strengths(StableIValue* stack, uint64_t, uint64_t) {
   in.readout = data<float>(readout);
   in.readout_bias = data<float>(readout_bias);
   in.strengths = data<float>(strengths);
-  launch_gamd_strengths(stream_of_device(pairs), width, pop_bool(stack[13]), in);
+  launch_gamd_strengths(stream_of_device(pairs), width, pop_products(stack[13]), in);
   stack[0] = push_tensor(strengths);
 }
 

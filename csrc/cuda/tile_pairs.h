@@ -26,10 +26,10 @@ OPENMM_GNN_HOST_DEVICE bool load_slots(Block& block, Shared& shared, const TileP
   return any;
 }
 
-template <int kWidth, bool kTensor>
+template <int kWidth, Products kProducts>
 struct TileEdges {
   static constexpr int kThreads = kTileThreads;
-  using Product = TileProduct<kWidth, kTensor>;
+  using Product = TileProduct<kWidth, kProducts>;
   using Shared = typename Product::Shared;
   GamdEdges in;
 
@@ -92,10 +92,10 @@ struct TileEdges {
   }
 };
 
-template <int kWidth, bool kTensor>
+template <int kWidth, Products kProducts>
 struct TileStrengths {
   static constexpr int kThreads = kTileThreads, kParts = kTileThreads / kTileRows;
-  using Product = TileProduct<kWidth, kTensor>;
+  using Product = TileProduct<kWidth, kProducts>;
   struct Shared : Product::Shared {
     float part[kTileRows][kParts];
   };

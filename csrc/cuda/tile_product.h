@@ -2,9 +2,10 @@
 //
 // Plain: each thread keeps kWidth / 16 rows by 4 columns of the result in registers. With tensor cores (compute
 // capability 8.0 and newer): each of the 8 warps keeps up to four 16 x 16 tiles; operands are rounded to TF32, 10 bits of
-// mantissa, and sums are float32. The weights come through shared memory, 16 inputs at a time: 64 KB at width 128, read
-// by every block, from the cache. Cost per row: 2 kWidth^2 operations and, at width 128, kWidth^2 / 64 loads of 4 bytes.
-// The emulator rounds as tensor cores do and sums as the plain form does.
+// mantissa, or bfloat16, 7 bits, and sums are float32. The weights come through shared memory, 16 inputs at a time: 64 KB
+// at width 128, read by every block, from the cache. Cost per row: 2 kWidth^2 operations and, at width 128, kWidth^2 / 64
+// loads of 4 bytes, or half of that and one more pass over the rows for bfloat16. The emulator rounds as tensor cores do
+// and sums as the plain form does.
 #pragma once
 
 #include "../common/radial_edge.h"
@@ -13,6 +14,7 @@
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define OPENMM_GNN_TENSOR_CORES 1
+#include <cuda_bf16.h>
 #include <mma.h>
 #else
 #define OPENMM_GNN_TENSOR_CORES 0
@@ -25,37 +27,61 @@ constexpr int kTileThreads = 256;
 constexpr int kTileChunk = 16;      // inputs of the weights in shared memory at a time
 constexpr int kFewestColumns = 64;  // of the rows in shared memory, so that narrow networks may have a wide basis
 
+// The weights of 16 inputs, and where they are bfloat16 the rows' inputs too.
+template <int kWidth, Products kProducts>
+struct ProductChunk {
+  static constexpr int kStride = kWidth + 4;
+  alignas(32) float weight[kTileChunk][kStride];
+};
+
+#if OPENMM_GNN_TENSOR_CORES
 template <int kWidth>
+struct ProductChunk<kWidth, Products::kBfloat16> {
+  static constexpr int kStride = kWidth + 8, kRowStride = kTileChunk + 8;
+  alignas(32) __nv_bfloat16 weight[kTileChunk][kStride];
+  alignas(32) __nv_bfloat16 x[kTileRows][kRowStride];
+};
+#endif
+
+template <int kWidth, Products kProducts>
 struct ProductShared {
   static constexpr int kColumns = kWidth > kFewestColumns ? kWidth : kFewestColumns;
   static constexpr int kStride = kColumns + 4;  // rows start in different banks
-  static constexpr int kWeightStride = kWidth + 4;
   alignas(32) float x[kTileRows][kStride];
-  alignas(32) float weight[kTileChunk][kWeightStride];
+  ProductChunk<kWidth, kProducts> chunk;
   int64_t pair[kTileRows];  // -1: no row
   int32_t receiver[kTileRows], sender[kTileRows];
   float envelope[kTileRows];
 };
 
-// To the nearest number with 10 bits of mantissa.
-inline float rounded_to_tf32(float value) {
+// As tensor cores take an operand: TF32 to the nearest number with 10 bits of mantissa, halves away from zero; bfloat16 to
+// the nearest with 7, halves to even.
+template <Products kProducts>
+float rounded_operand(float value) {
+  if (kProducts == Products::kFloat32) return value;
   uint32_t bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
-  bits = (bits + 0x1000u) & ~0x1fffu;
+  if (kProducts == Products::kTF32) {
+    bits = (bits + 0x1000u) & ~0x1fffu;
+  } else {
+    bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) & ~0xffffu;
+  }
   __builtin_memcpy(&value, &bits, sizeof(value));
   return value;
 }
 
-template <int kWidth, bool kTensor>
+template <int kWidth, Products kProducts>
 struct TileProduct {
   static constexpr int kColumnGroups = kWidth / 4, kRowGroups = kTileThreads / kColumnGroups;
   static constexpr int kRowsOfThread = kTileRows / kRowGroups;
-  using Shared = ProductShared<kWidth>;
+  using Shared = ProductShared<kWidth, kProducts>;
 
 #if OPENMM_GNN_TENSOR_CORES
   static constexpr int kWarps = kTileThreads / 32, kTiles = (kTileRows / 16) * (kWidth / 16);
   static constexpr int kTilesOfWarp = (kTiles + kWarps - 1) / kWarps;
-  using Part = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 8, float>;
+  static constexpr bool kTensor = kProducts != Products::kFloat32;
+  static constexpr int kStep = kProducts == Products::kBfloat16 ? 16 : 8;  // inputs of one instruction
+  using Part = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, kStep, float>;
   struct Tensor {
     Part part[kTilesOfWarp];
   };
@@ -83,19 +109,30 @@ struct TileProduct {
     typename Block::template PerThread<Sums> sums(block);
     block.each_thread([&](int thread) { clear(sums[thread]); });
     for (int first = 0; first < map.inputs; first += kTileChunk) {
-      block.phase([&](int thread) { load_weights(shared, map, first, thread); });
+      block.phase([&](int thread) { load_chunk(shared, map, first, thread); });
       block.phase([&](int thread) { add_products(shared, first, thread, sums[thread]); });
     }
     block.phase([&](int thread) { store(shared, thread, sums[thread]); });
   }
 
  private:
-  OPENMM_GNN_HOST_DEVICE static void load_weights(Shared& shared, const LinearMap& map, int first, int thread) {
+  OPENMM_GNN_HOST_DEVICE static float weight_at(const LinearMap& map, int column, int input) {
+    return input < map.inputs ? map.weight[static_cast<int64_t>(column) * map.inputs + input] : 0.f;
+  }
+
+  OPENMM_GNN_HOST_DEVICE static void load_chunk(Shared& shared, const LinearMap& map, int first, int thread) {
     for (int item = thread; item < kTileChunk * kWidth; item += kTileThreads) {
       const int column = item / kTileChunk, k = item - column * kTileChunk;
-      const bool inside = first + k < map.inputs;
-      shared.weight[k][column] = inside ? map.weight[static_cast<int64_t>(column) * map.inputs + first + k] : 0.f;
+      shared.chunk.weight[k][column] = weight_at(map, column, first + k);
     }
+#if OPENMM_GNN_TENSOR_CORES
+    if constexpr (kProducts == Products::kBfloat16) {
+      for (int item = thread; item < kTileRows * kTileChunk; item += kTileThreads) {
+        const int row = item / kTileChunk, k = item - row * kTileChunk;
+        shared.chunk.x[row][k] = shared.x[row][first + k];
+      }
+    }
+#endif
   }
 
   OPENMM_GNN_HOST_DEVICE static void clear(Plain& sums) {
@@ -108,7 +145,7 @@ struct TileProduct {
 #if defined(__CUDA_ARCH__)
     return value;
 #else
-    return kTensor ? rounded_to_tf32(value) : value;
+    return rounded_operand<kProducts>(value);
 #endif
   }
 
@@ -118,7 +155,7 @@ struct TileProduct {
     for (int k = 0; k < kTileChunk; ++k) {
       float factor[4];
       OPENMM_GNN_UNROLL
-      for (int c = 0; c < 4; ++c) factor[c] = operand(shared.weight[k][column + c]);
+      for (int c = 0; c < 4; ++c) factor[c] = operand(shared.chunk.weight[k][column + c]);
       OPENMM_GNN_UNROLL
       for (int m = 0; m < kRowsOfThread; ++m) {
         const float value = operand(shared.x[row + m * kRowGroups][first + k]);
@@ -145,23 +182,36 @@ struct TileProduct {
   }
 
   static __device__ __forceinline__ void add_products(const Shared& shared, int first, int thread, Tensor& sums) {
-    namespace wmma = nvcuda::wmma;
     const int begin = (thread / 32) * kTilesOfWarp;
-    for (int k = 0; k < kTileChunk; k += 8) {
+    for (int k = 0; k < kTileChunk; k += kStep) {
       OPENMM_GNN_UNROLL
       for (int m = 0; m < kTilesOfWarp; ++m) {
         const int tile = begin + m;
-        if (tile >= kTiles) continue;
-        wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major> rows;
-        wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major> weights;
-        wmma::load_matrix_sync(rows, &shared.x[16 * (tile % 4)][first + k], Shared::kStride);
-        wmma::load_matrix_sync(weights, &shared.weight[k][16 * (tile / 4)], Shared::kWeightStride);
-        OPENMM_GNN_UNROLL
-        for (int n = 0; n < rows.num_elements; ++n) rows.x[n] = wmma::__float_to_tf32(rows.x[n]);
-        OPENMM_GNN_UNROLL
-        for (int n = 0; n < weights.num_elements; ++n) weights.x[n] = wmma::__float_to_tf32(weights.x[n]);
-        wmma::mma_sync(sums.part[m], rows, weights, sums.part[m]);
+        if (tile < kTiles) add_tile(shared, first, k, 16 * (tile % 4), 16 * (tile / 4), sums.part[m]);
       }
+    }
+  }
+
+  static __device__ __forceinline__ void add_tile(const Shared& shared, int first, int k, int row, int column,
+                                                  Part& part) {
+    namespace wmma = nvcuda::wmma;
+    using Chunk = decltype(shared.chunk);
+    if constexpr (kProducts == Products::kBfloat16) {
+      wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, wmma::row_major> rows;
+      wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::row_major> weights;
+      wmma::load_matrix_sync(rows, &shared.chunk.x[row][k], Chunk::kRowStride);
+      wmma::load_matrix_sync(weights, &shared.chunk.weight[k][column], Chunk::kStride);
+      wmma::mma_sync(part, rows, weights, part);
+    } else {
+      wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major> rows;
+      wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major> weights;
+      wmma::load_matrix_sync(rows, &shared.x[row][first + k], Shared::kStride);
+      wmma::load_matrix_sync(weights, &shared.chunk.weight[k][column], Chunk::kStride);
+      OPENMM_GNN_UNROLL
+      for (int n = 0; n < rows.num_elements; ++n) rows.x[n] = wmma::__float_to_tf32(rows.x[n]);
+      OPENMM_GNN_UNROLL
+      for (int n = 0; n < weights.num_elements; ++n) weights.x[n] = wmma::__float_to_tf32(weights.x[n]);
+      wmma::mma_sync(part, rows, weights, part);
     }
   }
 

@@ -6,19 +6,19 @@
 
 namespace openmm_gnn::cuda {
 
-void launch_gamd_edges(StreamHandle stream, int64_t width, bool tensor_cores, const GamdEdges& in) {
+void launch_gamd_edges(StreamHandle stream, int64_t width, Products products, const GamdEdges& in) {
   StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  gamd_edges(launcher, width, tensor_cores, in);
+  gamd_edges(launcher, width, products, in);
 }
 
-void launch_gamd_messages(StreamHandle stream, int64_t width, bool tensor_cores, const GamdMessages& in) {
+void launch_gamd_messages(StreamHandle stream, int64_t width, Products products, const GamdMessages& in) {
   StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  gamd_messages(launcher, width, tensor_cores, in);
+  gamd_messages(launcher, width, products, in);
 }
 
-void launch_gamd_strengths(StreamHandle stream, int64_t width, bool tensor_cores, const GamdStrengths& in) {
+void launch_gamd_strengths(StreamHandle stream, int64_t width, Products products, const GamdStrengths& in) {
   StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  gamd_strengths(launcher, width, tensor_cores, in);
+  gamd_strengths(launcher, width, products, in);
 }
 
 }  // namespace openmm_gnn::cuda

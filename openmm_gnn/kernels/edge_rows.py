@@ -1,8 +1,8 @@
-"""The loops over edges of encoders, compiled for CUDA: sums along the row of each receiver, without gradients.
+"""The loops over edges of encoders, compiled for CUDA: sums along the row of each receiver.
 
 csrc/edge_rows.h has the layout; the models hold the same in PyTorch. The functions of `kernels.encoder_messages` take
 the rows for tensors on CUDA. Sums have no atomics, so the same input gives the same bits; nothing waits for the device
-and no shape depends on the data.
+and no shape depends on the data. `attention_rows` can be differentiated once, by geometry and features; the others not.
 
 Everywhere: rows is what `edge_rows` gives for the edges' receivers; senders (E,) int64; directions (E, 3) unit vectors
 from receiver to sender, zero on an atom's own edge; envelope (E,) the cosine cutoff; places (E,) float64 and tables
@@ -10,10 +10,13 @@ from receiver to sender, zero on an atom's own edge; envelope (E,) the cosine cu
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+from typing import Any
+
 import torch
 from torch import Tensor
 
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
+from openmm_gnn.kernels.encoder_messages import no_second_gradients
 
 MOST_CHANNELS = 256
 """Widest features that the operators take."""
@@ -38,7 +41,8 @@ def edge_rows(receivers: Tensor, num_atoms: int) -> tuple[Tensor, Tensor]:
 
 def attention_rows(
     rows: tuple[Tensor, Tensor],
-    senders: Tensor,
+    heard: tuple[Tensor, Tensor],
+    edge_index: Tensor,
     directions: Tensor,
     envelope: Tensor,
     places: Tensor,
@@ -47,16 +51,19 @@ def attention_rows(
     table: Tensor,
     head_width: int,
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the messages of `AttentionLayer`: (N, H) and (N, 3, H).
+    """Sums of the messages of `AttentionLayer`: (N, H) and (N, 3, H). `table` is taken for constant.
 
     Args:
+        heard: rows of the senders, with the same edges; of gradients alone, without which any tensors will do.
+        edge_index: (2, E) int64, row 0 the senders and row 1 the receivers.
         node: (N, 5 H), query, key and three values.
         vectors: (N, 3, H).
         table: of 4 H channels, the key's filters and the values'.
     """
     return torch.ops.openmm_gnn.attention_rows(
-        rows[0], rows[1], senders, directions, envelope, places, node.float(), vectors.float(), table, head_width
-    )
+        rows[0], rows[1], edge_index[0], directions, envelope, places, node.float(), vectors.float(), table,
+        edge_index[1], heard[0], heard[1], head_width,
+    )  # fmt: skip
 
 
 def edge_attention_rows(
@@ -117,3 +124,26 @@ def first_tensor_rows(
     return torch.ops.openmm_gnn.first_tensor_rows(
         rows[0], rows[1], senders, directions, places, receiver.float(), sender.float(), table
     )
+
+
+# ---- gradients, for torch's autograd ---------------------------------------------------------------------------------
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:12])
+    ctx.head_width = inputs[12]
+
+
+def _attention_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[Any, ...]:
+    if ctx.needs_input_grad[8]:
+        raise RuntimeError("attention_rows has no gradients of weights: call encoder.network.use_compiled(False)")
+    geometry = any(ctx.needs_input_grad[3:6])
+    node, carried, directions, envelope, places = torch.ops.openmm_gnn.attention_rows_backward(
+        *ctx.saved_tensors, scalars.contiguous(), vectors.contiguous(), ctx.head_width, geometry
+    )
+    of_geometry = (directions, envelope, places.to(torch.float64)) if geometry else (None, None, None)
+    return (None, None, None, *of_geometry, node, carried, *(None,) * 5)
+
+
+torch.library.register_autograd("openmm_gnn::attention_rows", _attention_gradients, setup_context=_save_inputs)
+torch.library.register_autograd("openmm_gnn::attention_rows_backward", no_second_gradients)

@@ -210,7 +210,8 @@ def _network_gradients(ctx: Any, scalars: Tensor | None, vectors: Tensor | None,
     return (None, of_vectors, of_distances, *(None,) * 7)
 
 
-def _no_second_gradients(*_: Any) -> None:
+def no_second_gradients(*_: Any) -> None:
+    """What a compiled gradient says that is asked for its own."""
     raise RuntimeError(
         "the compiled messages of an encoder have first derivatives only: for second ones call "
         "encoder.network.use_compiled(False), after which they are plain PyTorch"
@@ -218,12 +219,12 @@ def _no_second_gradients(*_: Any) -> None:
 
 
 torch.library.register_autograd("openmm_gnn::attention_messages", _attention_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::attention_messages_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::attention_messages_backward", no_second_gradients)
 torch.library.register_autograd("openmm_gnn::activated_table", _activated_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::activated_table_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::activated_table_backward", no_second_gradients)
 torch.library.register_autograd("openmm_gnn::attention_network", _network_gradients, setup_context=_save_network)
-torch.library.register_autograd("openmm_gnn::attention_network_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::attention_network_backward", no_second_gradients)
 torch.library.register_autograd("openmm_gnn::tensor_messages", _tensor_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::tensor_messages_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::tensor_messages_backward", no_second_gradients)
 torch.library.register_autograd("openmm_gnn::first_tensors", _first_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::first_tensors_backward", _no_second_gradients)
+torch.library.register_autograd("openmm_gnn::first_tensors_backward", no_second_gradients)

@@ -27,8 +27,8 @@ class Encoder(nn.Module):
     """Scalars and vectors of atoms, exactly covariant under rotation by the rules nearest and full. Scriptable.
 
     In float32 the loops over edges run compiled, with tables of the filters: on the CPU in evaluation mode, in training
-    (TorchMD-ET and TensorNet) and for forces of frozen weights (the same), on CUDA in evaluation without gradients;
-    `EdgeNetwork.is_fused` decides. Weights that are changed in place need `eval()` once more.
+    (TorchMD-ET and TensorNet) and for gradients by positions of frozen weights (TorchMD-ET), on CUDA in evaluation mode
+    and for the latter; `EdgeNetwork.is_fused` decides. Weights that are changed in place need `eval()` once more.
     All lengths are in `spec.length_unit`. The results have the dtype of the weights; positions and edges are float32 or
     float64, also where the weights are bfloat16.
     """

@@ -153,22 +153,19 @@ class EdgeNetwork(nn.Module):
     def is_fused(self, edge_vectors: Tensor, weight: Tensor) -> bool:
         """Whether the compiled form serves: float32, and no gradients asked for that it has not.
 
-        On the CPU those are gradients by the edges of a network that is trained, for training on forces differentiates
-        them again; on CUDA all.
+        Those are gradients by the edges of a network that is trained, for training on forces differentiates them again;
+        and on CUDA all of a network that is trained.
         """
         if not self.compiled or weight.dtype != torch.float32 or edge_vectors.dtype != torch.float32:
             return False
-        constant = self.frozen and not weight.requires_grad
-        if self.on_gpu(weight):
-            differentiated = torch.is_grad_enabled() and (edge_vectors.requires_grad or not constant)
-            return self.fits_gpu and self.tabulated and not differentiated
-        if not self.fits:
+        on_gpu = self.on_gpu(weight)
+        if not (self.fits_gpu if on_gpu else self.fits):
             return False
         if not torch.is_grad_enabled():
             return self.tabulated
-        if constant:
+        if self.frozen and not weight.requires_grad:
             return self.tabulated and (self.edge_gradients or not edge_vectors.requires_grad)
-        return self.is_trained(weight) and not edge_vectors.requires_grad
+        return not on_gpu and self.is_trained(weight) and not edge_vectors.requires_grad
 
     def on_gpu(self, tensor: Tensor) -> bool:
         """Whether the compiled form is that of kernels/edge_rows.py."""
@@ -178,7 +175,7 @@ class EdgeNetwork(nn.Module):
         self, receivers: Tensor, distances: Tensor, num_atoms: int, fused: bool
     ) -> tuple[Tensor, Tensor] | None:
         """The rows of `edge_rows`, if that form serves; without edges at the cutoff or beyond, whose messages are 0."""
-        if not fused or not self.on_gpu(distances):
+        if not (fused and self.on_gpu(distances)):
             return None
         return edge_rows(torch.where(distances < self.cutoff, receivers, -1), num_atoms)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from openmm_gnn.graph.cutoff_envelope import CutoffEnvelope
 from openmm_gnn.graph.radial_basis import GaussianBasis
 from openmm_gnn.graph.topology_tables import SEPARATIONS
-from openmm_gnn.kernels.gamd_tiles import fits_tiles, gamd_edges, gamd_messages, gamd_strengths
+from openmm_gnn.kernels.gamd_tiles import fits_tiles, gamd_edges, gamd_messages, gamd_strengths, products_of
 from openmm_gnn.kernels.pair_rows import pair_rows
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.spec import Decoder, GAMDSpec
@@ -65,13 +65,13 @@ class MessageLayer(nn.Module):
         forward_edges: Tensor,
         backward_edges: Tensor,
         envelope: Tensor,
-        tensor_cores: bool,
+        products: int,
     ) -> Tensor:
         """What `forward` gives, by the operators of CUDA; envelope (P,)."""
         hidden = self.norm(nodes)
         sums = gamd_messages(
             rows, pairs, forward_edges, backward_edges, envelope, self.source(hidden), self.target(hidden), hidden,
-            self.edge.weight, self.edge.bias, self.gate.weight, self.gate.bias, tensor_cores,
+            self.edge.weight, self.edge.bias, self.gate.weight, self.gate.bias, products,
         )  # fmt: skip
         return self.updated(nodes, hidden, sums)
 
@@ -131,14 +131,14 @@ class PairDecoder(nn.Module):
         unit_vectors: Tensor,
         envelope: Tensor,
         cutoff: float,
-        tensor_cores: bool,
+        products: int,
     ) -> Tensor:
         """What `forward` gives, by the operators of CUDA; envelope (P,)."""
         hidden = self.norm(nodes)
         strengths = gamd_strengths(
             pairs, distances, edges, envelope, self.node_sum(hidden), self.node_left(hidden), self.edge.weight,
             self.edge.bias, self.hidden.weight, self.hidden.bias, self.strength.weight, self.strength.bias, cutoff,
-            tensor_cores,
+            products,
         )  # fmt: skip
         return scatter_pair_forces(strengths.unsqueeze(-1) * unit_vectors, pairs, nodes.size(0))
 
@@ -156,8 +156,8 @@ class GAMD(nn.Module):
         self.use_bonds = spec.use_bonds
         self.remove_net_force = spec.remove_net_force
         self.force_scale = spec.force_scale
-        self.tensor_cores = False
-        """Let CUDA's operators round the operands of their products over edges to TF32; set it before the export."""
+        self.precision = "float32"
+        """Of the operands of products over edges on CUDA: float32, tf32 or bfloat16; set it before the export."""
         self.has_tiles = fits_tiles(spec.width, spec.num_radial)
         self.cutoff = spec.neighbors.cutoff
         self.num_kinds = len(spec.elements) * (len(spec.elements) + 1) // 2
@@ -249,6 +249,7 @@ class GAMD(nn.Module):
         batch: Tensor | None,
     ) -> Tensor:
         """What `forward` gives in float32 without gradients, by the operators of CUDA (kernels/gamd_tiles.py)."""
+        products = products_of(self.precision)
         none = torch.zeros([0, 0], dtype=vectors.dtype, device=vectors.device)
         bonded, direction, separations = none, none, pairs[0]
         if self.edge_bonded is not None:
@@ -258,19 +259,19 @@ class GAMD(nn.Module):
         forward_edges, backward_edges = gamd_edges(
             pairs, distances, vectors, separations, self.radial_basis.centers, self.edge_radial.weight,
             self.edge_radial.bias, bonded, direction, self.edge_out[1].weight, self.edge_out[1].bias,  # type: ignore[arg-type]
-            self.cutoff, self.radial_basis.scale, self.tensor_cores,
+            self.cutoff, self.radial_basis.scale, products,
         )  # fmt: skip
         envelope = self.envelope(distances)
         rows = pair_rows(pairs, distances, self.cutoff, species.size(0))
         nodes = self.node_embedding(species)
         for layer in self.layers:
             nodes = layer.tiled(  # type: ignore[operator]
-                nodes, rows, pairs, forward_edges, backward_edges, envelope, self.tensor_cores
+                nodes, rows, pairs, forward_edges, backward_edges, envelope, products
             )
         if self.pair_decoder is not None:
             units = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
             forces = self.pair_decoder.tiled(
-                nodes, forward_edges, pairs, distances, units, envelope, self.cutoff, self.tensor_cores
+                nodes, forward_edges, pairs, distances, units, envelope, self.cutoff, products
             )
         else:
             assert self.node_decoder is not None

@@ -95,6 +95,7 @@ class AttentionLayer(Tabulated):
         fused: bool,
         knots: Tensor | None = None,
         rows: tuple[Tensor, Tensor] | None = None,
+        heard: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors.
 
@@ -104,12 +105,13 @@ class AttentionLayer(Tabulated):
             envelope: (E,) the cosine cutoff.
             fused: use the compiled form.
             knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
-            rows: of the targets, for the compiled form on CUDA.
+            rows: of the targets, for the compiled form on CUDA; and heard: of the sources, where it is differentiated.
         """
         node = self.node(self.norm(scalars))
         if fused and rows is not None:
+            heard = rows if heard is None else heard
             scalar_sum, vector_sum = attention_rows(
-                rows, edge_index[0], directions, envelope, radial, node, vectors, self.table, self.head_width
+                rows, heard, edge_index, directions, envelope, radial, node, vectors, self.table, self.head_width
             )
         elif fused:
             table = self.table if knots is None else self.table_of(knots)
@@ -127,7 +129,8 @@ class AttentionLayer(Tabulated):
 class TorchMDET(EdgeNetwork):
     """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable.
 
-    With weights that are not trained, what is differentiated by the edges runs as one operator, `attention_network`.
+    With weights that are not trained, what is differentiated by the edges runs on the CPU as one operator,
+    `attention_network`, and on CUDA with one for each layer.
     """
 
     packed: Tensor
@@ -166,8 +169,9 @@ class TorchMDET(EdgeNetwork):
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
         fused = self.is_fused(edge_vectors, self.norm.weight)
+        differentiated = fused and torch.is_grad_enabled() and edge_vectors.requires_grad
         scalars = self.embedding(atomic_numbers)
-        if fused and self.packed.size(0) > 0 and torch.is_grad_enabled() and edge_vectors.requires_grad:
+        if differentiated and self.packed.size(0) > 0 and not self.on_gpu(edge_vectors):
             norm = torch.stack([self.norm.weight, self.norm.bias])
             return attention_network(
                 edge_index, edge_vectors, edge_distances, scalars, self.packed, self.tables, norm, self.cutoff,
@@ -183,7 +187,8 @@ class TorchMDET(EdgeNetwork):
         envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
         vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         rows = self.rows_of(edge_index[1], edge_distances, atomic_numbers.size(0), fused)
+        heard = self.rows_of(edge_index[0], edge_distances, atomic_numbers.size(0), differentiated)
         for layer in self.layers:
-            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots, rows)
+            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots, rows, heard)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors

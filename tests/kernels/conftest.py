@@ -10,17 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cuda_backends import Backend, gpu
+from cuda_backends import CUDA_ALONE, Backend, gpu
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths, library_paths
 
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 Check = Callable[..., int]
-CUDA_ALONE = ("pair_rows", "row_messages", "row_messages_backward", "row_strengths", "row_strengths_backward")
-CUDA_ALONE += ("gamd_edges", "gamd_messages", "gamd_strengths", "edge_rows", "attention_rows", "edge_attention_rows")
-CUDA_ALONE += ("edge_vector_rows", "tensor_rows", "first_tensor_rows")
-CUDA_ALONE += ("frame_edges",)
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 

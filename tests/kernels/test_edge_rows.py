@@ -9,6 +9,7 @@ import torch
 from cuda_backends import Backend
 from torch import Tensor
 
+from openmm_gnn.kernels.edge_rows import attention_rows, edge_rows
 from openmm_gnn.models.encoder import Encoder
 from openmm_gnn.models.equivariant_blocks import EdgeNetwork
 from openmm_gnn.spec import EncoderSpec
@@ -115,18 +116,71 @@ def test_the_same_bits_at_every_call(device: torch.device, decisions: list[bool]
         assert all(torch.equal(mine, other) for mine, other in zip(encoder(*given), first, strict=True))
 
 
-def test_gradients_are_left_to_plain_torch(device: torch.device, decisions: list[bool]) -> None:
-    encoder, (numbers, positions) = encoder_of("torchmd-et").to(device), molecule(20, device)
-    scalars, _ = encoder(numbers, positions.requires_grad_())
-    assert scalars.requires_grad
-    encoder.requires_grad_(True).eval()
+def gradient(encoder: Encoder, numbers: Tensor, positions: Tensor) -> Tensor:
+    """By the positions, of a sum over all features with weights of either sign."""
+    places = positions.detach().requires_grad_()
+    scalars, vectors = encoder(numbers, places)
+    factors = torch.sin(torch.arange(vectors.numel(), device=vectors.device)).view_as(vectors).to(vectors.dtype)
+    total = (vectors * factors).sum() + (scalars * factors[:, 0]).sum()
+    return torch.autograd.grad(total, places)[0]
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("rule", ["nearest", "full"])
+@pytest.mark.parametrize(("width", "num_heads"), WIDTHS)
+def test_gradients_equal_those_of_plain_torch(
+    device: torch.device, decisions: list[bool], width: int, num_heads: int, rule: str, smooth: bool
+) -> None:
+    encoder = encoder_of("torchmd-et", width, num_heads, neighbor_rule=rule)
+    if smooth:
+        encoder.network.make_smooth()
+    encoder = encoder.eval().to(device)
+    numbers, positions = molecule(24 if width > 100 else 40, device)
+    found = gradient(encoder, numbers, 0.7 * positions)
+    expected = gradient(encoder.double(), numbers, 0.7 * positions.double())
+    assert decisions == [True, False]
+    assert_close((found, found), (expected, expected))
+
+
+def test_features_have_gradients_without_geometry_and_weights_none(device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(6)
+
+    def normal(*sizes: int) -> Tensor:
+        return torch.randn(*sizes, generator=generator).to(device)
+
+    index = torch.randint(0, 9, (2, 40), generator=generator).to(device)
+    rows, heard = edge_rows(index[1], 9), edge_rows(index[0], 9)
+    features, table = [normal(9, 80).requires_grad_(), normal(9, 3, 16).requires_grad_()], normal(7, 2, 64)
+    given = (rows, heard, index, normal(40, 3), normal(40), 6 * torch.rand(40, generator=generator).double().to(device))
+    with_geometry = [x.requires_grad_() if x.is_floating_point() else x for x in map(torch.clone, given[3:])]
+    scalars, vectors = attention_rows(*given, *features, table, 4)
+    alone = torch.autograd.grad(scalars.sum() + vectors.square().sum(), features)
+    scalars, vectors = attention_rows(*given[:3], *with_geometry, *features, table, 4)
+    together = torch.autograd.grad(
+        scalars.sum() + vectors.square().sum(), [*features, *with_geometry], create_graph=True
+    )
+    for mine, other in zip(alone, together, strict=False):
+        assert torch.equal(mine, other)
+    with pytest.raises(RuntimeError, match="have first derivatives only"):
+        together[0].sum().backward()
+    scalars, _ = attention_rows(*given, *features, table.requires_grad_(), 4)
+    with pytest.raises(RuntimeError, match="no gradients of weights"):
+        scalars.sum().backward()
+
+
+def test_what_has_no_compiled_gradients_is_plain_torch(device: torch.device, decisions: list[bool]) -> None:
+    numbers, positions = molecule(20, device)
+    for architecture in ("visnet", "tensornet"):
+        scalars, _ = encoder_of(architecture).to(device)(numbers, positions.requires_grad_())
+        assert scalars.requires_grad
+    encoder = encoder_of("torchmd-et").to(device).requires_grad_(True).eval()
     encoder(numbers, positions.detach())
     with torch.no_grad():
         encoder(numbers, positions)
     encoder.network.use_compiled(False)
     with torch.no_grad():
         encoder(numbers, positions)
-    assert decisions == [False, False, True, False]
+    assert decisions == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])

@@ -12,6 +12,25 @@ from openmm_gnn.kernels import library
 
 HAS_DEVICE = library.HAS_CUDA_LIBRARY and torch.cuda.is_available()
 WHY_NOT = "the CUDA library is not built" if torch.cuda.is_available() else "no CUDA device"
+CUDA_ALONE = (
+    "pair_rows",
+    "row_messages",
+    "row_messages_backward",
+    "row_strengths",
+    "row_strengths_backward",
+    "gamd_edges",
+    "gamd_messages",
+    "gamd_strengths",
+    "edge_rows",
+    "attention_rows",
+    "edge_attention_rows",
+    "edge_vector_rows",
+    "tensor_rows",
+    "first_tensor_rows",
+    "frame_edges",
+    "attention_rows_backward",
+)
+"""Operators that have no function for the CPU."""
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)]
 
 

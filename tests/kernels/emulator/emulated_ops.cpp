@@ -117,19 +117,19 @@ void launch_row_strength_gradients(StreamHandle, const PairRows& rows, const Pai
   row_strength_gradients(launcher, rows, ends, in, out);
 }
 
-void launch_gamd_edges(StreamHandle, int64_t width, bool tensor_cores, const GamdEdges& in) {
+void launch_gamd_edges(StreamHandle, int64_t width, Products products, const GamdEdges& in) {
   emulator::Launcher launcher = emulator::launcher();
-  gamd_edges(launcher, width, tensor_cores, in);
+  gamd_edges(launcher, width, products, in);
 }
 
-void launch_gamd_messages(StreamHandle, int64_t width, bool tensor_cores, const GamdMessages& in) {
+void launch_gamd_messages(StreamHandle, int64_t width, Products products, const GamdMessages& in) {
   emulator::Launcher launcher = emulator::launcher();
-  gamd_messages(launcher, width, tensor_cores, in);
+  gamd_messages(launcher, width, products, in);
 }
 
-void launch_gamd_strengths(StreamHandle, int64_t width, bool tensor_cores, const GamdStrengths& in) {
+void launch_gamd_strengths(StreamHandle, int64_t width, Products products, const GamdStrengths& in) {
   emulator::Launcher launcher = emulator::launcher();
-  gamd_strengths(launcher, width, tensor_cores, in);
+  gamd_strengths(launcher, width, products, in);
 }
 
 void launch_sort_edges(StreamHandle, const RowSort<1>& sort) {
@@ -141,6 +141,13 @@ void launch_attention_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometr
                            float* scalars, float* vectors) {
   emulator::Launcher launcher = emulator::launcher();
   attention_rows(launcher, rows, geometry, in, scalars, vectors);
+}
+
+void launch_attention_gradient_rows(StreamHandle, const EdgeRows& rows, const EdgeRows& heard, int64_t num_edges,
+                                    const EdgeGeometry& geometry, const AttentionRows& in,
+                                    const AttentionGradients& out) {
+  emulator::Launcher launcher = emulator::launcher();
+  attention_gradient_rows(launcher, rows, heard, num_edges, geometry, in, out);
 }
 
 void launch_edge_attention_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry,
