@@ -107,6 +107,8 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Backend:
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=gpu)])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "emulated":
+        if request.node.get_closest_marker("gpu") is not None:
+            pytest.skip("for a device: the emulator is too slow for it")
         return request.getfixturevalue("emulated")
     return Backend(torch.ops.openmm_gnn, torch.device("cuda"))
 
