@@ -209,7 +209,7 @@ def test_gradients_on_a_cuda_device_are_those_of_the_cpu(function: str, has_vect
             (result * torch.sin(torch.arange(result.numel(), device=device)).view_as(result)).sum()
             for result in results
         )
-        # Without vectors nothing depends on the weights that mix them: zeros from the CPU's operator, nothing elsewhere.
+        # Without vectors nothing depends on the weights that mix them: the CPU gives zeros, a device nothing.
         found.append([value.cpu() for value in torch.autograd.grad(mixture, wanted, materialize_grads=True)])
     assert len(found[0]) == len(found[1])
     for one, other in zip(*found, strict=True):
