@@ -31,6 +31,15 @@ class RunForces:
     """A network that predicts the expensive forces directly knows none."""
 
 
+def network_device(platform: str) -> str:
+    """Where a PythonForce runs a network beside an OpenMM platform: with CUDA on the GPU, if torch and we have one."""
+    import torch
+
+    from openmm_gnn.kernels.library import HAS_CUDA_LIBRARY
+
+    return "cuda" if platform == "CUDA" and HAS_CUDA_LIBRARY and torch.cuda.is_available() else "cpu"
+
+
 def run_forces(
     start: SimulationSystem,
     settings: RunSettings,

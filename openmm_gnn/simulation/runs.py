@@ -22,7 +22,7 @@ from openmm_gnn.simulation.element_temperatures import ElementTemperatures
 from openmm_gnn.simulation.nan_guard import NanGuard
 from openmm_gnn.simulation.resumable import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
 from openmm_gnn.simulation.run_directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
-from openmm_gnn.simulation.run_forces import RunForces, run_forces
+from openmm_gnn.simulation.run_forces import RunForces, network_device, run_forces
 from openmm_gnn.simulation.run_progress import RunProgress
 from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict, text_hash
 from openmm_gnn.units import kinetic_temperature
@@ -101,7 +101,7 @@ def simulate(
             identity["bias"] = biased.identity()
         if run.exists:
             run.check_same_course(identity)
-        forces = run_forces(simulation_system, settings, model, backend)
+        forces = run_forces(simulation_system, settings, model, backend, network_device(platform))
         if biased is not None:
             forces = biased.added_to(forces, settings)
         context = make_context(forces.system, settings, platform, threads, model is not None, forces.integrator)

@@ -25,7 +25,7 @@ from openmm_gnn.models.bundle import save_bundle
 from openmm_gnn.models.gamd import GAMD
 from openmm_gnn.simulation.resumable import read_checkpoint
 from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.simulation.run_forces import run_forces
+from openmm_gnn.simulation.run_forces import network_device, run_forces
 from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, settings_for
 from openmm_gnn.simulation.runs import simulate
 from openmm_gnn.simulation.systems import SimulationSystem, save_system
@@ -162,6 +162,17 @@ def test_the_network_runs_on_the_device_that_is_named(inner_steps: int) -> None:
     settings = replace(SETTINGS, inner_steps=inner_steps, hydrogen_mass=None)
     with pytest.raises(BackendError, match="device is 'meta': give 'cpu', 'cuda' or 'cuda:N'"):
         run_forces(flexible_water(), settings, network("nonbonded"), "pythonforce", device="meta")
+
+
+@pytest.mark.parametrize("has_device", [True, False])
+@pytest.mark.parametrize("has_library", [True, False])
+def test_on_cuda_the_network_runs_on_the_gpu_if_there_is_one(
+    has_device: bool, has_library: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_device)
+    monkeypatch.setattr("openmm_gnn.kernels.library.HAS_CUDA_LIBRARY", has_library)
+    assert network_device("CUDA") == ("cuda" if has_device and has_library else "cpu")
+    assert network_device("CPU") == "cpu"
 
 
 @pytest.mark.parametrize("force_field", ["tip3p.xml", "tip4pew.xml"])
