@@ -3,7 +3,7 @@
 // Each edge is met twice, by the block of its receiver, which sums what goes to the query and has the gradients of
 // directions, envelope and place, and by the block of its sender, which sums what goes to key, values and vectors: no
 // atomics. Both compute the activations again. With a receiver i, a sender j, a = q_i k_j f_k summed over a head,
-// w = SiLU(a) c, s_i = sum v1_j f1 w and x_i = sum x_j v2_j f2 + u v3_j f3:
+// w = SiLU(a) c, s_i = sum v1_j f1 w and x_i = sum x_j v2_j f2 + u v3_j f3, and a prime for a gradient:
 //   D = sum over the head of s' v1_j f1, a' = D c SiLU'(a), c' = sum over heads of D SiLU(a).
 // Cost per edge and channel: 30 floats of tables and 20 of the other atom, and about 200 operations, in both together.
 #pragma once
