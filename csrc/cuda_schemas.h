@@ -37,6 +37,7 @@
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
       " float cutoff, int products) -> Tensor");                                                                       \
+  library.def("pair_force_sums(Tensor pair_forces, Tensor pairs, int num_atoms) -> Tensor");                           \
   library.def("edge_rows(Tensor receivers, int num_atoms) -> (Tensor starts, Tensor order)");                          \
   library.def(                                                                                                         \
       "attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope, Tensor places," \
@@ -70,6 +71,7 @@
   library.impl("gamd_edges", &openmm_gnn::cuda::boxed_gamd_edges);                            \
   library.impl("gamd_messages", &openmm_gnn::cuda::boxed_gamd_messages);                      \
   library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);                    \
+  library.impl("pair_force_sums", &openmm_gnn::cuda::boxed_pair_force_sums);                  \
   library.impl("edge_rows", &openmm_gnn::cuda::boxed_edge_rows);                              \
   library.impl("attention_rows", &openmm_gnn::cuda::boxed_attention_rows);                    \
   library.impl("attention_rows_backward", &openmm_gnn::cuda::boxed_attention_rows_backward);  \

@@ -17,8 +17,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SANITIZED = ["tests/kernels/test_cuda_parity.py", "tests/kernels/test_row_sums.py", "tests/kernels/test_tile_sums.py"]
-SANITIZED += ["tests/kernels/test_frame_edges.py", "tests/kernels/test_edge_rows.py"]
+SANITIZED = [
+    f"tests/kernels/test_{name}.py"
+    for name in ("cuda_parity", "row_sums", "tile_sums", "frame_edges", "edge_rows", "pair_forces")
+]
 # Where tests marked gpu are. The other folders need packages that no GPU test does, and one import that fails would
 # keep pytest from running any.
 FOLDERS = ("tests/kernels", "tests/graph", "tests/models", "tests/features", "tests/forces")

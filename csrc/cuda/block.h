@@ -73,6 +73,14 @@ OPENMM_GNN_HOST_DEVICE int32_t atomic_add(int32_t* address, int32_t amount) {
 #endif
 }
 
+OPENMM_GNN_HOST_DEVICE void atomic_add(int64_t* address, int64_t amount) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(amount));
+#else
+  *address += amount;
+#endif
+}
+
 OPENMM_GNN_HOST_DEVICE void atomic_min(int64_t* address, int64_t value) {
 #if defined(__CUDA_ARCH__)
   // Reading first keeps a million bad atoms from queueing up at one address.

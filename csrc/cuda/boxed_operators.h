@@ -1,4 +1,5 @@
-// The operators as PyTorch's dispatcher calls them: arguments and results on one stack (../neighbor_pairs.h and the files named below).
+// The operators as PyTorch's dispatcher calls them: arguments and results on one stack (../neighbor_pairs.h and the files
+// named below).
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -19,6 +20,11 @@ void boxed_row_strengths_backward(StableIValue* stack, uint64_t num_arguments, u
 void boxed_gamd_edges(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_gamd_messages(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_gamd_strengths(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
+
+// pair_forces.h; the first two have schemas of ../ops.cpp
+void boxed_pair_types(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
+void boxed_radial_pair_forces(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
+void boxed_pair_force_sums(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 
 // ../edge_rows.h; the last three have schemas of cpu/encoder_messages.h
 void boxed_edge_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);

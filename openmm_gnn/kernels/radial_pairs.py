@@ -1,4 +1,7 @@
-"""Kinds of pairs, and forces that depend on a pair's kind and distance alone: compiled on the CPU, plain elsewhere."""
+"""Kinds of pairs, and forces that depend on a pair's kind and distance alone: compiled, with plain forms beside.
+
+On CUDA forces are added up as integers, multiples of 2^-32 of their unit: the same bits at every call.
+"""
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
 import torch
@@ -20,9 +23,7 @@ def pair_types(pairs: Tensor, species: Tensor, partners: Tensor, num_species: in
         species: (N,) int64.
         partners: (2, N, most) int64 of `topology_tables.separation_table`.
     """
-    if not pairs.is_cuda:
-        return torch.ops.openmm_gnn.pair_types(pairs, species, partners, num_species)
-    return pair_types_reference(pairs, species, partners, num_species)
+    return torch.ops.openmm_gnn.pair_types(pairs, species, partners, num_species)
 
 
 def pair_types_reference(pairs: Tensor, species: Tensor, partners: Tensor, num_species: int) -> Tensor:
@@ -54,19 +55,21 @@ def radial_pair_forces(
 
     Args:
         pairs, types: (2, P) and (P,) int64, each pair once; -1 is padding.
-        vectors, distances: (P, 3) from i to j and (P,), float32.
-        table: (num_types, num_knots) float32, spline coefficients on [start, cutoff].
+        vectors, distances: (P, 3) from i to j and (P,).
+        table: (num_types, num_knots), spline coefficients on [start, cutoff]; unless it is float32 the sum is plain
+            torch.
     Returns:
-        forces (N, 3) and energy (1,), in the table's energy unit and the unit of the vectors.
+        forces (N, 3) and energy (1,), in the table's energy unit and the unit of the vectors. On CUDA NaN if some force
+        is not finite, or 2^30 and more, or a distance is NaN: so a list says that it is invalid.
     """
-    if not table.is_cuda:
-        threads = 0
-        if not torch.jit.is_scripting():
-            threads = available_threads()
-        return torch.ops.openmm_gnn.radial_pair_forces(
-            pairs, types, vectors, distances, table, start, cutoff, threads, num_atoms
-        )
-    return radial_pair_forces_reference(pairs, types, vectors, distances, table, start, cutoff, num_atoms)
+    if table.dtype != torch.float32:
+        return radial_pair_forces_reference(pairs, types, vectors, distances, table, start, cutoff, num_atoms)
+    threads = 0
+    if not torch.jit.is_scripting():
+        threads = available_threads()
+    return torch.ops.openmm_gnn.radial_pair_forces(
+        pairs, types, vectors, distances, table, start, cutoff, threads, num_atoms
+    )
 
 
 def spline_slopes(distances: Tensor, start: float, cutoff: float, num_knots: int) -> Tensor:
@@ -104,7 +107,13 @@ def radial_pair_forces_reference(
 
 
 def scatter_pair_forces(pair_forces: Tensor, pairs: Tensor, num_atoms: int) -> Tensor:
-    """(N, 3): the sum of forces (P, 3) that push i along r_ij and j against it; padded pairs must be zero."""
+    """(N, 3): the sum of forces (P, 3) that push i along r_ij and j against it; padded pairs must be zero.
+
+    Differentiable. Where nothing is differentiated, forces of float32 on CUDA are added as those above.
+    """
+    differentiated = torch.is_grad_enabled() and pair_forces.requires_grad
+    if pair_forces.is_cuda and pair_forces.dtype == torch.float32 and not differentiated:
+        return torch.ops.openmm_gnn.pair_force_sums(pair_forces.contiguous(), pairs, num_atoms)
     forces = torch.zeros((num_atoms, 3), dtype=pair_forces.dtype, device=pair_forces.device)
     i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
     return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces)

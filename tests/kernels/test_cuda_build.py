@@ -61,6 +61,7 @@ def test_cuda_library_loads_and_registers_its_operators() -> None:
     """No device is needed to load it. In a process of its own: what it registers stays registered."""
     assert LIBRARY.is_file(), "the installation did not build the CUDA library although nvcc and a CUDA torch are here"
     both = ("neighbor_pairs", "update_neighbor_list", "scaled_tensors", "tensor_products", "tensor_squares")
+    both += ("pair_types", "radial_pair_forces")
     names = (*both, *CUDA_ALONE)
     script = (
         "import torch\n"

@@ -28,6 +28,7 @@ CUDA_ALONE = (
     "tensor_rows",
     "first_tensor_rows",
     "frame_edges",
+    "pair_force_sums",
     "attention_rows_backward",
 )
 """Operators that have no function for the CPU."""

@@ -9,6 +9,7 @@
 #include "../../../csrc/cuda/edge_pipeline.h"
 #include "../../../csrc/cuda/frame_edges.h"
 #include "../../../csrc/cuda/neighbor_lists.h"
+#include "../../../csrc/cuda/pair_launches.h"
 #include "../../../csrc/cuda/pipeline.h"
 #include "../../../csrc/cuda/row_pipeline.h"
 #include "../../../csrc/cuda/tile_pipeline.h"
@@ -41,6 +42,7 @@ using EmulatedGuard = emulator::Guard;
 #include "../../../csrc/cuda/edge_operators.cpp"
 #include "../../../csrc/cuda/frame_operators.cpp"
 #include "../../../csrc/cuda/ops_cuda.cpp"
+#include "../../../csrc/cuda/pair_operators.cpp"
 #include "../../../csrc/cuda/row_operators.cpp"
 #include "../../../csrc/cuda/tile_operators.cpp"
 
@@ -132,6 +134,24 @@ void launch_gamd_strengths(StreamHandle, int64_t width, Products products, const
   gamd_strengths(launcher, width, products, in);
 }
 
+void launch_kinds_of_pairs(StreamHandle, const int64_t* pairs, int64_t count, const KindTables& tables,
+                           int64_t* types) {
+  emulator::Launcher launcher = emulator::launcher();
+  kinds_of_pairs(launcher, pairs, count, tables, types);
+}
+
+void launch_spline_forces(StreamHandle, const int64_t* pairs, int64_t count, int64_t num_atoms,
+                          const SplinePairs& source, const FixedSums& sums, float* forces, float* energy) {
+  emulator::Launcher launcher = emulator::launcher();
+  add_pair_forces(launcher, pairs, count, num_atoms, source, sums, forces, energy);
+}
+
+void launch_given_forces(StreamHandle, const int64_t* pairs, int64_t count, int64_t num_atoms,
+                         const GivenPairs& source, const FixedSums& sums, float* forces) {
+  emulator::Launcher launcher = emulator::launcher();
+  add_pair_forces(launcher, pairs, count, num_atoms, source, sums, forces, nullptr);
+}
+
 void launch_sort_edges(StreamHandle, const RowSort<1>& sort) {
   emulator::Launcher launcher = emulator::launcher();
   sort_rows(launcher, sort);
@@ -199,6 +219,10 @@ STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
       " bool trim, int num_threads, Tensor(a!) reference_positions, Tensor(b!) reference_box, Tensor(c!) stored_pairs,"
       " Tensor(d!) stored_shifts, Tensor(e!) status)"
       " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
+  library.def("pair_types(Tensor pairs, Tensor species, Tensor partners, int num_species) -> Tensor");
+  library.def(
+      "radial_pair_forces(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor table, float start,"
+      " float cutoff, int num_threads, int num_atoms) -> (Tensor forces, Tensor energy)");
   library.def("scaled_tensors(Tensor parts, int num_threads) -> Tensor");
   library.def("tensor_products(Tensor first, Tensor second, int num_threads) -> Tensor");
   library.def("tensor_squares(Tensor parts, Tensor change, int num_threads) -> Tensor");
@@ -208,6 +232,8 @@ STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
   library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
   library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
+  library.impl("pair_types", &openmm_gnn::cuda::boxed_pair_types);
+  library.impl("radial_pair_forces", &openmm_gnn::cuda::boxed_radial_pair_forces);
   library.impl("scaled_tensors", &openmm_gnn::cuda::boxed_scaled_tensors);
   library.impl("tensor_products", &openmm_gnn::cuda::boxed_tensor_products);
   library.impl("tensor_squares", &openmm_gnn::cuda::boxed_tensor_squares);
