@@ -129,3 +129,8 @@ def _radial_pair_forces_fake(pairs: Tensor, types: Tensor, vectors: Tensor, dist
                              start: float, cutoff: float, num_threads: int, num_atoms: int
                              ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return table.new_empty((num_atoms, 3)), table.new_empty((1,))
+
+
+@torch.library.register_fake("openmm_gnn::pair_force_sums")
+def _pair_force_sums_fake(pair_forces: Tensor, pairs: Tensor, num_atoms: int) -> Tensor:
+    return pair_forces.new_empty((num_atoms, 3))

@@ -108,6 +108,12 @@ def test_kinds_of_pairs_equal_plain_torch(backend: Backend) -> None:
     assert torch.equal(found.cpu(), pair_types_reference(pairs, species, partners, 2))
 
 
+def test_shapes_are_known_beforehand() -> None:
+    """As torch.compile asks for them."""
+    pairs = torch.empty((2, 7), dtype=torch.int64, device="meta")
+    assert torch.ops.openmm_gnn.pair_force_sums(torch.empty((7, 3), device="meta"), pairs, 4).shape == (4, 3)
+
+
 def test_wrong_arguments_are_refused_in_words(backend: Backend) -> None:
     case = Case()
     case.table = case.table[:, :3].contiguous()

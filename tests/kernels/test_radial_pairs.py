@@ -56,6 +56,8 @@ def test_forces_are_minus_the_gradient_of_the_spline_energy(shortest: float) -> 
     forces, energy = radial_pair_forces_reference(pairs, types, vectors, distances, table, START, CUTOFF, 40)
     (gradient,) = torch.autograd.grad(energy.sum(), positions)
     torch.testing.assert_close(forces, -gradient)
+    exact = radial_pair_forces(pairs, types, vectors.detach(), distances.detach(), table, START, CUTOFF, 40)
+    assert torch.equal(exact[0], forces.detach()) and torch.equal(exact[1], energy.detach())
     fused, fused_energy = radial_pair_forces(
         pairs, types, vectors.detach().float(), distances.detach().float(), table.float(), START, CUTOFF, 40
     )
