@@ -77,6 +77,6 @@ def scale(
     console.print(table)
     for name, fit in fits.items():
         console.print(f"{name}: exponent {fit.exponent:.3f}, 95 % {fit.low:.3f} to {fit.high:.3f}; {fit.verdict}")
-    for name in AXES.keys() - fits.keys():
+    for name in (axis for axis in AXES if axis not in fits):
         console.print(f"{name}: too few trainings of different {name} for an exponent with an uncertainty")
     typer.echo(f"wrote {out / 'scaling.json'}, scaling.csv and scaling.png")

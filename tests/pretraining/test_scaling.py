@@ -133,3 +133,12 @@ def test_the_command_goes_on_with_a_study(study: tuple[Path, list[ScalingRun]], 
     assert isinstance(refused.exception, DataError)  # the command has another warm-up than the study
     assert "warmup_steps" in str(refused.exception)
     torch.set_num_threads(1)
+
+
+def test_the_command_says_what_too_few_trainings_cannot_tell(data: Conformations, tmp_path: Path) -> None:
+    command = ["scale", str(data.path), "--out", str(tmp_path), "--layers", "1", "--width", "8", "--hold-out", "4"]
+    command += ["--steps", "4", "--validate-every", "2", "--batch-size", "2", "--no-progress"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    said = [line.split(":")[0] for line in done.output.splitlines() if "too few trainings" in line]
+    assert said == ["parameters", "frames", "operations"]
