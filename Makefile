@@ -18,7 +18,7 @@ EXTRAS := $(EXTRAS_$(STACK))
 # The first Python with the venv module that the pins were made for; PYTHON=... overrides.
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	"$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
-SOURCES := $(wildcard csrc/*.* csrc/*/*.*)
+SOURCES := $(shell find csrc -type f)
 # What pytest runs, and how: make test TESTS=tests/kernels PYTEST="-x -n 0"
 TESTS ?= tests
 PYTEST ?= -n 2 --dist loadscope --max-worker-restart 0

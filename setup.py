@@ -57,7 +57,7 @@ class BuildLibraries(build_ext):
 
 def cpu_extension() -> Extension:
     """The operators' schemas and their CPU functions."""
-    sources = ["csrc/ops.cpp", *sorted(str(path.relative_to(HERE)) for path in HERE.glob("csrc/cpu/*.cpp"))]
+    sources = ["csrc/ops.cpp", *sorted(str(path.relative_to(HERE)) for path in HERE.glob("csrc/*/cpu/*.cpp"))]
     return Extension(
         "openmm_gnn.libopenmm_gnn_cpu",
         sources=sources,
@@ -104,12 +104,12 @@ def cuda_extension() -> Extension | None:
     """
     if os.environ.get("OPENMM_GNN_CUDA") == "0" or torch.version.cuda is None or shutil.which("nvcc") is None:
         return None
-    sources = [path for pattern in ("*.cu", "*.cpp") for path in HERE.glob(f"csrc/cuda/{pattern}")]
+    sources = [path for pattern in ("*.cu", "*.cpp") for path in HERE.glob(f"csrc/*/cuda/{pattern}")]
     return Extension(
         "openmm_gnn.libopenmm_gnn_cuda",
         sources=sorted(str(path.relative_to(HERE)) for path in sources),
         depends=[str(path.relative_to(HERE)) for end in ("h", "inl") for path in HERE.glob(f"csrc/**/*.{end}")],
-        include_dirs=include_paths(),
+        include_dirs=["csrc", *include_paths()],
         define_macros=[("TORCH_TARGET_VERSION", TARGET_TORCH), ("USE_CUDA", "1")],
         extra_compile_args=["-std=c++17", "-O3"],
         # CUDA's runtime is linked in, and its names hidden from the other one that torch brings.
@@ -134,7 +134,7 @@ def build_cuda_library(command: BuildLibraries, ext: Extension) -> None:
         target = str(folder / (Path(source).name + ".o"))
         if source.endswith(".cu"):
             fused = [] if Path(source).name not in UNFUSED_SOURCES else ["-fmad=false"]
-            tool = ["nvcc", *CUDA_CODE, *fused, "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+            tool = ["nvcc", *CUDA_CODE, *fused, "-Icsrc", "-lineinfo", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
         else:
             tool = [*compiler, *macros, *includes, "-ffp-contract=off", "-fPIC", "-fvisibility=hidden"]
         command.announce(f"compiling {source}", level=2)

@@ -19,13 +19,13 @@ from harness import interleaved_medians, save_results
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn.models.force_model import ForceModel
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.contexts import choose_platform, make_context
-from openmm_gnn.simulation.run_forces import run_forces
-from openmm_gnn.simulation.run_settings import RunSettings, Thermostat
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.contexts import choose_platform, make_context
+from openmm_gnn.md.run_settings import RunSettings, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.runs.forces import run_forces
 
 SYSTEM, MODEL = "amoeba-water", "gamd-amoeba-water"
 OUTER_FS, INNER_STEPS, HYDROGEN_MASS = 10.0, 3, 4.0

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import load_encoder
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.pretraining.denoising import denoising_error
-from openmm_gnn.pretraining.denoising_checks import solute
+from openmm_gnn.learning.pretraining.denoising import denoising_error
+from openmm_gnn.learning.pretraining.denoising_checks import solute
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 NOISE = 0.2

@@ -21,8 +21,8 @@ from rich.table import Table
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 MOLECULE = 35
 CASES = [

@@ -24,9 +24,9 @@ from harness import interleaved_medians, save_results
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec, NeighborRule
-from openmm_gnn.units import ANGSTROM_PER_NM
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec, NeighborRule
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 SPECS = {
     "ET": EncoderSpec(Architecture.TORCHMD_ET, 6, 7.5, noise_scale=0.2),

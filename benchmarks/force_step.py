@@ -20,12 +20,12 @@ from harness import save_results
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn.export.openmm_module import script_module
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
+from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.graph.neighbor_list import NeighborList
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.contexts import with_model_force
-from openmm_gnn.simulation.systems import SimulationSystem, load_system
+from openmm_gnn.md.contexts import with_model_force
+from openmm_gnn.md.systems.systems import SimulationSystem, load_system
+from openmm_gnn.networks.published_weights import load_model
 
 MODEL = "gamd-argon"
 

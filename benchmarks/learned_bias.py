@@ -23,15 +23,15 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import cv_force, load_encoder
-from openmm_gnn.cv_spec import CVNetworkSpec
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges
 from openmm_gnn.forces.bias_force import bias_force
 from openmm_gnn.forces.gamd_force import chosen_backend
-from openmm_gnn.models.cv_network import CVNetwork
-from openmm_gnn.models.learned_cv import LearnedCV, OutputRanges
-from openmm_gnn.simulation.bias_opes import OpesBias
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.runs.bias.opes import OpesBias
 
 STEPS_PER_BLOCK = 20
 WARM_UP_STEPS = 30

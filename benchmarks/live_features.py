@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import EmbeddingReporter, Featurizer
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.simulation.implicit_solvent import in_implicit_solvent
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.md.implicit_solvent import in_implicit_solvent
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 STEP_PS = 0.004
 SPECS = {

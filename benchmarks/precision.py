@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from openmm_gnn import GAMD, GAMDSpec, NeighborSpec, load_model, neighbor_pairs
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.systems.systems import load_system
 
 
 def to_tf32(x: Tensor) -> Tensor:

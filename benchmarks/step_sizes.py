@@ -18,11 +18,11 @@ from rich.progress import track
 from rich.table import Table
 
 from openmm_gnn import accelerate, load_model
-from openmm_gnn.simulation.force_parts import split_groups
-from openmm_gnn.simulation.run_settings import make_integrator, settings_for
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.simulation.systems import load_system
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.md.force_parts import split_groups
+from openmm_gnn.md.run_settings import make_integrator, settings_for
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.systems import load_system
 
 SYSTEM, MODEL = "amoeba-water", "gamd-amoeba-water"
 LIGHT = [(4.0, 2), (6.0, 3), (7.0, 3), (8.0, 4), (10.0, 5), (12.0, 6)]

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from openmm_gnn.export.openmm_module import script_module
+from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.graph.neighbor_list import NeighborList
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.systems import SimulationSystem, load_system
+from openmm_gnn.md.systems.systems import SimulationSystem, load_system
+from openmm_gnn.networks.published_weights import load_model
 
 MODEL = "gamd-tip3p"
 MOLECULES = (258, 887, 2094, 4085, 13786, 16814, 24093)

@@ -2,8 +2,8 @@
 //
 // The CUDA library registers its own functions for the same schemas; it is loaded after this one.
 
-#include "cpu/operators.h"
-#include "cuda_schemas.h"
+#include "base/cpu/operators.h"
+#include "base/cuda_schemas.h"
 
 namespace openmm_gnn {
 

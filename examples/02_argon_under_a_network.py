@@ -14,8 +14,8 @@ import openmm
 from openmm import unit
 
 from openmm_gnn import gamd_force, load_model
-from openmm_gnn.simulation.argon import argon
-from openmm_gnn.simulation.runs import choose_platform
+from openmm_gnn.md.systems.argon import argon
+from openmm_gnn.runs.simulate import choose_platform
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--short", action="store_true", help="fewer steps")

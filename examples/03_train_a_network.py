@@ -13,10 +13,10 @@ import argparse
 from pathlib import Path
 
 from openmm_gnn import GAMDSpec, NeighborSpec, load_model
-from openmm_gnn.simulation.argon import argon
-from openmm_gnn.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
-from openmm_gnn.training.force_matching import TrainingSettings, train
-from openmm_gnn.training.teacher import label
+from openmm_gnn.data.labels.teacher import label
+from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
+from openmm_gnn.learning.training.force_matching import TrainingSettings, train
+from openmm_gnn.md.systems.argon import argon
 
 
 def make_spec(elements: tuple[int, ...], force_scale: float) -> GAMDSpec:

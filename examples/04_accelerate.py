@@ -15,8 +15,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_gnn import accelerate
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn import accelerate, load_system
 
 
 def main() -> None:

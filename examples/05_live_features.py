@@ -17,8 +17,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer, load_system
 
 
 def main() -> None:

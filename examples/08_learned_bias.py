@@ -17,13 +17,12 @@ import mdtraj
 import numpy as np
 import torch
 
+from openmm_gnn import load_learned_cv, load_system
 from openmm_gnn.kinetics.reweighting import effective_frames, frame_log_weights, reweighted_free_energy
-from openmm_gnn.models.learned_cv import load_learned_cv
-from openmm_gnn.simulation.bias_records import read_bias_records
-from openmm_gnn.simulation.bias_settings import BiasSettings
-from openmm_gnn.simulation.run_settings import settings_for
-from openmm_gnn.simulation.runs import simulate
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.run_settings import settings_for
+from openmm_gnn.runs.bias.records import read_bias_records
+from openmm_gnn.runs.bias.settings import BiasSettings
+from openmm_gnn.runs.simulate import simulate
 
 
 def main() -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer, load_system
 
 STEPS_PER_FRAME = 100
 

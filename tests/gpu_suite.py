@@ -23,8 +23,8 @@ SANITIZED = [
 ]
 # Where tests marked gpu are. The other folders need packages that no GPU test does, and one import that fails would
 # keep pytest from running any.
-FOLDERS = ("tests/kernels", "tests/graph", "tests/models", "tests/features", "tests/forces")
-WITHOUT_OPENMM = ("tests/kernels", "tests/graph", "tests/models/test_attention_kernel.py")
+FOLDERS = ("tests/kernels", "tests/graph", "tests/networks", "tests/features", "tests/forces")
+WITHOUT_OPENMM = ("tests/kernels", "tests/graph", "tests/networks/test_attention_kernel.py")
 WITHOUT_OPENMM += ("--ignore=tests/kernels/test_particle_mesh.py",)
 # Graphs are left out because the caching allocator is off, so that each tensor has borders of its own; large systems
 # and wide networks because the tools slow a kernel down by two orders of magnitude.
@@ -99,7 +99,7 @@ def sanitize(tool: str) -> bool:
 def sanitizer_filters(help_text: str) -> list[str]:
     """Options that leave PyTorch's own kernels and calls unchecked, as far as a compute-sanitizer has them.
 
-    A call that PyTorch makes to see whether it fails is no error of ours; ours are checked in csrc/cuda/launch.h.
+    A call that PyTorch makes to see whether it fails is no error of ours; ours are checked in csrc/base/cuda/launch.h.
     """
     options = []
     for name in ("--kernel-name", "--kernel-regex", "--filter"):  # as of 2025, of 2021, and before

@@ -1,4 +1,4 @@
-"""The floors of the house: a file imports its own floor or lower, absolutely, and one file alone knows TorchForce."""
+"""The floors of the house: a folder imports lower floors alone, absolutely, and one file alone knows TorchForce."""
 
 from __future__ import annotations
 
@@ -9,38 +9,36 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "openmm_gnn"
 FLOORS = {
-    "units": 0,
-    "errors": 0,
-    "spec": 0,
-    "cv_spec": 0,
-    "property_spec": 0,
-    "growing_array": 0,
+    "base": 0,
     "kernels": 1,
+    "md": 1,
     "graph": 2,
-    "models": 3,
-    "export": 4,
+    "networks": 3,
     "features": 4,
     "forces": 5,
-    "reporters": 5,
-    "training": 5,
-    "pretraining": 5,
-    "simulation": 5,
-    "analysis": 5,
-    "kinetics": 5,
-    "doctor": 6,
-    "doctor_probes": 6,
-    "cli": 6,
-    "__version__": 0,
-    "__init__": 6,
-    "__main__": 6,
+    "data": 6,
+    "reporters": 6,
+    "learning": 7,
+    "runs": 7,
+    "kinetics": 8,
+    "analysis": 9,
+    "cli": 10,
+    "__version__": -1,
+    "__init__": 11,
+    "__main__": 11,
 }
 ONLY_IMPORTER = {"openmmtorch": "openmm_gnn/forces/torch_force.py"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
+def room_of(module: str) -> str:
+    """The folder of a dotted module name of this package, its first name below `openmm_gnn`."""
+    return [*module.split("."), "__init__"][1]
+
+
 def floor_of(module: str) -> int:
     """The floor of a dotted module name of this package."""
-    room = [*module.split("."), "__init__"][1]
+    room = room_of(module)
     if room not in FLOORS:
         raise LookupError(f"{module} has no floor: give {room!r} one in FLOORS")
     return FLOORS[room]
@@ -57,7 +55,7 @@ def imported_modules(source: str) -> list[str]:
             names += [alias.name for alias in node.names if alias.name != "openmm_gnn"]
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            # `from openmm_gnn import units` names a room, `from openmm_gnn.units import kelvin` a thing in one.
+            # `from openmm_gnn import units` names a room, `from openmm_gnn.base.units import kelvin` a thing in one.
             names += [f"{module}.{alias.name}" for alias in node.names] if module == "openmm_gnn" else [module]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "openmm_gnn":
             names.append(f"openmm_gnn.{node.attr}")
@@ -74,7 +72,7 @@ def wrong_imports(module: str, source: str) -> list[str]:
             wrong.append(f"{module} imports {name}: write it absolutely")
         elif top in ONLY_IMPORTER and path != ONLY_IMPORTER[top]:
             wrong.append(f"{module} imports {name}: only {ONLY_IMPORTER[top]} may")
-        elif top == "openmm_gnn" and floor_of(name) > floor_of(module):
+        elif top == "openmm_gnn" and room_of(name) != room_of(module) and floor_of(name) >= floor_of(module):
             wrong.append(f"{module} (floor {floor_of(module)}) imports {name} (floor {floor_of(name)})")
     return wrong
 
@@ -84,20 +82,21 @@ def module_name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_a_module_imports_its_own_floor_or_lower(path: Path) -> None:
+def test_a_module_imports_its_own_folder_or_lower_floors(path: Path) -> None:
     assert wrong_imports(module_name(path), path.read_text()) == []
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("openmm_gnn.graph.cutoff", "from openmm_gnn.models.gamd import GAMD"),
-        ("openmm_gnn.units", "def late():\n    import openmm_gnn.spec, openmm_gnn.forces.gamd_force"),
-        ("openmm_gnn.kernels.library", "from openmm_gnn import cli"),
-        ("openmm_gnn.models.gamd", "from ..kernels import library"),
-        ("openmm_gnn.models.gamd", "import openmm_gnn\nprint(openmm_gnn.forces)"),
+        ("openmm_gnn.graph.cutoff", "from openmm_gnn.networks.gamd import GAMD"),
+        ("openmm_gnn.base.units", "def late():\n    import openmm_gnn.base.errors, openmm_gnn.forces.gamd_force"),
+        ("openmm_gnn.kernels.library", "if TYPE_CHECKING:\n    from openmm_gnn import cli"),
+        ("openmm_gnn.kernels.library", "from openmm_gnn.md.contexts import make_context"),  # the same floor
+        ("openmm_gnn.networks.gamd", "from ..kernels import library"),
+        ("openmm_gnn.networks.gamd", "import openmm_gnn\nprint(openmm_gnn.forces)"),
         ("openmm_gnn.forces.gamd_force", "import openmmtorch"),
-        ("openmm_gnn.doctor", "def probe():\n    from openmmtorch import TorchForce"),
+        ("openmm_gnn.cli.doctor", "def probe():\n    from openmmtorch import TorchForce"),
     ],
 )
 def test_the_rules_see_a_wrong_import(module: str, source: str) -> None:
@@ -105,12 +104,12 @@ def test_the_rules_see_a_wrong_import(module: str, source: str) -> None:
 
 
 def test_any_module_may_take_the_version() -> None:
-    assert wrong_imports("openmm_gnn.units", "import openmm_gnn\nprint(openmm_gnn.__version__)") == []
+    assert wrong_imports("openmm_gnn.base.units", "import openmm_gnn\nprint(openmm_gnn.__version__)") == []
 
 
 def test_a_module_without_a_floor_is_refused() -> None:
     with pytest.raises(LookupError, match="attic"):
-        wrong_imports("openmm_gnn.attic.box", "from openmm_gnn.units import kelvin")
+        wrong_imports("openmm_gnn.attic.box", "from openmm_gnn.base.units import kelvin")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)

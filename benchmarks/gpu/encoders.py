@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 SPECS = {
     "ET": EncoderSpec(Architecture.TORCHMD_ET, 6, 7.5, noise_scale=0.2),

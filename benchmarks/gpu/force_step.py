@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from openmm_gnn import GAMD, GAMDSpec, NeighborList, NeighborSpec, neighbor_pairs
-from openmm_gnn.spec import Decoder
+from openmm_gnn.base.specs.force import Decoder
 
 SIZES = (774, 12_282, 41_358, 72_279)
 CUTOFF, SKIN, MOST_NEIGHBORS = 0.42, 0.1, 40
@@ -34,7 +34,7 @@ FRAMES = 24
 
 
 class Step(nn.Module):
-    """List and network, as export/openmm_module.py has them, without a topology."""
+    """List and network, as forces/modules/openmm_module.py has them, without a topology."""
 
     def __init__(self, spec: GAMDSpec, num_atoms: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def openmm_step(num_atoms: int) -> dict[str, Callable[[], object]]:
         import openmm
     except ImportError:
         return {}
-    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.md.systems.systems import load_system
 
     names = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]
     if "CUDA" not in names:

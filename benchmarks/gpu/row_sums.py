@@ -22,7 +22,7 @@ from openmm_gnn import NeighborList, load_model
 from openmm_gnn.kernels.pair_rows import pair_rows
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.kernels.vector_network import vector_messages
-from openmm_gnn.models.vector_gamd import VectorGAMD
+from openmm_gnn.networks.vector_gamd import VectorGAMD
 
 SIZES = (774, 12_282, 72_279)
 WIDTHS = (32, 64, 128)

@@ -21,8 +21,8 @@ from device import device_medians, require_gpu, save_results
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn.cv_spec import CVNetworkSpec, Merging, Mixer
-from openmm_gnn.models.cv_network import CVNetwork
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging, Mixer
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 TOKENS = {"adenylate kinase": (214, 64), "nsp13": (596, 64), "complex": (3170, 16)}
 """Tokens, and frames of a batch."""

@@ -17,10 +17,10 @@ import numpy as np
 import openmm
 from openmm import app
 
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.reweighting import effective_frames, frame_log_weights
-from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.simulation.systems import load_system
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.runs.directory import RunDirectory
 
 TEMPERATURE = 300.0
 KT = BOLTZMANN_KJ_MOL_K * TEMPERATURE

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import EmbeddingStore, Featurizer
-from openmm_gnn.cv_spec import CVNetworkSpec, Mixer, Pooling
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, split_by_time
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, trajectory_of_arrays, trajectory_of_store
 from openmm_gnn.kinetics.vamp import VampModel, fit_vamp, held_out_score, lagged_covariances

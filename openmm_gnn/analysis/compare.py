@@ -10,9 +10,9 @@ import numpy as np
 
 from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S
 from openmm_gnn.analysis.observables import Observables, observe, runs_in, shortest_run_ps
-from openmm_gnn.analysis.statistics import Estimate
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.statistics import Estimate
 
 
 @dataclass(frozen=True)

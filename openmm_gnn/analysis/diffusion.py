@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmm_gnn.analysis.statistics import Estimate
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.statistics import Estimate
 
 NM2_PER_PS_IN_1E_9_M2_PER_S = 1000.0
 """1 nm^2/ps = 1e-6 m^2/s = 1000 times the usual 1e-9 m^2/s."""

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openmm
 
-from openmm_gnn.analysis.statistics import Estimate, block_means
-from openmm_gnn.errors import DataError, NonFiniteError
-from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom, make_context
-from openmm_gnn.simulation.element_temperatures import ElementTemperatures
-from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, split_groups
-from openmm_gnn.simulation.nan_guard import NanGuard
-from openmm_gnn.simulation.run_settings import RunSettings
-from openmm_gnn.units import kinetic_temperature
+from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.statistics import Estimate, block_means
+from openmm_gnn.base.units import kinetic_temperature
+from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
+from openmm_gnn.md.element_temperatures import ElementTemperatures
+from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP, split_groups
+from openmm_gnn.md.nan_guard import NanGuard
+from openmm_gnn.md.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from openmm import app

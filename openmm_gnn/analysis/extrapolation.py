@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 if TYPE_CHECKING:
     from torch.utils.data import ConcatDataset
 
-    from openmm_gnn.training.frames import FrameBatch
+    from openmm_gnn.learning.training.frames import FrameBatch
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 """Atomic numbers (num_atoms,), without virtual sites; positions (num_atoms, 3), nm; box (3, 3), nm, or None."""
@@ -91,7 +91,7 @@ def training_frames(training: ConcatDataset[FrameBatch], elements: tuple[int, ..
         training: as `force_matching_sets` gives it.
         elements: atomic numbers that its species are indices of.
     """
-    from openmm_gnn.training.frames import FrameDataset
+    from openmm_gnn.learning.training.frames import FrameDataset
 
     known = np.array(elements)
     frames: list[Frame] = []

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.analysis.plots import figure_file
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.figures import figure_file
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 MOST_LABELS = 24

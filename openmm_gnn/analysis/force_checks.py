@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.analysis.statistics import Estimate
+from openmm_gnn.base.statistics import Estimate
 
 if TYPE_CHECKING:
     from openmm import app

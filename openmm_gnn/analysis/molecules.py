@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 if TYPE_CHECKING:
     import mdtraj

@@ -12,12 +12,12 @@ import openmm
 from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.model_checks import trained_on_nonbonded
 from openmm_gnn.graph.topology_tables import real_atoms, species_table
-from openmm_gnn.simulation.contexts import choose_platform, with_model_force
-from openmm_gnn.simulation.force_parts import BONDED_GROUP, NONBONDED_GROUP, LabelledForces, split_groups
+from openmm_gnn.md.contexts import choose_platform, with_model_force
+from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP, LabelledForces, split_groups
 
 if TYPE_CHECKING:
-    from openmm_gnn.models.force_model import ForceModel
-    from openmm_gnn.simulation.simulation_system import SimulationSystem
+    from openmm_gnn.md.simulation_system import SimulationSystem
+    from openmm_gnn.networks.force_model import ForceModel
 
 
 def learned_forces(model: ForceModel) -> LabelledForces:
@@ -35,7 +35,7 @@ class NetworkForces:
     """
 
     def __init__(self, model: ForceModel, topology: Any, box: np.ndarray | None) -> None:
-        from openmm_gnn.export.openmm_module import script_module
+        from openmm_gnn.forces.modules.openmm_module import script_module
 
         self._module = script_module(model, topology)
         self._box = box

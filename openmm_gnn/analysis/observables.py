@@ -10,15 +10,15 @@ import numpy as np
 
 from openmm_gnn.analysis.diffusion import Diffusion, self_diffusion
 from openmm_gnn.analysis.molecules import Molecules, molecules_of
-from openmm_gnn.analysis.statistics import Estimate, block_means
 from openmm_gnn.analysis.structure import (
     RadialDistribution,
     largest_radius,
     partial_radial_distribution,
     radial_distribution,
 )
-from openmm_gnn.errors import DataError
-from openmm_gnn.simulation.run_directory import RunDirectory, element_column, elements_in
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.statistics import Estimate, block_means
+from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 GRAM_PER_CM3_PER_DALTON_NM3 = 1.66053906660e-3
 """1 Da/nm^3 in g/cm^3."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openmm_gnn.analysis.plots import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.analysis.step_scan import SMALLEST_DEVIATION, ScanRow, Verdict
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

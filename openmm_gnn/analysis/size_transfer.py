@@ -12,20 +12,20 @@ import numpy as np
 from openmm_gnn.analysis.dynamics_checks import HOTTEST
 from openmm_gnn.analysis.force_checks import relative_difference
 from openmm_gnn.analysis.network_dynamics import NetworkForces, ReferenceFrame, Teacher
-from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.graph.topology_tables import real_atoms
-from openmm_gnn.simulation.contexts import choose_platform, degrees_of_freedom
-from openmm_gnn.simulation.force_parts import LabelledForces
-from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS, named_system
-from openmm_gnn.units import kinetic_temperature
+from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom
+from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS, named_system
 
 if TYPE_CHECKING:
     import openmm
     from openmm import app
 
-    from openmm_gnn.models.force_model import ForceModel
-    from openmm_gnn.simulation.simulation_system import SimulationSystem
-    from openmm_gnn.training.metrics import ForceErrors
+    from openmm_gnn.data.labels.metrics import ForceErrors
+    from openmm_gnn.md.simulation_system import SimulationSystem
+    from openmm_gnn.networks.force_model import ForceModel
 
 FULL_SIZES = (258, 887, 2094, 4085, 13786, 24093)
 """Molecules; those of table 3 of the GAMD paper, J. Chem. Phys. 156, 144103 (2022)."""
@@ -117,7 +117,7 @@ def _errors(
     Raises:
         NonFiniteError: if a run that makes them blows up.
     """
-    from openmm_gnn.training.metrics import ForceErrorMeter
+    from openmm_gnn.data.labels.metrics import ForceErrorMeter
 
     meter, count = ForceErrorMeter(), max(1, min(MOST_FRAMES, FRAMES_OF_MOLECULES // system.topology.getNumResidues()))
     teacher, network = Teacher(system, part, platform), NetworkForces(model, system.topology, system.box_vectors)

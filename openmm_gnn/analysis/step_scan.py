@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openmm
 
-from openmm_gnn.analysis.statistics import Estimate, mean_with_error
-from openmm_gnn.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.simulation.contexts import choose_platform
-from openmm_gnn.simulation.resumable import write_atomically
-from openmm_gnn.simulation.run_directory import RunDirectory, element_column, elements_in
-from openmm_gnn.simulation.run_settings import RunSettings, Thermostat, course_hash, settings_for
-from openmm_gnn.simulation.runs import run_identity, simulate
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.statistics import Estimate, mean_with_error
+from openmm_gnn.md.contexts import choose_platform
+from openmm_gnn.md.run_settings import RunSettings, Thermostat, course_hash, settings_for
+from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
+from openmm_gnn.runs.simulate import run_identity, simulate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from openmm_gnn.models.force_model import ForceModel
-    from openmm_gnn.simulation.simulation_system import SimulationSystem
+    from openmm_gnn.md.simulation_system import SimulationSystem
+    from openmm_gnn.networks.force_model import ForceModel
 
 REFERENCE = "reference"
 ROW_FILE = "row.json"

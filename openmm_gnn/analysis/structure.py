@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,14 @@ from openmm_gnn.analysis.size_transfer import (
     sizes_for,
 )
 from openmm_gnn.analysis.verdicts import Check
-from openmm_gnn.errors import NonFiniteError, SpecError
-from openmm_gnn.simulation.force_parts import LabelledForces
-from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS
-from openmm_gnn.simulation.run_settings import RunSettings, settings_for
+from openmm_gnn.base.errors import NonFiniteError, SpecError
+from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.run_settings import RunSettings, settings_for
+from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
 
 if TYPE_CHECKING:
-    from openmm_gnn.models.force_model import ForceModel
-    from openmm_gnn.simulation.simulation_system import SimulationSystem
+    from openmm_gnn.md.simulation_system import SimulationSystem
+    from openmm_gnn.networks.force_model import ForceModel
 
 Report = Callable[[str, float], None]
 """Is told what is being done, and the part of it that is done, 0 to 1."""
@@ -185,7 +185,7 @@ def _check_forces(
     """Errors, net force, net torque, covariance and the Jacobian."""
     import torch
 
-    from openmm_gnn.training.metrics import ForceErrorMeter
+    from openmm_gnn.data.labels.metrics import ForceErrorMeter
 
     atoms, _ = atomic_numbers(system)
     meter, net, turned = ForceErrorMeter(), [], []

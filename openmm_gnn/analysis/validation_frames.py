@@ -10,14 +10,14 @@ import numpy as np
 
 from openmm_gnn.analysis.network_dynamics import ReferenceFrame, Teacher
 from openmm_gnn.analysis.size_transfer import blown_up, prepared
-from openmm_gnn.errors import DataError
-from openmm_gnn.simulation.contexts import choose_platform, make_context
-from openmm_gnn.simulation.force_parts import LabelledForces
-from openmm_gnn.simulation.run_settings import Thermostat, settings_for
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.md.contexts import choose_platform, make_context
+from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.run_settings import Thermostat, settings_for
 
 if TYPE_CHECKING:
-    from openmm_gnn.simulation.simulation_system import SimulationSystem
-    from openmm_gnn.training.trajectories import LabelledTrajectories
+    from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+    from openmm_gnn.md.simulation_system import SimulationSystem
 
 APART_PS = 0.2
 """Between two frames of the teacher's run."""

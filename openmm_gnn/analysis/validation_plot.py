@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.analysis.plots import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.analysis.verdicts import FLAT
-from openmm_gnn.units import kinetic_temperature
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
+from openmm_gnn.base.units import kinetic_temperature
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.analysis.statistics import Estimate
+from openmm_gnn.base.statistics import Estimate
 
 if TYPE_CHECKING:
     from openmm_gnn.analysis.dynamics_checks import EnergyTrace, StabilityRun
     from openmm_gnn.analysis.size_transfer import SizeResult
-    from openmm_gnn.training.metrics import ForceErrors
+    from openmm_gnn.data.labels.metrics import ForceErrors
 
 BALANCE = 1e-3
 """Net force, net torque and loss of covariance, relative; float32 leaves 1e-6."""

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from openmm_gnn.errors import OpenMMGNNError
+from openmm_gnn.base.errors import OpenMMGNNError
 
 COMMANDS = (
     *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),

@@ -63,8 +63,8 @@ def analyze(
     """
     from rich.console import Console
 
-    from openmm_gnn.kinetics.slow_analysis import analyze_runs
-    from openmm_gnn.kinetics.slow_settings import SlowSettings
+    from openmm_gnn.kinetics.report.analyze import analyze_runs
+    from openmm_gnn.kinetics.report.settings import SlowSettings
 
     settings = SlowSettings(
         lag_ps=lag,

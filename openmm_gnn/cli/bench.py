@@ -37,7 +37,7 @@ def benchmark_folder() -> Path:
     Raises:
         OpenMMGNNError: if the package was installed without its source tree.
     """
-    from openmm_gnn.errors import OpenMMGNNError
+    from openmm_gnn.base.errors import OpenMMGNNError
 
     folder = PACKAGE.parent / "benchmarks"
     if not folder.is_dir():

@@ -31,7 +31,7 @@ def compare(
     from rich.console import Console
 
     from openmm_gnn.analysis.compare import compare as compare_runs
-    from openmm_gnn.analysis.plots import save_comparison
+    from openmm_gnn.analysis.comparison_plot import save_comparison
 
     console = Console()
     with console.status("measuring g(r) and diffusion") as status:

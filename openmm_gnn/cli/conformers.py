@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openmm_gnn.errors import SpecError
+from openmm_gnn.base.errors import SpecError
 
 
 class Kind(str, Enum):
@@ -71,7 +71,7 @@ def conformers(
     from SMILES under MMFF94 of RDKit in vacuum. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
     left out. Killed, it resumes when the same command is given again, with the same frames.
     """
-    from openmm_gnn.pretraining.conformers import KINDS, make_conformations
+    from openmm_gnn.data.conformers.conformers import KINDS, make_conformations
 
     given: dict[str, Any] = {
         "shortest": shortest,

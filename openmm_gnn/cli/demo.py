@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from openmm_gnn.analysis.compare import Comparison
-    from openmm_gnn.models.force_model import ForceModel
-    from openmm_gnn.simulation.run_settings import RunSettings
-    from openmm_gnn.simulation.runs import RunResult
-    from openmm_gnn.simulation.systems import SimulationSystem
+    from openmm_gnn.md.run_settings import RunSettings
+    from openmm_gnn.md.systems.systems import SimulationSystem
+    from openmm_gnn.networks.force_model import ForceModel
+    from openmm_gnn.runs.simulate import RunResult
 
 MODEL = "gamd-argon"
 STRIDE = 50
@@ -46,11 +46,11 @@ def demo(
     from rich.console import Console
 
     from openmm_gnn.analysis.compare import compare
-    from openmm_gnn.analysis.plots import save_comparison
+    from openmm_gnn.analysis.comparison_plot import save_comparison
     from openmm_gnn.cli import demo_features
     from openmm_gnn.cli.compare import comparison_table
-    from openmm_gnn.models.published_weights import load_model
-    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.md.systems.systems import load_system
+    from openmm_gnn.networks.published_weights import load_model
 
     console = Console()
     figure = out / "argon.png"
@@ -83,8 +83,8 @@ def demo(
 
 
 def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
-    from openmm_gnn.simulation.run_settings import settings_for
-    from openmm_gnn.simulation.runs import simulate
+    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.runs.simulate import simulate
 
     settings = settings_for(
         argon, steps=REFERENCE_STEPS, report_interval=STRIDE, equilibration_ps=REFERENCE_EQUILIBRATION_PS
@@ -105,9 +105,9 @@ def _run_network(
     import math
     from dataclasses import replace
 
-    from openmm_gnn.simulation.run_directory import RunDirectory
-    from openmm_gnn.simulation.run_settings import settings_for
-    from openmm_gnn.simulation.runs import simulate
+    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.runs.directory import RunDirectory
+    from openmm_gnn.runs.simulate import simulate
 
     def run(settings: RunSettings) -> RunResult:
         return simulate(
@@ -142,7 +142,7 @@ def _remove_own_output(figures: tuple[Path, ...], *runs: Path) -> None:
     """A finished demo's figures and runs; nothing that the demo did not write."""
     import shutil
 
-    from openmm_gnn.simulation.run_directory import RunDirectory
+    from openmm_gnn.runs.directory import RunDirectory
 
     for figure in figures:
         figure.unlink()

@@ -26,11 +26,11 @@ def show_live_features(out: Path, threads: int, console: Console) -> Path:
 
 
 def _run(name: str, length_ps: float, path: Path, threads: int, console: Console) -> EmbeddingStore:
+    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.md.systems.systems import load_system
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
-    from openmm_gnn.reporters.run_features import FOLDER, FeatureSettings
-    from openmm_gnn.simulation.run_settings import settings_for
-    from openmm_gnn.simulation.runs import simulate
-    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.runs.features import FOLDER, FeatureSettings
+    from openmm_gnn.runs.simulate import simulate
 
     peptide = load_system(name)
     stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from openmm_gnn.doctor import Diagnosis, Trial
+    from openmm_gnn.forces.doctor import Diagnosis, Trial
 
 
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of tables.")) -> None:
@@ -19,7 +19,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON ob
     """
     from rich.console import Console
 
-    from openmm_gnn.doctor import examine
+    from openmm_gnn.forces.doctor import examine
 
     messages = Console(stderr=True)
     with messages.status("Looking ...") as status:

@@ -25,9 +25,9 @@ def evaluate(
     from rich.progress import track
     from rich.table import Table
 
-    from openmm_gnn.models.bundle import save_bundle
-    from openmm_gnn.models.published_weights import load_model
-    from openmm_gnn.training.data_sets import ErrorsOfFrames, check_evaluable, open_all, select_seeds
+    from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, check_evaluable, open_all, select_seeds
+    from openmm_gnn.networks.bundle import save_bundle
+    from openmm_gnn.networks.published_weights import load_model
 
     network = load_model(model)
     opened = open_all([data])

@@ -17,11 +17,11 @@ def export(
     """Write a TorchScript module, checked: frozen equals eager, and moving atoms by box vectors changes nothing."""
     import torch
 
-    from openmm_gnn.export.export_checks import check_export
-    from openmm_gnn.export.openmm_module import OpenMMModule, script_module
-    from openmm_gnn.export.openmm_module import export as write
-    from openmm_gnn.models.published_weights import load_model
-    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.forces.modules.export_checks import check_export
+    from openmm_gnn.forces.modules.openmm_module import OpenMMModule, script_module
+    from openmm_gnn.forces.modules.openmm_module import export as write
+    from openmm_gnn.md.systems.systems import load_system
+    from openmm_gnn.networks.published_weights import load_model
 
     network = load_model(model)
     target = load_system(system, topology)

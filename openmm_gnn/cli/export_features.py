@@ -28,7 +28,7 @@ def export_features(
     ] = Observables.TOKENS,
 ) -> None:
     """Write the features of a run in a format that other programs read. Checksums are compared on the way."""
-    from openmm_gnn.errors import DataError
+    from openmm_gnn.base.errors import DataError
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
     from openmm_gnn.reporters.store_exports import export
 

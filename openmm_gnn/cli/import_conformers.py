@@ -38,8 +38,8 @@ def import_conformers(
     The file is read once from its beginning to its end, molecule after molecule. Killed, the command passes over what
     it has when it is given again.
     """
-    from openmm_gnn.pretraining.import_conformers import import_conformers as run
-    from openmm_gnn.pretraining.published_sets import PublishedSet
+    from openmm_gnn.data.conformers.import_conformers import import_conformers as run
+    from openmm_gnn.data.conformers.published_sets import PublishedSet
 
     command = shlex.join(["openmm-gnn", *sys.argv[1:]])
     data = run(PublishedSet(set.value), source, out, limit, skip_bad, progress, command)

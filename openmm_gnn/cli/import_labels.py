@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.simulation.force_parts import LabelledForces
+from openmm_gnn.md.force_parts import LabelledForces
 
 
 def import_labels(
@@ -39,9 +39,9 @@ def import_labels(
     Every file is taken for one trajectory. Each block of it counts as a seed, numbered from 1 through all files in
     their order: `train --train-seeds 1-8 --validation-seeds 9` trains on the first eight and holds out the others.
     """
-    from openmm_gnn.simulation.structure_files import read_structure
-    from openmm_gnn.training import imported_labels
-    from openmm_gnn.training.external_labels import read_external
+    from openmm_gnn.data.labels import imported_labels
+    from openmm_gnn.data.labels.external_labels import read_external
+    from openmm_gnn.md.systems.structure_files import read_structure
 
     structure = None if topology is None else read_structure(topology)[0]
     data = imported_labels.import_labels(

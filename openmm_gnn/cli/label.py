@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from openmm_gnn.cli.options import parse_seeds
-from openmm_gnn.simulation.force_field_files import Constraints
-from openmm_gnn.simulation.force_parts import LabelledForces
-from openmm_gnn.simulation.run_settings import Thermostat
+from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.run_settings import Thermostat
+from openmm_gnn.md.systems.force_field_files import Constraints
 
 
 def label(
@@ -64,8 +64,8 @@ def label(
     what holds constrained bonds and rigid water together is not among them. Killed, it resumes when the same command is
     given again. Hold out whole trajectories by their seeds when you train.
     """
-    from openmm_gnn.simulation.systems import load_system
-    from openmm_gnn.training import teacher
+    from openmm_gnn.data.labels import teacher
+    from openmm_gnn.md.systems.systems import load_system
 
     data = teacher.label(
         load_system(

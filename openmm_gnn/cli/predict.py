@@ -20,8 +20,8 @@ def predict(
     """Write a row for each frame, or for each atom that the model sees if it predicts of atoms."""
     import torch
 
-    from openmm_gnn.models.property_model import load_property_model
-    from openmm_gnn.pretraining.property_predictions import read_structures, write_predictions
+    from openmm_gnn.learning.properties.property_predictions import read_structures, write_predictions
+    from openmm_gnn.networks.encoders.property_model import load_property_model
 
     if threads:
         torch.set_num_threads(threads)

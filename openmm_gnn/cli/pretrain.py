@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.pretraining.denoising_settings import Precision, Strategy
+from openmm_gnn.learning.pretraining.denoising_settings import Precision, Strategy
 
 
 def pretrain(
@@ -76,13 +76,13 @@ def pretrain(
     """
     import torch
 
-    from openmm_gnn.models.encoder_files import load_encoder
-    from openmm_gnn.pretraining.conformations import check_elements, elements_of, join_conformations
-    from openmm_gnn.pretraining.denoising import DenoisingSettings, Hardware, is_first_process
-    from openmm_gnn.pretraining.denoising import pretrain as run
-    from openmm_gnn.pretraining.denoising_checks import record_denoising_errors, solute
-    from openmm_gnn.pretraining.denoising_meter import ERROR
-    from openmm_gnn.spec import Architecture, EncoderSpec, NeighborRule
+    from openmm_gnn.base.specs.force import Architecture, EncoderSpec, NeighborRule
+    from openmm_gnn.data.conformers.conformations import check_elements, elements_of, join_conformations
+    from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, Hardware, is_first_process
+    from openmm_gnn.learning.pretraining.denoising import pretrain as run
+    from openmm_gnn.learning.pretraining.denoising_checks import record_denoising_errors, solute
+    from openmm_gnn.learning.pretraining.denoising_meter import ERROR
+    from openmm_gnn.networks.encoders.encoder_files import load_encoder
 
     if threads:
         torch.set_num_threads(threads)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.property_spec import Readout, Target
+from openmm_gnn.base.specs.property import Readout, Target
 
 
 def regress(
@@ -57,12 +57,12 @@ def regress(
     """
     import torch
 
-    from openmm_gnn.models.encoder_files import load_encoder
-    from openmm_gnn.models.encoder_transfer import encoder_provenance
-    from openmm_gnn.models.property_model import load_property_model
-    from openmm_gnn.pretraining import property_sets
-    from openmm_gnn.pretraining.properties import PropertySettings, train_property
-    from openmm_gnn.pretraining.property_labels import read_labels
+    from openmm_gnn.learning.properties import property_sets
+    from openmm_gnn.learning.properties.properties import PropertySettings, train_property
+    from openmm_gnn.learning.properties.property_labels import read_labels
+    from openmm_gnn.networks.encoders.encoder_files import load_encoder
+    from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
+    from openmm_gnn.networks.encoders.property_model import load_property_model
 
     if threads:
         torch.set_num_threads(threads)

@@ -39,10 +39,10 @@ def scale(
     from rich.console import Console
     from rich.table import Table
 
-    from openmm_gnn.pretraining.denoising import DenoisingSettings
-    from openmm_gnn.pretraining.scaling import ScalingGrid, run_scaling
-    from openmm_gnn.pretraining.scaling_report import AXES, write_report
-    from openmm_gnn.spec import Architecture
+    from openmm_gnn.base.specs.force import Architecture
+    from openmm_gnn.learning.pretraining.denoising import DenoisingSettings
+    from openmm_gnn.learning.pretraining.scaling import ScalingGrid, run_scaling
+    from openmm_gnn.learning.pretraining.scaling_report import AXES, write_report
 
     grid = ScalingGrid(
         layers=tuple(parse_seeds(layers)),

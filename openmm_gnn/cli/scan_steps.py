@@ -48,8 +48,8 @@ def scan_steps(
     from openmm_gnn.analysis.scan_plot import save_scan_plot
     from openmm_gnn.analysis.step_scan import ScanPlan, save_scan
     from openmm_gnn.analysis.step_scan import scan_steps as run_scan
-    from openmm_gnn.models.published_weights import load_model
-    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.md.systems.systems import load_system
+    from openmm_gnn.networks.published_weights import load_model
 
     plan = ScanPlan(
         outer_steps_fs=tuple(_numbers(outer, "--outer")),

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from openmm_gnn.cli.options import parse_numbers
-from openmm_gnn.simulation.bias_settings import BiasMethod
-from openmm_gnn.simulation.run_settings import Thermostat
+from openmm_gnn.md.run_settings import Thermostat
+from openmm_gnn.runs.bias.settings import BiasMethod
 
 
 def simulate(
@@ -120,15 +120,15 @@ def simulate(
     """
     from rich.console import Console
 
-    from openmm_gnn.simulation.run_settings import settings_for
-    from openmm_gnn.simulation.runs import simulate as run_simulation
-    from openmm_gnn.simulation.systems import load_system
+    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.md.systems.systems import load_system
+    from openmm_gnn.runs.simulate import simulate as run_simulation
 
     if accelerate and model is None:
         raise typer.BadParameter("give the network that accelerates", param_hint="--model")
     simulation_system = load_system(system, topology, molecules)
     if start is not None:
-        from openmm_gnn.simulation.start_frame import starting_from
+        from openmm_gnn.runs.start_frame import starting_from
 
         simulation_system = starting_from(simulation_system, start)
     settings = settings_for(
@@ -148,12 +148,12 @@ def simulate(
     )
     network = None
     if model is not None:
-        from openmm_gnn.models.published_weights import load_model
+        from openmm_gnn.networks.published_weights import load_model
 
         network = load_model(model)
     live = None
     if features is not None:
-        from openmm_gnn.reporters.run_features import FeatureSettings
+        from openmm_gnn.runs.features import FeatureSettings
 
         live = FeatureSettings(
             features,
@@ -164,7 +164,7 @@ def simulate(
         )
     bias_settings = None
     if bias is not None:
-        from openmm_gnn.simulation.bias_settings import BiasSettings
+        from openmm_gnn.runs.bias.settings import BiasSettings
 
         bias_settings = BiasSettings(
             method=bias_method,

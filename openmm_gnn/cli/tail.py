@@ -79,7 +79,7 @@ def _stores_of(run: Path) -> dict[str, EmbeddingStore]:
     Raises:
         DataError: if there are none.
     """
-    from openmm_gnn.errors import DataError
+    from openmm_gnn.base.errors import DataError
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
     stores = EmbeddingStore.replicas(run)

@@ -87,13 +87,13 @@ def train(
     import torch
 
     from openmm_gnn.analysis.extrapolation import METADATA_KEY, fit, training_frames
-    from openmm_gnn.models.encoder_files import load_encoder
-    from openmm_gnn.models.encoder_force import encoder_force_spec
-    from openmm_gnn.models.encoder_transfer import encoder_provenance
-    from openmm_gnn.spec import Decoder, ForceSpec, GAMDSpec, NeighborSpec, VectorGAMDSpec
-    from openmm_gnn.training.data_sets import force_matching_sets, open_all
-    from openmm_gnn.training.force_matching import TrainingSettings
-    from openmm_gnn.training.force_matching import train as run
+    from openmm_gnn.base.specs.force import Decoder, ForceSpec, GAMDSpec, NeighborSpec, VectorGAMDSpec
+    from openmm_gnn.learning.training.data_sets import force_matching_sets, open_all
+    from openmm_gnn.learning.training.force_matching import TrainingSettings
+    from openmm_gnn.learning.training.force_matching import train as run
+    from openmm_gnn.networks.encoder_force import encoder_force_spec
+    from openmm_gnn.networks.encoders.encoder_files import load_encoder
+    from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
 
     if threads:
         torch.set_num_threads(threads)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from openmm_gnn.analysis.validation import Validation
-    from openmm_gnn.models.force_model import ForceModel
-    from openmm_gnn.training.trajectories import LabelledTrajectories
+    from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+    from openmm_gnn.networks.force_model import ForceModel
 
 PREFIX = "gamd-"
 """Of shipped names: gamd-argon is validated on argon."""
@@ -64,8 +64,8 @@ def validate(
     from openmm_gnn.analysis.validation import FULL, QUICK
     from openmm_gnn.analysis.validation import validate as run
     from openmm_gnn.analysis.validation_plot import save_validation
-    from openmm_gnn.models.published_weights import load_model
-    from openmm_gnn.simulation.resumable import write_atomically
+    from openmm_gnn.base.files import write_atomically
+    from openmm_gnn.networks.published_weights import load_model
 
     if threads:
         torch.set_num_threads(threads)
@@ -137,11 +137,11 @@ def _source(
     """
     from openmm_gnn.analysis.network_dynamics import check_model_knows, learned_forces
     from openmm_gnn.analysis.validation_frames import frames_of_data, frames_of_teacher, system_of
-    from openmm_gnn.errors import DataError
-    from openmm_gnn.simulation.named_systems import NAMED_SYSTEMS
-    from openmm_gnn.simulation.systems import load_system
-    from openmm_gnn.training.data_sets import forces_of
-    from openmm_gnn.training.trajectories import LabelledTrajectories
+    from openmm_gnn.base.errors import DataError
+    from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+    from openmm_gnn.learning.training.data_sets import forces_of
+    from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
+    from openmm_gnn.md.systems.systems import load_system
 
     part = learned_forces(network)
     if data is not None:

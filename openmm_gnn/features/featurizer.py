@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import NonFiniteError, SpecError
+from openmm_gnn.base.errors import NonFiniteError, SpecError
+from openmm_gnn.base.specs.force import EncoderSpec, NeighborRule, spec_to_json
+from openmm_gnn.base.units import ANGSTROM_PER_NM, nanometers
 from openmm_gnn.features.block_threads import for_each
+from openmm_gnn.features.graph_context import Context, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import (
@@ -28,11 +31,8 @@ from openmm_gnn.features.token_table import (
     residue_tokens,
 )
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
-from openmm_gnn.models.encoder import Encoder, encoder_hash
-from openmm_gnn.models.encoder_files import load_encoder
-from openmm_gnn.models.graph_context import Context, GraphContext
-from openmm_gnn.spec import EncoderSpec, NeighborRule, spec_to_json
-from openmm_gnn.units import ANGSTROM_PER_NM, nanometers
+from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
+from openmm_gnn.networks.encoders.encoder_files import load_encoder
 
 _UNITS_PER_NM = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import TopologyError
-from openmm_gnn.models.graph_context import Context, GraphContext
+from openmm_gnn.base.errors import TopologyError
+from openmm_gnn.features.graph_context import Context, GraphContext
 
 if TYPE_CHECKING:
     import mdtraj

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import SpecError, TopologyError
 
 if TYPE_CHECKING:
     import mdtraj

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.errors import DataError, SpecError, TopologyError
+from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.features.selection import atom_name
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import SpecError, TopologyError
 
 if TYPE_CHECKING:
     import mdtraj

@@ -22,11 +22,11 @@ import openmm
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.errors import BackendError, NonFiniteError, SpecError
-from openmm_gnn.export.cv_module import CVModule
+from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
+from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, chosen_backend
-from openmm_gnn.models.learned_cv import LearnedCV
+from openmm_gnn.forces.modules.cv_module import CVModule
 
 _WARM_UP_CALLS = 4
 """TorchScript rewrites a module in its first calls, and its last digits with it: a restart must not see that."""

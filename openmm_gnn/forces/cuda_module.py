@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openmm_gnn.errors import NonFiniteError
+from openmm_gnn.base.errors import NonFiniteError
 
 WARM_UP_CALLS = 10
 """Ordinary calls before the capture, as openmmtorch makes them."""

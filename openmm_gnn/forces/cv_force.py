@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from openmm_gnn.export.cv_module import cv_energy_module
+from openmm_gnn.features.learned_cv import LearnedCV, load_learned_cv
 from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, chosen_backend
-from openmm_gnn.models.learned_cv import LearnedCV, load_learned_cv
+from openmm_gnn.forces.modules.cv_module import cv_energy_module
 
 
 def cv_force(

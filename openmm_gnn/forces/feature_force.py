@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.errors import BackendError, SpecError
+from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, chosen_backend

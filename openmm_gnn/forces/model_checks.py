@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.errors import SpecError, TopologyError
-from openmm_gnn.simulation.force_parts import ForcePart, part_of
+from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.md.force_parts import ForcePart, part_of
 
 if TYPE_CHECKING:
     import openmm
     from openmm import app
 
-    from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.networks.force_model import ForceModel
 
 _COUNTS_OF_TERMS = ("getNumBonds", "getNumAngles", "getNumTorsions", "getNumTorsionTorsions", "getNumParticles")
 

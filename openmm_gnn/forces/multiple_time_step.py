@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import openmm
 
-from openmm_gnn.errors import SpecError
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.units import dalton, kelvin, per_picosecond, picoseconds
 from openmm_gnn.forces.gamd_force import Backend, gamd_force
 from openmm_gnn.forces.model_checks import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
-from openmm_gnn.forces.mts_integrator import NUM_GROUPS, MultipleTimeStepIntegrator
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.contexts import refuse_virtual_sites
-from openmm_gnn.simulation.force_parts import ForcePart, part_of
-from openmm_gnn.simulation.hydrogen_mass import repartition_hydrogen_mass
-from openmm_gnn.units import dalton, kelvin, per_picosecond, picoseconds
+from openmm_gnn.md.contexts import refuse_virtual_sites
+from openmm_gnn.md.force_parts import ForcePart, part_of
+from openmm_gnn.md.hydrogen_mass import repartition_hydrogen_mass
+from openmm_gnn.md.mts_integrator import NUM_GROUPS, MultipleTimeStepIntegrator
+from openmm_gnn.networks.published_weights import load_model
 
 if TYPE_CHECKING:
     from openmm import app
 
-    from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.networks.force_model import ForceModel
 
 NETWORK_NAME, NEGATED_NAME = "GAMDForce", "NegatedGAMDForce"
 

@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.errors import SpecError
+from openmm_gnn.base.errors import SpecError
 
 if TYPE_CHECKING:
     import openmm
     from openmm import app
 
-    from openmm_gnn.models.force_model import ForceModel
+    from openmm_gnn.networks.force_model import ForceModel
 
 _OF_EMBEDDINGS = ("linkAtomDistances", "mlLongRange")
 """Arguments of createMixedSystem that openmm-ml hands on to every potential."""
@@ -53,8 +53,8 @@ class GAMDPotential:
 
     def __init__(self, model: ForceModel | str | os.PathLike[str]) -> None:
         from openmm_gnn.forces.model_checks import trained_on_nonbonded
-        from openmm_gnn.models.force_model import ForceModel
-        from openmm_gnn.models.published_weights import load_model
+        from openmm_gnn.networks.force_model import ForceModel
+        from openmm_gnn.networks.published_weights import load_model
 
         self.model = model if isinstance(model, ForceModel) else load_model(model)
         if trained_on_nonbonded(self.model):

@@ -14,7 +14,7 @@ import numpy as np
 import openmm
 import torch
 
-from openmm_gnn.errors import BackendError, NonFiniteError
+from openmm_gnn.base.errors import BackendError, NonFiniteError
 from openmm_gnn.forces.cuda_module import CudaModule
 
 

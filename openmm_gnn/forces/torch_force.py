@@ -9,9 +9,9 @@ from typing import Any
 import openmm
 import torch
 
-from openmm_gnn.errors import BackendError
+from openmm_gnn.base.errors import BackendError
+from openmm_gnn.base.version_rules import Versions, find_mismatches, installed_version
 from openmm_gnn.forces.cuda_module import WARM_UP_CALLS, why_not_captured
-from openmm_gnn.forces.version_rules import Versions, find_mismatches, installed_version
 
 _loaded_plugins: set[str] = set()
 

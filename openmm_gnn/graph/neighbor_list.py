@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.errors import NeighborOverflowError
+from openmm_gnn.base.errors import NeighborOverflowError
 from openmm_gnn.kernels.neighbor_pairs import available_threads, pair_vectors, safe_distances, wants_gradient
 
-# Slots of `status` and bits of its errors, as in csrc/neighbor_pairs.h. TorchScript reads no global variable, so the
-# scripted methods name slots by number.
+# Slots of `status` and bits of its errors, as in csrc/neighbors/neighbor_pairs.h. TorchScript reads no global
+# variable, so the scripted methods name slots by number.
 STATUS_REQUIRED, STATUS_ERRORS, STATUS_BAD_ATOM, STATUS_SLOTS = 1, 4, 6, 8
 ERROR_OVERFLOW, ERROR_POSITIONS, ERROR_BOX, ERROR_IMAGES = 1, 2, 4, 8
 

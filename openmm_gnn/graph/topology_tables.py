@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import TopologyError
+from openmm_gnn.base.errors import TopologyError
 
 
 def real_atoms(topology: Any) -> list[int]:

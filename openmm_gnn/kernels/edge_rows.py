@@ -1,7 +1,8 @@
 """The loops over edges of encoders, compiled for CUDA: sums along the row of each receiver.
 
-csrc/edge_rows.h has the layout; the models hold the same in PyTorch, and kernels/encoder_messages.py for the CPU. Sums
-have no atomics, so the same input gives the same bits; nothing waits for the device and no shape depends on the data.
+csrc/encoders/edge_rows.h has the layout; the networks hold the same in PyTorch, and kernels/encoder_messages.py for the
+CPU. Sums have no atomics, so the same input gives the same bits; nothing waits for the device and no shape depends on
+the data.
 `attention_rows` can be differentiated once, by geometry and features; the others not.
 
 Everywhere: rows is what `edge_rows` gives for the edges' receivers; senders (E,) int64; directions (E, 3) unit vectors

@@ -1,4 +1,4 @@
-"""Edges of all frames of a batch by one search, on CUDA alone: csrc/cuda/frame_edges.h says how, and what it costs."""
+"""Edges of all frames of a batch by one search, on CUDA alone; csrc/neighbors/cuda/frame_edges.h says how."""
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 
 MOST_FRAME_ATOMS = 8192
-"""In a larger frame a cell list is faster than to test every pair; kMostFrameAtoms of csrc/cuda/frame_search.h."""
+"""In a larger frame a cell list is faster than to test every pair; kMostFrameAtoms in frame_search.h."""
 
 
 def frame_edges(positions: Tensor, batch: Tensor | None, cutoff: float, most: int, nearest: bool) -> Tensor:

@@ -1,6 +1,6 @@
-"""GAMD's networks over edges, compiled for CUDA: float32, forward only; models/gamd.py holds the same in PyTorch.
+"""GAMD's networks over edges, compiled for CUDA: float32, forward only; networks/gamd.py holds the same in PyTorch.
 
-Widths 16, 32, 64 and 128; csrc/gamd_tiles.h says what each operator computes. `products` says what the operands of
+Widths 16, 32, 64 and 128; csrc/gamd/gamd_tiles.h says what each operator computes. `products` says what the operands of
 their matrix products are rounded to, sums being float32: 0 float32, 1 TF32 (10 bits of mantissa, a relative error of a
 product of about 3e-4), 2 bfloat16 (7 bits, 3e-3). The latter two run on tensor cores and need compute capability 8.0;
 on older devices nothing is rounded.

@@ -1,4 +1,6 @@
-"""The ends of pairs by the atom that receives, and sums along them: compiled for CUDA; csrc/pair_rows.h has the layout.
+"""The ends of pairs by the atom that receives, and sums along them: compiled for CUDA.
+
+csrc/vector_gamd/pair_rows.h has the layout.
 
 The functions of `kernels.vector_network` take them for tensors on CUDA. Sums have no atomics, so the same input gives
 the same bits; nothing waits for the device and no shape depends on the data, so a CUDA graph can hold all of it.

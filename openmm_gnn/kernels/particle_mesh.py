@@ -1,8 +1,8 @@
 """Smooth long-range electrostatics on a grid: energy and forces of Gaussian charges in a periodic box.
 
 E = 1/2 sum over k of (4 pi / V k^2) exp(-k^2 w^2 / 2) |S(k)|^2, k not 0, of charges whose pairs interact as
-erf(r / (w sqrt 2)) / r. What that is at short range, a pair term can give and take (models/pair_term.py).
-Compiled on the CPU in single precision (csrc/cpu/particle_mesh.h), but for the Fourier transforms; plain elsewhere.
+erf(r / (w sqrt 2)) / r. What that is at short range, a pair term can give and take (networks/pair_term.py).
+Compiled on the CPU in single precision (csrc/mesh/cpu/particle_mesh.h) but for Fourier transforms; plain elsewhere.
 
 Source: Essmann et al., "A smooth particle mesh Ewald method", J. Chem. Phys. 103, 8577 (1995), 10.1063/1.470117.
 """

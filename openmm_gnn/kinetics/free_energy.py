@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 
 BLOCKS_PER_RUN = 5
 """Parts of each run that are drawn anew, as wholes, for the error: frames next to each other are not independent."""

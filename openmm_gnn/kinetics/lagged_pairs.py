@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together
 
 

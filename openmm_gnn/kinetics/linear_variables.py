@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 EPSILON = 1e-6
 """Directions with less of the variance than this share are left out: they are rounding."""

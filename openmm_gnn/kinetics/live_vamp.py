@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError, SpecError
-from openmm_gnn.growing_array import intact
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.growing_array import intact
 from openmm_gnn.reporters.store_exports import observables_of
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from openmm_gnn.analysis.plots import QUIET_COLOR, STYLE
+    from openmm_gnn.base.figures import QUIET_COLOR, STYLE
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.markov_estimates import (
     Interval,
     Posterior,

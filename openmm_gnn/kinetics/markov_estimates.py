@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, free_energy_line
-from openmm_gnn.simulation.bias_records import read_bias_meta, read_bias_records
-from openmm_gnn.simulation.bias_settings import BiasMethod, BiasSettings
-from openmm_gnn.simulation.bias_walls import BiasWalls
-from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
+from openmm_gnn.runs.bias.settings import BiasMethod, BiasSettings
+from openmm_gnn.runs.bias.walls import BiasWalls
+from openmm_gnn.runs.directory import RunDirectory
 
 
 class Reweighting(str, Enum):

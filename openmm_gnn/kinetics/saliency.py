@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 BATCH_FRAMES = 256
 

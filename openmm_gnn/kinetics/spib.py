@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from openmm_gnn.cv_spec import CVNetworkSpec
-from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.spib_network import SpibNetwork
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.kinetics.vampnet_training import network_outputs
-from openmm_gnn.models.cv_network import CVNetwork
-from openmm_gnn.training.step_order import StepOrder
+from openmm_gnn.learning.step_order import StepOrder
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 MOST_INITIAL_FRAMES = 50_000
 """For the components and clusters of the first states, evenly spaced."""

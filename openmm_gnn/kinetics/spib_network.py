@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.errors import SpecError
+from openmm_gnn.base.errors import SpecError
 
 
 class SpibLoss(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import DataError
-from openmm_gnn.growing_array import intact
-from openmm_gnn.models.graph_context import WHOLE
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import flattened
+from openmm_gnn.base.growing_array import intact
+from openmm_gnn.features.graph_context import WHOLE
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.simulation.resumable import flattened
 
 PRELOAD_BYTES = 2**31
 """Stores up to this size are read into memory once; larger ones stay memory maps."""

@@ -14,7 +14,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 
 
 class VampScore(str, Enum):

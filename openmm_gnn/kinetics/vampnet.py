@@ -19,8 +19,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from torch.utils.data import DataLoader
 
-from openmm_gnn.cv_spec import CVNetworkSpec, cv_spec_to_json
-from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, cv_spec_to_json
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
@@ -34,9 +35,8 @@ from openmm_gnn.kinetics.vampnet_training import (
     evaluation_loader,
     network_outputs,
 )
-from openmm_gnn.models.cv_network import CVNetwork, load_cv_network, save_cv_network
-from openmm_gnn.simulation.resumable import write_atomically
-from openmm_gnn.training.quiet_lightning import quiet_lightning
+from openmm_gnn.learning.quiet_lightning import quiet_lightning
+from openmm_gnn.networks.tokens.cv_network import CVNetwork, load_cv_network, save_cv_network
 
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
 

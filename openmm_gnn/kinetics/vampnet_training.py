@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from openmm_gnn.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, PairBatch
 from openmm_gnn.kinetics.vamp import (
     LaggedCovariances,
@@ -25,10 +25,10 @@ from openmm_gnn.kinetics.vamp import (
     lagged_covariances,
     vamp_score,
 )
-from openmm_gnn.models.cv_network import CVNetwork, save_cv_network
-from openmm_gnn.training.force_matching import BestBundle
-from openmm_gnn.training.schedule import rise_and_cosine
-from openmm_gnn.training.step_order import StepOrder
+from openmm_gnn.learning.schedule import rise_and_cosine
+from openmm_gnn.learning.step_order import StepOrder
+from openmm_gnn.learning.training.force_matching import BestBundle
+from openmm_gnn.networks.tokens.cv_network import CVNetwork, save_cv_network
 
 EVALUATION_PAIRS = 4096
 """Pairs per batch where no gradient is needed."""

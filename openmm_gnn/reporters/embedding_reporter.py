@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import openmm
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.embedding_stream import EmbeddingStream
 from openmm_gnn.reporters.frame_features import TokenFeaturizer

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.feature_process import FeatureProcess
 from openmm_gnn.reporters.feature_worker import FeatureWorker

@@ -7,7 +7,7 @@ from typing import Any
 
 import openmm
 
-from openmm_gnn.errors import NonFiniteError
+from openmm_gnn.base.errors import NonFiniteError
 from openmm_gnn.forces.feature_force import FeatureForce
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn import errors
-from openmm_gnn.errors import OpenMMGNNError, SpecError
+from openmm_gnn.base import errors
+from openmm_gnn.base.errors import OpenMMGNNError, SpecError
 from openmm_gnn.reporters.frame_features import FrameFeatures, TokenFeaturizer
 from openmm_gnn.reporters.pending_frames import PendingFrame
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from openmm_gnn.errors import OpenMMGNNError
+from openmm_gnn.base.errors import OpenMMGNNError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.pending_frames import PendingFrame
 

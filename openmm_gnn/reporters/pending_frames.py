@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
-from openmm_gnn.growing_array import GrowingArray, intact, read_growing_array
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.growing_array import GrowingArray, intact, read_growing_array
 
 FILE = "pending.npy"
 _EMPTY = -(2**62)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError
 
 LARGEST_FLOAT16 = 65504.0
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
-from openmm_gnn.growing_array import intact, is_being_written, read_growing_array
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.growing_array import intact, is_being_written, read_growing_array
 from openmm_gnn.reporters.store_meta import read_meta
 
 _PATIENCE = 2.0

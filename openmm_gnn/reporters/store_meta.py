@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from openmm_gnn.errors import DataError
-from openmm_gnn.models.graph_context import WHOLE
-from openmm_gnn.simulation.resumable import flattened, write_atomically
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import flattened, write_atomically
+from openmm_gnn.features.graph_context import WHOLE
 
 KIND, VERSION = "embedding-store", 1
 _SHORT = 60

@@ -8,7 +8,7 @@ from enum import Enum
 
 import numpy as np
 
-from openmm_gnn.growing_array import intact
+from openmm_gnn.base.growing_array import intact
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.pending_frames import num_waiting
 

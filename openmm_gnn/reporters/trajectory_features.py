@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, frames_of, read_topology
 from openmm_gnn.reporters.embedding_store import EmbeddingStore

@@ -13,14 +13,15 @@ from matplotlib.colors import to_rgb
 from typer.testing import CliRunner
 
 from openmm_gnn.analysis.compare import compare, observe, runs_in
+from openmm_gnn.analysis.comparison_plot import save_comparison
 from openmm_gnn.analysis.diffusion import self_diffusion
-from openmm_gnn.analysis.plots import REFERENCE_COLOR, RUN_COLOR, save_comparison
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.figures import REFERENCE_COLOR, RUN_COLOR
 from openmm_gnn.cli import app
-from openmm_gnn.errors import DataError
-from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.simulation.run_settings import RunSettings
-from openmm_gnn.simulation.runs import simulate
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.simulate import simulate
 
 SETTINGS = RunSettings(steps=600, equilibration_steps=50, report_interval=10, checkpoint_interval=100)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.analysis.diffusion import mean_squared_displacement, remove_center_of_mass, self_diffusion
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 
 def brute_force_msd(positions: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ import torch
 from openmm import app
 
 from openmm_gnn.analysis.dynamics_checks import constant_energy_run, drift_rate, stability_run
-from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, available_backends
-from openmm_gnn.simulation.run_settings import RunSettings, Thermostat
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.md.run_settings import RunSettings, Thermostat
 
 NUM_ATOMS = 30
 SETTINGS = RunSettings(

@@ -10,7 +10,7 @@ import pytest
 
 from openmm_gnn.analysis.extrapolation import NUM_NEAREST, NUM_SHELLS, QUANTILE, descriptors, fit, outside, scores
 from openmm_gnn.analysis.force_checks import random_rotation
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 CUTOFF = 0.5
 BOX = np.diag([1.5, 1.6, 1.7])

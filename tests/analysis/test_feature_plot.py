@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.analysis.feature_plot import save_movement, scalar_movement
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 TOKENS, WIDTH = 2, 3

@@ -19,14 +19,14 @@ from openmm_gnn.analysis.compare import compare
 from openmm_gnn.analysis.molecules import molecules_of
 from openmm_gnn.analysis.observables import observe
 from openmm_gnn.analysis.structure import partial_radial_distribution
+from openmm_gnn.base.errors import DataError
 from openmm_gnn.cli import app as command
-from openmm_gnn.errors import DataError
-from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.simulation.run_settings import RunSettings, Thermostat
-from openmm_gnn.simulation.runs import simulate
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.simulation.systems import load_system
-from openmm_gnn.simulation.water import water_topology
+from openmm_gnn.md.run_settings import RunSettings, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.simulate import simulate
 
 BOX = np.diag([2.0, 2.2, 1.8])
 NUM_WATERS = 20

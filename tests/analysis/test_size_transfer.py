@@ -25,13 +25,13 @@ from openmm_gnn.analysis.size_transfer import (
 from openmm_gnn.analysis.validation import Validation
 from openmm_gnn.analysis.validation_frames import frames_of_teacher
 from openmm_gnn.analysis.validation_plot import save_validation
-from openmm_gnn.errors import DataError, NonFiniteError
-from openmm_gnn.simulation.force_parts import ForcePart, LabelledForces, part_of
-from openmm_gnn.simulation.lattice import lattice_sites
-from openmm_gnn.simulation.named_systems import named_system
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.simulation.water import water_topology
-from openmm_gnn.spec import Decoder
+from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.specs.force import Decoder
+from openmm_gnn.md.force_parts import ForcePart, LabelledForces, part_of
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.lattice import lattice_sites
+from openmm_gnn.md.systems.named_systems import named_system
+from openmm_gnn.md.systems.water import water_topology
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from small_water import water_on_a_lattice
 from typer.testing import CliRunner
 from untrained_networks import untrained
 
-from openmm_gnn.analysis.statistics import Estimate
 from openmm_gnn.analysis.step_scan import ScanPlan, ScanRow, Verdict, judge
-from openmm_gnn.errors import SpecError
-from openmm_gnn.models.bundle import save_bundle
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.simulation.systems import SimulationSystem, save_system
-from openmm_gnn.simulation.water import water_topology
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.statistics import Estimate
+from openmm_gnn.md.systems.systems import SimulationSystem, save_system
+from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.networks.bundle import save_bundle
+from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.runs.directory import RunDirectory
 
 
 def droplet() -> SimulationSystem:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius, radial_distribution
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 
 TRICLINIC = np.array([[2.0, 0.0, 0.0], [0.6, 1.9, 0.0], [-0.5, 0.4, 1.8]])
 

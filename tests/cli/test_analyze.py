@@ -18,9 +18,9 @@ from click.testing import Result
 from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
 from typer.testing import CliRunner
 
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.cli import app
-from openmm_gnn.errors import DataError, SpecError
-from openmm_gnn.kinetics.slow_runs import find_runs
+from openmm_gnn.kinetics.report.runs import find_runs
 
 FRAMES = 1500
 LAG_PS = 2 * INTERVAL_PS
@@ -99,7 +99,7 @@ def test_models_of_a_state_have_its_shape(runs: tuple[Path, list[np.ndarray]], w
 
 
 def test_the_learned_variables_make_a_bundle_for_a_bias(whole: Path, runs: tuple[Path, list[np.ndarray]]) -> None:
-    from openmm_gnn.models.learned_cv import load_learned_cv
+    from openmm_gnn.features.learned_cv import load_learned_cv
 
     assert (
         load_learned_cv(whole / "cv.safetensors").topology_hash

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from untrained_networks import untrained
 
 from openmm_gnn.cli import app, demo, demo_features
-from openmm_gnn.models.bundle import save_bundle
+from openmm_gnn.networks.bundle import save_bundle
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.simulation.run_directory import RunDirectory
+from openmm_gnn.runs.directory import RunDirectory
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.cli import _in_words, app
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.models.encoder_files import save_encoder
+from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.networks.encoders.encoder_files import save_encoder
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.spec import Architecture, EncoderSpec
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 

@@ -68,7 +68,7 @@ def test_closed_and_abandoned_stores_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("what", "words"), [("bit", "frames 7 fail their checksum"), ("nan", "frames 7 have a NaN")])
 def test_damage_is_named_and_an_exit_code(tmp_path: Path, what: str, words: str) -> None:
-    from openmm_gnn.growing_array import GrowingArray
+    from openmm_gnn.base.growing_array import GrowingArray
 
     with new_store(tmp_path) as store:
         fill(store, range(10))

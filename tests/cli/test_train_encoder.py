@@ -10,9 +10,9 @@ from small_encoders import small_encoder
 from typer.testing import CliRunner
 
 from openmm_gnn.cli import app
-from openmm_gnn.models.encoder_files import save_encoder
-from openmm_gnn.models.encoder_force import EncoderForce
-from openmm_gnn.models.published_weights import load_model
+from openmm_gnn.networks.encoder_force import EncoderForce
+from openmm_gnn.networks.encoders.encoder_files import save_encoder
+from openmm_gnn.networks.published_weights import load_model
 
 SMALL = "--network encoder --steps 4 --batch-size 2 --validate-every 2 --no-progress --validation-seeds 2"
 

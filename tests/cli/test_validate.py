@@ -12,8 +12,8 @@ from untrained_networks import untrained
 
 from openmm_gnn.analysis import extrapolation
 from openmm_gnn.cli import app
-from openmm_gnn.models.bundle import save_bundle
-from openmm_gnn.training.trajectories import LabelledTrajectories
+from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+from openmm_gnn.networks.bundle import save_bundle
 
 SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --no-progress --sizes"
 

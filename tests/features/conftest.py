@@ -12,9 +12,9 @@ import openmm.app
 import pytest
 import torch
 
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 """Villin N68H in explicit water with chloride, 8,867 atoms in a box of 4.9 x 4.6 x 3.9 nm; a file of OpenMM's."""

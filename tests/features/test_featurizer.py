@@ -17,11 +17,11 @@ import torch
 from openmm import unit
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from openmm_gnn.errors import NonFiniteError, SpecError, TopologyError
+from openmm_gnn.base.errors import NonFiniteError, SpecError, TopologyError
 from openmm_gnn.features import featurizer as featurizer_module
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.token_table import TokenTable
-from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 TRICLINIC = np.array([[5.2, 0, 0], [2.1, 4.9, 0], [-1.7, 2.0, 4.6]])
 

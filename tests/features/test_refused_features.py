@@ -6,10 +6,10 @@ import mdtraj
 import numpy as np
 import pytest
 
-from openmm_gnn.errors import NonFiniteError, SpecError, TopologyError
+from openmm_gnn.base.errors import NonFiniteError, SpecError, TopologyError
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 
 def test_a_position_that_is_not_finite_is_named(

@@ -15,12 +15,12 @@ from scipy.spatial.transform import Rotation
 from torch.utils._python_dispatch import TorchDispatchMode
 from without_waiting import WithoutWaiting
 
-from openmm_gnn.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.features import featurizer as featurizer_module
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.residue_windows import ResidueWindows, residue_segments
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 BACKBONE = "N:N CA:C C:C"
 NUCLEOTIDE = "P:P O5':O C4':C C3':C O3':O"

@@ -10,7 +10,7 @@ import numpy as np
 import openmm.app
 import pytest
 
-from openmm_gnn.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"

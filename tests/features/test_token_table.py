@@ -8,7 +8,7 @@ import mdtraj
 import numpy as np
 import pytest
 
-from openmm_gnn.errors import DataError, SpecError, TopologyError
+from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.features.selection import select_atoms
 from openmm_gnn.features.token_table import Coordinates, TokenTable, atom_tokens, group_tokens, residue_tokens
 

@@ -9,7 +9,7 @@ import numpy as np
 import openmm.app
 import pytest
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 from openmm_gnn.features.selection import topology_hash
 from openmm_gnn.features.trajectory_frames import check_atoms, count_frames, frames_of, read_topology
 

@@ -10,7 +10,7 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.features.selection import as_mdtraj, select_atoms
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
 

@@ -7,8 +7,8 @@ import openmm
 from openmm import app, unit
 from untrained_networks import untrained
 
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.simulation.water import water_topology
+from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.networks.gamd import GAMD
 
 MOLECULES, EDGE, CUTOFF = 27, 0.95, 0.45
 TOPOLOGY = water_topology(MOLECULES, EDGE)

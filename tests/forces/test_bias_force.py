@@ -10,7 +10,7 @@ import openmm
 import pytest
 from learned_cvs import chain, untrained_cv, values_of
 
-from openmm_gnn.errors import BackendError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
 from openmm_gnn.forces.bias_force import BiasForce, bias_force
 from openmm_gnn.forces.cv_force import cv_force
 from openmm_gnn.forces.gamd_force import available_backends

@@ -9,8 +9,7 @@ import openmm
 import pytest
 import torch
 
-from openmm_gnn.errors import BackendError, NonFiniteError
-from openmm_gnn.export.openmm_module import script_module
+from openmm_gnn.base.errors import BackendError, NonFiniteError
 from openmm_gnn.forces import torch_force
 from openmm_gnn.forces.cuda_module import (
     WARM_UP_CALLS,
@@ -21,10 +20,11 @@ from openmm_gnn.forces.cuda_module import (
     why_not_captured,
 )
 from openmm_gnn.forces.gamd_force import gamd_force
+from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.forces.python_force import ModuleComputation
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.contexts import with_model_force
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.contexts import with_model_force
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.published_weights import load_model
 
 has_torchforce = pytest.mark.skipif(torch_force.why_unavailable() is not None, reason="TorchForce is not installed")
 PLATFORMS = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]

@@ -14,12 +14,12 @@ from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
 
 import openmm_gnn
-from openmm_gnn.errors import SpecError, TopologyError
-from openmm_gnn.export.cv_module import CVEnergyModule, CVModule
+from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.features.learned_cv import save_learned_cv
 from openmm_gnn.forces.cv_force import cv_force
 from openmm_gnn.forces.gamd_force import available_backends
-from openmm_gnn.models.learned_cv import save_learned_cv
-from openmm_gnn.simulation.simulation_system import SimulationSystem
+from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule
+from openmm_gnn.md.simulation_system import SimulationSystem
 
 BACKENDS = available_backends()
 CV = untrained_cv(chain())

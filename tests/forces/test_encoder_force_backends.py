@@ -12,15 +12,15 @@ import torch
 from openmm import app
 from small_encoders import small_encoder_force
 
-from openmm_gnn.errors import TopologyError
-from openmm_gnn.export.openmm_module import export
+from openmm_gnn.base.errors import TopologyError
+from openmm_gnn.base.specs.force import Architecture
 from openmm_gnn.forces.gamd_force import Backend, available_backends, gamd_force
+from openmm_gnn.forces.modules.openmm_module import export
 from openmm_gnn.forces.multiple_time_step import accelerate
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
-from openmm_gnn.models.encoder_force import EncoderForce
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.simulation.systems import load_system
-from openmm_gnn.spec import Architecture
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.encoder_force import EncoderForce
+from openmm_gnn.networks.published_weights import load_model
 
 TOLERANCE = 1e-5
 """Of the largest force: networks compute in float32."""

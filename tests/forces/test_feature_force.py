@@ -12,12 +12,12 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.errors import BackendError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.feature_force import feature_force
 from openmm_gnn.forces.gamd_force import available_backends
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 BOX = np.diag([3.0, 3.1, 3.2])
 NUM_RESIDUES, NUM_PARTICLES = 4, 20

@@ -10,13 +10,13 @@ import pytest
 import torch
 from openmm import app, unit
 
-from openmm_gnn.errors import BackendError, TopologyError
+from openmm_gnn.base.errors import BackendError, TopologyError
+from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, available_backends, gamd_force
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.models.published_weights import load_model, shipped_names
-from openmm_gnn.simulation.systems import load_system
-from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.networks.published_weights import load_model, shipped_names
 
 PLATFORMS = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]
 BACKENDS = available_backends()

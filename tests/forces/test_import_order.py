@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import openmm
 assert "torch" not in __import__("sys").modules
-from openmm_gnn.doctor_probes import probe_force
+from openmm_gnn.forces.doctor_probes import probe_force
 from openmm_gnn.forces.gamd_force import available_backends
 names = {"torchforce": "TorchForce", "pythonforce": "PythonForce"}
 for backend in available_backends():

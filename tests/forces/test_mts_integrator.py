@@ -12,8 +12,8 @@ from accelerated_water import CUTOFF, EDGE, MOLECULES, TOPOLOGY, make_context, n
 from openmm import app
 
 from openmm_gnn import accelerate
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces import python_force
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 FAST, WHOLE = 1, 5
 """Force groups: where `accelerate` puts the bonded forces, and a free one."""

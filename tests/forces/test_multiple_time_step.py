@@ -9,10 +9,10 @@ from accelerated_water import CUTOFF, EDGE, MOLECULES, TOPOLOGY, make_context, n
 from openmm import app, unit
 
 from openmm_gnn import accelerate
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces.model_checks import has_bonded_terms
-from openmm_gnn.simulation.force_parts import ForcePart, part_of
-from openmm_gnn.simulation.water import water_topology
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.md.force_parts import ForcePart, part_of
+from openmm_gnn.md.systems.water import water_topology
 
 
 def test_energy_and_forces_are_the_originals_and_the_original_is_untouched(

@@ -10,8 +10,8 @@ import pytest
 from accelerated_water import EDGE, TOPOLOGY, network, water
 
 from openmm_gnn import accelerate
-from openmm_gnn.errors import SpecError, TopologyError
-from openmm_gnn.simulation.water import water_topology
+from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.md.systems.water import water_topology
 
 
 def with_force(force: openmm.Force) -> openmm.System:

@@ -14,12 +14,12 @@ from openmm_gnn.forces.gamd_force import available_backends, gamd_force
 from openmm_gnn.graph.topology_tables import real_atoms, separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.models.charge_term import box_lengths, grid_sizes
-from openmm_gnn.models.published_weights import load_model
-from openmm_gnn.models.vector_gamd import VectorGAMD
-from openmm_gnn.simulation.force_parts import NONBONDED_GROUP, split_groups
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.simulation.systems import load_system
+from openmm_gnn.md.force_parts import NONBONDED_GROUP, split_groups
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
+from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.vector_gamd import VectorGAMD
 
 TEACHERS = {"gamd-tip3p": "tip3p", "gamd-tip4pew": "tip4pew", "gamd-amoeba-water": "amoeba-water"}
 WHERE = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openmm_gnn.graph.filter_table import filter_places, filter_table
 from openmm_gnn.kernels.encoder_messages import tabulated_filters
-from openmm_gnn.models.equivariant_blocks import ExponentialBasis
+from openmm_gnn.networks.encoders.equivariant_blocks import ExponentialBasis
 
 
 def basis_of(cutoff: float) -> ExponentialBasis:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.errors import NeighborOverflowError
+from openmm_gnn.base.errors import NeighborOverflowError
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 

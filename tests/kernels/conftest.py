@@ -17,6 +17,7 @@ from torch.utils.cpp_extension import include_paths, library_paths
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 Check = Callable[..., int]
+CSRC = Path(__file__).parents[2] / "csrc"
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 
@@ -96,7 +97,11 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Backend:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     assert compiler is not None, "no C++ compiler: install g++"
     command = [compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off"]
-    command += ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x0209000000000000", *(f"-I{path}" for path in include_paths())]
+    command += [
+        "-DUSE_CUDA",
+        "-DTORCH_TARGET_VERSION=0x0209000000000000",
+        *(f"-I{path}" for path in [CSRC, *include_paths()]),
+    ]
     command += [str(EMULATOR), "-o", str(target), *(f"-L{path}" for path in library_paths()), "-ltorch_cpu"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -15,9 +15,9 @@ import torch
 from cuda_backends import CUDA_ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+SOURCES = sorted((ROOT / "csrc").glob("*/cuda/*.cu"))
 ARCHITECTURES = ("sm_75", "sm_90")  # without and with tensor cores; the library's build compiles for all
-# 65,536 registers are shared by the 512 threads that a multiprocessor shall hold at least (csrc/cuda/launch.h).
+# 65,536 registers are shared by the 512 threads that a multiprocessor shall hold at least (csrc/base/cuda/launch.h).
 MOST_REGISTERS = 128
 FEWEST_KERNELS = 4
 UNFUSED_SOURCES = ("neighbor_pairs.cu", "update_neighbor_list.cu", "frame_edges.cu")  # as in setup.py
@@ -31,6 +31,7 @@ LIBRARY = ROOT / "openmm_gnn" / "libopenmm_gnn_cuda.so"
 def test_cuda_file_compiles_without_spills(source: Path, tmp_path: Path) -> None:
     def compile_for(architecture: str) -> str:
         command = ["nvcc", "-std=c++17", "-O3", f"-arch={architecture}", "--resource-usage", "-lineinfo"]
+        command += [f"-I{ROOT / 'csrc'}"]
         command += ["-fmad=false"] if source.name in UNFUSED_SOURCES else []
         command += ["-Werror", "all-warnings", "-c", str(source), "-o", str(tmp_path / f"{architecture}.o")]
         result = subprocess.run(command, capture_output=True, text=True)

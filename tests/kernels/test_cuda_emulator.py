@@ -1,7 +1,7 @@
 """The CUDA kernels, run by a grid emulator on the CPU under the address and undefined-behaviour sanitizers.
 
-The emulator runs the very functions that nvcc compiles (csrc/cuda/block.h), blocks and threads in random order, and
-compares with a direct sum over images that shares no code with them. OPENMM_GNN_EMULATOR_FACTOR=10 tests ten times as
+The emulator runs the very functions that nvcc compiles (csrc/base/cuda/block.h), blocks and threads in random order,
+and compares with a direct sum over images that shares no code with them. OPENMM_GNN_EMULATOR_FACTOR=10 tests ten times as
 many random systems.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parent / "emulator"
+CSRC = Path(__file__).parents[2] / "csrc"
 FLAGS = ["-std=c++17", "-O2", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 FACTOR = int(os.environ.get("OPENMM_GNN_EMULATOR_FACTOR", "1"))
@@ -46,7 +47,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     assert compiler is not None, "no C++ compiler: install g++"
     running = {
         name: subprocess.Popen(
-            [compiler, *FLAGS, *SANITIZERS, str(SOURCES / f"{name}.cpp"), "-o", str(folder / name)],
+            [compiler, *FLAGS, *SANITIZERS, f"-I{CSRC}", str(SOURCES / f"{name}.cpp"), "-o", str(folder / name)],
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -1,7 +1,7 @@
 """The CUDA operators against the CPU operators, through PyTorch's dispatcher.
 
 Every parity test runs twice: "emulated", where the grid emulator stands in for the GPU behind the very file that checks
-arguments and allocates memory for CUDA (csrc/cuda/ops_cuda.cpp), and "cuda" where there is a device.
+arguments and allocates memory for CUDA (csrc/neighbors/cuda/ops_cuda.cpp), and "cuda" where there is a device.
 """
 
 from __future__ import annotations

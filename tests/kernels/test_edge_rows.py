@@ -9,10 +9,10 @@ import torch
 from cuda_backends import Backend
 from torch import Tensor
 
+from openmm_gnn.base.specs.force import EncoderSpec
 from openmm_gnn.kernels.edge_rows import attention_rows, edge_rows
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.models.equivariant_blocks import EdgeNetwork
-from openmm_gnn.spec import EncoderSpec
+from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.networks.encoders.equivariant_blocks import EdgeNetwork
 
 WIDTHS = [(16, 16), (16, 4), (32, 2), (48, 1), (64, 8), (128, 8), (256, 4)]
 """Width and number of heads: strands of 16 threads to one, heads of one channel to 64."""

@@ -7,9 +7,9 @@ import torch
 from cuda_backends import Backend
 from torch import Tensor
 
+from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.graph.neighbor_list import NeighborList
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.spec import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.networks.gamd import GAMD
 
 CUTOFF = 0.42
 TOLERANCE = {"float32": 2e-5, "tf32": 4e-3, "bfloat16": 3e-2}

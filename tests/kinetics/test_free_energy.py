@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.free_energy import frame_weights, free_energy_line, free_energy_map
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
 
 TEMPERATURE = 300.0
 KT = BOLTZMANN_KJ_MOL_K * TEMPERATURE

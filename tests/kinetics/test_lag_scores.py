@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hopping_runs import HOP, INTERVAL_PS, STRIDE, TEMPERATURE, HoppingRuns, spoiled
 
-from openmm_gnn.errors import DataError, SpecError
-from openmm_gnn.growing_array import GrowingArray
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.growing_array import GrowingArray
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.free_energy import free_energy_line
-from openmm_gnn.kinetics.lag_scores import score_lags
-from openmm_gnn.kinetics.slow_data import Part, SlowData, read_data
-from openmm_gnn.kinetics.slow_runs import find_runs
-from openmm_gnn.kinetics.slow_settings import SlowSettings, lag_frames
-from openmm_gnn.simulation.bias_records import FOLDER, META, RECORDS, VERSION, record_fields
-from openmm_gnn.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.kinetics.report.data import Part, SlowData, read_data
+from openmm_gnn.kinetics.report.lag_scores import score_lags
+from openmm_gnn.kinetics.report.runs import find_runs
+from openmm_gnn.kinetics.report.settings import SlowSettings, lag_frames
+from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from slow_tokens import slow_trajectory, store_of
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics import token_trajectories
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, rescaled_time_pairs, split_by_time
 from openmm_gnn.kinetics.token_trajectories import (

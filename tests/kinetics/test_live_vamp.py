@@ -9,7 +9,7 @@ import pytest
 from deeptime.covariance import Covariance
 from deeptime.decomposition import VAMP
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.live_vamp import LiveVamp, StoreScores, save_scores
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.markov import MarkovModel, MarkovSettings, discretise, estimate_markov_model
 from openmm_gnn.kinetics.markov_estimates import sample_posterior, timescales
 

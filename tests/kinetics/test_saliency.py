@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from openmm_gnn.cv_spec import CVNetworkSpec, Mixer
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer
+from openmm_gnn.kinetics.report.saliency_figure import save_attention, save_saliency
 from openmm_gnn.kinetics.saliency import feature_scales, saliency
-from openmm_gnn.kinetics.saliency_figure import save_attention, save_saliency
-from openmm_gnn.models.cv_network import CVNetwork
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 LABELS = ["A:ALA1", "A:GLY2"]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmm_gnn.analysis.plots import figure_file
-from openmm_gnn.kinetics.html_page import Page
-from openmm_gnn.kinetics.slow_figures import TimescaleCurves
-from openmm_gnn.kinetics.slow_maps import duration
-from openmm_gnn.kinetics.slow_results import SeedScore, plain
-from openmm_gnn.kinetics.slow_warnings import of_seeds, of_states, of_timescales, of_weights
+from openmm_gnn.base.figures import figure_file
+from openmm_gnn.base.html_page import Page
+from openmm_gnn.kinetics.report.map_figures import duration
+from openmm_gnn.kinetics.report.results import SeedScore, plain
+from openmm_gnn.kinetics.report.score_figures import TimescaleCurves
+from openmm_gnn.kinetics.report.warnings import of_seeds, of_states, of_timescales, of_weights
 
 VOID = {"meta", "img"}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hopping_runs import INTERVAL_PS, HoppingRuns
 
-from openmm_gnn.cv_spec import CVNetworkSpec, Merging, Mixer
-from openmm_gnn.kinetics.slow_data import SlowData, read_data
-from openmm_gnn.kinetics.slow_residues import residue_attention, residue_saliency
-from openmm_gnn.kinetics.slow_runs import find_runs
-from openmm_gnn.kinetics.slow_training import Learned
-from openmm_gnn.models.cv_network import CVNetwork
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging, Mixer
+from openmm_gnn.kinetics.report.data import SlowData, read_data
+from openmm_gnn.kinetics.report.learn import Learned
+from openmm_gnn.kinetics.report.residues import residue_attention, residue_saliency
+from openmm_gnn.kinetics.report.runs import find_runs
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 FRAMES = 300
 

@@ -11,8 +11,8 @@ import torch
 from slow_tokens import slow_trajectory, switching_series, tokens_of
 from torch import Tensor, nn
 
-from openmm_gnn.cv_spec import CVNetworkSpec, Mixer, Pooling
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.spib import SpibResult, SpibSettings, train_spib
 from openmm_gnn.kinetics.spib_network import SpibNetwork
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays

@@ -10,7 +10,7 @@ import torch
 from deeptime.decomposition import VAMP
 from slow_tokens import RATES, hidden_series
 
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.vamp import (
     VampScore,
     fit_vamp,

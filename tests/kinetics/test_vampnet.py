@@ -15,14 +15,14 @@ import torch
 from deeptime.decomposition import VAMP
 from slow_tokens import RATES, hidden_series, slow_trajectory, tokens_of
 
-from openmm_gnn.cv_spec import CVNetworkSpec, Mixer, Pooling
-from openmm_gnn.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays
 from openmm_gnn.kinetics.vamp import VampScore
 from openmm_gnn.kinetics.vampnet import VampnetResult, slow_variables, train_vampnet
 from openmm_gnn.kinetics.vampnet_training import BestNetwork, Vampnet, VampnetSettings, collected
-from openmm_gnn.models.cv_network import load_cv_network
+from openmm_gnn.networks.tokens.cv_network import load_cv_network
 
 LAG_PS = 10.0
 """Of 2 ps per frame."""

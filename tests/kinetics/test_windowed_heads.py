@@ -7,11 +7,11 @@ import pytest
 import torch
 from learned_cvs import chain, small_encoder
 
-from openmm_gnn.cv_spec import CVNetworkSpec
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together
-from openmm_gnn.models.cv_network import CVNetwork
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 FRAMES, TRAINED = 240, 180
 

@@ -15,7 +15,7 @@ from openmm import app
 from small_simulations import DistanceFeaturizer, argon_simulation, save_checkpoint
 from whole_runs import SCRIPT, assert_same_frames, run_to
 
-from openmm_gnn.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
+from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 

@@ -26,7 +26,7 @@ from store_examples import (
     new_store,
 )
 
-from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_follower import StoredFrame
 

@@ -12,7 +12,7 @@ from store_examples import DESCRIPTION, TOKENS, WIDTH, coordinates_of, embedding
 from typer.testing import CliRunner
 
 from openmm_gnn import cli
-from openmm_gnn.errors import DataError
+from openmm_gnn.base.errors import DataError
 from openmm_gnn.reporters import store_exports
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_exports import deeptime_trajectories, export, observables_of

@@ -11,12 +11,12 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.models.encoder import Encoder
+from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.trajectory_features import Reading, featurize_trajectory, store_names
-from openmm_gnn.spec import Architecture, EncoderSpec
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 WHOLE = Reading(dtype="float32", chunk=4)

@@ -13,14 +13,14 @@ from learned_cvs import chain, small_encoder
 from openmm import app
 from typer.testing import CliRunner
 
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.cli import app as commands
-from openmm_gnn.errors import DataError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.feature_force import feature_force
-from openmm_gnn.models.encoder_files import save_encoder
+from openmm_gnn.networks.encoders.encoder_files import save_encoder
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.run_features import FeatureSettings
+from openmm_gnn.runs.features import FeatureSettings
 
 SYSTEM = chain(12)
 

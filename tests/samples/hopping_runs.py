@@ -12,11 +12,11 @@ import numpy as np
 from openmm import Vec3, app, unit
 
 from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.md.dcd_frames import DCDWriter
+from openmm_gnn.md.run_settings import RunSettings, settings_to_dict
+from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.simulation.dcd_frames import DCDWriter
-from openmm_gnn.simulation.peptides import Peptide, build_peptide
-from openmm_gnn.simulation.run_directory import RunDirectory
-from openmm_gnn.simulation.run_settings import RunSettings, settings_to_dict
+from openmm_gnn.runs.directory import RunDirectory
 
 HOP = 0.05
 STRIDE, STEP_PS, TEMPERATURE = 10, 0.1, 310.0
@@ -65,7 +65,7 @@ class HoppingRuns:
 
 def spoiled(run: Path, frame: int) -> None:
     """Put a NaN into a frame of the stored features, with a checksum that is right, as a faulty writer would."""
-    from openmm_gnn.growing_array import checksums
+    from openmm_gnn.base.growing_array import checksums
 
     file = run / "features" / "frames.npy"
     records = np.load(file, mmap_mode="r+")

@@ -11,8 +11,8 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_gnn.simulation.implicit_solvent import in_implicit_solvent, with_hydrogens
-from openmm_gnn.simulation.peptides import Peptide, build_peptide
+from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
+from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 
 
 def labelled_peptide(sequence: str, num_frames: int, interval_ps: float = 0.4, seed: int = 0) -> list[ase.Atoms]:

@@ -7,14 +7,14 @@ import openmm
 import torch
 from openmm import app
 
-from openmm_gnn.cv_spec import CVNetworkSpec
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.models.cv_network import CVNetwork
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.models.learned_cv import LearnedCV, OutputRanges
-from openmm_gnn.simulation.run_settings import Thermostat
-from openmm_gnn.simulation.simulation_system import SimulationSystem
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges
+from openmm_gnn.md.run_settings import Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 
 def small_encoder(cutoff: float = 8.0) -> Encoder:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.cv_spec import CVNetworkSpec
-from openmm_gnn.models.cv_network import CVNetwork
-from openmm_gnn.models.edge_angles import EdgeGates
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.networks.tokens.edge_angles import EdgeGates
 
 LINEAR = [
     (r"input_projection\.scalar_linear", "projection.scalars"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from openmm_gnn.models.encoder import Encoder
-from openmm_gnn.models.encoder_force import EncoderForce, encoder_force_spec
-from openmm_gnn.spec import Architecture, EncoderSpec
+from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
+from openmm_gnn.networks.encoders.encoder import Encoder
 
 
 def small_encoder(architecture: Architecture = Architecture.TORCHMD_ET, **changes: Any) -> Encoder:

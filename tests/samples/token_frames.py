@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.training.frames import random_rotation
+from openmm_gnn.learning.training.frames import random_rotation
 
 TRAINING_STEPS = 100
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from openmm_gnn.models.gamd import GAMD
-from openmm_gnn.spec import GAMDSpec, NeighborSpec
+from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
+from openmm_gnn.networks.gamd import GAMD
 
 
 def untrained(elements: tuple[int, ...] = (18,), cutoff: float = 0.5, **changes: Any) -> GAMD:

@@ -1,4 +1,4 @@
-// The CUDA library with the grid emulator in place of the GPU: csrc/cuda/ops_cuda.cpp word for word, behind PyTorch's
+// The CUDA library with the grid emulator in place of the GPU: csrc/neighbors/cuda/ops_cuda.cpp word for word, behind PyTorch's
 // dispatcher, and so the other files of operators, under the names openmm_gnn_emulated::... for tensors on the CPU.
 // So everything but nvcc's part and the calls below is tested on a machine without a GPU.
 #include <torch/csrc/stable/accelerator.h>
@@ -6,14 +6,14 @@
 #include <atomic>
 #include <cstring>
 
-#include "../../../csrc/cuda/edge_pipeline.h"
-#include "../../../csrc/cuda/frame_edges.h"
-#include "../../../csrc/cuda/neighbor_lists.h"
-#include "../../../csrc/cuda/pair_launches.h"
-#include "../../../csrc/cuda/pipeline.h"
-#include "../../../csrc/cuda/row_pipeline.h"
-#include "../../../csrc/cuda/tile_pipeline.h"
-#include "../../../csrc/cuda_schemas.h"
+#include "encoders/cuda/edge_pipeline.h"
+#include "neighbors/cuda/frame_edges.h"
+#include "neighbors/cuda/neighbor_lists.h"
+#include "vector_gamd/cuda/pair_launches.h"
+#include "neighbors/cuda/pipeline.h"
+#include "vector_gamd/cuda/row_pipeline.h"
+#include "gamd/cuda/tile_pipeline.h"
+#include "base/cuda_schemas.h"
 #include "grid_emulator.h"
 
 namespace emulator {
@@ -39,12 +39,12 @@ using EmulatedGuard = emulator::Guard;
 
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
-#include "../../../csrc/cuda/edge_operators.cpp"
-#include "../../../csrc/cuda/frame_operators.cpp"
-#include "../../../csrc/cuda/ops_cuda.cpp"
-#include "../../../csrc/cuda/pair_operators.cpp"
-#include "../../../csrc/cuda/row_operators.cpp"
-#include "../../../csrc/cuda/tile_operators.cpp"
+#include "encoders/cuda/edge_operators.cpp"
+#include "neighbors/cuda/frame_operators.cpp"
+#include "neighbors/cuda/ops_cuda.cpp"
+#include "vector_gamd/cuda/pair_operators.cpp"
+#include "vector_gamd/cuda/row_operators.cpp"
+#include "gamd/cuda/tile_operators.cpp"
 
 namespace openmm_gnn::cuda {
 

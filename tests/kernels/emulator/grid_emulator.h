@@ -1,4 +1,4 @@
-// Runs the kernels of csrc/cuda on the CPU: blocks one after the other in random order, the threads of a block in
+// Runs the CUDA kernels of csrc/ on the CPU: blocks one after the other in random order, the threads of a block in
 // random order between two barriers. A kernel that depends on an order gives different results for different seeds; one
 // that reads what nobody wrote meets garbage; one that leaves its array meets the address sanitizer.
 #pragma once

@@ -1,4 +1,4 @@
-// Calls the two operators' kernels through the emulator, as csrc/cuda/ops_cuda.cpp calls them on a GPU.
+// Calls the two operators' kernels through the emulator, as csrc/neighbors/cuda/ops_cuda.cpp calls them on a GPU.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../../../csrc/cuda/pipeline.h"
+#include "neighbors/cuda/pipeline.h"
 #include "grid_emulator.h"
 #include "systems.h"
 

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <tuple>
 
-#include "../../../csrc/cuda/frame_edges.h"
+#include "neighbors/cuda/frame_edges.h"
 #include "run_kernels.h"
 
 namespace testing {

@@ -1,0 +1,219 @@
+// The loops of encoder_gradients.h, compiled once for each instruction set.
+
+#include "encoders/cartesian_tensors.inl"
+
+// A knot with what the gradient of its filters needs: weights of slopes, and where the table's gradient gathers.
+template <bool kTable, bool kGeometry>
+struct KnotGradient {
+  Knot knot;
+  float slope[4];
+  float* row;
+  Lanes place;
+
+  inline __attribute__((always_inline)) Lanes filter_at(int64_t channel) const { return filter(knot, channel); }
+
+  // Takes in the gradient of 16 filters.
+  inline __attribute__((always_inline)) void add(int64_t channel, Lanes gradient) {
+    if (kTable) {
+      for (int m = 0; m < 4; ++m) add_to(row + m * knot.channels + channel, gradient * knot.weight[m]);
+    }
+    if (kGeometry) {
+      Lanes change = load(knot.row + channel) * slope[0];
+      for (int m = 1; m < 4; ++m) change += load(knot.row + m * knot.channels + channel) * slope[m];
+      place += gradient * change;
+    }
+  }
+};
+
+template <bool kTable, bool kGeometry>
+INLINE KnotGradient<kTable, kGeometry> find_knot_gradient(const FilterTable& table, double place, float* gradient) {
+  KnotGradient<kTable, kGeometry> found{find_knot(table, place), {0.f, 0.f, 0.f, 0.f}, nullptr, fill(0.f)};
+  const int64_t offset = found.knot.row - table.values;
+  if (kTable) found.row = gradient + offset;
+  // Beyond its ends a table is constant.
+  if (kGeometry && place > 0 && place < static_cast<double>(table.knots - 1)) {
+    const float t = static_cast<float>(place - static_cast<double>(offset / (2 * table.channels)));
+    found.slope[0] = 6.f * t * (t - 1.f);
+    found.slope[1] = (3.f * t - 1.f) * (t - 1.f);
+    found.slope[2] = -found.slope[0];
+    found.slope[3] = t * (3.f * t - 2.f);
+  }
+  return found;
+}
+
+template <bool kTable, bool kGeometry>
+static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
+                                     const AttentionGradients& out) {
+  const int64_t width = in.width, groups = width / 16;
+  Lanes attention[kMostEncoderGroups], key_filters[kMostEncoderGroups], agreement[kMostEncoderGroups];
+  for (int64_t e = begin; e < end; ++e) {
+    const int64_t i = edges.receivers[e], j = edges.senders[e];
+    const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
+    const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
+    const float *from_scalars = out.scalars + width * i, *from_vectors = out.vectors + 3 * width * i;
+    float *to_receiver = out.node + 5 * width * i, *to_sender = out.node + 5 * width * j + width;
+    float* to_carried = out.carried + 3 * width * j;
+    const float envelope = edges.envelope[e];
+    auto knot = find_knot_gradient<kTable, kGeometry>(in.filters, edges.places[e], out.table);
+    for (int64_t g = 0; g < groups; ++g) {
+      key_filters[g] = knot.filter_at(16 * g);
+      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * key_filters[g];
+    }
+    sum_heads(attention, groups, in.head_width);
+    Lanes to_envelope = fill(0.f), to_direction[3] = {fill(0.f), fill(0.f), fill(0.f)};
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t c = 16 * g;
+      const Activated active = silu(attention[g]);
+      const Lanes from = load(from_scalars + c), value = load(sender + width + c);
+      const Lanes value_filter = knot.filter_at(width + c);
+      const Lanes to_attention = from * value * value_filter;  // by channel; the sum over the head comes below
+      if (kGeometry) to_envelope += to_attention * active.value;
+      agreement[g] = to_attention;
+      attention[g] = active.slope * envelope;
+      const Lanes weighted = from * active.value * envelope;
+      add_to(to_sender + width + c, weighted * value_filter);
+      knot.add(width + c, weighted * value);
+
+      const Lanes scale = load(sender + 2 * width + c), along = load(sender + 3 * width + c);
+      const Lanes scale_filter = knot.filter_at(2 * width + c), along_filter = knot.filter_at(3 * width + c);
+      const Lanes filtered_scale = scale * scale_filter, filtered_along = along * along_filter;
+      Lanes to_scale = fill(0.f), to_along = fill(0.f);
+      for (int d = 0; d < 3; ++d) {
+        const Lanes vector = load(from_vectors + d * width + c);
+        to_scale += vector * load(carried + d * width + c);
+        to_along += vector * u[d];
+        add_to(to_carried + d * width + c, vector * filtered_scale);
+        if (kGeometry) to_direction[d] += vector * filtered_along;
+      }
+      add_to(to_sender + 2 * width + c, to_scale * scale_filter);
+      add_to(to_sender + 3 * width + c, to_along * along_filter);
+      knot.add(2 * width + c, to_scale * scale);
+      knot.add(3 * width + c, to_along * along);
+    }
+    sum_heads(agreement, groups, in.head_width);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t c = 16 * g;
+      const Lanes to_product = agreement[g] * attention[g], query = load(receiver + c), key = load(sender + c);
+      add_to(to_receiver + c, to_product * key * key_filters[g]);
+      add_to(to_sender + c, to_product * query * key_filters[g]);
+      knot.add(c, to_product * query * key);
+    }
+    if (kGeometry) {
+      for (int d = 0; d < 3; ++d) out.directions[3 * e + d] = sum(to_direction[d]);
+      out.envelope[e] = sum(to_envelope);
+      out.places[e] = sum(knot.place);
+    }
+  }
+}
+
+static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
+                                    const AttentionGradients& out) {
+  const bool geometry = out.directions != nullptr;
+  if (out.table != nullptr) {
+    if (geometry) attention_gradient_edges<true, true>(edges, begin, end, in, out);
+    else attention_gradient_edges<true, false>(edges, begin, end, in, out);
+  } else {
+    if (geometry) attention_gradient_edges<false, true>(edges, begin, end, in, out);
+    else attention_gradient_edges<false, false>(edges, begin, end, in, out);
+  }
+}
+
+template <bool kTable, bool kGeometry>
+static void tensor_gradient_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in,
+                                  const TensorGradients& out) {
+  const int64_t width = in.width;
+  for (int64_t e = begin; e < end; ++e) {
+    const int64_t i = edges.receivers[e], j = edges.senders[e];
+    auto knot = find_knot_gradient<kTable, kGeometry>(in.filters, edges.places[e], out.table);
+    const float* from = out.sums + 9 * width * i;
+    if (in.parts != nullptr) {
+      const float* parts = in.parts + 9 * width * j;
+      float* to = out.sender + 9 * width * j;
+      for (int64_t c = 0; c < width; c += 16) {
+        Lanes filters[3], changes[3] = {fill(0.f), fill(0.f), fill(0.f)};
+        for (int64_t p = 0; p < 3; ++p) filters[p] = knot.filter_at(p * width + c);
+        for (int64_t m = 0; m < 9; ++m) {
+          const Lanes sum = load(from + m * width + c);
+          changes[part_of(m)] += sum * load(parts + m * width + c);
+          add_to(to + m * width + c, sum * filters[part_of(m)]);
+        }
+        for (int64_t p = 0; p < 3; ++p) knot.add(p * width + c, changes[p]);
+      }
+    } else {
+      const float* u = edges.directions + 3 * e;
+      float shape[9];
+      direction_tensor(u, shape);
+      Lanes of_shape[9];
+      for (int64_t m = 0; m < 9; ++m) of_shape[m] = fill(0.f);
+      for (int64_t c = 0; c < width; c += 16) {
+        const Lanes pair = load(in.receiver + width * i + c) + load(in.sender + width * j + c);
+        Lanes along[3] = {fill(0.f), fill(0.f), fill(0.f)}, filters[3], of_pair = fill(0.f);
+        for (int64_t p = 0; p < 3; ++p) filters[p] = knot.filter_at(p * width + c);
+        for (int64_t m = 0; m < 9; ++m) {
+          const Lanes sum = load(from + m * width + c);
+          along[part_of(m)] += sum * shape[m];
+          if (kGeometry) of_shape[m] += sum * pair * filters[part_of(m)];
+        }
+        for (int64_t p = 0; p < 3; ++p) {
+          of_pair += along[p] * filters[p];
+          knot.add(p * width + c, along[p] * pair);
+        }
+        add_to(out.receiver + width * i + c, of_pair);
+        add_to(out.sender + width * j + c, of_pair);
+      }
+      if (kGeometry) {
+        float g[9];
+        for (int64_t m = 0; m < 9; ++m) g[m] = sum(of_shape[m]);
+        const float trace = 2.f / 3.f * (g[4] + g[7]);
+        float* to = out.directions + 3 * e;
+        to[0] = g[1] + (2.f * g[4] - trace) * u[0] + g[5] * u[1] + g[6] * u[2];
+        to[1] = g[2] + (2.f * g[7] - trace) * u[1] + g[5] * u[0] + g[8] * u[2];
+        to[2] = g[3] - trace * u[2] + g[6] * u[0] + g[8] * u[1];
+      }
+    }
+    if (kGeometry) out.places[e] = sum(knot.place);
+  }
+}
+
+static void tensor_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in,
+                                 const TensorGradients& out) {
+  const bool geometry = out.places != nullptr;
+  if (out.table != nullptr) {
+    if (geometry) tensor_gradient_edges<true, true>(edges, begin, end, in, out);
+    else tensor_gradient_edges<true, false>(edges, begin, end, in, out);
+  } else {
+    if (geometry) tensor_gradient_edges<false, true>(edges, begin, end, in, out);
+    else tensor_gradient_edges<false, false>(edges, begin, end, in, out);
+  }
+}
+
+static void activate_loop(const ActivatedRows& in, int64_t begin, int64_t end, float* table) {
+  for (int64_t k = begin; k < end; ++k) {
+    const float* row = in.rows + 2 * in.channels * k;
+    float* to = table + 2 * in.channels * k;
+    for (int64_t c = 0; c < in.channels; c += 16) {
+      const Activated active = silu(load(row + c) + load(in.bias + c));
+      store(to + c, active.value);
+      store(to + in.channels + c, active.slope * load(row + in.channels + c));
+    }
+  }
+}
+
+static void activate_back_loop(const ActivatedRows& in, int64_t begin, int64_t end, float* rows, float* bias) {
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t at = 2 * in.channels * k;
+    const float *row = in.rows + at, *from = in.gradient + at;
+    for (int64_t c = 0; c < in.channels; c += 16) {
+      const Lanes x = load(row + c) + load(in.bias + c), s = sigmoid(x), rest = 1.f - s;
+      const Lanes slope = s * (1.f + x * rest), curvature = s * rest * (2.f + x * (rest - s));
+      const Lanes of_slope = load(from + in.channels + c);
+      const Lanes change = load(from + c) * slope + of_slope * load(row + in.channels + c) * curvature;
+      store(rows + at + c, change);
+      store(rows + at + in.channels + c, of_slope * slope);
+      add_to(bias + c, change);
+    }
+  }
+}
+
+static const EncoderGradientKernels gradient_kernels{attention_gradient_loop, tensor_gradient_loop, activate_loop,
+                                                      activate_back_loop};

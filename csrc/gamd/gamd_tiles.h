@@ -1,0 +1,67 @@
+// GAMD's networks over edges on the GPU, 64 edges at a time; the formulas are those of openmm_gnn/networks/gamd.py.
+//
+//   gamd_edges      features of every pair within the cutoff, from its distance, direction and bonds
+//   gamd_messages   sums over an atom's messages: gather, edge network, gate, multiply, sum
+//   gamd_strengths  the pair decoder's number for each pair
+//
+// What happens between reading the features of an edge and adding up its message stays in shared memory and registers.
+// In plain PyTorch a layer writes and reads some 25 numbers per edge and channel; here it reads one.
+#pragma once
+
+#include <cstdint>
+
+namespace openmm_gnn {
+
+// What the operands of products over edges are rounded to; sums are float32.
+enum class Products : int64_t { kFloat32 = 0, kTF32 = 1, kBfloat16 = 2 };
+
+// y = x weight^T + bias, as torch.nn.Linear holds them: (outputs, inputs) and (outputs,).
+struct LinearMap {
+  const float* weight;
+  const float* bias;
+  int inputs;
+};
+
+// P pairs, each once; a negative index is padding.
+struct TilePairs {
+  int64_t count;
+  const int64_t* pairs;    // (2, P)
+  const float* distances;  // (P,)
+  float cutoff;
+};
+
+struct GamdEdges {
+  TilePairs pairs;
+  const float* vectors;    // (P, 3) from i to j
+  const int64_t* types;    // (P,) rows of `bonded`, or null
+  const float* centers;    // (num_radial,) of Gaussians exp(scale (r - center)^2)
+  float scale;
+  LinearMap radial;        // num_radial -> width
+  const float* bonded;     // (rows, width), or null
+  const float* direction;  // (width, 3) weight of the unit vector, or null: then both directions are alike
+  LinearMap out;           // width -> width
+  float *forward, *backward;  // (P, width) of the edges i -> j and j -> i; backward is null without a direction
+};
+
+struct GamdMessages {
+  int64_t num_atoms;
+  const int32_t *starts, *entries;  // of pair_rows.h
+  TilePairs pairs;
+  const float *forward, *backward;  // (P, width)
+  const float* envelope;            // (P,)
+  const float *source, *target, *hidden;  // (N, width)
+  LinearMap edge, gate;             // width -> width
+  float* sums;                      // (N, width)
+};
+
+struct GamdStrengths {
+  TilePairs pairs;
+  const float* edges;            // (P, width)
+  const float* envelope;         // (P,)
+  const float *total, *left;     // (N, width)
+  LinearMap edge, hidden;        // width -> width
+  const float *readout, *readout_bias;  // (width,) and (1,)
+  float* strengths;              // (P,) times the envelope; 0 beyond the cutoff, NaN where the distance is
+};
+
+}  // namespace openmm_gnn

@@ -1,0 +1,101 @@
+// Turns the stored list of the skin into the pairs of this step.
+//
+// EmitPadded: one thread = one slot of the list. Cost: 20 bytes read and 16 to 44 written per slot, whether it holds a
+// pair or padding: a capacity of twice the pairs costs twice the time. Shapes never change, so it fits a CUDA graph.
+// MarkWithin and EmitWithin: the same in two passes for callers that want only the pairs within the cutoff, and can
+// wait for their number.
+#pragma once
+
+#include "neighbors/cuda/pair_actions.h"
+
+namespace openmm_gnn::cuda {
+
+// The stored pair in `slot` as it is now. r_j - r_i + S @ box is the same for the raw positions and for those freed of
+// jumps, with S = stored + jump_i - jump_j for the raw ones.
+template <typename T>
+OPENMM_GNN_HOST_DEVICE void pair_now(const Workspace<T>& work, const SkinState<T>& state, int64_t slot,
+                                     FoundPair<T>& pair, int32_t (&shift)[3]) {
+  pair.i = state.stored_pairs[slot];
+  pair.j = state.stored_pairs[state.capacity + slot];
+  for (int k = 0; k < 3; ++k) pair.image[k] = state.stored_shifts[3 * slot + k];
+  for (int d = 0; d < 3; ++d) {
+    pair.d[d] = (work.unwrapped[3 * pair.j + d] - work.unwrapped[3 * pair.i + d]) +
+                lattice_offset<T>(work.plan->lattice, pair.image, d);
+    shift[d] = raw_shift(pair.image[d], work.jumps[3 * pair.i + d], work.jumps[3 * pair.j + d]);
+  }
+  pair.squared = squared_length(pair.d[0], pair.d[1], pair.d[2]);
+}
+
+template <typename T>
+struct EmitPadded {
+  static constexpr int kThreads = 256;
+  using Shared = NoShared;
+  SkinState<T> state;
+  Workspace<T> work;
+  PairTensors<T> output;
+  T far;  // the length of a padding vector, beyond every cutoff
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+    const int64_t first = block.index() * kThreads;
+    block.each_thread([&](int thread) {
+      const int64_t slot = first + thread;
+      if (slot >= state.capacity) return;
+      FoundPair<T> pair{-1, -1, {0, 0, 0}, {far, 0, 0}, far * far};
+      int32_t shift[3] = {0, 0, 0};
+      if (slot < state.status[kStatusStored]) pair_now(work, state, slot, pair, shift);
+      output.write(slot, pair, shift);
+    });
+  }
+};
+
+template <typename T>
+struct MarkWithin {
+  static constexpr int kThreads = 256;
+  using Shared = NoShared;
+  SkinState<T> state;
+  Workspace<T> work;
+  int32_t* kept;  // (capacity,) 1 for a pair within the cutoff
+  T cutoff;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+    const int64_t first = block.index() * kThreads;
+    block.each_thread([&](int thread) {
+      const int64_t slot = first + thread;
+      if (slot >= state.capacity) return;
+      kept[slot] = 0;
+      if (slot >= state.status[kStatusStored]) return;
+      FoundPair<T> pair;
+      int32_t shift[3];
+      pair_now(work, state, slot, pair, shift);
+      kept[slot] = within(pair.squared, cutoff) ? 1 : 0;
+    });
+  }
+};
+
+template <typename T>
+struct EmitWithin {
+  static constexpr int kThreads = 256;
+  using Shared = NoShared;
+  SkinState<T> state;
+  Workspace<T> work;
+  const int32_t* kept;
+  ScanMemory scan;  // of kept
+  PairTensors<T> output;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+    const int64_t first = block.index() * kThreads;
+    block.each_thread([&](int thread) {
+      const int64_t slot = first + thread;
+      if (slot >= state.capacity || kept[slot] == 0) return;
+      FoundPair<T> pair;
+      int32_t shift[3];
+      pair_now(work, state, slot, pair, shift);
+      output.write(scan.start(slot), pair, shift);
+    });
+  }
+};
+
+}  // namespace openmm_gnn::cuda

@@ -1,0 +1,106 @@
+// The order in which the kernels run. `Launcher` is a CUDA stream (launch.h) or the grid emulator of the tests: both
+// run exactly these lists.
+//
+//   plan -> [check displacements] -> wrap atoms -> cell list:   scan cells -> gather -> rank -> count -> scan strands
+//                                               -> brute force:                                count -> scan strands
+//        -> write pairs -> [emit list]
+//
+// 6 to 12 launches, no host in between. In update_neighbor_list every kernel from "wrap" to "write" returns at once if
+// the list is still good, which leaves the cost of an empty launch, small inside a CUDA graph.
+#pragma once
+
+#include <limits>
+
+#include "neighbors/cuda/check_displacements.h"
+#include "neighbors/cuda/emit_list.h"
+#include "neighbors/cuda/finish_search.h"
+#include "neighbors/cuda/search_cells.h"
+#include "neighbors/cuda/search_tiles.h"
+#include "neighbors/cuda/sort_cells.h"
+#include "neighbors/cuda/wrap_atoms.h"
+
+namespace openmm_gnn::cuda {
+
+template <typename T, class Launcher, class Action>
+void search(Launcher& launcher, const System<T>& system, const Workspace<T>& work, const Action& action) {
+  const T cutoff = static_cast<T>(system.cutoff);
+  const int64_t blocks = blocks_for(work.num_strands, kTileAtoms);
+  if (system.brute_force) {
+    launcher.launch(blocks, SearchTiles<T, Action>{work, system.num_atoms, cutoff, system.full, action});
+  } else {
+    static_assert(SearchCells<T, Action>::kThreads == kTileAtoms, "one grid size serves both");
+    launcher.launch(blocks, SearchCells<T, Action>{work, system.num_atoms, cutoff, system.full, action});
+  }
+}
+
+template <class Plan, class Launcher, class Finish>
+void prefix_sum(Launcher& launcher, const Plan* plan, const int32_t* counts, const ScanMemory& scan,
+                const Finish& finish) {
+  launcher.launch(scan.num_blocks, ScanBlocks<Plan>{plan, counts, scan});
+  launcher.launch(1, ScanTotals<Plan, Finish>{plan, scan, finish});
+}
+
+// Everything up to the number of pairs.
+template <typename T, class Launcher, class Finish>
+void count_pairs(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
+                 const Finish& finish) {
+  const int64_t atom_blocks = blocks_for(system.num_atoms, WrapAtoms<T>::kThreads);
+  if (!system.brute_force) launcher.clear(work.cell_count, (work.max_cells + 1) * sizeof(int32_t));
+  launcher.launch(1, PlanSearch<T>{system, state, work, std::numeric_limits<T>::epsilon()});
+  if (state.status != nullptr) launcher.launch(atom_blocks, CheckDisplacements<T>{system, state, work});
+  launcher.launch(atom_blocks, WrapAtoms<T>{system, state, work});
+  if (!system.brute_force) {
+    prefix_sum(launcher, work.plan, work.cell_count, work.cell_scan, FinishNothing{});
+    launcher.launch(atom_blocks, GatherMembers<T>{system.num_atoms, work});
+    launcher.launch(atom_blocks, RankMembers<T>{system.num_atoms, work});
+  }
+  search(launcher, system, work, CountPairs<T>{work.strand_count});
+  prefix_sum(launcher, work.plan, work.strand_count, work.strand_scan, finish);
+}
+
+// neighbor_pairs, first half: afterwards work.report holds the number of pairs and the errors.
+template <typename T, class Launcher>
+void find_pairs(Launcher& launcher, const System<T>& system, const Workspace<T>& work) {
+  count_pairs(launcher, system, SkinState<T>{}, work, FinishReport<T>{work});
+}
+
+// neighbor_pairs, second half: `output.capacity` is the number of pairs.
+template <typename T, class Launcher>
+void write_pairs(Launcher& launcher, const System<T>& system, const Workspace<T>& work, const PairTensors<T>& output) {
+  search(launcher, system, work, WritePairs<T, PairTensors<T>>{work.strand_scan, work.wraps, output});
+}
+
+// update_neighbor_list up to the stored list.
+template <typename T, class Launcher>
+void update_list(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work) {
+  count_pairs(launcher, system, state, work, FinishState<T>{system, state, work});
+  const StoredList<T> stored{state.stored_pairs, state.stored_shifts, state.capacity};
+  search(launcher, system, work, WritePairs<T, StoredList<T>>{work.strand_scan, work.wraps, stored});
+}
+
+// update_neighbor_list, trim == false. system.cutoff is that of the search, skin included.
+template <typename T, class Launcher>
+void emit_padded(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
+                 const PairTensors<T>& output) {
+  const T far = static_cast<T>(2 * system.cutoff);
+  launcher.launch(blocks_for(state.capacity, EmitPadded<T>::kThreads), EmitPadded<T>{state, work, output, far});
+}
+
+// update_neighbor_list, trim == true, first half: afterwards the last of scan.blocks is the number of pairs.
+template <typename T, class Launcher>
+void mark_within(Launcher& launcher, const SkinState<T>& state, const Workspace<T>& work, double cutoff, int32_t* kept,
+                 const ScanMemory& scan) {
+  launcher.launch(blocks_for(state.capacity, MarkWithin<T>::kThreads),
+                  MarkWithin<T>{state, work, kept, static_cast<T>(cutoff)});
+  prefix_sum(launcher, static_cast<const Plan<T>*>(nullptr), kept, scan, FinishNothing{});
+}
+
+// update_neighbor_list, trim == true, second half.
+template <typename T, class Launcher>
+void emit_within(Launcher& launcher, const SkinState<T>& state, const Workspace<T>& work, const int32_t* kept,
+                 const ScanMemory& scan, const PairTensors<T>& output) {
+  launcher.launch(blocks_for(state.capacity, EmitWithin<T>::kThreads),
+                  EmitWithin<T>{state, work, kept, scan, output});
+}
+
+}  // namespace openmm_gnn::cuda

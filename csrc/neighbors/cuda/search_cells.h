@@ -1,0 +1,110 @@
+// Cell-list search for large systems (Quentrec and Brot, J. Comput. Phys. 13, 430 (1973),
+// doi:10.1016/0021-9991(73)90046-6), in any cell and with any number of images.
+//
+// One thread = one strand: one row (atom i) against every strands-th atom of each run, a run being the neighbouring
+// cells along the first lattice vector, contiguous in memory. Threads follow the order of the cells, so that a warp's
+// rows lie in one or two cells and read the same candidates: one load serves all of them. Above 131,072 atoms a row has
+// one strand. Cost: 27 cells of candidates per atom (6.4 candidates per pair), 9 runs of two table look-ups each; a
+// candidate is one 16-byte load (32 at float64) and 12 operations; a pair costs 8 to 28 written bytes and, in the
+// second pass, 24 read.
+#pragma once
+
+#include "neighbors/cuda/pair_actions.h"
+
+namespace openmm_gnn::cuda {
+
+template <typename T, class Action>
+struct SearchCells {
+  static constexpr int kThreads = 128;
+  using Shared = NoShared;
+  Workspace<T> work;
+  int64_t num_atoms;
+  T cutoff;
+  bool full;
+  Action action;
+
+  struct Row {
+    SearchAtom<T> atom;
+    int strand;
+    typename Action::Thread state;
+  };
+
+  // The cells first .. last, contiguous, seen in the image `pair.image`.
+  OPENMM_GNN_HOST_DEVICE void search_run(Row& row, int64_t first, int64_t last, const T (&offset)[3],
+                                         FoundPair<T>& pair) const {
+    const int64_t end = work.cell_scan.start(last + 1);
+    for (int64_t place = work.cell_scan.start(first) + row.strand; place < end; place += work.strands) {
+      const SearchAtom<T> other = work.sorted[place];
+      if (is_pair(row.atom, other, offset, cutoff, full, pair)) action.pair(row.state, pair);
+    }
+  }
+
+  OPENMM_GNN_HOST_DEVICE void search_periodic(Row& row, int64_t cell) const {
+    const Plan<T>& plan = *work.plan;
+    const CellGrid& grid = plan.grid;
+    const int32_t x = static_cast<int32_t>(cell % grid.count[0]);
+    const int64_t line = cell / grid.count[0];
+    const int32_t y = static_cast<int32_t>(line % grid.count[1]);
+    const int32_t z = static_cast<int32_t>(line / grid.count[1]);
+    FoundPair<T> pair;
+    for (int32_t dz = -grid.depth[2]; dz <= grid.depth[2]; ++dz) {
+      pair.image[2] = floor_divide(z + dz, grid.count[2]);
+      const int32_t real_z = z + dz - pair.image[2] * grid.count[2];
+      for (int32_t dy = -grid.depth[1]; dy <= grid.depth[1]; ++dy) {
+        pair.image[1] = floor_divide(y + dy, grid.count[1]);
+        const int32_t real_y = y + dy - pair.image[1] * grid.count[1];
+        const int64_t line_start = cell_index(grid, 0, real_y, real_z);
+        const int32_t low = x - grid.depth[0], high = x + grid.depth[0];
+        const int32_t last_image = floor_divide(high, grid.count[0]);
+        for (pair.image[0] = floor_divide(low, grid.count[0]); pair.image[0] <= last_image; ++pair.image[0]) {
+          const int32_t shifted = pair.image[0] * grid.count[0];
+          const int32_t begin = low > shifted ? low - shifted : 0;
+          const int32_t end = high - shifted < grid.count[0] - 1 ? high - shifted : grid.count[0] - 1;
+          T offset[3];
+          for (int d = 0; d < 3; ++d) offset[d] = lattice_offset<T>(plan.lattice, pair.image, d);
+          search_run(row, line_start + begin, line_start + end, offset, pair);
+        }
+      }
+    }
+  }
+
+  // At an open boundary: three neighbouring cells of the ring for each of the nine (dy, dz).
+  OPENMM_GNN_HOST_DEVICE void search_ring(Row& row, int64_t cell) const {
+    const int64_t total = work.plan->grid.total, stride = work.plan->ring_stride;
+    const T nowhere[3] = {0, 0, 0};
+    FoundPair<T> pair;
+    for (int k = 0; k < 3; ++k) pair.image[k] = 0;
+    for (int dz = -1; dz <= 1; ++dz) {
+      for (int dy = -1; dy <= 1; ++dy) {
+        const int64_t centre = (cell + (dz * stride + dy) * stride + total) % total;
+        const int64_t low = centre - 1, high = centre + 1;
+        if (low < 0) search_run(row, total - 1, total - 1, nowhere, pair);
+        search_run(row, low < 0 ? 0 : low, high < total ? high : total - 1, nowhere, pair);
+        if (high == total) search_run(row, 0, 0, nowhere, pair);
+      }
+    }
+  }
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+    if (!action.wanted(*work.plan)) return;
+    const int64_t first = block.index() * kThreads;
+    block.each_thread([&](int thread) {
+      if (first + thread >= work.num_strands) return;
+      Row row;
+      row.atom = work.sorted[(first + thread) / work.strands];
+      row.strand = static_cast<int>((first + thread) % work.strands);
+      const int64_t atom = row.atom.index;
+      const int64_t strand = atom * work.strands + row.strand;  // the results go by atom, not by cell
+      action.begin(row.state, strand);
+      if (work.plan->grid.periodic) {
+        search_periodic(row, work.cell[atom]);
+      } else {
+        search_ring(row, work.cell[atom]);
+      }
+      action.end(row.state, strand);
+    });
+  }
+};
+
+}  // namespace openmm_gnn::cuda

@@ -1,0 +1,174 @@
+// What a pair gets from the sum over its channels, in a network with vector features: the decoder's strength, and the
+// gradients by the pair's vector.
+//
+// One thread = one channel of one pair; the channels of a pair are summed in shared memory, in an order that is always
+// the same. Cost per pair and channel, with vectors: 100 bytes read, mostly from the cache, and 60 (strength) to 300
+// operations (gradient of the messages). A pair beyond the cutoff costs its two indices and its distance, and gets 0;
+// a distance that is not a number, by which a list says that it is invalid, gets NaN.
+#pragma once
+
+#include "vector_gamd/cuda/row_messages.h"
+
+namespace openmm_gnn::cuda {
+
+constexpr int kSumLanes = 16;  // widths are multiples of it
+
+template <int kValues>
+struct SumShared {
+  float values[kValues][kRowThreads];
+};
+
+// Sums over the channels of each pair of the block; afterwards the pair's first thread calls finish(thread, sums).
+template <int kValues, class Block, class Finish>
+OPENMM_GNN_HOST_DEVICE void sum_channels(Block& block, SumShared<kValues>& shared, int64_t width, const Finish& finish) {
+  block.phase([&](int thread) {
+    const int local = thread / static_cast<int>(width), channel = thread - local * static_cast<int>(width);
+    if (channel >= kSumLanes || local >= kRowThreads / width) return;
+    for (int v = 0; v < kValues; ++v) {
+      float sum = shared.values[v][thread];
+      for (int lane = channel + kSumLanes; lane < width; lane += kSumLanes) {
+        sum += shared.values[v][local * static_cast<int>(width) + lane];
+      }
+      shared.values[v][thread] = sum;
+    }
+  });
+  block.each_thread([&](int thread) {
+    const int local = thread / static_cast<int>(width), channel = thread - local * static_cast<int>(width);
+    if (channel != 0 || local >= kRowThreads / width) return;
+    float sums[kValues];
+    for (int v = 0; v < kValues; ++v) {
+      sums[v] = 0.f;
+      for (int lane = 0; lane < kSumLanes; ++lane) sums[v] += shared.values[v][thread + lane];
+    }
+    finish(thread, sums);
+  });
+}
+
+// The pair of a thread as seen from its first atom, if it is one within the cutoff.
+struct PairOfThread {
+  AtomChannel mine;
+  RowEntry entry;
+  bool within;
+};
+
+OPENMM_GNN_HOST_DEVICE PairOfThread pair_of(int64_t block, int thread, int64_t width, const PairEnds& ends,
+                                            float cutoff) {
+  PairOfThread found{atom_channel(block, thread, width, ends.count), {0, -1, -1, true}, false};
+  if (!found.mine.valid) return found;
+  found.entry = row_entry(ends, static_cast<int32_t>(2 * found.mine.atom));
+  found.within = found.entry.receiver >= 0 && ends.distances[found.mine.atom] < cutoff;
+  return found;
+}
+
+// NaN where the pair's distance is; else 0.
+OPENMM_GNN_HOST_DEVICE float zero_or_nan(const PairEnds& ends, int64_t pair) {
+  const float distance = ends.distances[pair];
+  return distance == distance ? 0.f : distance;
+}
+
+struct PairStrengthsKernel {
+  static constexpr int kThreads = kRowThreads;
+  using Shared = SumShared<1>;
+  PairEnds ends;
+  RowStrengths in;
+  float* strengths;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
+    const int64_t index = block.index();
+    block.phase([&](int thread) {
+      const PairOfThread of = pair_of(index, thread, in.width, ends, in.table.cutoff);
+      float term = 0.f;
+      if (of.within) {
+        const RadialEdge edge = edge_of(ends, of.entry, in.table);
+        const int64_t a = of.entry.receiver, b = of.entry.sender, f = of.mine.channel;
+        const PairProjections p = project_pair(in.probe, a, b, in.width, f, edge);
+        term = in.readout[f] * silu_channel(strength_input(in, edge, a, b, p, f)).value * edge.envelope;
+      }
+      shared.values[0][thread] = term;
+    });
+    sum_channels<1>(block, shared, in.width, [&](int thread, const float (&sums)[1]) {
+      const AtomChannel mine = atom_channel(index, thread, in.width, ends.count);
+      if (mine.valid) strengths[mine.atom] = sums[0] + zero_or_nan(ends, mine.atom);
+    });
+  }
+};
+
+// Writes the gradient by a pair's vector from the sums of those by its unit vector and its distance.
+OPENMM_GNN_HOST_DEVICE void write_vector_gradient(int64_t index, int thread, int64_t width, const PairEnds& ends,
+                                                  const SplineTable& table, const float (&sums)[4], float* gradients) {
+  const PairOfThread of = pair_of(index, thread, width, ends, table.cutoff);
+  if (!of.mine.valid) return;
+  float* gradient = gradients + 3 * of.mine.atom;
+  if (of.within) {
+    vector_gradient(edge_of(ends, of.entry, table), {sums[0], sums[1], sums[2]}, sums[3], gradient);
+  } else {
+    for (int d = 0; d < 3; ++d) gradient[d] = zero_or_nan(ends, of.mine.atom);
+  }
+}
+
+template <bool kVectors>
+struct PairMessageGradientsKernel {
+  static constexpr int kThreads = kRowThreads;
+  using Shared = SumShared<4>;
+  PairEnds ends;
+  RowMessages in;
+  RowMessageGradients out;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
+    const int64_t index = block.index();
+    block.phase([&](int thread) {
+      const PairOfThread of = pair_of(index, thread, in.width, ends, in.table.cutoff);
+      float terms[4] = {0.f, 0.f, 0.f, 0.f};
+      if (of.within) {
+        const RadialEdge edge = edge_of(ends, of.entry, in.table);
+        const int64_t a = of.entry.receiver, b = of.entry.sender, f = of.mine.channel;
+        PairProjections p{};
+        if (kVectors) p = project_pair(in.probe, a, b, in.width, f, edge);
+        const PairGradients g = message_gradients<kVectors>(in, out, edge, a, b, p, f);
+        for (int d = 0; d < 3; ++d) terms[d] = g.du[d];
+        terms[3] = g.dr;
+      }
+      for (int v = 0; v < 4; ++v) shared.values[v][thread] = terms[v];
+    });
+    sum_channels<4>(block, shared, in.width, [&](int thread, const float (&sums)[4]) {
+      write_vector_gradient(index, thread, in.width, ends, in.table, sums, out.pair_vectors);
+    });
+  }
+};
+
+struct PairStrengthGradientsKernel {
+  static constexpr int kThreads = kRowThreads;
+  using Shared = SumShared<4>;
+  PairEnds ends;
+  RowStrengths in;
+  RowStrengthGradients out;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
+    const int64_t index = block.index();
+    block.phase([&](int thread) {
+      const PairOfThread of = pair_of(index, thread, in.width, ends, in.table.cutoff);
+      float terms[4] = {0.f, 0.f, 0.f, 0.f};
+      if (of.within) {
+        const RadialEdge edge = edge_of(ends, of.entry, in.table);
+        const int64_t a = of.entry.receiver, b = of.entry.sender, f = of.mine.channel, width = in.width;
+        const PairProjections p = project_pair(in.probe, a, b, width, f, edge);
+        const ActivatedChannel activated = silu_channel(strength_input(in, edge, a, b, p, f));
+        const float arriving = in.readout[f] * out.strengths[of.entry.pair];
+        const float dz = arriving * activated.slope * edge.envelope;
+        const float own = dz * (in.mixing[f] + in.mixing[width + f] * p.other);
+        const float other = dz * (in.mixing[f] + in.mixing[width + f] * p.own);
+        for (int d = 0; d < 3; ++d) terms[d] = own * p.of_a[d] - other * p.of_b[d];
+        terms[3] = dz * spline(in.table, edge, edge.slope, f) + arriving * activated.value * edge.envelope_slope;
+      }
+      for (int v = 0; v < 4; ++v) shared.values[v][thread] = terms[v];
+    });
+    sum_channels<4>(block, shared, in.width, [&](int thread, const float (&sums)[4]) {
+      write_vector_gradient(index, thread, in.width, ends, in.table, sums, out.pair_vectors);
+    });
+  }
+};
+
+}  // namespace openmm_gnn::cuda

@@ -1,0 +1,1 @@
+"""What every other folder uses: units, errors, files, records, figures, worker processes."""

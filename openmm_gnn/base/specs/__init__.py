@@ -1,0 +1,1 @@
+"""Frozen specs that are saved with weights: force models, encoders, networks of tokens, properties."""

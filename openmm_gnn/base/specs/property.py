@@ -1,0 +1,106 @@
+"""The specification of a property model: what is predicted of a molecule or its atoms, and by which encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.specs.force import SPEC_VERSION, EncoderSpec
+
+PROPERTY_KIND = "property"
+
+
+class Target(str, Enum):
+    """What kind of label there is."""
+
+    MOLECULE = "molecule"
+    """One number of each molecule, such as an energy."""
+    VECTOR = "vector"
+    """Three numbers of each molecule that turn with it, such as a dipole moment."""
+    ATOM = "atom"
+    """One number of each atom, such as a charge."""
+
+
+class Readout(str, Enum):
+    """How atoms make up a molecule."""
+
+    SUM = "sum"
+    """For what grows with the molecule."""
+    MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class PropertySpec:
+    """Everything that defines a property model but its weights."""
+
+    encoder: EncoderSpec
+    name: str
+    """Of the property, as in the labels."""
+    target: Target
+    elements: tuple[int, ...]
+    """Atomic numbers among the labelled molecules; others are refused."""
+    readout: Readout = Readout.SUM
+    hydrogens: bool = False
+    """Whether the network sees hydrogens, and predicts for them; if not, they are left out of what it is given."""
+    unit: str = ""
+    """Of the labels, in words; nothing is converted."""
+    head_width: int = 32
+    head_layers: int = 2
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Where the weights come from: labels, command, held-out figures. Never read by the model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", Target(self.target))
+        object.__setattr__(self, "readout", Readout(self.readout))
+        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
+        most = self.encoder.max_atomic_number
+        if not self.elements or len(set(self.elements)) != len(self.elements) or max(self.elements) > most:
+            raise SpecError(
+                f"PropertySpec.elements is {self.elements}: give each atomic number once, at least one, none above the "
+                f"encoder's max_atomic_number ({most})"
+            )
+        if not self.hydrogens and 1 in self.elements:
+            raise SpecError("PropertySpec.elements has hydrogen, but hydrogens is False: leave one of them out")
+        if not self.name:
+            raise SpecError("PropertySpec.name is empty: give the name that the property has in the labels")
+        for name in ("head_width", "head_layers"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"PropertySpec.{name} is {getattr(self, name)}: give at least 1")
+
+
+def property_spec_to_json(spec: PropertySpec) -> str:
+    """The JSON form of a spec, with its kind and the version of the layout."""
+    return json.dumps(
+        {"kind": PROPERTY_KIND, "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True
+    )
+
+
+def property_spec_from_json(text: str) -> PropertySpec:
+    """The spec written by `property_spec_to_json`.
+
+    Raises:
+        SpecError: if the text is no JSON, of another kind or version, or has unknown or missing fields.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"the specification is not JSON ({error}): the file is damaged or not ours") from error
+    if not isinstance(document, dict) or document.get("kind") != PROPERTY_KIND:
+        raise SpecError(
+            f"the specification starts with {text[:60]!r}: expected the kind {PROPERTY_KIND!r}, as `openmm-gnn "
+            "regress` writes it"
+        )
+    if document.get("version") != SPEC_VERSION:
+        raise SpecError(
+            f"the specification has version {document.get('version')}, this package reads {SPEC_VERSION}: "
+            "install the release of openmm_gnn that wrote it"
+        )
+    try:
+        fields = dict(document["spec"])
+        return PropertySpec(**{**fields, "encoder": EncoderSpec(**fields["encoder"])})
+    except (TypeError, KeyError, ValueError) as error:
+        raise SpecError(f"the specification has unknown or missing fields: {error}") from error

@@ -1,0 +1,55 @@
+"""Means of correlated series, with errors that know about the correlation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from openmm_gnn.base.errors import DataError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error (one sigma)."""
+
+    value: float
+    error: float
+
+    def ratio(self, other: Estimate) -> Estimate:
+        """self / other, for independent estimates, to first order in the errors."""
+        quotient = self.value / other.value
+        return Estimate(quotient, abs(quotient) * math.hypot(self.error / self.value, other.error / other.value))
+
+    def format(self, digits: int = 2) -> str:
+        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+
+
+def block_means(series: np.ndarray, num_blocks: int = 10) -> np.ndarray:
+    """Means of `num_blocks` consecutive blocks of equal length; the few frames that are left over at the start go.
+
+    Args:
+        series: (frames, ...).
+    Returns:
+        (num_blocks, ...) float64.
+    Raises:
+        DataError: if there are fewer frames than blocks.
+    """
+    series = np.asarray(series, dtype=np.float64)
+    length = len(series) // num_blocks
+    if length < 1:
+        raise DataError(f"{len(series)} frames do not fill {num_blocks} blocks: run longer, or ask for fewer blocks")
+    used = series[len(series) - num_blocks * length :]
+    return used.reshape(num_blocks, length, *series.shape[1:]).mean(axis=1)
+
+
+def mean_with_error(series: np.ndarray, num_blocks: int = 10) -> Estimate:
+    """The mean of a series and its standard error from block means.
+
+    The error is right when a block is much longer than the correlation time of the series: the means of
+    neighbouring blocks are then independent.
+    Source: Flyvbjerg, Petersen, J. Chem. Phys. 91, 461 (1989), doi 10.1063/1.457480.
+    """
+    means = block_means(series, num_blocks)
+    return Estimate(float(means.mean()), float(means.std(ddof=1) / math.sqrt(num_blocks)))

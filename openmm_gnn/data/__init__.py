@@ -1,0 +1,1 @@
+"""What networks learn from: labelled trajectories, and molecules for pretraining."""

@@ -1,0 +1,1 @@
+"""Conformations of molecules for pretraining: how they are made, imported and stored."""

@@ -1,0 +1,136 @@
+"""Makes conformations of many molecules with real engines, of any kind, shard by shard.
+
+Each molecule depends on the settings and on its number alone, so that a killed run goes on with the next shard, more
+molecules can be added later, and several processes can make different shards: the molecules are the same in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
+from openmm_gnn.base.files import locked
+from openmm_gnn.base.worker_processes import Work, run_workers, serve
+from openmm_gnn.data.conformers.conformations import Conformations, read_meta
+from openmm_gnn.data.conformers.conformer_settings import Dynamics
+from openmm_gnn.data.conformers.data_directory import complete_directory, input_files, prepare_directory, write_meta
+from openmm_gnn.data.conformers.molecule_conformers import MoleculeSettings
+from openmm_gnn.data.conformers.nucleic_conformers import NucleicAcidSettings
+from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
+from openmm_gnn.data.conformers.protein_conformers import ProteinSettings
+from openmm_gnn.data.conformers.shard_writing import Conformers, write_shard
+from openmm_gnn.data.conformers.shards import open_shard, shard_paths
+from openmm_gnn.md.systems.peptides import HELD_OUT
+
+KINDS: dict[str, type[Dynamics]] = {
+    kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, NucleicAcidSettings, MoleculeSettings)
+}
+"""Settings of each kind of molecules."""
+
+
+def make_conformations(
+    out: str | Path,
+    num_molecules: int | None,
+    settings: Dynamics,
+    processes: int | None = None,
+    progress: bool = True,
+    command: str | None = None,
+    inputs: Sequence[str | Path] = (),
+    skip_bad: bool = False,
+) -> Conformations:
+    """Make what is missing of the first `num_molecules` molecules; more may be asked for later.
+
+    Args:
+        out: directory of the data; made if it does not exist.
+        num_molecules: None: what is usual for the kind, such as all that a file holds.
+        processes: at once; by default one per core.
+        command: what the user typed, to be remembered in meta.json.
+        inputs: files that the molecules are made of, for the kinds that need some.
+        skip_bad: leave out, and count in meta.json, molecules that cannot be read or run.
+    Raises:
+        SpecError: if a setting makes no sense.
+        DataError: if `out` holds something else, was made with other settings, or another process is writing to it, or
+            a molecule cannot be read.
+        NonFiniteError: if a molecule cannot be run.
+    """
+    if num_molecules is not None and num_molecules < 1:
+        raise SpecError(f"the number of molecules is {num_molecules}: give at least 1")
+    out, files = Path(out), [Path(path) for path in inputs]
+    maker = settings.maker(files, skip_bad)
+    num_molecules = num_molecules or maker.usual
+    maker.check(num_molecules, skip_bad)  # before anything is written: are there so many?
+    with locked(out):
+        made_with: dict[str, Any] = {"kind": settings.KIND, **asdict(settings), "skip_bad": skip_bad}
+        left_out = {} if made_with.get("allow_held_out") else HELD_OUT
+        meta = prepare_directory(out, "conformers", made_with, command, files, ("openmm",), left_out)
+        if num_molecules > meta["num_molecules"]:
+            meta |= {"num_molecules": num_molecules, "complete": False}
+            write_meta(out, meta)
+        workers = max(1, min(processes or os.cpu_count() or 1, meta["num_molecules"]))
+        ranges = missing_ranges(out, meta["num_molecules"], settings.MOLECULES_PER_SHARD, workers)
+        works = []
+        for part in range(workers):
+            if mine := ranges[part::workers]:
+                program = [sys.executable, "-m", "openmm_gnn.data.conformers.conformers", str(out)]
+                worker = [*program, *(f"{first}:{end}" for first, end in mine)]
+                steps = sum(end - first for first, end in mine)
+                works.append(Work(name=f"part {part + 1} of the molecules", command=worker, steps=steps, steps_done=0))
+        run_workers(works, processes=workers, progress=progress, what="parts")
+        complete_directory(out, meta | maker.remarks, maker.skipped)
+    return Conformations.open(out)
+
+
+def missing_ranges(out: Path, num_molecules: int, per_shard: int, workers: int) -> list[tuple[int, int]]:
+    """First and end of each shard that is still to be made, none larger than its share if the workers are many.
+
+    Raises:
+        DataError: if two shards hold the same molecule.
+    """
+    gaps, reached = [], 0
+    for shard in map(open_shard, shard_paths(out)):
+        if shard.first < reached:
+            raise DataError(f"{shard.path} begins with molecule {shard.first}, which another has: delete one of them")
+        gaps.append((reached, shard.first))
+        reached = shard.end
+    gaps.append((reached, num_molecules))
+    missing = sum(max(0, end - first) for first, end in gaps)
+    size = max(1, min(per_shard, -(-missing // workers)))
+    return [(first, min(first + size, end)) for begin, end in gaps for first in range(begin, end, size)]
+
+
+def run_shards(out: Path, ranges: Sequence[tuple[int, int]], report: Callable[[int], None]) -> None:
+    """Make these shards of a directory, one after the other; `report` hears how many molecules are done."""
+    stored = read_meta(out)["settings"]
+    kind = KINDS[stored["kind"]]
+    settings = kind(**{field.name: stored[field.name] for field in fields(kind)})
+    maker = settings.maker(input_files(out), stored["skip_bad"])
+    done = 0
+    for first, end in ranges:
+        molecules: list[Conformers] = []
+        skipped: list[str] = []
+        for number in range(first, end):
+            try:
+                molecule = maker.conformers(number)
+                molecule.check()
+                molecules.append(molecule)
+            except (DataError, NonFiniteError, TopologyError) as error:
+                if not stored["skip_bad"]:
+                    raise
+                skipped.append(str(error))
+            done += 1
+            report(done)
+        write_shard(out, first, molecules, end - first, {"skipped": skipped})
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, end = text.partition(":")
+    return int(first), int(end)
+
+
+if __name__ == "__main__":
+    serve(lambda report: run_shards(Path(sys.argv[1]), [_range(text) for text in sys.argv[2:]], report))

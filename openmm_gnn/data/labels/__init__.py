@@ -1,0 +1,1 @@
+"""Labelled trajectories on disk, and how they are made or imported."""

@@ -1,0 +1,277 @@
+"""A learned CV: an encoder and a CV network with all that leads from the atoms of one molecule to slow variables."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.specs.force import SPEC_VERSION, encoder_spec_from_json, spec_to_json
+from openmm_gnn.base.specs.tokens import cv_spec_from_json, cv_spec_to_json
+from openmm_gnn.features.graph_context import WHOLE, GraphContext
+from openmm_gnn.networks.bundle import BUNDLE_SUFFIX, read_bundle, write_bundle
+from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
+from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.tokens.cv_network import CVNetwork, build_cv_network
+
+KIND = "learned-cv"
+CVS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights" / "cvs"
+CHUNK_FRAMES = 2048
+WINDOW_FRAMES = 50
+"""Frames over which a variable's fluctuation is taken."""
+_ENCODER, _NETWORK = "encoder.", "network."
+_OF_ONE_SOURCE = ("topology_hash", "selection", "tokens", "reduction")
+
+
+@dataclass(frozen=True)
+class OutputRanges:
+    """What each output was seen to be in the frames a CV was made from: a bias keeps to that, with a margin."""
+
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fluctuation: tuple[float, ...]
+    """Within 50 frames in a row, the median over the run of the standard deviation: as wide as a basin."""
+
+    def __post_init__(self) -> None:
+        for name, values in asdict(self).items():
+            object.__setattr__(self, name, tuple(float(value) for value in values))
+        lengths = {len(values) for values in asdict(self).values()}
+        if len(lengths) != 1 or 0 in lengths or not all(np.isfinite(values).all() for values in asdict(self).values()):
+            raise SpecError(f"ranges of {sorted(lengths)} outputs, or not finite: give five numbers for each output")
+        for number, (low, high) in enumerate(zip(self.minimum, self.maximum, strict=True)):
+            if not high > low:
+                raise SpecError(
+                    f"output {number} is {low} in every frame: a variable that never changes cannot be biased; "
+                    "train on longer runs, or leave the output out of the map"
+                )
+
+    @classmethod
+    def of_series(cls, series: Sequence[np.ndarray]) -> OutputRanges:
+        """Of the outputs along each run, (frames, outputs) each."""
+        every = np.concatenate(series)
+        if not len(every):
+            raise DataError("there are no frames to take the ranges of the outputs from: give a longer run")
+        windows = [
+            window.std(axis=0)
+            for values in series
+            for window in np.array_split(values, max(1, len(values) // WINDOW_FRAMES))
+            if len(window)
+        ]
+        given = (every.min(0), every.max(0), every.mean(0), every.std(0), np.median(windows, axis=0))
+        return cls(*(tuple(values.tolist()) for values in given))
+
+
+@dataclass(frozen=True)
+class LearnedCV:
+    """Slow variables of one topology, ready to be evaluated, biased or saved."""
+
+    encoder: Encoder
+    network: CVNetwork
+    topology_hash: str
+    """Of the System's topology, as `features.selection.topology_hash` makes it."""
+    tokens: dict[str, Any]
+    """The token table, as `TokenTable.to_json` writes it."""
+    ranges: OutputRanges
+    selection: str | None = None
+    """Atoms that the encoder sees, as for `Featurizer`."""
+    reduction: str = "sum"
+    """Of the features of a token's atoms: "sum" or "mean"."""
+    context: GraphContext = WHOLE
+    """The graphs that the encoder sees: the whole selection, or a window of residues around each."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        spec = self.network.spec
+        found = (len(self.tokens.get("labels", ())), self.encoder.spec.width)
+        if found != (spec.num_tokens, spec.input_width):
+            raise SpecError(
+                f"the network takes {spec.num_tokens} tokens of width {spec.input_width}, the features have {found[0]} "
+                f"of width {found[1]}: give the network that was trained on these features"
+            )
+        if len(self.ranges.mean) != self.num_outputs:
+            raise SpecError(f"ranges of {len(self.ranges.mean)} outputs, the network has {self.num_outputs}")
+        if self.reduction not in ("sum", "mean"):
+            raise SpecError(f"reduction is {self.reduction!r}: give sum or mean")
+
+    @property
+    def num_outputs(self) -> int:
+        return self.network.num_outputs
+
+    @property
+    def encoder_hash(self) -> str:
+        return encoder_hash(self.encoder)
+
+    @classmethod
+    def from_store(
+        cls,
+        store: Any,
+        network: CVNetwork,
+        encoder: Encoder | str | os.PathLike[str],
+        metadata: dict[str, Any] | None = None,
+    ) -> LearnedCV:
+        """The CV of a network that was trained on an embedding store.
+
+        Args:
+            store: an EmbeddingStore, or several of one source; the ranges are those of all their frames.
+            network: its outputs are the variables.
+            encoder: that of the store, or its name or path.
+        Raises:
+            DataError: if a store was made by another encoder, or the stores differ in topology or tokens.
+            NonFiniteError: if the network's outputs are not finite, naming the store.
+        """
+        stores = list(store) if isinstance(store, list | tuple) else [store]
+        loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+        network = copy.deepcopy(network).requires_grad_(False).eval()
+        own = encoder_hash(loaded)
+        first = stores[0].meta["description"]
+        for one in stores:
+            description = one.meta["description"]
+            made_by = description["encoder"]
+            if made_by["hash"] != own:
+                raise DataError(
+                    f"{one.path} holds features of the encoder {made_by['name']} ({made_by['hash'][:12]}), given is "
+                    f"one of hash {own[:12]}: give the encoder and the neighbour rule the features were made with"
+                )
+            differing = [name for name in _OF_ONE_SOURCE if description[name] != first[name]]
+            if GraphContext.from_description(description) != GraphContext.from_description(first):
+                differing.append("context")
+            if differing:
+                raise DataError(f"{one.path} and {stores[0].path} differ in {differing}: give stores of one source")
+        ranges = OutputRanges.of_series([outputs_of_store(network, one) for one in stores])
+        return cls(
+            encoder=copy.deepcopy(loaded).requires_grad_(False).eval(),
+            network=network,
+            topology_hash=first["topology_hash"],
+            tokens=first["tokens"],
+            ranges=ranges,
+            selection=first["selection"],
+            reduction=first["reduction"],
+            context=GraphContext.from_description(first),
+            metadata=metadata or {},
+        )
+
+
+def outputs_of_store(network: CVNetwork, store: Any) -> np.ndarray:
+    """Outputs of a network along an embedding store, (frames, outputs) float64.
+
+    Raises:
+        NonFiniteError: if one is not finite, naming store and step.
+    """
+    records = store.records
+    parts = []
+    dtype = network.output_mean.dtype
+    with torch.no_grad():
+        for start in range(0, len(records), CHUNK_FRAMES):
+            cut = records[start : start + CHUNK_FRAMES]
+            tokens = torch.from_numpy(cut["embedding"].astype(np.float32)).to(dtype)
+            places = torch.from_numpy(cut["coordinates"].astype(np.float32)).to(dtype)
+            parts.append(network(tokens, places).double().numpy())
+    outputs = np.concatenate(parts) if parts else np.empty((0, network.num_outputs))
+    bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if len(bad):
+        raise NonFiniteError(
+            f"the network's outputs are not finite at step {records['step'][bad[0]]} of {store.path}: the training "
+            "diverged, or the features are damaged"
+        )
+    return outputs
+
+
+def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
+    """Write a CV, encoder included, as one bundle; the file is complete or not there at all.
+
+    Args:
+        path: a name that ends in .safetensors.
+    """
+    weights = {_ENCODER + name: tensor for name, tensor in cv.encoder.state_dict().items()}
+    weights |= {_NETWORK + name: tensor for name, tensor in cv.network.state_dict().items()}
+    document = {
+        "kind": KIND,
+        "version": SPEC_VERSION,
+        "encoder": json.loads(spec_to_json(cv.encoder.spec)),
+        "encoder_hash": cv.encoder_hash,
+        "network": json.loads(cv_spec_to_json(cv.network.spec)),
+        "topology_hash": cv.topology_hash,
+        "selection": cv.selection,
+        "tokens": cv.tokens,
+        "reduction": cv.reduction,
+        **cv.context.to_json(),
+        "ranges": asdict(cv.ranges),
+        "metadata": cv.metadata,
+    }
+    return write_bundle(weights, json.dumps(document, sort_keys=True), path)
+
+
+def shipped_cvs() -> list[str]:
+    """Names that `load_learned_cv` knows without a file."""
+    return sorted(path.stem for path in CVS_DIRECTORY.glob(f"*{BUNDLE_SUFFIX}"))
+
+
+def learned_cv_path(path_or_name: str | os.PathLike[str]) -> Path:
+    """Where a learned CV lies.
+
+    Raises:
+        FileNotFoundError: if it is neither a shipped name nor a file.
+    """
+    if str(path_or_name) in shipped_cvs():
+        return CVS_DIRECTORY / f"{path_or_name}{BUNDLE_SUFFIX}"
+    path = Path(path_or_name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no learned CV {str(path_or_name)!r}: give the cv.safetensors that `openmm-gnn analyze` wrote, or one of "
+            f"the shipped names {shipped_cvs()}"
+        )
+    return path
+
+
+def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
+    """The CV of a bundle, or a shipped one, on the CPU, its weights frozen.
+
+    Raises:
+        FileNotFoundError: if it is neither a shipped name nor a file.
+        DataError: if the file is no such bundle, or its parts do not fit each other.
+    """
+    path = learned_cv_path(path_or_name)
+    text, weights = read_bundle(path)
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        kind = document.get("kind") if isinstance(document, dict) else None
+        raise DataError(f"{path} holds a {kind!r}, not a learned CV: give the cv.safetensors that `analyze` wrote")
+    if document.get("version") != SPEC_VERSION:
+        raise DataError(
+            f"{path} has version {document.get('version')}, this package reads {SPEC_VERSION}: install the release of "
+            "openmm_gnn that wrote it"
+        )
+    parts = {
+        prefix: {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        for prefix in (_ENCODER, _NETWORK)
+    }
+    try:
+        encoder = Encoder(encoder_spec_from_json(json.dumps(document["encoder"])))
+        encoder.load_state_dict(parts[_ENCODER])
+        network = build_cv_network(cv_spec_from_json(json.dumps(document["network"])), parts[_NETWORK], str(path))
+        cv = LearnedCV(
+            encoder=encoder.requires_grad_(False).eval(),
+            network=network.requires_grad_(False),
+            topology_hash=document["topology_hash"],
+            tokens=document["tokens"],
+            ranges=OutputRanges(**document["ranges"]),
+            selection=document["selection"],
+            reduction=document["reduction"],
+            context=GraphContext.from_description(document),
+            metadata=document["metadata"],
+        )
+    except (KeyError, TypeError, RuntimeError, SpecError) as error:
+        raise DataError(f"{path} cannot be read as a learned CV ({error}): copy it again, or write it anew") from error
+    if cv.encoder_hash != document["encoder_hash"]:
+        raise DataError(f"the encoder in {path} is not the one it was saved with: the file is damaged, copy it again")
+    return cv

@@ -1,0 +1,1 @@
+"""TorchScript modules that OpenMM calls, and their checks."""

@@ -1,0 +1,271 @@
+"""The module of a learned CV for one topology: positions of a System in nm come in, values and their gradients go out.
+
+**Gradients.** Molecules are made whole, and the molecule is moved to the origin, by translations; these are constants
+between two frames, and the network does not see them, so they carry no gradient. The compiled loops of TorchMD-ET and
+TensorNet have gradients, and run here too; ViSNet runs in plain operations.
+
+**The forces of OpenMM's backends** are handed over by the module itself. OpenMM freezes it, which erases `detach` and
+is why the positions that are differentiated are made inside `no_grad`.
+"""
+
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.base.specs.tokens import cv_spec_to_json
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.features.learned_cv import LearnedCV
+from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
+from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
+from openmm_gnn.features.token_table import Anchor, TokenTable
+from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
+from openmm_gnn.forces.modules.openmm_module import _without_calls
+
+_UNITS_PER_NM = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
+
+
+class CVModule(nn.Module):
+    """Positions -> the values of all outputs of a learned CV, differentiable. Scriptable.
+
+    `places` chooses, makes whole and centres; `values` is what is differentiated; `forward` is both.
+    """
+
+    read_atoms: Tensor
+    numbers: Tensor
+    hops: Tensor
+    molecule: Tensor
+    molecule_sizes: Tensor
+    images: Tensor
+    token_of: Tensor
+    row_of: Tensor
+    sizes: Tensor
+    is_centroid: Tensor
+    anchor_row: Tensor
+    graph_rows: Tensor
+    graph: Tensor
+    described: Tensor
+
+    def __init__(self, cv: LearnedCV, topology: Any, dtype: torch.dtype = torch.float32) -> None:
+        """
+        Args:
+            topology: of the whole System, openmm.app.Topology or mdtraj.Topology.
+            dtype: of the networks' arithmetic.
+        Raises:
+            TopologyError: if the CV was learned for another topology, or with other bonds between residues.
+        """
+        super().__init__()
+        topology = as_mdtraj(topology)
+        check_same_topology(cv, topology)
+        selected = select_atoms(topology, cv.selection)
+        spec = cv.encoder.spec
+        check_elements(topology, selected, spec.elements or range(1, spec.max_atomic_number + 1))
+        whole = WholeMolecules(topology, selected)
+        tokens = TokenTable.from_json(cv.tokens)
+        row = {int(index): place for place, index in enumerate(selected)}
+        entries = [(token, row[index]) for token, members in enumerate(tokens.atoms) for index in members]
+        self.num_particles = int(topology.n_atoms)
+        self.num_selected, self.num_molecules = whole.num_selected, whole.num_molecules
+        self.num_tokens, self.num_outputs = tokens.num_tokens, cv.num_outputs
+        self.mean_of_atoms = cv.reduction == "mean"
+        self.per_nm = float(_UNITS_PER_NM[spec.length_unit])
+        self.dtype = dtype
+        self.encoder = copy.deepcopy(cv.encoder).to(dtype).requires_grad_(False).eval()
+        self.network = copy.deepcopy(cv.network).to(dtype).requires_grad_(False).eval()
+        self.register_buffer("read_atoms", torch.from_numpy(whole.atoms.copy()))
+        numbers = torch.tensor([topology.atom(int(index)).element.number for index in selected])
+        block = _graphs(cv, topology, selected)
+        self.num_graphs = block.num_graphs
+        self.register_buffer("numbers", numbers[block.rows])
+        self.register_buffer("graph_rows", block.rows)
+        self.register_buffer("graph", block.graph)
+        self.register_buffer("described", block.described[torch.argsort(block.atoms)])
+        self.register_buffer("hops", torch.stack(whole.hops))
+        self.register_buffer("molecule", whole.molecule)
+        self.register_buffer("molecule_sizes", torch.bincount(whole.molecule)[:, None].double())
+        self.register_buffer("images", _IMAGES)
+        token_of, row_of = torch.tensor(entries).T
+        self.register_buffer("token_of", token_of.contiguous())
+        self.register_buffer("row_of", row_of.contiguous())
+        self.register_buffer("sizes", torch.tensor([[len(members)] for members in tokens.atoms]).to(dtype))
+        centroids = [[kind is Anchor.CENTROID] for kind in tokens.anchors]
+        self.register_buffer("is_centroid", torch.tensor(centroids))
+        self.register_buffer("anchor_row", torch.tensor([row.get(index, 0) for index in tokens.anchor_atoms]))
+
+    @torch.jit.export
+    def places(self, read: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What `values` takes, without gradient: selected atoms, whole and centred, and the box, in the encoder's unit.
+
+        Args:
+            read: (num_read, 3) nm, of `read_atoms`.
+            box_vectors: (3, 3) nm, rows a, b, c; None: no periodic box.
+        Returns:
+            (num_selected, 3) and (3, 3), of the networks' dtype.
+        """
+        with torch.no_grad():
+            exact = read.to(torch.float64)
+            box: Tensor | None = None
+            if box_vectors is not None:
+                cell = box_vectors.to(torch.float64)
+                exact = self._whole(exact, cell)
+                box = (cell * self.per_nm).to(self.dtype)
+            exact = exact[: self.num_selected]
+            centred = exact - exact.mean(dim=0, keepdim=True)  # or float32 would not resolve what is far away
+            return (centred * self.per_nm).to(self.dtype), box
+
+    @torch.jit.export
+    def values(self, places: Tensor, box: Tensor | None) -> Tensor:
+        """(num_outputs,) of the `places` of one frame."""
+        copies = places.index_select(0, self.graph_rows)
+        graph: Tensor | None = self.graph if self.num_graphs > 1 else None
+        edges, vectors, distances = self.encoder.edges(copies, graph, box)
+        scalars, atom_vectors = self.encoder.network(self.numbers, edges, vectors, distances)
+        atoms = torch.cat([scalars.unsqueeze(1), atom_vectors], dim=1).index_select(0, self.described)
+        width = atoms.size(2)
+        sums = torch.zeros((self.num_tokens, 4, width), dtype=atoms.dtype, device=atoms.device)
+        tokens = sums.index_add(0, self.token_of, atoms.index_select(0, self.row_of))
+        if self.mean_of_atoms:
+            tokens = tokens / self.sizes.unsqueeze(2)
+        lengths = places / self.per_nm
+        totals = torch.zeros((self.num_tokens, 3), dtype=places.dtype, device=places.device)
+        centroids = totals.index_add(0, self.token_of, lengths.index_select(0, self.row_of)) / self.sizes
+        coordinates = torch.where(self.is_centroid, centroids, lengths.index_select(0, self.anchor_row))
+        return self.network(tokens.unsqueeze(0), coordinates.unsqueeze(0))[0]
+
+    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> Tensor:
+        """(num_outputs,) values, without gradient.
+
+        Args:
+            positions: (num_particles, 3) nm, of the whole System, wrapped in any way.
+            box_vectors: (3, 3) nm, rows a, b, c in OpenMM's reduced form; None: no periodic box.
+        Raises:
+            ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
+        """
+        if positions.size(0) != self.num_particles:
+            raise ValueError(
+                f"{positions.size(0)} positions came in, the CV was made for {self.num_particles} particles: make it "
+                "again for this topology"
+            )
+        with torch.no_grad():
+            places, box = self.places(positions.index_select(0, self.read_atoms), box_vectors)
+            return self.values(places, box)
+
+    def _whole(self, positions: Tensor, box: Tensor) -> Tensor:
+        """As `WholeMolecules`, of one frame; the atoms on the bonds between the selected ones come along."""
+        inverse = torch.linalg.inv(box)
+        fractions = positions @ inverse
+        shifts = -torch.round(fractions - fractions.index_select(0, self.hops[0]))
+        for level in range(self.hops.size(0)):
+            shifts = shifts + shifts.index_select(0, self.hops[level])
+        whole = (positions + shifts @ box)[: self.num_selected]
+        if self.num_molecules == 1:
+            return whole
+        sums = torch.zeros((self.num_molecules, 3), dtype=whole.dtype, device=whole.device)
+        centroids = sums.index_add(0, self.molecule, whole) / self.molecule_sizes
+        away = centroids - centroids[:1]
+        nearest = -torch.round(away @ inverse)
+        candidates = nearest.unsqueeze(1) + self.images
+        squares = (away.unsqueeze(1) + candidates @ box).square().sum(dim=2)
+        best = squares.argmin(dim=1)
+        chosen = candidates[torch.arange(self.num_molecules, device=best.device), best]
+        return whole + (chosen @ box).index_select(0, self.molecule)
+
+
+def _graphs(cv: LearnedCV, topology: Any, selected: np.ndarray) -> GraphBlock:
+    """The graphs that a CV's encoder sees, all in one block.
+
+    Raises:
+        TopologyError: if the topology's bonds make other windows than those the CV was learned in.
+    """
+    if not cv.context.is_window:
+        return whole_graph(len(selected))
+    windows = ResidueWindows.of(topology, selected, cv.context.window)
+    if cv.context.segments is not None and windows.context.segments != cv.context.segments:
+        raise TopologyError(
+            f"the CV was learned in windows along runs of {list(cv.context.segments)} bonded residues, the bonds of "
+            f"this topology make runs of {list(windows.context.segments or ())}: give the topology with the bonds of "
+            "the run that the features are of"
+        )
+    (block,) = windows.blocks(windows.num_copies)
+    return block
+
+
+class CVEnergyModule(nn.Module):
+    """One output of a CV as an energy with its forces: what TorchForce and PythonForce call. Scriptable."""
+
+    def __init__(self, cv_module: CVModule, output: int, spec_json: str) -> None:
+        super().__init__()
+        self.spec_json = spec_json
+        self.cv_module = cv_module
+        self.output = output
+        self.num_particles = cv_module.num_particles
+        self.num_selected = cv_module.num_selected
+        self.per_nm = cv_module.per_nm
+
+    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy, which is the output's value as if in kJ/mol, and forces (num_particles, 3).
+
+        Raises:
+            ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
+        """
+        if positions.size(0) != self.num_particles:
+            raise ValueError(
+                f"{positions.size(0)} positions came in, the CV was made for {self.num_particles} particles: make it "
+                "again for this topology"
+            )
+        with torch.no_grad():
+            places, box = self.cv_module.places(positions.index_select(0, self.cv_module.read_atoms), box_vectors)
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)  # TorchScript has no enable_grad
+        places.requires_grad_(True)
+        value = self.cv_module.values(places, box)[self.output]
+        gradient = torch.autograd.grad([value], [places])[0]
+        torch.set_grad_enabled(before)
+        assert gradient is not None
+        with torch.no_grad():
+            chosen = self.cv_module.read_atoms[: self.num_selected]
+            forces = (gradient * -self.per_nm).to(positions.dtype)
+            energy = value.detach().to(positions.dtype).reshape([])
+            return energy, torch.zeros_like(positions).index_copy(0, chosen, forces).contiguous()
+
+
+def cv_module(cv: LearnedCV, topology: Any) -> torch.jit.ScriptModule:
+    """The TorchScript module (positions, box_vectors) -> (num_outputs,) of a CV for one topology.
+
+    Raises:
+        TopologyError: if the CV was learned for another topology.
+    """
+    return torch.jit.script(CVModule(cv, topology).eval())
+
+
+def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit.ScriptModule:
+    """The TorchScript module (positions, box_vectors) -> (energy, forces) of one output of a CV.
+
+    Raises:
+        SpecError: if there is no such output.
+        TopologyError: if the CV was learned for another topology.
+    """
+    if not 0 <= output < cv.num_outputs:
+        raise SpecError(f"output is {output}: the CV has {cv.num_outputs}, counted from 0")
+    return _without_calls(
+        torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, cv_spec_to_json(cv.network.spec)).eval())
+    )
+
+
+def check_same_topology(cv: LearnedCV, topology: Any) -> None:
+    """
+    Raises:
+        TopologyError: naming both hashes, if a CV was learned for another topology.
+    """
+    found = topology_hash(as_mdtraj(topology))
+    if found != cv.topology_hash:
+        labels = cv.tokens["labels"]
+        raise TopologyError(
+            f"the CV was learned for another topology (hash {cv.topology_hash[:12]}, {len(labels)} tokens from "
+            f"{labels[0]} to {labels[-1]}) than that of the system (hash {found[:12]}, {as_mdtraj(topology).n_atoms} "
+            "atoms): give the CV of this system, or learn one from a run of it"
+        )

@@ -1,0 +1,1 @@
+"""The analysis of runs along slow variables and its report."""

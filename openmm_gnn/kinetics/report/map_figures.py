@@ -1,0 +1,260 @@
+"""Figures in the slow variables: free energies, the course of each run, and the states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, figure_file
+from openmm_gnn.kinetics.free_energy import FreeEnergyLine, FreeEnergyMap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HIGHEST_KJ_MOL = 30.0
+"""Higher free energies, which a handful of frames make, are drawn in the last colour."""
+MOST_RUNS, MOST_VARIABLES = 8, 3
+POINTS_PER_RUN = 4000
+PALE_COLOR = "#c9c9c9"
+"""Of frames in no state."""
+
+
+@dataclass(frozen=True)
+class StateNumbers:
+    """Populations and mean first-passage times, with intervals."""
+
+    populations: np.ndarray
+    population_low: np.ndarray
+    population_high: np.ndarray
+    """(states,)"""
+    passage_ps: np.ndarray
+    passage_low_ps: np.ndarray
+    passage_high_ps: np.ndarray
+    """(states, states), from row to column; 0 on the diagonal, NaN where none is known."""
+    confidence: float
+
+
+def state_color(state: int) -> str:
+    """The colour of a state in every figure; -1 is no state."""
+    return PALE_COLOR if state < 0 else COLORS[state % len(COLORS)]
+
+
+def variable_name(index: int) -> str:
+    return f"slow variable {index + 1}"
+
+
+def save_free_energy(
+    lines: Sequence[FreeEnergyLine],
+    surface: FreeEnergyMap | None,
+    temperature: float,
+    path: Path,
+    centers: np.ndarray | None = None,
+) -> Path:
+    """Along each slow variable, and over the first two.
+
+    Args:
+        centers: (states, 2) to be marked on the map.
+    """
+    lines = lines[:MOST_VARIABLES]
+    columns = len(lines) + (surface is not None)
+    with figure_file(path, 4.3 * columns, 4.0, f"Free energy in the slow variables, {temperature:g} K") as figure:
+        panels: Any = figure.subplots(1, columns, squeeze=False)[0]
+        for index, (axes, line) in enumerate(zip(panels, lines, strict=False)):
+            draw_line(axes, line, index)
+        if surface is not None:
+            draw_map(figure, panels[-1], surface, centers)
+    return path
+
+
+def draw_line(axes: Axes, line: FreeEnergyLine, index: int) -> None:
+    """One free energy with its one-sigma band."""
+    axes.fill_between(
+        line.centers,
+        line.values - line.errors,
+        line.values + line.errors,
+        color=REFERENCE_COLOR,
+        alpha=0.22,
+        linewidth=0,
+        label="one sigma",
+    )
+    axes.plot(line.centers, line.values, color=REFERENCE_COLOR, linewidth=1.8)
+    axes.set(xlabel=f"{variable_name(index)} (sd)", ylabel="free energy (kJ/mol)")
+    axes.set_ylim(0, min(HIGHEST_KJ_MOL, 1.08 * float(np.nanmax(line.values))))
+    axes.legend(fontsize=9, loc="upper center")
+
+
+def draw_map(figure: Figure | Any, axes: Axes, surface: FreeEnergyMap, centers: np.ndarray | None = None) -> None:
+    """A free energy over two variables in colour; where there are no frames it stays white."""
+    highest = min(HIGHEST_KJ_MOL, float(np.nanmax(surface.values)))
+    x, y = surface.edges
+    values = np.minimum(surface.values, highest).T
+    image = axes.pcolormesh(x, y, values, cmap="YlGnBu_r", vmin=0, vmax=highest, rasterized=True)
+    for number, center in enumerate(np.empty((0, 2)) if centers is None else centers):
+        mark_state(axes, number, center)
+    margins = [0.06 * (edges[-1] - edges[0]) for edges in (x, y)]  # or a disc at the edge would be cut
+    axes.set_xlim(x[0] - margins[0], x[-1] + margins[0])
+    axes.set_ylim(y[0] - margins[1], y[-1] + margins[1])
+    axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel=f"{variable_name(1)} (sd)")
+    figure.colorbar(image, ax=axes, label="free energy (kJ/mol)", pad=0.02)
+
+
+def mark_state(axes: Axes, number: int, center: np.ndarray) -> None:
+    """The number of a state in a disc of its colour."""
+    box = {"boxstyle": "circle,pad=0.25", "facecolor": state_color(number), "edgecolor": "white", "linewidth": 1.2}
+    axes.text(
+        center[0], center[1], str(number + 1), color="white", fontweight="bold", fontsize=10, ha="center", va="center",
+        bbox=box, clip_on=True,
+    )  # fmt: skip
+
+
+def save_time_series(
+    names: Sequence[str],
+    times_ps: Sequence[np.ndarray],
+    variables: Sequence[np.ndarray],
+    states: Sequence[np.ndarray],
+    path: Path,
+) -> Path:
+    """Each slow variable along each run, frames in the colour of their state.
+
+    Args:
+        times_ps: of each run (frames,).
+        variables: of each run (frames, K).
+        states: of each run (frames,) integers, -1 for none.
+    """
+    shown, columns = min(MOST_RUNS, len(names)), min(MOST_VARIABLES, variables[0].shape[1])
+    title = "Slow variables along the runs"
+    title += f": the first {shown} of {len(names)}" if shown < len(names) else ""
+    with figure_file(path, 4.6 * columns + 1.0, 1.25 * shown + 1.2, title) as figure:
+        panels: Any = figure.subplots(shown, columns, sharey="col", sharex=True, squeeze=False)
+        for row in range(shown):
+            for column in range(columns):
+                axes = panels[row, column]
+                _draw_course(axes, times_ps[row] / 1000, variables[row][:, column], states[row])
+                if row == 0:
+                    axes.set_title(variable_name(column) + " (sd)")
+            panels[row, 0].set_ylabel(names[row])
+        for axes in panels[-1]:
+            axes.set_xlabel("time (ns)")
+        _state_legend(figure, states)
+    return path
+
+
+def save_states(
+    numbers: StateNumbers, variables: Sequence[np.ndarray], states: Sequence[np.ndarray], path: Path
+) -> Path:
+    """Where the states are, how populated, and how long it takes from one to the other."""
+    with figure_file(path, 12.6, 4.1, "States") as figure:
+        place, bars, passages = figure.subplots(1, 3, width_ratios=(1.2, 0.9, 1.2))
+        draw_places(place, variables, states)
+        _draw_populations(bars, numbers)
+        _draw_passages(passages, numbers)
+    return path
+
+
+def draw_places(axes: Axes, variables: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:
+    """Frames over the first two slow variables in the colour of their state; of one variable, its distribution."""
+    together, labels = np.concatenate(variables), np.concatenate(states)
+    present = np.unique(labels)
+    if together.shape[1] == 1:
+        edges = np.linspace(together.min(), together.max() + 1e-9, 80)
+        for state in present:
+            values = together[labels == state, 0]
+            counts, _ = np.histogram(values, edges)
+            axes.stairs(counts, edges, color=state_color(int(state)), fill=True, alpha=0.75)
+        axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel="frames", yscale="log", title="Where they are")
+        return
+    chosen = np.random.default_rng(0).permutation(len(together))[: 2 * POINTS_PER_RUN]
+    axes.scatter(
+        together[chosen, 0],
+        together[chosen, 1],
+        c=[state_color(int(state)) for state in labels[chosen]],
+        s=3,
+        alpha=0.6,
+        linewidths=0,
+        rasterized=True,
+    )
+    for state in present[present >= 0]:
+        mark_state(axes, int(state), np.median(together[labels == state, :2], axis=0))
+    axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel=f"{variable_name(1)} (sd)", title="Where they are")
+
+
+def _draw_populations(axes: Axes, numbers: StateNumbers) -> None:
+    populations, places = 100 * numbers.populations, np.arange(len(numbers.populations))
+    bars = 100 * np.stack([numbers.population_low, numbers.population_high])
+    errors = np.clip(np.abs(bars - populations), 0, None)
+    axes.bar(places, populations, color=[state_color(int(place)) for place in places], width=0.62)
+    axes.errorbar(places, populations, yerr=errors, fmt="none", color="#333333", capsize=3, linewidth=1)
+    for place, population, high in zip(places, populations, bars[1], strict=True):
+        axes.annotate(
+            f"{population:.3g} %", (place, max(population, high)), xytext=(0, 3), textcoords="offset points",
+            ha="center", fontsize=9, color="#333333",
+        )  # fmt: skip
+    axes.set_xticks(places, [str(place + 1) for place in places])
+    title = f"Populations ({100 * numbers.confidence:.0f} % interval)"
+    axes.set(xlabel="state", ylabel="population (%)", title=title, ylim=(0, 1.12 * max(bars[1].max(), 1e-9)))
+
+
+def _draw_passages(axes: Axes, numbers: StateNumbers) -> None:
+    from matplotlib.colors import LogNorm
+
+    passages = np.where(np.isfinite(numbers.passage_ps) & (numbers.passage_ps > 0), numbers.passage_ps, np.nan)
+    np.fill_diagonal(passages, np.nan)
+    count = len(passages)
+    if not np.isfinite(passages).any():
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no passage was seen", ha="center", transform=axes.transAxes, color=QUIET_COLOR)
+        return
+    low, high = float(np.nanmin(passages)), float(np.nanmax(passages))
+    norm = LogNorm(0.8 * low, 1.25 * high)
+    axes.imshow(passages, cmap="cividis", norm=norm)
+    for i, j in np.ndindex(count, count):
+        if np.isfinite(passages[i, j]):
+            shade = float(norm(passages[i, j]))
+            axes.text(
+                j, i, duration(passages[i, j]), ha="center", va="center", fontsize=10 if count < 5 else 8,
+                color="white" if shade < 0.6 else "black",
+            )  # fmt: skip
+    axes.set_xticks(range(count), [str(state + 1) for state in range(count)])
+    axes.set_yticks(range(count), [str(state + 1) for state in range(count)])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set(xlabel="to state", ylabel="from state", title="Mean first-passage times")
+
+
+def duration(time_ps: float) -> str:
+    """A time with a unit that suits it."""
+    if not np.isfinite(time_ps):
+        return "-"
+    for unit, length in (("µs", 1e6), ("ns", 1e3)):
+        if time_ps >= length:
+            return f"{time_ps / length:.3g} {unit}"
+    return f"{time_ps:.3g} ps"
+
+
+def _draw_course(axes: Axes, times_ns: np.ndarray, values: np.ndarray, states: np.ndarray) -> None:
+    rows = slice(None, None, max(1, -(-len(values) // POINTS_PER_RUN)))
+    colors = [state_color(int(state)) for state in states[rows]]
+    axes.scatter(times_ns[rows], values[rows], c=colors, s=2.5, linewidths=0, rasterized=True)
+    axes.margins(x=0.01)
+
+
+def _state_legend(figure: Figure, states: Sequence[np.ndarray]) -> None:
+    from matplotlib.lines import Line2D
+
+    present = sorted({int(state) for own in states for state in np.unique(own)} - {-1})
+    if len(present) < 2:
+        return
+    handles = [
+        Line2D([], [], marker="o", linestyle="none", color=state_color(state), label=_state_name(state))
+        for state in present
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=min(6, len(handles)), fontsize=9)
+
+
+def _state_name(state: int) -> str:
+    return "no state" if state < 0 else f"state {state + 1}"

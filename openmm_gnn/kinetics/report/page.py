@@ -1,0 +1,251 @@
+"""The report of an analysis of slow variables: figures, tables and warnings on one page that is one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openmm_gnn.base.files import flattened
+from openmm_gnn.base.html_page import Page
+from openmm_gnn.kinetics.report.map_figures import duration, variable_name
+from openmm_gnn.kinetics.report.results import SlowAnalysis
+
+METHOD_NAMES = {"vampnet": "VAMPnet", "spib": "SPIB", "tica": "TICA"}
+MOST_RESIDUES = 15
+"""Rows of the table of saliencies."""
+
+
+def write_report(analysis: SlowAnalysis, figures: Mapping[str, Path], path: Path) -> Path:
+    """Write the page.
+
+    Args:
+        figures: PNG files by what they show: scores, timescales, prediction, free_energy, time_series, states,
+            saliency, attention; those that are missing are left out.
+    """
+    page = Page(f"Slow variables of {analysis.system}", _lead(analysis))
+    page.cards(_cards(analysis))
+    if analysis.warnings:
+        page.section("Warnings", "warnings")
+        page.points(analysis.warnings)
+    else:
+        page.section("Nothing to warn of", "fine")
+        page.words("States were entered often enough, timescales have converged, and the seeds agree.")
+    _scores(page, analysis, figures)
+    _timescales(page, analysis, figures)
+    _landscape(page, analysis, figures)
+    _states(page, analysis, figures)
+    _residues(page, analysis, figures)
+    _next_steps(page, analysis)
+    _origins(page, analysis)
+    return page.write(path)
+
+
+def _lead(analysis: SlowAnalysis) -> str:
+    method = METHOD_NAMES[analysis.settings["method"]]
+    count = len(analysis.inputs)
+    runs = f"{count} run{'s' if count > 1 else ''}, {analysis.total_ns:.4g} ns together, {analysis.temperature:g} K"
+    weighted = "; biased runs are reweighted" if analysis.weighted else ""
+    written = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
+    return f"{method} with a lag of {analysis.lag_ps:g} ps on {runs}{weighted}. Written {written}."
+
+
+def _cards(analysis: SlowAnalysis) -> list[tuple[str, str]]:
+    cards = []
+    score, spread = analysis.score
+    name = f"VAMP-2, cross-validated, of at most {1 + int(analysis.settings['num_outputs'])}"
+    cards.append((_with_error(score, spread), name))
+    slowest, low, high = analysis.slowest_ps
+    if np.isfinite(slowest):
+        cards.append((duration(slowest), f"slowest timescale, {duration(low)} to {duration(high)}"))
+    cards.append((str(len(analysis.states.populations)), "states"))
+    cards.append((f"{sum(analysis.state_visits)}", "changes of state in all runs"))
+    return cards
+
+
+def _scores(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+    page.section("How much slow motion the variables hold")
+    page.words(
+        "VAMP-2 adds up the squared correlations of the variables with themselves one lag later; 1 is nothing slow, "
+        "each variable adds at most 1. Cross-validated: the linear map is fitted to some runs and scored on the others."
+    )
+    _figure(page, figures, "scores", "VAMP-2 scores against epoch and lag")
+    if analysis.seeds:
+        page.table(
+            ("seed", "training", "validation", "best epoch", "epochs", ""),
+            [
+                (
+                    str(seed.seed),
+                    f"{seed.training:.4f}",
+                    f"{seed.validation:.4f}",
+                    f"{seed.best_epoch:g}",
+                    str(seed.num_epochs),
+                    "used" if seed.seed == analysis.chosen_seed else "",
+                )
+                for seed in analysis.seeds
+            ],
+        )
+    lags = analysis.lag_scores[0].lags_ps
+    page.table(
+        ("VAMP-2 at a lag of", *(f"{lag:g} ps" for lag in lags)),
+        [
+            (row.name, *(_with_error(score, spread) for score, spread in zip(row.scores, row.spread, strict=True)))
+            for row in analysis.lag_scores
+        ],
+    )
+
+
+def _timescales(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+    page.section("Timescales")
+    page.words(
+        "Implied timescales of a Markov model on the slow variables. Where the lag is long enough, they do not depend "
+        "on it; in the grey region a process is over before the lag is."
+    )
+    _figure(page, figures, "timescales", "Implied timescales against lag")
+    times = analysis.timescales
+    page.table(
+        ("lag", *(f"timescale {k + 1}" for k in range(times.values_ps.shape[1]))),
+        [
+            (f"{lag:g} ps", *(_between(*numbers) for numbers in zip(values, low, high, strict=True)))
+            for lag, values, low, high in zip(times.lags_ps, times.values_ps, times.low_ps, times.high_ps, strict=True)
+        ],
+    )
+    if "prediction" in figures:
+        page.words(
+            "The Chapman-Kolmogorov test compares what the model at its lag predicts for longer times with what is "
+            "estimated there."
+        )
+        _figure(page, figures, "prediction", "Chapman-Kolmogorov test")
+
+
+def _landscape(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+    page.section("Free energy and course")
+    page.words(
+        "The variables have mean 0 and standard deviation 1 over the training frames. The band is one sigma, from "
+        "drawing blocks of the runs anew." + (" Frames of biased runs have their weights." if analysis.weighted else "")
+    )
+    _figure(page, figures, "free_energy", "Free energies along and over the slow variables")
+    _figure(page, figures, "time_series", "Slow variables along the runs")
+
+
+def _states(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+    page.section("States")
+    _figure(page, figures, "states", "Where the states are, populations and mean first-passage times")
+    numbers = analysis.states
+    page.table(
+        ("state", "population (%)", f"{100 * numbers.confidence:.0f} % interval", "frames", "entered"),
+        [
+            (
+                str(state + 1),
+                f"{100 * numbers.populations[state]:.3g}",
+                f"{100 * numbers.population_low[state]:.3g} to {100 * numbers.population_high[state]:.3g}",
+                f"{analysis.state_frames[state]:,}",
+                str(analysis.state_visits[state]),
+            )
+            for state in range(len(numbers.populations))
+        ],
+    )
+    page.words("Mean first-passage times, from the state of the row to that of the column, and their intervals:")
+    count = len(numbers.populations)
+    page.table(
+        ("from", *(f"to {state + 1}" for state in range(count))),
+        [
+            (
+                str(i + 1),
+                *(
+                    "" if i == j
+                    else _between(
+                        numbers.passage_ps[i, j], numbers.passage_low_ps[i, j], numbers.passage_high_ps[i, j]
+                    )
+                    for j in range(count)
+                ),
+            )
+            for i in range(count)
+        ],
+    )  # fmt: skip
+    rows = [
+        (str(state + 1), frame.run, f"{frame.step:,}", str(frame.frame), f"{frame.distance:.3f}")
+        for state, frames in enumerate(analysis.representatives)
+        for frame in frames
+    ]
+    if rows:
+        page.words("Frames closest to the centre of each state, the models of states/state-N.pdb in this order:")
+        page.table(("state", "run", "step", "frame of trajectory.dcd", "distance (sd)"), rows)
+    else:
+        page.words("No trajectory lies beside the features, so no representative frames were written.")
+
+
+def _residues(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+    if analysis.saliency is None:
+        return
+    page.section("Residues")
+    page.words(
+        "Saliency: by how many standard deviations a slow variable moves when the features of a residue move by one "
+        f"of theirs, from its gradient, mean over {analysis.saliency.num_frames:,} frames. "
+        "Shares add up to 100 % for each variable."
+    )
+    _figure(page, figures, "saliency", "Saliency of each residue")
+    overall = analysis.saliency.overall
+    order = np.argsort(-np.linalg.norm(overall, axis=0))[:MOST_RESIDUES]
+    page.table(
+        ("residue", *(variable_name(k) for k in range(len(overall)))),
+        [(analysis.saliency.labels[token], *(f"{value:.3f}" for value in overall[:, token])) for token in order],
+    )
+    if "attention" in figures:
+        page.words("Attention: which residue (row) listens to which (column) inside the network.")
+        _figure(page, figures, "attention", "Attention weights")
+
+
+def _next_steps(page: Page, analysis: SlowAnalysis) -> None:
+    page.section("Files, and what to do next")
+    page.table(("file", "what it is"), [(name, what) for what, name in analysis.files.items()], numbers=False)
+    cv = next((name for name in analysis.files.values() if name.endswith("cv.safetensors")), None)
+    if cv is not None:
+        page.words("The next simulation can be driven along the slow variables:")
+        page.command(f"openmm-gnn simulate SYSTEM --bias {cv} --out biased")
+
+
+def _origins(page: Page, analysis: SlowAnalysis) -> None:
+    page.section("Settings and inputs")
+    settings = flattened({name: _shown(value) for name, value in analysis.settings.items()})
+    page.table(("setting", "value"), [(name, str(value)) for name, value in settings.items()], numbers=False)
+    page.table(
+        ("run", "role", "frames", "interval", "SHA-256 of the frames"),
+        [
+            (run["name"], run["role"], f"{run['frames']:,}", f"{run['interval_ps']:g} ps", run["frames_hash"][:16])
+            for run in analysis.inputs
+        ],
+        numbers=False,
+    )
+    one = analysis.inputs[0]
+    page.table(
+        ("model", "SHA-256"),
+        [(f"encoder {one['encoder']}", one["encoder_hash"]), ("topology", one["topology_hash"])],
+        numbers=False,
+    )
+
+
+def _figure(page: Page, figures: Mapping[str, Path], name: str, what: str) -> None:
+    if name in figures:
+        page.figure(figures[name], what)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+    return value
+
+
+def _with_error(value: float, error: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.3f} ± {error:.3f}" if np.isfinite(error) else f"{value:.3f}"
+
+
+def _between(value: float, low: float, high: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return duration(value) + (f" ({duration(low)} to {duration(high)})" if np.isfinite(low + high) else "")

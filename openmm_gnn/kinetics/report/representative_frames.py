@@ -1,0 +1,127 @@
+"""Frames that stand for a state: those closest to its centre in the slow variables, written as models of a PDB file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.features.selection import select_atoms
+from openmm_gnn.features.trajectory_frames import read_topology
+from openmm_gnn.kinetics.report.runs import SlowRun
+from openmm_gnn.md.dcd_frames import dcd_layout
+
+if TYPE_CHECKING:
+    import mdtraj
+
+
+@dataclass(frozen=True)
+class RepresentativeFrame:
+    """One frame, and where it is from."""
+
+    run: str
+    step: int
+    frame: int
+    """In the run's trajectory.dcd, counted from 0."""
+    distance: float
+    """From the centre of the state, in standard deviations of the slow variables."""
+
+
+def closest_frames(
+    runs: Sequence[SlowRun],
+    variables: Sequence[np.ndarray],
+    states: Sequence[np.ndarray],
+    num_states: int,
+    count: int = 5,
+) -> list[list[RepresentativeFrame]]:
+    """Of each state the frames closest to its centre, the mean of its frames' slow variables.
+
+    Each is from another visit to the state, a stretch of frames without a break, so that the models are not one moment
+    five times.
+
+    Args:
+        runs: with trajectories; frames of others are passed over.
+        variables: of each run (frames, K).
+        states: of each run (frames,) integers, -1 for none.
+    Returns:
+        Of each state at most `count`, closest first; fewer, or none, where the frames do not suffice.
+    """
+    everything = np.concatenate(variables)
+    scale = everything.std(axis=0)
+    scale[scale == 0] = 1.0
+    in_trajectory = [run.trajectory_frames for run in runs]
+    chosen: list[list[RepresentativeFrame]] = []
+    for state in range(num_states):
+        inside = [own == state for own in states]
+        members = np.concatenate([values[mask] for values, mask in zip(variables, inside, strict=True)])
+        if not len(members):
+            chosen.append([])
+            continue
+        center, candidates = members.mean(axis=0), []
+        for run, values, mask, frames in zip(runs, variables, inside, in_trajectory, strict=True):
+            places = np.flatnonzero(mask & (frames >= 0))
+            if not len(places):
+                continue
+            distances = np.linalg.norm((values[places] - center) / scale, axis=1)
+            for visit in np.split(np.arange(len(places)), np.flatnonzero(np.diff(places) > 1) + 1):
+                best = visit[int(distances[visit].argmin())]
+                place = int(places[best])
+                step = int(run.store.records["step"][place])
+                candidates.append((float(distances[best]), run.name, step, int(frames[place])))
+        nearest = sorted(candidates)[:count]
+        chosen.append([RepresentativeFrame(name, step, frame, far) for far, name, step, frame in nearest])
+    return chosen
+
+
+def write_state(frames: Sequence[RepresentativeFrame], runs: Sequence[SlowRun], path: Path) -> Path:
+    """Write frames as the models of one PDB file, without water and ions, each laid over the first one.
+
+    Raises:
+        DataError: if there are no frames, or a trajectory and its topology do not fit together.
+    """
+    import mdtraj
+    from mdtraj.formats import PDBTrajectoryFile
+
+    if not frames:
+        raise DataError(f"no frames to write into {path}: the state has none in a trajectory")
+    by_name = {run.name: run for run in runs}
+    together = _frame(by_name[frames[0].run], frames[0].frame)
+    for frame in frames[1:]:
+        together = mdtraj.join([together, _frame(by_name[frame.run], frame.frame)], check_topology=False)
+    together.center_coordinates()
+    if len(together) > 1:
+        together.superpose(together, 0, atom_indices=_heavy(together.topology))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with PDBTrajectoryFile(str(path), "w") as file:
+        for number, positions in enumerate(together.xyz, start=1):
+            file.write(positions * ANGSTROM_PER_NM, together.topology, modelIndex=number)
+    return path
+
+
+def _frame(run: SlowRun, index: int) -> mdtraj.Trajectory:
+    """One frame of the residues that the encoder may see, hydrogens included: no water, no ions, no box."""
+    import mdtraj
+
+    assert run.directory is not None
+    topology, file = read_topology(run.directory.topology), run.directory.trajectory
+    layout = dcd_layout(file)
+    if layout.num_atoms != topology.n_atoms:
+        raise DataError(
+            f"{file} has {layout.num_atoms} atoms, {run.directory.topology} {topology.n_atoms}: they are not of one run"
+        )
+    offset = layout.header_bytes + index * layout.frame_bytes
+    record = np.fromfile(file, layout.frame_record, count=1, offset=offset)[0]
+    positions = np.stack([record[axis] for axis in "xyz"], axis=-1) / ANGSTROM_PER_NM
+    residues = {topology.atom(int(atom)).residue.index for atom in select_atoms(topology)}
+    atoms = [atom.index for atom in topology.atoms if atom.residue.index in residues]
+    return mdtraj.Trajectory(positions[None, atoms], topology.subset(atoms))
+
+
+def _heavy(topology: mdtraj.Topology) -> list[int]:
+    heavy = [atom.index for atom in topology.atoms if atom.element is not None and atom.element.number > 1]
+    return heavy if len(heavy) > 2 else list(range(topology.n_atoms))

@@ -1,0 +1,1 @@
+"""Training: force models, encoders and properties, and what all trainers share."""

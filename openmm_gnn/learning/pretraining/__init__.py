@@ -1,0 +1,1 @@
+"""Encoders fitted by denoising conformations."""

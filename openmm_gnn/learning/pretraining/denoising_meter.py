@@ -1,0 +1,65 @@
+"""The error of denoising: a share of the noise, for each scale of the noise and each set of molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from openmm_gnn.learning.pretraining.noisy_frames import standard_noise
+from openmm_gnn.networks.encoders.encoder import Encoder
+
+ERROR = "validation_error"
+"""The column of log.csv by which weights are chosen: all held-out molecules, at the spec's scale of the noise."""
+
+
+class DenoisingErrorMeter:
+    """sum |predicted - noise|^2 / sum |noise|^2, a share of the mean square: 0 is perfect, 1.0 has learned nothing.
+
+    Args:
+        shape: of what is told apart; () is one error.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        self.sums = torch.zeros((*shape, 2), dtype=torch.float64)
+        """(*shape, 2), the squared error and the squared noise."""
+
+    def add(self, predicted: Tensor, noise: Tensor, *where: Tensor | int) -> None:
+        """Both (N, 3), in the same unit; `where` they belong, for each dimension of the shape a number or (N,)."""
+        squares = torch.stack([(predicted - noise).double(), noise.double()], dim=1).square().sum(dim=2).cpu()
+        if where:
+            index = tuple(torch.as_tensor(k).cpu().expand(len(squares)) for k in where)
+            self.sums.index_put_(index, squares, accumulate=True)
+        else:
+            self.sums += squares.sum(dim=0)
+
+    @property
+    def error(self) -> float:
+        """Of everything."""
+        return self.error_at()
+
+    def error_at(self, *where: int) -> float:
+        """Of one place, of which the last dimensions may be left out: their sum; NaN where nothing was added."""
+        squared_error, squared_noise = self.sums[where].reshape(-1, 2).sum(dim=0)
+        return float(squared_error / squared_noise)
+
+
+def denoising_error(
+    encoder: Encoder, molecules: Sequence[tuple[Tensor, Tensor]], noise_scale: float, seed: int = 0
+) -> float:
+    """How well the denoising head sees noise it has not seen: 1.0 is what predicting no noise at all gets.
+
+    The mean displacement of a molecule cannot be seen by a network that ignores translation: of N atoms, at least 1 / N
+    remains, whatever the network.
+
+    Args:
+        molecules: atomic numbers (N,) and positions (N, 3) in the encoder's length unit, one molecule each.
+        noise_scale: standard deviation of a component, in the same unit.
+    """
+    meter = DenoisingErrorMeter()
+    with torch.no_grad():
+        for k, (atomic_numbers, positions) in enumerate(molecules):
+            noise = noise_scale * standard_noise(len(positions), seed, k).to(positions)
+            meter.add(encoder.predicted_noise(atomic_numbers, positions + noise), noise)
+    return meter.error

@@ -1,0 +1,1 @@
+"""Heads that predict properties of molecules, trained on labelled sets."""

@@ -1,0 +1,192 @@
+"""Labels of molecules and atoms from files: extended XYZ, or a table beside a directory of conformations."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.specs.property import Target
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.data.conformers.conformations import Conformations
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+XYZ_SUFFIXES = (".xyz", ".extxyz")
+MOLECULE_COLUMN, FRAME_COLUMN = "molecule", "frame"
+
+
+@dataclass(frozen=True)
+class MoleculeFrame:
+    """One frame of a molecule, perhaps labelled."""
+
+    name: str
+    """File and frame, for messages and tables."""
+    group: str
+    """The same for frames of one molecule, which are never on both sides of a split."""
+    atomic_numbers: np.ndarray
+    """(N,) int64."""
+    positions: np.ndarray
+    """(N, 3) float64, nm."""
+    box_vectors: np.ndarray | None = None
+    """(3, 3), rows a, b, c, nm; None: open boundary."""
+    label: np.ndarray | None = None
+    """float64, in the unit of the file: (), (3,) or (N,), by the target."""
+
+
+def read_labels(
+    path: Path,
+    name: str,
+    target: Target,
+    conformations: Path | None = None,
+    group_key: str | None = None,
+) -> list[MoleculeFrame]:
+    """All labelled frames of a file.
+
+    Args:
+        path: extended XYZ, with the property among its `info` (one value, or three, of a frame) or its columns; or a
+            .csv with the columns molecule, perhaps frame, and the property, for `conformations`.
+        name: of the property.
+        target: what kind it is.
+        conformations: directory that `openmm-gnn conformers` wrote.
+        group_key: entry of `info` that frames of one molecule share; by default their formula.
+    Raises:
+        DataError: if the file cannot be read, holds nothing, or a frame has no such property, one of another shape, or
+            one that is not finite.
+    """
+    if path.suffix.lower() == ".csv":
+        if conformations is None:
+            raise DataError(f"{path} is a table of labels: say which molecules they are of with --conformations DIR")
+        frames = list(_table(path, name, target, Conformations.open(conformations)))
+    else:
+        frames = list(read_xyz(path, name, target, group_key))
+    if not frames:
+        raise DataError(f"{path} holds no frame: check that it was written to its end")
+    return frames
+
+
+def read_xyz(
+    path: Path, name: str | None = None, target: Target = Target.MOLECULE, group_key: str | None = None
+) -> Iterator[MoleculeFrame]:
+    """The frames of an extended XYZ file, with the property `name` as their labels, or without labels."""
+    if path.suffix.lower() not in XYZ_SUFFIXES:
+        raise DataError(f"{path} ends in {path.suffix!r}: give extended XYZ, {' or '.join(XYZ_SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: check the path")
+    try:
+        from ase.io import iread
+    except ImportError as error:
+        raise DataError(
+            f"reading {path} needs ASE ({error}): install it with `pip install 'openmm-gnn[labels]'`"
+        ) from error
+    found = iread(path, index=":", format="extxyz")
+    index = 0
+    while True:
+        where = f"frame {index} of {path}"
+        try:
+            atoms = next(found, None)
+        except Exception as error:  # ASE raises whatever the text makes it stumble over
+            raise DataError(f"{where} cannot be read as extended XYZ: {error or type(error).__name__}") from error
+        if atoms is None:
+            return
+        yield _frame(atoms, where, name, target, group_key)
+        index += 1
+
+
+def _frame(atoms: Atoms, where: str, name: str | None, target: Target, group_key: str | None) -> MoleculeFrame:
+    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    positions = np.asarray(atoms.positions, dtype=np.float64) / ANGSTROM_PER_NM
+    check_frame(numbers, positions, where)
+    if group_key is not None and group_key not in atoms.info:
+        raise DataError(f"{where} has no {group_key!r}, by which molecules are told apart: it has {sorted(atoms.info)}")
+    box = np.asarray(atoms.cell.array, dtype=np.float64) / ANGSTROM_PER_NM if all(atoms.pbc) else None
+    label = None
+    if name is not None:
+        results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
+        values = {**atoms.info, **atoms.arrays, **results}
+        if name not in values:
+            there = sorted({*values} - {"numbers", "positions"})
+            raise DataError(f"{where} has no property {name!r}: it has {there}")
+        label = _label(values[name], name, target, len(numbers), where)
+    group = atoms.get_chemical_formula() if group_key is None else str(atoms.info[group_key])
+    return MoleculeFrame(where, group, numbers, positions, box, label)
+
+
+def check_frame(atomic_numbers: np.ndarray, positions: np.ndarray, where: str) -> None:
+    """
+    Raises:
+        DataError: if there are no atoms, one is of no element, or a position is not finite.
+    """
+    if len(atomic_numbers) == 0:
+        raise DataError(f"{where} has no atoms: remove it")
+    if (atomic_numbers < 1).any():
+        atom = int(np.argmax(atomic_numbers < 1))
+        raise DataError(f"atom {atom} of {where} is of no element: leave virtual and dummy atoms out of the file")
+    if not np.isfinite(positions).all():
+        atom = int(np.argwhere(~np.isfinite(positions))[0][0])
+        raise DataError(f"the position of atom {atom} of {where} is not finite: remove the frame")
+
+
+def _label(value: Any, name: str, target: Target, num_atoms: int, where: str) -> np.ndarray:
+    shape = {Target.MOLECULE: (), Target.VECTOR: (3,), Target.ATOM: (num_atoms,)}[target]
+    try:
+        label = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} of {where} is {value!r}, no number: {error}") from error
+    if label.shape != shape:
+        kinds = {Target.MOLECULE: "one number", Target.VECTOR: "three numbers", Target.ATOM: "one number of each atom"}
+        raise DataError(
+            f"{name} of {where} has shape {label.shape}, expected {shape}, {kinds[target]}: choose another target, "
+            "one of molecule, vector, atom"
+        )
+    if not np.isfinite(label).all():
+        of = "" if label.ndim == 0 else f" (entry {int(np.argmax(~np.isfinite(label)))})"
+        raise DataError(f"{name} of {where} is not finite{of}: remove the frame, or calculate it again")
+    return label
+
+
+def _table(path: Path, name: str, target: Target, conformations: Conformations) -> Iterator[MoleculeFrame]:
+    if target is not Target.MOLECULE:
+        raise DataError(f"{path} is a table with one number in a row: give labels of atoms and vectors as extended XYZ")
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: check the path")
+    molecules = {molecule.name: molecule for molecule in conformations.molecules}
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        for needed in (MOLECULE_COLUMN, name):
+            if needed not in columns:
+                raise DataError(f"{path} has no column {needed!r}: it has {list(columns)}")
+        for row in reader:
+            where = f"line {reader.line_num} of {path}"
+            molecule = molecules.get(row[MOLECULE_COLUMN])
+            if molecule is None:
+                raise DataError(
+                    f"{where} names the molecule {row[MOLECULE_COLUMN]!r}, which {conformations.path} does not have"
+                )
+            label = _label(row[name], name, target, 0, where)
+            for frame in _frames_of(row, molecule.num_frames, where):
+                positions = np.asarray(molecule.positions[frame], dtype=np.float64)
+                numbers = np.asarray(molecule.atomic_numbers, dtype=np.int64)
+                check_frame(numbers, positions, where)
+                called = f"{molecule.name}, frame {frame}"
+                yield MoleculeFrame(called, molecule.sequence, numbers, positions, None, label)
+
+
+def _frames_of(row: dict[str, Any], num_frames: int, where: str) -> Sequence[int]:
+    """The frames that a row labels: one, or all of the molecule."""
+    if not row.get(FRAME_COLUMN):
+        return range(num_frames)
+    try:
+        frame = int(row[FRAME_COLUMN])
+    except ValueError:
+        frame = -1
+    if not 0 <= frame < num_frames:
+        raise DataError(f"{where} names frame {row[FRAME_COLUMN]!r}: the molecule has the frames 0 to {num_frames - 1}")
+    return [frame]

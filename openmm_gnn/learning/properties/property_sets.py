@@ -1,0 +1,198 @@
+"""Labelled molecules as the data sets of a property model: what it sees, what is held out, what the elements say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
+from openmm_gnn.learning.properties.property_labels import MoleculeFrame
+from openmm_gnn.networks.encoders.encoder_transfer import known_elements, transferred_spec
+from openmm_gnn.networks.encoders.property_model import PropertyModel
+
+HYDROGEN = 1
+
+
+class PropertyBatch(NamedTuple):
+    """Several molecules; atom k belongs to molecule batch[k]."""
+
+    atomic_numbers: Tensor
+    """(N,) int64."""
+    positions: Tensor
+    """(N, 3) float32, in the encoder's length unit, each molecule about its centre."""
+    batch: Tensor
+    """(N,) int64, not falling."""
+    box_vectors: Tensor | None
+    """(molecules, 3, 3) float32, in the encoder's length unit."""
+    labels: Tensor
+    """float64, (molecules,), (molecules, 3) or (N,); nothing where there are none."""
+
+
+class PropertySets(NamedTuple):
+    """No molecule is in both."""
+
+    training: list[MoleculeFrame]
+    validation: list[MoleculeFrame]
+
+
+class PropertyFrames(Dataset[MoleculeFrame]):
+    """Frames as a model sees them, without hydrogens if its spec says so; `collate` makes batches of them.
+
+    Raises:
+        DataError: naming the first atom of an element that the model does not know.
+    """
+
+    def __init__(self, frames: Sequence[MoleculeFrame], spec: PropertySpec) -> None:
+        self.spec = spec
+        self.frames = [seen(frame, spec.hydrogens, spec.target) for frame in frames]
+        check_elements(self.frames, spec.elements, "the model learned", "train one on molecules that have it")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> MoleculeFrame:
+        return self.frames[index]
+
+    def collate(self, frames: Sequence[MoleculeFrame]) -> PropertyBatch:
+        """Molecules one behind the other."""
+        per_nm = self.spec.encoder.per_nm
+        boxes = [frame.box_vectors for frame in frames if frame.box_vectors is not None]
+        if boxes and len(boxes) != len(frames):
+            raise DataError("some frames are periodic and some are not: keep them in files of their own")
+        places = [frame.positions - frame.positions.mean(axis=0) for frame in frames]
+        labels = [np.atleast_1d(frame.label) for frame in frames if frame.label is not None]
+        if self.spec.target is Target.VECTOR:
+            labels = [label[None] for label in labels]
+        sizes = torch.tensor([len(frame.atomic_numbers) for frame in frames])
+        return PropertyBatch(
+            torch.from_numpy(np.concatenate([frame.atomic_numbers for frame in frames])),
+            torch.from_numpy(per_nm * np.concatenate(places)).float(),
+            torch.repeat_interleave(torch.arange(len(frames)), sizes),
+            torch.from_numpy(per_nm * np.stack(boxes)).float() if boxes else None,
+            torch.from_numpy(np.concatenate(labels)) if labels else torch.zeros(0, dtype=torch.float64),
+        )
+
+
+def seen(frame: MoleculeFrame, hydrogens: bool, target: Target) -> MoleculeFrame:
+    """A frame without its hydrogens, unless they are wanted.
+
+    Raises:
+        DataError: if nothing is left of it.
+    """
+    if hydrogens:
+        return frame
+    heavy = frame.atomic_numbers != HYDROGEN
+    if not heavy.any():
+        raise DataError(f"{frame.name} has hydrogens alone, and the network sees none: remove it, or take --hydrogens")
+    label = frame.label[heavy] if frame.label is not None and target is Target.ATOM else frame.label
+    return dataclasses.replace(
+        frame, atomic_numbers=frame.atomic_numbers[heavy], positions=frame.positions[heavy], label=label
+    )
+
+
+def check_elements(frames: Sequence[MoleculeFrame], known: Sequence[int], who: str, remedy: str) -> None:
+    """
+    Raises:
+        DataError: naming the first atom whose element is not among the `known` atomic numbers.
+    """
+    for frame in frames:
+        unknown = ~np.isin(frame.atomic_numbers, known)
+        if unknown.any():
+            atom = int(np.argmax(unknown))
+            raise DataError(
+                f"{frame.name} has {int(unknown.sum())} atoms of unknown elements, the first is atom {atom} with the "
+                f"atomic number {frame.atomic_numbers[atom]}; {who} {list(known)}: {remedy}"
+            )
+
+
+def property_spec(
+    pretrained: EncoderSpec,
+    frames: Sequence[MoleculeFrame],
+    name: str,
+    target: Target,
+    readout: Readout = Readout.SUM,
+    hydrogens: bool | None = None,
+    new_elements: bool = False,
+    unit: str = "",
+) -> PropertySpec:
+    """The spec of a property model on a pretrained encoder.
+
+    Args:
+        frames: all that is labelled.
+        hydrogens: whether the network sees them; None: if the encoder has met any.
+        new_elements: elements that the encoder has not met get an embedding that is learned.
+    Raises:
+        DataError: if there is such an element and `new_elements` is False.
+    """
+    known = known_elements(pretrained)
+    if hydrogens is None:
+        hydrogens = HYDROGEN in known
+    kept = [seen(frame, hydrogens, target) for frame in frames]
+    if not new_elements:
+        remedy = (
+            "leave such molecules out (hydrogens alone: --no-hydrogens), take another encoder, or let this one learn "
+            "them with --new-elements"
+        )
+        check_elements(kept, known, "the encoder knows", remedy)
+    elements = tuple(sorted({int(number) for frame in kept for number in np.unique(frame.atomic_numbers)}))
+    return PropertySpec(
+        encoder=transferred_spec(pretrained, elements, pretrained.neighbor_rule),
+        name=name,
+        target=target,
+        elements=elements,
+        readout=readout,
+        hydrogens=hydrogens,
+        unit=unit,
+        head_width=max(1, pretrained.width // 2),
+    )
+
+
+def hold_out(frames: Sequence[MoleculeFrame], every: int, by_frame: bool = False) -> PropertySets:
+    """Every so-manieth molecule for validation, the last of each round; or so the frames, where there is one molecule.
+
+    Raises:
+        DataError: if nothing is left for one of them.
+    """
+    groups = [str(index) if by_frame else frame.group for index, frame in enumerate(frames)]
+    order = list(dict.fromkeys(groups))
+    held = set(order[every - 1 :: every]) if every > 1 else set()
+    training = [frame for frame, group in zip(frames, groups, strict=True) if group not in held]
+    validation = [frame for frame, group in zip(frames, groups, strict=True) if group in held]
+    if not training or not validation:
+        raise DataError(
+            f"{len(frames)} frames of {len(order)} molecules, every {every}th held out, leave {len(training)} frames "
+            f"for training and {len(validation)} for validation: both need some; hold out more often, or give "
+            "--by-frame where all frames are of one molecule"
+        )
+    return PropertySets(training, validation)
+
+
+def fit_elements(model: PropertyModel, frames: PropertyFrames) -> None:
+    """Set what the elements say, by least squares, and the scale of what they leave."""
+    spec, elements = model.spec, model.spec.elements
+    labels = [np.atleast_1d(frame.label) for frame in frames.frames if frame.label is not None]
+    if len(labels) != len(frames):
+        raise SpecError("some training frames have no label: give labelled ones")
+    if spec.target is Target.VECTOR:
+        model.scale.fill_(max(float(np.sqrt(np.mean(np.square(labels)))), 1e-30))
+        return
+    if spec.target is Target.ATOM:
+        counts = np.concatenate([frame.atomic_numbers[:, None] == elements for frame in frames.frames]).astype(float)
+    else:
+        counts = np.array([(frame.atomic_numbers[:, None] == elements).sum(axis=0) for frame in frames.frames], float)
+        if spec.readout is Readout.MEAN:
+            counts /= counts.sum(axis=1, keepdims=True)
+    wanted = np.concatenate(labels)
+    numbers = np.linalg.lstsq(counts, wanted, rcond=None)[0]
+    model.offsets.zero_()
+    model.offsets[list(elements)] = torch.from_numpy(numbers)
+    rest = float(np.std(wanted - counts @ numbers))
+    model.scale.fill_(max(rest, 1e-9 * float(np.abs(wanted).max()), 1e-30))

@@ -1,0 +1,1 @@
+"""Force models fitted to labelled trajectories."""

@@ -1,0 +1,309 @@
+"""Labelled trajectories as the data sets of a network: whole trajectories for training, validation and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset
+
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.specs.force import Decoder, ForceSpec, VectorGAMDSpec
+from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels, trajectory_of
+from openmm_gnn.data.labels.metrics import ForceErrorMeter, ForceErrors
+from openmm_gnn.data.labels.trajectories import META_FILE, LabelledTrajectories
+from openmm_gnn.data.labels.trajectory_views import EveryNth, InOpenSpace, Trajectory
+from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
+from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, predicted_forces
+from openmm_gnn.learning.training.pair_fit import PairFit, evenly
+from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.pair_term import PairTerm
+from openmm_gnn.networks.vector_gamd import num_pair_types
+
+if TYPE_CHECKING:
+    from openmm import app
+
+
+PAIR_FIT_FRAMES = 150
+"""Forces of a few would do; the closest pairs, where the walls begin, are rare."""
+
+
+class ForceMatchingSets(NamedTuple):
+    """What a training run is made of."""
+
+    spec: ForceSpec
+    training: ConcatDataset[FrameBatch]
+    validation: ConcatDataset[FrameBatch]
+    pair_term: PairTerm | None
+
+
+@dataclass(frozen=True)
+class TopologyFrames:
+    """Labelled trajectories of one topology."""
+
+    path: Path
+    """The directory they come from."""
+    topology: app.Topology
+    trajectories: list[Trajectory]
+
+
+def open_data(path: Path) -> LabelledTrajectories | ImportedLabels:
+    """A directory that `openmm-gnn label` or `openmm-gnn import-labels` has written.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    if path.is_file():
+        raise DataError(f"{path} is a file: make a directory of it with `openmm-gnn import-labels {path} --out ...`")
+    try:
+        kind = json.loads((path / META_FILE).read_text())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        kind = None  # LabelledTrajectories says what is wrong
+    return ImportedLabels.open(path) if kind == IMPORTED_KIND else LabelledTrajectories.open(path)
+
+
+def open_all(paths: Sequence[Path]) -> list[LabelledTrajectories | ImportedLabels]:
+    """Open several directories; topologies, box sizes and temperatures may differ.
+
+    Raises:
+        DataError: if there is none, or their forces are not of the same kind.
+    """
+    if not paths:
+        raise DataError("no data was given: give a directory written by `openmm-gnn label`")
+    opened = [open_data(Path(path)) for path in paths]
+    for other in opened[1:]:
+        if forces_of(other) != forces_of(opened[0]):
+            raise DataError(
+                f"{other.path} is labelled with {forces_of(other).value} forces, {opened[0].path} with "
+                f"{forces_of(opened[0]).value}: one network learns one of them, give data of one kind"
+            )
+    return opened
+
+
+def forces_of(data: LabelledTrajectories | ImportedLabels) -> LabelledForces:
+    """Which forces the frames carry."""
+    return LabelledForces(data.meta["settings"].get("forces", LabelledForces.ALL))
+
+
+def select_seeds(opened: Sequence[LabelledTrajectories | ImportedLabels], seeds: Sequence[int]) -> list[TopologyFrames]:
+    """The trajectories of these seeds in any of the directories, by topology.
+
+    Raises:
+        DataError: if a seed is in none of them, or its trajectory is not complete.
+    """
+    known = sorted({seed for data in opened for seed in data.seeds})
+    if missing := [seed for seed in seeds if seed not in known]:
+        raise DataError(f"no data has seed {missing[0]}: it has the seeds {known}")
+    chosen: list[TopologyFrames] = []
+    for data in opened:
+        wanted = [seed for seed in seeds if seed in data.seeds]
+        if isinstance(data, LabelledTrajectories):
+            runs: list[Trajectory] = [
+                run if data.system.periodic else InOpenSpace(run) for run in (data.select(wanted) if wanted else [])
+            ]
+            chosen += [TopologyFrames(data.path, data.topology, runs)] if runs else []
+            continue
+        by_topology: dict[int, TopologyFrames] = {}
+        for topology, block in data.select(wanted):
+            frames = by_topology.setdefault(id(topology), TopologyFrames(data.path, topology, []))
+            frames.trajectories.append(trajectory_of(block))
+        chosen += by_topology.values()
+    return chosen
+
+
+def force_matching_sets(
+    paths: Sequence[Path],
+    train_seeds: Sequence[int],
+    validation_seeds: Sequence[int],
+    make_spec: Callable[[tuple[int, ...], float], ForceSpec],
+    validation_frames: int,
+    seed: int,
+) -> ForceMatchingSets:
+    """The spec and the data sets of a training run.
+
+    A pair term is fitted here; the force scale is that of what it leaves.
+
+    Args:
+        paths: directories written by `openmm-gnn label` or `import-labels`, of one topology or of several.
+        train_seeds, validation_seeds: whole trajectories; none may be in both.
+        make_spec: gives the spec for (atomic numbers of all training frames, their force scale in kJ/mol/nm).
+        validation_frames: about how many frames to validate on, evenly spread.
+        seed: of the rotations, if the network needs them.
+    Raises:
+        DataError: if a seed is in both lists or missing, or bonds are asked for where none are known.
+        TopologyError: if a validation frame has an element that no training frame has.
+    """
+    if both := sorted(set(train_seeds) & set(validation_seeds)):
+        raise DataError(f"the seeds {both} are for training and for validation: a trajectory is for one of them")
+    opened = open_all(paths)
+    training, validation = select_seeds(opened, train_seeds), select_seeds(opened, validation_seeds)
+    spec = make_spec(elements_of(training), force_scale_of(training))
+    check_bonds_known(spec, opened)
+    num_frames = sum(len(t.positions) for group in validation for t in group.trajectories)
+    stride = max(1, num_frames // max(1, validation_frames))
+    thinned = [
+        TopologyFrames(group.path, group.topology, [EveryNth(t, stride) for t in group.trajectories])
+        for group in validation
+    ]
+    pair_term = None
+    if isinstance(spec, VectorGAMDSpec) and spec.pair_cutoff > 0:
+        pair_term = fit_pair_term(spec, training)
+        spec = dataclasses.replace(spec, force_scale=rest_scale(frame_dataset(spec, training, pair_term=pair_term)))
+    rotate = getattr(spec, "decoder", None) is Decoder.NODE
+    return ForceMatchingSets(
+        spec,
+        frame_dataset(spec, training, rotate, seed, pair_term),
+        frame_dataset(spec, thinned, pair_term=pair_term),
+        pair_term,
+    )
+
+
+def fit_pair_term(spec: VectorGAMDSpec, groups: Sequence[TopologyFrames]) -> PairTerm:
+    """The pair term of a spec, fitted to some `PAIR_FIT_FRAMES` of these frames, evenly spread."""
+    num_species = len(spec.elements)
+    term = PairTerm(
+        num_pair_types(num_species),
+        spec.pair_radial,
+        spec.min_distance,
+        spec.pair_cutoff,
+        spec.charge_width,
+        num_species,
+    )
+    fit = PairFit(term, len(spec.elements))
+    trajectories = [(group, trajectory) for group in groups for trajectory in group.trajectories]
+    each = max(1, PAIR_FIT_FRAMES // len(trajectories))
+    for group, trajectory in trajectories:
+        atoms, species = real_atoms(group.topology), species_table(group.topology, spec.elements)
+        partners = partner_table(spec, group.topology)
+        assert partners is not None
+        for frame in evenly(len(trajectory.positions), each):
+            positions, forces = (
+                torch.from_numpy(np.asarray(values[frame], dtype=np.float64)[atoms])
+                for values in (trajectory.positions, trajectory.forces)
+            )
+            box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
+            fit.add(positions, box, forces, species, partners)
+    fit.solve()
+    return term
+
+
+def rest_scale(frames: ConcatDataset[FrameBatch]) -> float:
+    """Root mean square of a force component that the pair term leaves, kJ/mol/nm, to six digits."""
+    squares = []
+    for index in evenly(len(frames), 20):
+        frame = frames[index]
+        assert frame.pair_forces is not None
+        squares.append(float((frame.forces - frame.pair_forces).square().mean()))
+    return float(f"{np.sqrt(np.mean(squares)):.6g}")
+
+
+def partner_table(spec: ForceSpec, topology: app.Topology) -> torch.Tensor | None:
+    """What a network needs of a topology to tell kinds of pairs apart, see `pair_types`; None if it does not."""
+    if spec.use_bonds:
+        return separation_table(topology)
+    return no_partners(len(real_atoms(topology))) if isinstance(spec, VectorGAMDSpec) else None
+
+
+def elements_of(groups: Sequence[TopologyFrames]) -> tuple[int, ...]:
+    """The atomic numbers of all topologies, each once, ascending; virtual sites have none."""
+    atoms = [atom for group in groups for atom in group.topology.atoms()]
+    return tuple(sorted({atom.element.atomic_number for atom in atoms if atom.element is not None}))
+
+
+def force_scale_of(groups: Sequence[TopologyFrames]) -> float:
+    """Root mean square of a force component of the real atoms over every tenth frame, kJ/mol/nm."""
+    squares, count = 0.0, 0
+    for group in groups:
+        atoms = real_atoms(group.topology)
+        for trajectory in group.trajectories:
+            forces = np.asarray(trajectory.forces[::10], dtype=np.float64)[:, atoms]
+            squares, count = squares + float(np.square(forces).sum()), count + forces.size
+    return (squares / max(1, count)) ** 0.5
+
+
+def check_bonds_known(spec: ForceSpec, opened: Sequence[LabelledTrajectories | ImportedLabels]) -> None:
+    """DataError if the network tells bonded pairs apart but imported data came without bonds."""
+    for data in opened:
+        if spec.use_bonds and isinstance(data, ImportedLabels) and not data.has_bonds:
+            raise DataError(
+                f"the network uses bonds, {data.path} has none: import it with --topology, or leave bonds out"
+            )
+
+
+def check_evaluable(spec: ForceSpec, data: LabelledTrajectories | ImportedLabels) -> None:
+    """DataError if a network was trained on other forces than this data holds, or needs bonds that it lacks."""
+    check_bonds_known(spec, [data])
+    for trained_on in spec.metadata.get("data", []):
+        forces = trained_on.get("forces", LabelledForces.ALL.value)
+        if forces != forces_of(data):
+            raise DataError(
+                f"the network was trained on {forces} forces, {data.path} is labelled with {forces_of(data).value}: "
+                f"give data labelled with --forces {forces}"
+            )
+
+
+def frame_dataset(
+    spec: ForceSpec,
+    groups: Sequence[TopologyFrames],
+    rotate: bool = False,
+    seed: int = 0,
+    pair_term: PairTerm | None = None,
+) -> ConcatDataset[FrameBatch]:
+    """All frames of these trajectories, one topology after the other.
+
+    Raises:
+        DataError: if there is none.
+        TopologyError: if a topology has an element the network does not know.
+    """
+    if not groups:
+        raise DataError("no trajectories were chosen: give seeds that the data has")
+    return ConcatDataset(
+        [
+            FrameDataset(
+                group.trajectories,
+                real_atoms(group.topology),
+                species_table(group.topology, spec.elements),
+                partner_table(spec, group.topology),
+                spec.neighbors.cutoff,
+                rotate=rotate,
+                seed=seed + index,
+                num_species=len(spec.elements),
+                pair_term=pair_term,
+            )
+            for index, group in enumerate(groups)
+        ]
+    )
+
+
+class ErrorsOfFrames:
+    """Errors of a network on every frame of some trajectories, added one by one so that progress can be shown.
+
+    Raises:
+        TopologyError: if a topology has an element the network does not know.
+    """
+
+    def __init__(self, model: ForceModel, groups: Sequence[TopologyFrames]) -> None:
+        self.model = model
+        self.frames = frame_dataset(model.spec, groups, pair_term=getattr(model, "pair_term", None))
+        self.meter = ForceErrorMeter()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def add(self, index: int) -> None:
+        """Predict the forces of one frame and compare them."""
+        frame = self.frames[index]
+        with torch.no_grad():
+            predicted = predicted_forces(self.model, frame)
+        self.meter.add(predicted, frame.forces)
+
+    def errors(self) -> ForceErrors:
+        """The figures of all frames added so far."""
+        return self.meter.errors()

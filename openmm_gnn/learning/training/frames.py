@@ -1,0 +1,184 @@
+"""Labelled frames as batches of neighbour pairs, ready for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from openmm_gnn.data.labels.trajectory_views import Trajectory
+from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
+from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
+from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.pair_term import PairTerm
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Several frames in one graph. N atoms and P pairs in all; nm and kJ/mol/nm."""
+
+    species: Tensor
+    """(N,) int64."""
+    pairs: Tensor
+    """(2, P) int64, each pair once, indices into the N atoms."""
+    vectors: Tensor
+    """(P, 3)."""
+    distances: Tensor
+    """(P,)."""
+    types: Tensor | None
+    """(P,) int64 of `pair_types`, if the model uses them."""
+    batch: Tensor
+    """(N,) int64, the frame of each atom."""
+    forces: Tensor
+    """(N, 3), the reference."""
+    num_frames: int
+    pair_forces: Tensor | None = None
+    """(N, 3) of the pair term, which the network's forces complete, if the model has one."""
+
+    def to(self, device: torch.device | str) -> FrameBatch:
+        """The same batch on another device (Lightning calls this)."""
+        return FrameBatch(
+            species=self.species.to(device),
+            pairs=self.pairs.to(device),
+            vectors=self.vectors.to(device),
+            distances=self.distances.to(device),
+            types=None if self.types is None else self.types.to(device),
+            batch=self.batch.to(device),
+            forces=self.forces.to(device),
+            num_frames=self.num_frames,
+            pair_forces=None if self.pair_forces is None else self.pair_forces.to(device),
+        )
+
+
+class FrameDataset(Dataset):
+    """Frames of whole trajectories, in float32; item (trajectory, frame) in running order.
+
+    Args:
+        trajectories: all of one topology.
+        atoms: indices of the atoms the network sees (virtual sites left out).
+        species: (len(atoms),) int64.
+        partners: `separation_table` of these atoms, or None if the model does not tell kinds of pairs apart.
+        cutoff: of the network, nm.
+        rotate: turn every frame at random, so that a network that is not covariant by construction learns to be.
+        seed: of the rotations.
+        num_species: that the network knows.
+        pair_term: of the model, fitted already.
+    """
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        atoms: Sequence[int],
+        species: Tensor,
+        partners: Tensor | None,
+        cutoff: float,
+        rotate: bool = False,
+        seed: int = 0,
+        num_species: int = 1,
+        pair_term: PairTerm | None = None,
+    ) -> None:
+        self.trajectories = list(trajectories)
+        self.atoms = np.asarray(atoms)
+        self.species = species
+        self.partners = partners
+        self.num_species = num_species
+        self.pair_term = pair_term
+        self.known_pair_forces: dict[int, Tensor] = {}
+        self.cutoff = cutoff
+        self.rotate = rotate
+        self.generator = np.random.default_rng(seed)
+        self.starts = np.cumsum([0, *(len(trajectory.positions) for trajectory in self.trajectories)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> FrameBatch:
+        which = int(np.searchsorted(self.starts, index, side="right")) - 1
+        trajectory, frame = self.trajectories[which], index - int(self.starts[which])
+        positions = torch.from_numpy(np.asarray(trajectory.positions[frame], dtype=np.float64)[self.atoms])
+        forces = torch.from_numpy(np.asarray(trajectory.forces[frame], dtype=np.float64)[self.atoms])
+        box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
+        with torch.no_grad():
+            pairs, vectors, distances = neighbor_pairs(positions, self.cutoff, box, full=False)
+            types = None if self.partners is None else self.types(pairs)
+        pair_forces = None if self.pair_term is None else self.pair_forces(index, positions, box)
+        if self.rotate:
+            rotation = torch.from_numpy(random_rotation(self.generator))
+            vectors, forces = vectors @ rotation.T, forces @ rotation.T
+            pair_forces = None if pair_forces is None else pair_forces @ rotation.T.to(pair_forces.dtype)
+        return FrameBatch(
+            species=self.species,
+            pairs=pairs,
+            vectors=vectors.to(torch.float32),
+            distances=distances.to(torch.float32),
+            types=types,
+            batch=torch.zeros(len(self.atoms), dtype=torch.int64),
+            forces=forces.to(torch.float32),
+            num_frames=1,
+            pair_forces=pair_forces,
+        )
+
+    def types(self, pairs: Tensor) -> Tensor:
+        """(P,) kinds of these pairs."""
+        assert self.partners is not None
+        return pair_types(pairs, self.species, self.partners, self.num_species)
+
+    def pair_forces(self, index: int, positions: Tensor, box: Tensor | None) -> Tensor:
+        """(N, 3) float32 of the pair term, kept once computed: it reaches far and does not change in training."""
+        assert self.pair_term is not None
+        if index not in self.known_pair_forces:
+            with torch.no_grad():
+                pairs, vectors, distances = neighbor_pairs(positions, self.pair_term.cutoff, box, full=False)
+                forces, _ = self.pair_term(
+                    pairs, self.types(pairs), vectors.to(torch.float32), distances.to(torch.float32), len(positions)
+                )
+                if self.pair_term.charge_term is not None:
+                    sizes = grid_sizes(box_lengths(box), self.pair_term.charge_term.width)
+                    forces = forces + self.pair_term.charge_term(positions, self.species, box, sizes)[0]
+                self.known_pair_forces[index] = forces
+        return self.known_pair_forces[index]
+
+
+def collate(frames: Sequence[FrameBatch]) -> FrameBatch:
+    """One batch of several frames; atom indices are shifted so that frames stay apart."""
+    counts = [len(frame.species) for frame in frames]
+    starts = np.cumsum([0, *counts[:-1]]).tolist()
+    types = [frame.types for frame in frames if frame.types is not None]
+    pair_forces = [frame.pair_forces for frame in frames if frame.pair_forces is not None]
+    return FrameBatch(
+        species=torch.cat([frame.species for frame in frames]),
+        pairs=torch.cat([frame.pairs + start for frame, start in zip(frames, starts, strict=True)], dim=1),
+        vectors=torch.cat([frame.vectors for frame in frames]),
+        distances=torch.cat([frame.distances for frame in frames]),
+        types=torch.cat(types) if types else None,
+        batch=torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(counts)),
+        forces=torch.cat([frame.forces for frame in frames]),
+        num_frames=len(frames),
+        pair_forces=torch.cat(pair_forces) if pair_forces else None,
+    )
+
+
+def predicted_forces(model: ForceModel, frames: FrameBatch) -> Tensor:
+    """(N, 3), kJ/mol/nm: of the network, and of its pair term where it has one."""
+    forces = model(frames.species, frames.pairs, frames.vectors, frames.distances, frames.types, frames.batch)
+    return forces if frames.pair_forces is None else forces + frames.pair_forces
+
+
+def random_rotation(generator: np.random.Generator) -> np.ndarray:
+    """(3, 3) proper rotation, uniform over the group.
+
+    Source: Shoemake, "Uniform random rotations", Graphics Gems III (1992): a normalised Gaussian quaternion.
+    """
+    w, x, y, z = (quaternion := generator.normal(size=4)) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -1,0 +1,1 @@
+"""OpenMM without networks: systems, contexts, integrators, trajectories, guards."""

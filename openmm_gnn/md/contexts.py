@@ -1,0 +1,121 @@
+"""Systems and Contexts for a run: a network in place of a system's forces, the platform, degrees of freedom."""
+
+from __future__ import annotations
+
+import copy
+
+import openmm
+
+from openmm_gnn.base.errors import BackendError, SpecError
+from openmm_gnn.md.force_parts import ForcePart, part_of, split_groups
+from openmm_gnn.md.run_settings import RunSettings, make_integrator
+
+
+def with_model_force(
+    system: openmm.System, force: openmm.Force, keep_bonded: bool = False, has_energy: bool = False
+) -> openmm.System:
+    """A copy of a system in which `force` stands for all forces, and the centre of mass is kept at rest.
+
+    Masses, constraints, virtual sites and box stay. A network's net force need not be exactly zero, and a drifting
+    centre of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
+
+    Args:
+        keep_bonded: leave the bonded forces in, for a network of the non-bonded ones.
+        has_energy: the force is the gradient of an energy, so a barostat may stay.
+    Raises:
+        SpecError: if the system has a barostat, which needs an energy, and the force has none.
+    """
+    replaced = copy.deepcopy(system)
+    for index in reversed(range(replaced.getNumForces())):
+        present = replaced.getForce(index)
+        if "Barostat" in type(present).__name__:
+            if has_energy:
+                continue
+            raise SpecError(
+                f"{type(present).__name__} needs energies, a network that predicts forces directly has none: run at "
+                "constant volume, or train with --conservative"
+            )
+        if not (keep_bonded and part_of(present) is ForcePart.BONDED):
+            replaced.removeForce(index)
+    replaced.addForce(force)
+    replaced.addForce(openmm.CMMotionRemover())
+    return replaced
+
+
+def choose_platform(name: str) -> str:
+    """The name of an OpenMM platform of this machine.
+
+    "auto" does not take OpenCL: on a machine without a GPU it may be a CPU in disguise, slower than the CPU platform.
+
+    Raises:
+        BackendError: if there is none of that name.
+    """
+    present = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]
+    if name != "auto":
+        if name not in present:
+            raise BackendError(f"OpenMM has no platform {name!r} here: choose among {', '.join(present)}, or auto")
+        return name
+    if "CUDA" in present:
+        probe = openmm.System()
+        probe.addParticle(1.0)
+        try:
+            openmm.Context(probe, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CUDA"))
+            return "CUDA"
+        except openmm.OpenMMException:
+            pass
+    return "CPU"
+
+
+def degrees_of_freedom(system: openmm.System) -> int:
+    """3 per massive particle, less constraints, less 3 if the centre of mass is held at rest."""
+    masses = [system.getParticleMass(index)._value for index in range(system.getNumParticles())]
+    constraints = [system.getConstraintParameters(index) for index in range(system.getNumConstraints())]
+    count = 3 * sum(mass > 0 for mass in masses)
+    count -= sum(masses[first] > 0 or masses[second] > 0 for first, second, _ in constraints)
+    removers = (isinstance(force, openmm.CMMotionRemover) for force in system.getForces())
+    return count - 3 * any(removers)
+
+
+def make_context(
+    system: openmm.System,
+    settings: RunSettings,
+    platform: str,
+    threads: int | None,
+    with_torch: bool,
+    integrator: openmm.Integrator | None = None,
+) -> openmm.Context:
+    """A Context on a platform; `threads` are those of OpenMM's CPU platform and, with a network, of torch.
+
+    Without an integrator it is that of the settings; their bonded substeps take the force groups for themselves, in
+    a copy of the system.
+
+    Raises:
+        SpecError: if there are bonded substeps and virtual sites.
+    """
+    properties = {}
+    if integrator is None and settings.bonded_substeps > 1:
+        refuse_virtual_sites(system, "bonded substeps")
+        system = copy.deepcopy(system)
+        split_groups(system)
+    if threads is not None and platform == "CPU":
+        properties["Threads"] = str(threads)
+    if threads is not None and with_torch:
+        import torch
+
+        torch.set_num_threads(threads)
+    chosen = openmm.Platform.getPlatformByName(platform)
+    return openmm.Context(system, integrator or make_integrator(settings), chosen, properties)
+
+
+def refuse_virtual_sites(system: openmm.System, what: str) -> None:
+    """
+    Raises:
+        SpecError: if the system has virtual sites: within a step of several substeps, OpenMM's Reference and CPU
+            platforms leave them where the step began, and their forces are wrong.
+    """
+    sites = [index for index in range(system.getNumParticles()) if system.isVirtualSite(index)]
+    if sites:
+        raise SpecError(
+            f"particle {sites[0]} is a virtual site, and {what} do not go with these: OpenMM moves them only at the "
+            "end of a step. Take a system without virtual sites"
+        )

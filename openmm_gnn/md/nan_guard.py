@@ -1,0 +1,162 @@
+"""Finds the first atom that went NaN or infinite, and keeps the last good frame.
+
+A network asked about an arrangement it never met may answer with forces that tear the system apart. By the time
+a reporter looks, every atom is NaN. So the guard keeps a snapshot of the last good report in memory; when
+something is wrong it returns there and repeats the interval one step at a time, until it meets the first step
+and the first atom that broke.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import openmm
+from openmm import app
+
+from openmm_gnn.base.errors import NonFiniteError
+
+FARTHEST_NM = 1e6
+"""A millimetre: a position beyond is as lost as one that is NaN, and neighbour lists refuse it."""
+LAST_GOOD_PDB = "last_good.pdb"
+LAST_GOOD_STATE = "last_good_state.xml"
+
+
+@dataclass(frozen=True)
+class _Fault:
+    step: int
+    quantity: str
+    atom: int
+    num_atoms: int
+
+
+class NanGuard:
+    """Steps a Context and stops at the first non-finite position, velocity or force.
+
+    Args:
+        context: holds the positions to start from.
+        topology: names the atoms.
+        directory: where the last good frame is written when the run breaks.
+        groups: force groups of the energy and forces that are looked at and returned; all of them if None.
+    """
+
+    def __init__(
+        self, context: openmm.Context, topology: app.Topology, directory: Path, groups: frozenset[int] | None = None
+    ) -> None:
+        self._context = context
+        self._groups: set[int] | int = -1 if groups is None else set(groups)
+        self._topology = copy.copy(topology)  # its box follows the last good frame; a deep copy loses its bonds' atoms
+        self._directory = Path(directory)
+        self.snapshot: bytes = context.createCheckpoint()
+        """OpenMM's checkpoint of the last good state."""
+
+    def step(self, num_steps: int) -> openmm.State:
+        """Run `num_steps` and return the state: positions (unwrapped), velocities, forces, energy.
+
+        Raises:
+            NonFiniteError: names the step, the atom and the file with the last good frame.
+            openmm.OpenMMException: any other error of OpenMM, as it came.
+        """
+        try:
+            self._context.getIntegrator().step(num_steps)
+            state = self._full_state()
+        except openmm.OpenMMException as error:
+            self._stop(num_steps, error)
+        if _first_fault(state) is not None:
+            self._stop(num_steps, None)
+        self.snapshot = self._context.createCheckpoint()
+        return state
+
+    def _stop(self, num_steps: int, error: openmm.OpenMMException | None) -> NoReturn:
+        """Return to the snapshot, repeat the interval step by step, and say what broke first."""
+        self._context.loadCheckpoint(self.snapshot)
+        fault, good = self._look()
+        if fault is not None:
+            raise NonFiniteError(self._describe(fault) + ". It was so before the first step: mend the start") from error
+        for _ in range(num_steps):
+            if good is None:
+                break  # an error of OpenMM's own, with finite positions: not ours to name
+            try:
+                self._context.getIntegrator().step(1)
+            except openmm.OpenMMException as step_error:
+                error = error or step_error
+            fault, state = self._look()
+            if fault is not None:
+                raise NonFiniteError(self._message(fault, good)) from error
+            good = state
+        raise error or NonFiniteError(
+            "positions or forces became NaN or infinite, but not when the same steps were repeated one by one: "
+            "the run is not reproducible on this platform; try the Reference platform"
+        )
+
+    def _look(self) -> tuple[_Fault | None, openmm.State | None]:
+        """The fault of the present state if there is one; a state of None if its forces cannot be computed."""
+        try:
+            state = self._full_state()
+            return _first_fault(state), state
+        except openmm.OpenMMException:
+            state = self._context.getState(positions=True, velocities=True)
+            return _first_fault(state), None
+
+    def _full_state(self) -> openmm.State:
+        return self._context.getState(
+            positions=True,
+            velocities=True,
+            forces=True,
+            energy=True,
+            parameters=True,
+            integratorParameters=True,
+            groups=self._groups,
+        )
+
+    def _describe(self, fault: _Fault) -> str:
+        atom = list(self._topology.atoms())[fault.atom]
+        return (
+            f"{fault.quantity} became NaN or infinite at step {fault.step}: first atom {fault.atom} "
+            f"({atom.name} of residue {atom.residue.name} {atom.residue.id}), {fault.num_atoms} atom(s) in that step"
+        )
+
+    def _message(self, fault: _Fault, good: openmm.State) -> str:
+        pdb_path = self._write(good)
+        return (
+            f"{self._describe(fault)}. The last good frame, step {good.getStepCount()}, is saved in {pdb_path} "
+            f"(full state: {LAST_GOOD_STATE} beside it). Look there for atoms that are too close; "
+            "a shorter time step, or a model trained on such frames, helps"
+        )
+
+    def _write(self, state: openmm.State) -> Path:
+        """The frame as PDB, wrapped into the box because a PDB column is narrow, and as exact XML."""
+        positions = _values(state.getPositions(asNumpy=True))
+        if self._topology.getPeriodicBoxVectors() is not None:
+            self._topology.setPeriodicBoxVectors(state.getPeriodicBoxVectors())
+            box = _values(state.getPeriodicBoxVectors(asNumpy=True))
+            positions = positions - np.floor(positions @ np.linalg.inv(box)) @ box
+        pdb_path = self._directory / LAST_GOOD_PDB
+        with open(pdb_path, "w") as file:
+            app.PDBFile.writeFile(self._topology, positions * openmm.unit.nanometer, file, keepIds=True)
+        (self._directory / LAST_GOOD_STATE).write_text(openmm.XmlSerializer.serialize(state))
+        return pdb_path
+
+
+def _values(quantity: object) -> np.ndarray:
+    return np.asarray(quantity._value)  # type: ignore[attr-defined]
+
+
+def _first_fault(state: openmm.State) -> _Fault | None:
+    """The first atom with a position, velocity or force that is not finite, in that order."""
+    getters = {"positions": state.getPositions, "velocities": state.getVelocities, "forces": state.getForces}
+    for quantity, getter in getters.items():
+        try:
+            values = _values(getter(asNumpy=True))
+        except openmm.OpenMMException:
+            continue  # this part was not asked for
+        good = np.isfinite(values)
+        if quantity == "positions":
+            good &= np.abs(values) < FARTHEST_NM
+        bad = ~good.all(axis=1)
+        if bad.any():
+            return _Fault(state.getStepCount(), quantity, int(np.flatnonzero(bad)[0]), int(bad.sum()))
+    return None

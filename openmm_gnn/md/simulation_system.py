@@ -1,0 +1,77 @@
+"""A System with all that is needed to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmm_gnn.base.errors import TopologyError
+from openmm_gnn.md.run_settings import Thermostat
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+
+@dataclass(frozen=True)
+class SimulationSystem:
+    """An OpenMM System with all that is needed to run it, and good defaults for how."""
+
+    name: str
+    system: openmm.System
+    topology: app.Topology
+    positions: np.ndarray
+    """(num_particles, 3) start, nm."""
+    temperature: float = 300.0
+    """K."""
+    time_step_ps: float = 0.002
+    thermostat: Thermostat = Thermostat.LANGEVIN
+    friction_per_ps: float = 1.0
+    """Friction of Langevin, or collision frequency of Nose-Hoover."""
+    equilibration_ps: float = 20.0
+    """How long the start takes to be forgotten."""
+    bonded_substeps: int = 1
+    """Steps of the bonded forces within one time step; more than 1 asks for Langevin."""
+    prepare: Callable[[int], np.ndarray] | None = field(default=None, compare=False)
+    """Starting positions for a seed, (num_particles, 3) nm, where the same start for all would take long to forget."""
+
+    def __post_init__(self) -> None:
+        num_particles = self.system.getNumParticles()
+        num_atoms = self.topology.getNumAtoms()
+        if num_atoms != num_particles:
+            raise TopologyError(
+                f"the topology of {self.name} has {num_atoms} atoms, the System {num_particles} particles: "
+                "give the topology that the System was made from, virtual sites included"
+            )
+        if self.positions.shape != (num_particles, 3):
+            raise TopologyError(
+                f"the positions of {self.name} have shape {self.positions.shape}: expected ({num_particles}, 3)"
+            )
+
+    def start(self, seed: int) -> np.ndarray:
+        """(num_particles, 3) positions in nm from which a run with this seed begins."""
+        return self.positions if self.prepare is None else self.prepare(seed)
+
+    @property
+    def periodic(self) -> bool:
+        return bool(self.system.usesPeriodicBoundaryConditions())
+
+    @property
+    def box_vectors(self) -> np.ndarray | None:
+        """(3, 3) rows a, b, c in nm; None without periodic boundaries."""
+        from openmm import unit
+
+        if not self.periodic:
+            return None
+        return np.array([v.value_in_unit(unit.nanometer) for v in self.system.getDefaultPeriodicBoxVectors()])
+
+    @property
+    def masses(self) -> np.ndarray:
+        """(num_particles,) in dalton; 0 marks virtual sites and frozen atoms."""
+        from openmm import unit
+
+        count = self.system.getNumParticles()
+        return np.array([self.system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(count)])

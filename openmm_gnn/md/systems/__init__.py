@@ -1,0 +1,1 @@
+"""Systems by name, from structure files and from force-field files."""

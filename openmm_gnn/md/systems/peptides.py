@@ -1,0 +1,177 @@
+"""Random peptides: sequences that keep clear of benchmarks, and coordinates built from internal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmm_gnn.base.errors import NonFiniteError, SpecError
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.md.systems.residue_geometry import RESIDUE_NAMES, SIDE_CHAINS, place
+
+if TYPE_CHECKING:
+    from openmm import app
+
+HELD_OUT = {
+    "alanine dipeptide": "A",
+    "pentapeptides": "AAAAA WLALL",
+    "chignolin": "GYDPETGTWG YYDPETGTWY",
+    "trp-cage": "NLYIQWLKDGGPSSGRPPPS DAYAQWLKDGGPSSGRPPPS",
+    "villin": "MLSDEDFKAVFGMTRSAFANLPLWKQQNLKKEKGLF LSDEDFKAVFGMTRSAFANLPLXXQXNLKXXKGLX",
+    "bpti": "RPDFCLEPPYTGPCKARIIRYFYNAKAGLCQTFVYGGCRAKRNNFKSAEDCMRTCGGA",
+}
+"""Molecules of tests and benchmarks, by sequence; none may be among those an encoder is trained on."""
+_SHARED = 4
+"""So many residues in a row of one of them are too many."""
+_BASINS = np.array([(-63.0, -43.0), (-75.0, 150.0), (-120.0, 130.0), (57.0, 42.0)])
+"""phi and psi of the right-handed helix, polyproline II, the strand, the left-handed helix; degrees."""
+_CHANCES = np.array([0.35, 0.3, 0.3, 0.05])
+CLASH = 2.5
+"""Heavy atoms four bonds or more apart are not built closer than this, angstrom."""
+_ATTEMPTS = 500
+
+
+@dataclass(frozen=True)
+class Peptide:
+    """A sequence and what its ends are."""
+
+    sequence: str
+    """One-letter codes."""
+    acetylated: bool = True
+    """Begins with ACE; else with a charged amine."""
+    methylated: bool = True
+    """Ends with NME; else with a carboxylate."""
+
+    def __post_init__(self) -> None:
+        if not self.sequence or set(self.sequence) - set(RESIDUE_NAMES):
+            letters = "".join(RESIDUE_NAMES)
+            raise SpecError(f"the sequence is {self.sequence!r}: give one or more of the letters {letters}")
+
+    @property
+    def name(self) -> str:
+        """Such as 'ACE-GW-NME', or 'GW-NME' for a free amine."""
+        return ("ACE-" if self.acetylated else "") + self.sequence + ("-NME" if self.methylated else "")
+
+
+def is_held_out(sequence: str) -> bool:
+    """Whether a peptide is one of the benchmarks' molecules, or has four residues in a row of one."""
+    proteins = [protein for entry in HELD_OUT.values() for protein in entry.split()]
+    windows = {sequence[k : k + _SHARED] for k in range(len(sequence) - _SHARED + 1)}
+    return sequence in proteins or any(window in protein for window in windows for protein in proteins)
+
+
+def random_peptides(shortest: int, longest: int, seed: int) -> Iterator[Peptide]:
+    """Peptides without end, no sequence twice, lengths and residues equally likely; the same ones for the same seed.
+
+    Ends are capped three times out of four, those of single residues always.
+
+    Raises:
+        SpecError: for lengths that make no sense, or when hardly a new sequence is left.
+    """
+    if not 1 <= shortest <= longest:
+        raise SpecError(f"the lengths are {shortest} to {longest} residues: give 1 or more, the shorter one first")
+    generator = np.random.default_rng([seed, shortest, longest])
+    letters, seen = sorted(RESIDUE_NAMES), set[str]()
+    while True:
+        for _ in range(1000):
+            length = int(generator.integers(shortest, longest + 1))
+            sequence = "".join(generator.choice(letters, length))
+            capped = [bool(end) for end in generator.random(2) < 0.75]
+            if sequence not in seen and not is_held_out(sequence):
+                break
+        else:
+            raise SpecError(
+                f"after {len(seen)} peptides hardly another of {shortest} to {longest} residues is left: ask for "
+                "fewer, or for longer ones"
+            )
+        seen.add(sequence)
+        yield Peptide(sequence, *capped) if length > 1 else Peptide(sequence)
+
+
+def build_peptide(peptide: Peptide, generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
+    """Topology and positions (num_atoms, 3), nm, of the heavy atoms; torsions are random, without clashes.
+
+    Raises:
+        NonFiniteError: if no arrangement without clashes was found.
+    """
+    for _ in range(_ATTEMPTS):
+        residues = _placed(peptide, generator)
+        topology = _topology(residues)
+        positions = np.concatenate([np.stack(list(atoms.values())) for _, atoms in residues])
+        if not clashes(topology, positions):
+            return topology, positions / ANGSTROM_PER_NM
+    raise NonFiniteError(f"{peptide.name} could not be built without clashes in {_ATTEMPTS} attempts: try another seed")
+
+
+Residues = list[tuple[str, dict[str, np.ndarray]]]
+"""Name, and positions (3,) by atom name, angstrom."""
+
+
+def _placed(peptide: Peptide, generator: np.random.Generator) -> Residues:
+    names = [RESIDUE_NAMES[letter] for letter in peptide.sequence]
+    names = ["ACE"] * peptide.acetylated + names + ["NME"] * peptide.methylated
+    residues: Residues = []
+    nitrogen, alpha, carbonyl = np.array([[0.0, 0.0, 0.0], [1.46, 0.0, 0.0], [2.0, 1.42, 0.0]])
+    last_psi = 0.0
+    for number, name in enumerate(names):
+        phi, psi = _phi_psi(name, generator)
+        omega = 180 + 5 * generator.standard_normal()
+        if number > 0:  # the first three atoms are there; those of ACE stand where N, CA and C would
+            nitrogen = place(np.stack([nitrogen, alpha, carbonyl]), 1.33, 116.5, last_psi)
+            alpha = place(np.stack([alpha, carbonyl, nitrogen]), 1.46, 121.5, omega)
+            carbonyl = place(np.stack([carbonyl, nitrogen, alpha]), 1.525, 111.0, phi)
+        last_psi = psi
+        if name == "NME":
+            residues.append((name, {"N": nitrogen, "C": alpha}))
+            continue
+        oxygen = place(np.stack([nitrogen, alpha, carbonyl]), 1.23, 120.5, psi + 180)
+        if name == "ACE":
+            residues.append((name, {"CH3": alpha, "C": carbonyl, "O": oxygen}))
+            continue
+        atoms = {"N": nitrogen, "CA": alpha, "C": carbonyl, "O": oxygen}
+        chis = 120.0 * generator.integers(0, 3, 5) + 60.0 + 15.0 * generator.standard_normal(5)
+        for atom in SIDE_CHAINS[name]:
+            torsion = atom.torsion + (chis[atom.chi] if atom.chi else 0.0)
+            anchors = np.stack([atoms[anchor] for anchor in atom.anchors])
+            atoms[atom.name] = place(anchors, atom.length, atom.angle, torsion)
+        if number == len(names) - 1:
+            atoms["OXT"] = place(np.stack([nitrogen, alpha, carbonyl]), 1.25, 117.0, psi)
+        residues.append((name, atoms))
+    return residues
+
+
+def _phi_psi(name: str, generator: np.random.Generator) -> np.ndarray:
+    """(2,) degrees."""
+    angles = generator.choice(_BASINS, p=_CHANCES) + 15.0 * generator.standard_normal(2)
+    mirrored = generator.random() < 0.5
+    if name == "GLY" and mirrored:
+        angles = -angles
+    if name == "PRO":
+        angles[0] = -65.0 + 5.0 * generator.standard_normal()
+    return angles
+
+
+def _topology(residues: Residues) -> app.Topology:
+    from openmm import app
+
+    topology = app.Topology()
+    chain = topology.addChain()
+    for name, atoms in residues:
+        residue = topology.addResidue(name, chain)
+        for atom in atoms:
+            topology.addAtom(atom, app.Element.getBySymbol(atom[0]), residue)
+    topology.createStandardBonds()
+    return topology
+
+
+def clashes(topology: app.Topology, positions: np.ndarray) -> bool:
+    """Whether two atoms that are four bonds apart or more come too close; positions in angstrom."""
+    near = np.eye(len(positions), dtype=int)
+    for first, second in topology.bonds():
+        near[first.index, second.index] = near[second.index, first.index] = 1
+    related = np.linalg.matrix_power(near, 3) > 0
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    return bool((distances[~related] < CLASH).any())

@@ -1,0 +1,154 @@
+"""Systems to simulate: named ones, serialised OpenMM Systems, structures with force-field files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmm_gnn.base.errors import DataError, TopologyError
+from openmm_gnn.base.files import write_atomically
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.force_field_files import Constraints, ForceFieldSettings, system_from_structure
+from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS, named_system
+from openmm_gnn.md.systems.peptide_systems import NAMED_PEPTIDES, named_peptide
+from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_structure
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+SYSTEM_FILE = "system.xml"
+TOPOLOGY_FILE = "topology.cif"
+_BOX_TOLERANCE = 0.01
+"""nm; PDB files round angles to 0.01 degrees."""
+
+
+def load_system(
+    name_or_path: str | Path,
+    topology: str | Path | None = None,
+    num_molecules: int | None = None,
+    force_field: Sequence[str | Path] | str = (),
+    nonbonded_cutoff: float = 1.0,
+    constraints: Constraints | str | None = None,
+    rigid_water: bool | None = None,
+) -> SimulationSystem:
+    """A named system, a directory that holds a system, a serialised System, or a structure with force-field files.
+
+    Args:
+        name_or_path: a name in `NAMED_SYSTEMS` or `NAMED_PEPTIDES`; a directory with system.xml and topology.cif, such
+            as labelled data; an XML file written by `openmm.XmlSerializer`; or, with `force_field`, a PDB or PDBx/mmCIF
+            file.
+        topology: PDB or PDBx/mmCIF file with the atoms of the XML file in its order, and where they start.
+        num_molecules: of a named system; its density stays, its box grows.
+        force_field, nonbonded_cutoff, constraints, rigid_water: see `ForceFieldSettings`.
+    Raises:
+        DataError: if a file is missing or cannot be read.
+        TopologyError: if the topology does not fit the System or its force field.
+    """
+    given = Path(name_or_path)
+    if force_field:
+        if topology is not None or num_molecules is not None or given.suffix.lower() not in STRUCTURE_SUFFIXES:
+            raise DataError(
+                f"force-field files make a System of a structure: give one of {list(STRUCTURE_SUFFIXES)} in place of "
+                f"{name_or_path}, and no other topology or number of molecules"
+            )
+        files = (force_field,) if isinstance(force_field, str) else tuple(str(file) for file in force_field)
+        chosen = None if constraints is None else Constraints(constraints)
+        return system_from_structure(given, ForceFieldSettings(files, nonbonded_cutoff, chosen, rigid_water))
+    if given.suffix.lower() in STRUCTURE_SUFFIXES and not given.is_dir():
+        raise DataError(
+            f"{name_or_path} is a structure without forces: name force-field files too (--force-field amber14-all.xml)"
+        )
+    if topology is not None and (str(name_or_path) in NAMED_SYSTEMS or str(name_or_path) in NAMED_PEPTIDES):
+        raise DataError(f"{name_or_path!r} is a named system and brings its topology: leave {topology} out")
+    if str(name_or_path) in NAMED_SYSTEMS:
+        return named_system(str(name_or_path), num_molecules)
+    if num_molecules is not None:
+        raise DataError(f"{name_or_path} has the molecules it has: a number of them goes with {sorted(NAMED_SYSTEMS)}")
+    if str(name_or_path) in NAMED_PEPTIDES:
+        return named_peptide(str(name_or_path))
+    path = Path(name_or_path)
+    name = path.stem
+    if path.is_dir():
+        name, topology, path = path.resolve().name, topology or path / TOPOLOGY_FILE, path / SYSTEM_FILE
+    elif not path.exists() and path.suffix == "" and path.name == str(name_or_path):
+        names = sorted([*NAMED_SYSTEMS, *NAMED_PEPTIDES])
+        raise DataError(
+            f"there is no system called {str(name_or_path)!r}: give one of {names}, or the path of a serialised System "
+            "(.xml)"
+        )
+    system = _read_system(path)
+    if topology is None:
+        raise DataError(f"{path} is a System without names and bonds: give its topology too (--topology, .pdb or .cif)")
+    structure, positions = read_structure(Path(topology))
+    loaded = SimulationSystem(name=name, system=system, topology=structure, positions=positions)
+    _check_same_box(loaded, Path(topology))
+    return loaded
+
+
+def save_system(directory: Path, system: SimulationSystem) -> None:
+    """Write system.xml and topology.cif, which `load_system(directory)` reads.
+
+    Raises:
+        TopologyError: if the topology does not survive being written as PDBx/mmCIF.
+    """
+    import openmm
+    from openmm import app, unit
+
+    structure = io.StringIO()
+    app.PDBxFile.writeFile(system.topology, system.positions * unit.nanometer, structure, keepIds=True)
+    back = app.PDBxFile(io.StringIO(structure.getvalue())).topology
+    for what, describe in (("elements", _elements), ("bonds", _bonds)):
+        if describe(back) != describe(system.topology):
+            raise TopologyError(
+                f"the {what} of {system.name} do not survive being written to {TOPOLOGY_FILE}, from which every run "
+                "reads them: give the topology elements and bonds that a PDBx/mmCIF file can hold"
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / TOPOLOGY_FILE, structure.getvalue().encode())
+    write_atomically(directory / SYSTEM_FILE, openmm.XmlSerializer.serialize(system.system).encode())
+
+
+def _read_system(path: Path) -> openmm.System:
+    import openmm
+
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: check the path of the serialised System")
+    try:
+        system = openmm.XmlSerializer.deserialize(path.read_text())
+    except (openmm.OpenMMException, ValueError) as error:
+        raise DataError(f"{path} cannot be read as OpenMM XML: {error}") from error
+    if not isinstance(system, openmm.System):
+        raise DataError(
+            f"{path} holds a serialised {type(system).__name__}: expected a System, "
+            "as openmm.XmlSerializer.serialize(system) gives it"
+        )
+    return system
+
+
+def _check_same_box(system: SimulationSystem, path: Path) -> None:
+    """Positions from one box simulated in another would overlap across its faces, and nobody would say so."""
+    from openmm import unit
+
+    box, structure_box = system.box_vectors, system.topology.getPeriodicBoxVectors()
+    if box is None or structure_box is None:
+        return
+    structure_vectors = np.array(structure_box.value_in_unit(unit.nanometer))
+    if np.abs(structure_vectors - box).max() > _BOX_TOLERANCE:
+        raise TopologyError(
+            f"{path} has the box {np.round(structure_vectors, 4).tolist()} nm, the System "
+            f"{np.round(box, 4).tolist()} nm: call "
+            "system.setDefaultPeriodicBoxVectors with the structure's box before serialising it"
+        )
+
+
+def _elements(topology: app.Topology) -> list[str | None]:
+    return [atom.element.symbol if atom.element is not None else None for atom in topology.atoms()]
+
+
+def _bonds(topology: app.Topology) -> set[frozenset[int]]:
+    return {frozenset((first.index, second.index)) for first, second in topology.bonds()}

@@ -1,0 +1,184 @@
+"""Boxes of water: TIP3P and TIP4P-Ew as in the GAMD paper, and polarisable AMOEBA water.
+
+Every box has the paper's density, whatever the number of molecules.
+Source: Li et al., J. Chem. Phys. 156, 144103 (2022): 258 TIP3P or 251 TIP4P-Ew molecules in a cube of 20 angstrom.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.md.run_settings import Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.lattice import lattice_sites
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+EDGE_NM = 2.0
+"""Edge of the paper's boxes."""
+TIP3P_MOLECULES, TIP4PEW_MOLECULES = 258, 251
+TEMPERATURE = 300.0
+BOND_LENGTH_NM, ANGLE_DEGREES = 0.09572, 104.52
+PREPARATION_PS = 10.0
+"""Of TIP3P, from which AMOEBA water starts."""
+
+
+def tip3p(num_molecules: int = TIP3P_MOLECULES) -> SimulationSystem:
+    """Rigid TIP3P water at 300 K.
+
+    Particle mesh Ewald with error tolerance 1e-5, cutoff 10 angstrom, Lennard-Jones switched from 8.5 angstrom on.
+
+    Source: Jorgensen et al., J. Chem. Phys. 79, 926 (1983), 10.1063/1.445869; box and settings of the GAMD paper.
+    """
+    return _rigid_water("tip3p", "tip3p.xml", num_molecules, TIP3P_MOLECULES)
+
+
+def tip4pew(num_molecules: int = TIP4PEW_MOLECULES) -> SimulationSystem:
+    """Rigid TIP4P-Ew water at 300 K, the settings as for `tip3p`; a network sees its atoms, not the charge site.
+
+    Source: Horn et al., J. Chem. Phys. 120, 9665 (2004), 10.1063/1.1683075; box and settings of the GAMD paper.
+    """
+    return _rigid_water("tip4pew", "tip4pew.xml", num_molecules, TIP4PEW_MOLECULES)
+
+
+def amoeba_water(num_molecules: int = TIP3P_MOLECULES) -> SimulationSystem:
+    """Flexible, polarisable AMOEBA 2018 water at 300 K and TIP3P's density.
+
+    Particle mesh Ewald with a real-space cutoff of 7 angstrom, van der Waals cutoff 9 angstrom, induced dipoles
+    converged to 1e-5 debye. The non-bonded forces cost some 200 ms for 258 molecules on a CPU, so they are computed
+    once in 2 fs and the bonded ones every 0.5 fs; runs start from TIP3P water that was equilibrated with their seed.
+
+    Source: Ren and Ponder, J. Phys. Chem. B 107, 5933 (2003), 10.1021/jp027815+; force field amoeba2018.xml of OpenMM.
+    """
+    from openmm import app, unit
+
+    edge = _edge(num_molecules, TIP3P_MOLECULES, least_nm=1.8)
+    topology = water_topology(num_molecules, edge)
+    system = app.ForceField("amoeba2018.xml").createSystem(
+        topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=0.7 * unit.nanometer,
+        vdwCutoff=0.9 * unit.nanometer,
+        polarization="mutual",
+        mutualInducedTargetEpsilon=1e-5,
+        rigidWater=False,
+    )
+    crowded = _molecules_on_a_lattice(num_molecules, edge)
+
+    def equilibrated(seed: int) -> np.ndarray:
+        return _run_tip3p(topology, crowded, PREPARATION_PS, seed)
+
+    return SimulationSystem(
+        name="amoeba-water",
+        system=system,
+        topology=topology,
+        positions=_run_tip3p(topology, crowded, 0.0, 1),
+        temperature=TEMPERATURE,
+        time_step_ps=0.002,
+        thermostat=Thermostat.LANGEVIN,
+        friction_per_ps=1.0,
+        equilibration_ps=1.0,
+        bonded_substeps=4,
+        prepare=equilibrated,
+    )
+
+
+def water_topology(num_molecules: int, edge: float) -> app.Topology:
+    """Molecules O, H1, H2 with their bonds, in a cube of this edge in nm."""
+    from openmm import app, unit
+
+    topology = app.Topology()
+    topology.setPeriodicBoxVectors(np.eye(3) * edge * unit.nanometer)
+    chain = topology.addChain()
+    oxygen, hydrogen = app.Element.getBySymbol("O"), app.Element.getBySymbol("H")
+    for _ in range(num_molecules):
+        residue = topology.addResidue("HOH", chain)
+        center = topology.addAtom("O", oxygen, residue)
+        for name in ("H1", "H2"):
+            topology.addBond(center, topology.addAtom(name, hydrogen, residue))
+    return topology
+
+
+def _rigid_water(name: str, force_field_file: str, num_molecules: int, reference_molecules: int) -> SimulationSystem:
+    from openmm import app, unit
+
+    edge = _edge(num_molecules, reference_molecules, least_nm=2.0)
+    topology = water_topology(num_molecules, edge)
+    positions = _run_tip3p(topology, _molecules_on_a_lattice(num_molecules, edge), 0.0, 1)
+    force_field = app.ForceField(force_field_file)
+    modeller = app.Modeller(topology, positions * unit.nanometer)
+    modeller.addExtraParticles(force_field)
+    return SimulationSystem(
+        name=name,
+        system=_with_paper_settings(force_field, modeller.topology),
+        topology=modeller.topology,
+        positions=np.array(modeller.positions.value_in_unit(unit.nanometer)),
+        temperature=TEMPERATURE,
+        time_step_ps=0.002,
+        thermostat=Thermostat.NOSE_HOOVER,
+        friction_per_ps=1.0,
+        equilibration_ps=20.0,
+    )
+
+
+def _with_paper_settings(force_field: app.ForceField, topology: app.Topology) -> openmm.System:
+    from openmm import app, unit
+
+    return force_field.createSystem(
+        topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=1.0 * unit.nanometer,
+        switchDistance=0.85 * unit.nanometer,
+        ewaldErrorTolerance=1e-5,
+        rigidWater=True,
+    )
+
+
+def _edge(num_molecules: int, reference_molecules: int, least_nm: float) -> float:
+    """The edge in nm of a cube with the density of the paper's.
+
+    Raises:
+        SpecError: if the cube is narrower than twice the force field's cutoff.
+    """
+    edge = EDGE_NM * (num_molecules / reference_molecules) ** (1 / 3)
+    if edge < least_nm:
+        least = int(np.ceil(reference_molecules * (least_nm / EDGE_NM) ** 3))
+        raise SpecError(
+            f"{num_molecules} molecules fill a box of {edge:.3f} nm, less than twice the force field's cutoff: give "
+            f"at least {least}"
+        )
+    return edge
+
+
+def _molecules_on_a_lattice(num_molecules: int, edge: float) -> np.ndarray:
+    """(3 * num_molecules, 3) positions in nm: oxygens on a lattice, turned at random but always the same way."""
+    directions = np.linalg.qr(np.random.default_rng(0).normal(size=(num_molecules, 3, 3)))[0]
+    angle = np.deg2rad(ANGLE_DEGREES)
+    first = directions[:, 0]
+    second = np.cos(angle) * first + np.sin(angle) * directions[:, 1]
+    offsets = np.stack([np.zeros_like(first), first, second], axis=1) * BOND_LENGTH_NM
+    return (lattice_sites(num_molecules, edge)[:, None] + offsets).reshape(-1, 3)
+
+
+def _run_tip3p(topology: app.Topology, positions: np.ndarray, time_ps: float, seed: int) -> np.ndarray:
+    """(num_atoms, 3) positions in nm after minimisation and this much TIP3P dynamics at 300 K."""
+    import openmm
+    from openmm import app, unit
+
+    system = app.ForceField("tip3p.xml").createSystem(
+        topology, nonbondedMethod=app.PME, nonbondedCutoff=0.9 * unit.nanometer
+    )
+    integrator: Any = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, 0.002)
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("CPU"))
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 1000.0, 200)
+    if time_ps > 0:
+        context.setVelocitiesToTemperature(TEMPERATURE, seed)
+        integrator.step(round(time_ps / 0.002))
+    return np.array(context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer))

@@ -1,0 +1,1 @@
+"""Networks: force models, encoders, networks of tokens; their weights."""

@@ -1,0 +1,173 @@
+"""Forces from an encoder: a pretrained network with a head, as an alternative to GAMD.
+
+The head reads the forces off the vectors of the atoms, covariant under rotation because they are; or it sums energies
+of atoms, whose gradient is taken. An encoder that was pretrained on noise has seen what forces are near the minima of
+the energy (Zaidi et al., ICLR 2023, arXiv 2206.00133).
+"""
+
+# No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openmm_gnn.base.specs.force import EncoderForceSpec, EncoderSpec, NeighborRule
+from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
+from openmm_gnn.networks.encoders.atom_head import AtomHead
+from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.networks.encoders.encoder_transfer import start_from, transferred_spec
+from openmm_gnn.networks.gamd import _mean_per_frame
+from openmm_gnn.networks.vector_gamd import ENERGY_LENGTH
+
+
+def encoder_force_spec(
+    pretrained: EncoderSpec,
+    elements: tuple[int, ...],
+    force_scale: float = 1.0,
+    conservative: bool = False,
+    remove_net_force: bool = False,
+    skin: float = 0.1,
+    max_neighbors: int = 96,
+) -> EncoderForceSpec:
+    """The spec of forces from a pretrained encoder, with a head of the shape of a denoising head.
+
+    Args:
+        pretrained: of the encoder; elements that it has not met become new rows of its embedding.
+        elements: atomic numbers of the labelled atoms.
+        force_scale: root mean square of a force component in the training data, kJ/mol/nm.
+        conservative, remove_net_force, skin, max_neighbors: see `EncoderForceSpec`.
+    """
+    return EncoderForceSpec(
+        transferred_spec(pretrained, elements, NeighborRule.FULL),
+        elements,
+        conservative=conservative,
+        head_width=pretrained.width // 2,
+        remove_net_force=remove_net_force,
+        skin=skin,
+        max_neighbors=max_neighbors,
+        force_scale=force_scale,
+    )
+
+
+class EncoderForce(nn.Module):
+    """Forces of a set of atoms from their neighbour pairs, by an encoder and a head.
+
+    One module for any number of atoms and any box. Lengths come in nm, forces leave in kJ/mol/nm; inside, lengths are
+    in the encoder's unit. All messages vanish at the cutoff (`EdgeNetwork.make_smooth`). Scriptable.
+    """
+
+    atomic_numbers: Tensor
+
+    def __init__(self, spec: EncoderForceSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.conservative = spec.conservative
+        self.remove_net_force = spec.remove_net_force
+        self.force_scale = spec.force_scale
+        self.energy_scale = ENERGY_LENGTH * spec.force_scale
+        self.per_nm = spec.encoder.per_nm
+        self.encoder = Encoder(spec.encoder)
+        self.encoder.network.make_smooth()
+        self.head = AtomHead(spec.encoder.width, spec.head_width, spec.head_layers)
+        self.register_buffer("atomic_numbers", torch.tensor(spec.elements, dtype=torch.int64), persistent=False)
+
+    def train(self, mode: bool = True) -> "EncoderForce":
+        """As for any module; an energy model that only predicts may use compiled loops, which have one derivative."""
+        super().train(mode)
+        if self.conservative and not mode:
+            # The weights of an exported module need no gradient, and `EdgeNetwork.is_fused` looks at them once more.
+            self.encoder.network.frozen = True
+        return self
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """As for any module; tables of the old weights are renewed."""
+        result = super().load_state_dict(*arguments, **options)
+        self.train(self.training)
+        return result
+
+    @torch.jit.unused
+    def start_from(self, pretrained: Encoder) -> tuple[int, ...]:
+        """Begin with a pretrained encoder, and with its denoising head if the forces are direct and the head fits.
+
+        Returns:
+            Elements that the encoder has not met, whose embeddings are new.
+        """
+        new = start_from(self.encoder, pretrained)
+        if pretrained.noise_head is not None and not self.conservative:
+            self.head.start_from(pretrained.noise_head)
+        self.train(self.training)
+        return new
+
+    def forward(
+        self,
+        species: Tensor,
+        pairs: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        types: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """Forces on the atoms.
+
+        Args:
+            species: (N,) int64, indices into `spec.elements`.
+            pairs: (2, P) int64, each pair of neighbours once, as `NeighborList(full=False)` gives them; -1 is padding.
+            vectors: (P, 3) from i to j, nm.
+            distances: (P,), nm; at or beyond the cutoff on padding.
+            types: not needed: the network knows no bonds.
+            batch: (N,) int64, the frame of each atom, for `remove_net_force`; None: one frame.
+        Returns:
+            (N, 3) in kJ/mol/nm.
+        """
+        if self.conservative:
+            return self._differentiate(species, pairs, vectors)[1]
+        return self._direct(species, pairs, vectors, distances, batch)
+
+    def energy_and_forces(
+        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energy (1,) in kJ/mol, zero if the forces are predicted directly, and the forces of `forward`."""
+        if self.conservative:
+            return self._differentiate(species, pairs, vectors)
+        forces = self._direct(species, pairs, vectors, distances, None)
+        return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
+
+    def energy(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> Tensor:
+        """0-d energy of an energy model, kJ/mol; in training it can be differentiated twice by the vectors."""
+        distances = (vectors.square().sum(1) + 1e-24).sqrt()
+        return self.energy_scale * self._outputs(species, pairs, vectors, distances)[0].sum()
+
+    def _outputs(self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) and (N, 3) of the head; each pair is an edge to either atom, and each atom has an edge to itself."""
+        own = torch.arange(species.size(0), device=species.device)
+        i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
+        edge_index = torch.stack([torch.cat([own, j, i]), torch.cat([own, i, j])])
+        x, d = vectors * self.per_nm, distances * self.per_nm
+        edge_vectors = torch.cat([torch.zeros([own.size(0), 3], dtype=x.dtype, device=x.device), x, -x])
+        edge_distances = torch.cat([torch.zeros([own.size(0)], dtype=d.dtype, device=d.device), d, d])
+        numbers = self.atomic_numbers.index_select(0, species)
+        scalars, features = self.encoder.network(numbers, edge_index, edge_vectors, edge_distances)
+        return self.head(scalars, features)
+
+    def _direct(
+        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, batch: Tensor | None
+    ) -> Tensor:
+        forces = self._outputs(species, pairs, vectors, distances)[1]
+        if self.remove_net_force:
+            forces = forces - _mean_per_frame(forces, batch)
+        return self.force_scale * forces
+
+    def _differentiate(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
+        again = self.training
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
+        x = vectors.detach().requires_grad_()
+        energy = self.energy(species, pairs, x)
+        gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
+        torch.set_grad_enabled(before)
+        if gradient is None:
+            gradient = torch.zeros_like(vectors)
+        if not again:
+            energy = energy.detach()
+        return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))

@@ -1,0 +1,1 @@
+"""Pretrained geometric networks that embed atoms."""

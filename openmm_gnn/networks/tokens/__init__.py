@@ -1,0 +1,1 @@
+"""Networks of residue tokens: mixers, merging, attention, collective variables."""

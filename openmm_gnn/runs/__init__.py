@@ -1,0 +1,1 @@
+"""Simulations on disk: forces, features, bias, progress, restarts."""

@@ -1,0 +1,1 @@
+"""A bias along learned variables: OPES, metadynamics, walls, records."""

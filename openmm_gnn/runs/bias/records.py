@@ -1,0 +1,71 @@
+"""The records of a biased run, RUN/bias: readable while it runs and after kill -9, and enough to rebuild the bias.
+
+    meta.json    method and settings, the CV and its outputs, widths, walls, temperature
+    records.npy  a growing array: a record per hill or kernel, and per frame
+
+A record has `step` and `time` (ps) from the start of production on, `values` of the CVs, `bias` and `wall` (kJ/mol) at
+that moment, before the hill of the record itself; `height` (kJ/mol of a hill, the logarithm of the weight of an OPES
+kernel; NaN where none was added); `offset` (kJ/mol; c(t) of metadynamics, kT log Z of OPES); and `crc`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.growing_array import intact, read_growing_array
+
+FOLDER, META, RECORDS = "bias", "meta.json", "records.npy"
+VERSION = 1
+
+
+def record_fields(num_cvs: int) -> list[tuple[Any, ...]]:
+    """For `GrowingArray.open`."""
+    return [
+        ("step", "<i8"),
+        ("time", "<f8"),
+        ("values", "<f8", (num_cvs,)),
+        ("bias", "<f8"),
+        ("wall", "<f8"),
+        ("height", "<f8"),
+        ("offset", "<f8"),
+    ]
+
+
+def read_bias_meta(run: Path | str) -> dict[str, Any]:
+    """What RUN/bias/meta.json says.
+
+    Raises:
+        DataError: if the run was not biased, or the file is damaged.
+    """
+    path = Path(run) / FOLDER / META
+    try:
+        meta = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{run} holds no bias: give a run of `openmm-gnn simulate --bias`") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): copy the run again") from error
+    if meta.get("version") != VERSION:
+        raise DataError(f"{path} has version {meta.get('version')}, this package reads {VERSION}: use another release")
+    return meta
+
+
+def read_bias_records(run: Path | str) -> np.ndarray:
+    """All records of a run, as a structured array in memory.
+
+    Raises:
+        DataError: if the run was not biased, or a record fails its checksum.
+    """
+    read_bias_meta(run)
+    path = Path(run) / FOLDER / RECORDS
+    if not path.exists():
+        return np.empty(0, np.dtype(record_fields(1)))
+    records = np.array(read_growing_array(path))
+    if len(records) and not (good := intact(records)).all():
+        step = int(records["step"][np.flatnonzero(~good)[0]])
+        raise DataError(f"{path}: the record of step {step} fails its checksum; copy the run again, or run it anew")
+    return records

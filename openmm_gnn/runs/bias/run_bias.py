@@ -1,0 +1,184 @@
+"""The bias of our own runs: RUN/bias, hills or kernels that stand and fall with the run's checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import openmm
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.growing_array import GrowingArray
+from openmm_gnn.features.learned_cv import learned_cv_path, load_learned_cv
+from openmm_gnn.forces.bias_force import BiasForce, bias_force
+from openmm_gnn.md.impulse_integrator import ImpulseLangevinIntegrator
+from openmm_gnn.md.run_settings import RunSettings, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
+from openmm_gnn.runs.bias.opes import OpesBias
+from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
+from openmm_gnn.runs.bias.settings import BiasSettings
+from openmm_gnn.runs.bias.walls import BiasWalls
+from openmm_gnn.runs.forces import RunForces
+
+_OWN_GROUP = 0
+"""Of all other forces, where the bias comes in impulses."""
+
+
+class WalledBias:
+    """A bias and its walls together, as the force sees them."""
+
+    def __init__(self, bias: MetadynamicsBias | OpesBias, walls: BiasWalls) -> None:
+        self.bias, self.walls = bias, walls
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """kJ/mol, and (D,) its derivatives."""
+        energy, gradient = self.bias.value_and_gradient(values)
+        wall, push = self.walls.value_and_gradient(values)
+        return energy + wall, gradient + push
+
+
+class RunBias:
+    """The bias of a run: its force, its state and its file. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        cv_path: str | os.PathLike[str],
+        settings: BiasSettings,
+        system: SimulationSystem,
+        run_settings: RunSettings,
+        backend: str = "auto",
+    ) -> None:
+        """Nothing is written yet.
+
+        Raises:
+            FileNotFoundError: if there is no such CV.
+            TopologyError: if the CV was learned for another topology.
+            SpecError: if settings, run and CV do not go together.
+        """
+        self.settings = settings
+        self._time_step_ps = run_settings.time_step_ps
+        self._check(run_settings)
+        cv = load_learned_cv(cv_path)
+        self._outputs = settings.chosen_outputs(cv)
+        self.walls, self._widths = settings.walls_for(cv), settings.widths_for(cv)
+        self.bias = settings.potential(self.walls, self._widths, run_settings.temperature)
+        self._temperature = run_settings.temperature
+        path = learned_cv_path(cv_path)
+        self._cv = {"name": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest()}
+        used = {force.getForceGroup() for force in system.system.getForces()}
+        self._group = max(set(range(1, 32)) - used)
+        potential = WalledBias(self.bias, self.walls)
+        self.force: BiasForce = bias_force(
+            cv, system.topology, potential, self._outputs, backend, system.periodic, self._group
+        )
+        self.force.warm_up(system.positions, system.box_vectors)
+        self._writer: GrowingArray | None = None
+        self._offset = self.bias.offset()
+
+    def _check(self, run: RunSettings) -> None:
+        if run.accelerated or run.bonded_substeps > 1:
+            raise SpecError(
+                f"a bias with {run.inner_steps} inner steps and {run.bonded_substeps} bonded substeps: it does not go "
+                "with either; leave --accelerate away and give --bonded-substeps 1"
+            )
+        if self.settings.interval > 1 and run.thermostat is not Thermostat.LANGEVIN:
+            raise SpecError(
+                f"a bias every {self.settings.interval} steps with the thermostat {run.thermostat.value}: impulses "
+                "need langevin; give --bias-interval 1, or --thermostat langevin"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the course of the bias, for run.json."""
+        return {"cv": self._cv, **self.settings.to_dict()}
+
+    def added_to(self, forces: RunForces, run: RunSettings) -> RunForces:
+        """The forces of a run with this one among them; energies and forces that are logged leave it out."""
+        system, integrator = copy.deepcopy(forces.system), forces.integrator
+        groups = {force.getForceGroup() for force in system.getForces()}
+        if self.settings.interval > 1:
+            for force in system.getForces():
+                force.setForceGroup(_OWN_GROUP)
+            groups = {_OWN_GROUP}
+            integrator = ImpulseLangevinIntegrator(
+                run.temperature, run.friction_per_ps, run.time_step_ps, self.settings.interval, self._group, _OWN_GROUP
+            )
+            integrator.setRandomNumberSeed(run.seed)
+        self.force.add_to(system)
+        return replace(forces, system=system, integrator=integrator, groups=frozenset(groups))
+
+    def go_on_after(self, run: Path, step: int) -> None:
+        """The run goes on from this step of its production: records past it are dropped, the bias is as it was then.
+
+        Raises:
+            DataError: if the file is damaged, or another process writes to it.
+        """
+        folder = run / FOLDER
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / META, (json.dumps(self._meta(), indent=1) + "\n").encode())
+        path = folder / RECORDS
+        self._writer = GrowingArray.open(path, record_fields(len(self._outputs)))
+        if len(self._writer):
+            from openmm_gnn.runs.bias.records import read_bias_records
+
+            records = read_bias_records(run)
+            keep = int(np.searchsorted(records["step"], step, side="right"))
+            self._writer.truncate(keep)
+            for record in records[:keep]:
+                if np.isfinite(record["height"]):
+                    self.bias.repeat(record["values"], float(record["height"]))
+        self._offset = self.bias.offset()
+
+    def write(self, step: int, context: openmm.Context) -> None:
+        """Take a record at a step of the production; at a multiple of the stride, let the bias grow.
+
+        Raises:
+            NonFiniteError: if a CV is not finite.
+        """
+        assert self._writer is not None
+        seen = self.force.values(context)
+        record = self._writer.empty_records(1)
+        record["step"], record["time"], record["values"] = step, step * self._time_step_ps, seen.values
+        record["wall"] = self.walls.value_and_gradient(seen.values)[0]
+        record["bias"] = self.bias.value_and_gradient(seen.values)[0]
+        record["height"], record["offset"] = np.nan, self._offset
+        if step % self.settings.stride == 0:
+            record["height"] = self.bias.deposit(seen.values)
+            self._offset = self.bias.offset()
+            self.force.changed(context)
+        self._writer.append(record)
+
+    def sync(self) -> None:
+        """Wait until all records are on the disk, as before a checkpoint."""
+        if self._writer is not None:
+            self._writer.sync()
+
+    def __enter__(self) -> RunBias:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "settings": self.settings.to_dict(),
+            "cv": self._cv,
+            "outputs": list(self._outputs),
+            "widths": self._widths.tolist(),
+            "walls": {name: getattr(self.walls, name).tolist() for name in ("lower", "upper", "reach")},
+            "temperature": self._temperature,
+            "units": {"time": "ps", "bias": "kJ/mol", "wall": "kJ/mol", "offset": "kJ/mol"},
+        }

@@ -1,0 +1,175 @@
+"""The directory of a run: what is in it, how it is written so that kill -9 costs one chunk, how it is read.
+
+    run.json         settings, hashes, versions; written first
+    topology.pdb     the starting structure, to open the trajectory with
+    trajectory.dcd   a frame every report_interval steps, unwrapped
+    log.csv          energies, temperature, volume, temperature of each element, one row per frame
+    checkpoint       the exact state to go on from; replaced atomically, after frames and rows are on the disk
+    final_state.xml  written when the run is complete
+    features/        live features, if asked for: an embedding store
+    bias/            of a biased run: hills and the bias of every frame, see bias_records.py
+
+The checkpoint alone decides how far a run has come: frames and rows past its step are cut at a restart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.files import flattened, write_atomically
+from openmm_gnn.md.dcd_frames import read_dcd, truncate_dcd
+from openmm_gnn.md.run_settings import RunSettings, course_hash
+
+RUN_VERSION = 1
+LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
+"""Of every log; then comes `element_column` of each element, which logs of older versions do not have."""
+
+
+def element_column(element: str) -> str:
+    """The log's column with the temperature of an element in K."""
+    return f"temperature_{element}_K"
+
+
+def elements_in(columns: Sequence[str]) -> list[str]:
+    """The elements whose temperature a log has."""
+    found = (re.fullmatch(r"temperature_([A-Z][a-z]?)_K", name) for name in columns)
+    return [match[1] for match in found if match]
+
+
+class RunDirectory:
+    """Paths and contents of one run. Reading needs no lock; a writer holds `lock()`."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.description = self.path / "run.json"
+        self.topology = self.path / "topology.pdb"
+        self.trajectory = self.path / "trajectory.dcd"
+        self.log = self.path / "log.csv"
+        self.checkpoint = self.path / "checkpoint"
+        self.final_state = self.path / "final_state.xml"
+
+    @property
+    def exists(self) -> bool:
+        return self.description.exists()
+
+    def lock(self) -> IO[str]:
+        """Make the directory and take its lock, which the kernel frees when the process ends, however it ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = open(self.path / ".lock", "w")  # noqa: SIM115 - the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise DataError(f"{self.path} is being written by another process: wait for it, or end it") from error
+        return file
+
+    def identity(self) -> dict[str, Any]:
+        """The content of run.json.
+
+        Raises:
+            DataError: if the directory holds no run, or one of another version.
+        """
+        try:
+            document = json.loads(self.description.read_text())
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{self.path} holds no run.json: give a directory that `openmm-gnn simulate` wrote"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{self.description} is damaged ({error}): copy it again, or run anew in another directory"
+            ) from error
+        if document.get("version") != RUN_VERSION:
+            raise DataError(
+                f"{self.description} has version {document.get('version')}, this package reads {RUN_VERSION}: use the "
+                "release of openmm_gnn that wrote it, or run anew in another directory"
+            )
+        return document
+
+    def settings(self) -> RunSettings:
+        return RunSettings(**self.identity()["settings"])
+
+    def write_identity(self, identity: dict[str, Any]) -> None:
+        document = {**identity, "version": RUN_VERSION, "course_hash": course_hash(identity)}
+        write_atomically(self.description, (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+
+    def check_same_course(self, identity: dict[str, Any]) -> None:
+        """
+        Raises:
+            SpecError: naming each setting that differs from the stored run's.
+        """
+        stored = self.identity()
+        if stored["course_hash"] == course_hash(identity):
+            return
+        before, now = flattened(stored), flattened(identity)
+        differences = [
+            f"{name}: {before.get(name)!r} stored, {now.get(name)!r} given"
+            for name in sorted({*before, *now} - {"version", "course_hash"})
+            if before.get(name) != now.get(name) and not name.startswith("versions.")
+        ]
+        raise SpecError(
+            f"{self.path} was started with other settings ({'; '.join(differences)}): "
+            "give the same ones to resume, or another directory for a new run"
+        )
+
+    def rewind(self, num_frames: int) -> None:
+        """Cut trajectory and log to the first `num_frames` frames; with 0 both start anew."""
+        if num_frames == 0:
+            self.trajectory.unlink(missing_ok=True)
+            self.log.unlink(missing_ok=True)
+        else:
+            truncate_dcd(self.trajectory, num_frames)
+            _truncate_lines(self.log, 1 + num_frames)
+        self.final_state.unlink(missing_ok=True)
+
+    def read_positions(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Unwrapped positions (frames, atoms, 3) and box vectors (frames, 3, 3) of the production, nm."""
+        if not self.trajectory.exists():
+            raise DataError(f"{self.path} holds no trajectory yet: the run was not started or is equilibrating")
+        return read_dcd(self.trajectory)
+
+    def read_log(self) -> np.ndarray:
+        """The log as a structured array: LOG_COLUMNS and the temperature of each element; an unknown energy is NaN.
+
+        Raises:
+            DataError: if the log has not begun, or its first line names no columns.
+        """
+        if not self.log.exists():
+            raise DataError(f"{self.path} holds no log yet: the run was not started or is equilibrating")
+        columns = log_columns(self.log)
+        lines = self.log.read_text().splitlines(keepends=True)
+        whole = [line for line in lines[1:] if line.endswith("\n")]
+        rows = [tuple(float(value) if value.strip() else np.nan for value in line.split(",")) for line in whole]
+        return np.array(rows, dtype=[(name, np.float64) for name in columns])
+
+
+def log_columns(path: Path) -> list[str]:
+    """The columns that the first line of a log names.
+
+    Raises:
+        DataError: if they do not begin with LOG_COLUMNS.
+    """
+    with open(path) as file:
+        columns = file.readline().rstrip("\n").split(",")
+    if tuple(columns[: len(LOG_COLUMNS)]) != LOG_COLUMNS:
+        raise DataError(f"{path} begins with {','.join(columns)[:80]!r}: expected the columns {','.join(LOG_COLUMNS)}")
+    return columns
+
+
+def _truncate_lines(path: Path, num_lines: int) -> None:
+    content = path.read_bytes()
+    end = 0
+    for _ in range(num_lines):
+        end = content.find(b"\n", end) + 1
+        if end == 0:
+            raise DataError(f"{path} is shorter than its checkpoint says: start the run in a new directory")
+    os.truncate(path, end)

@@ -1,0 +1,100 @@
+"""Live features of our own runs: RUN/features, an embedding store that stands and falls with the run's checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openmm
+from openmm import app
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.features.graph_context import GraphContext
+from openmm_gnn.reporters.embedding_stream import EmbeddingStream
+
+if TYPE_CHECKING:
+    from openmm_gnn.features.featurizer import Featurizer
+
+FOLDER = "features"
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What is to be stored of a run."""
+
+    encoder: str
+    """Name or path, for `load_encoder`."""
+    interval: int
+    """Steps between two frames."""
+    selection: str | None = None
+    """Atoms that the encoder sees, in mdtraj's language; None: what is heavy and neither water nor ion."""
+    dtype: str = "float16"
+    context: str = "whole"
+    """What is one graph to the encoder: "whole", or "window" for a window of residues around each."""
+    window: int | None = None
+    """Residues on either side in such a window; None: 2."""
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise SpecError(f"FeatureSettings.interval is {self.interval}: give 1 step or more")
+        GraphContext.from_description({"context": self.context, "window": self.window})
+
+
+def make_featurizer(settings: FeatureSettings, topology: app.Topology) -> Featurizer:
+    """The featurizer of these settings; to be made before anything of the run is written.
+
+    Raises:
+        FileNotFoundError: if there is no such encoder.
+        SpecError: if nothing is selected.
+        TopologyError: if atoms are of elements that the encoder does not know, or windows have no bonds to go by.
+    """
+    from openmm_gnn.features.featurizer import Featurizer
+
+    return Featurizer(settings.encoder, topology, settings.selection, context=settings.context, window=settings.window)
+
+
+class RunFeatures:
+    """The features of a run on their way into its directory. Close it, or use it as a context manager."""
+
+    def __init__(
+        self, settings: FeatureSettings, featurizer: Featurizer, run: Path, periodic: bool, time_step_ps: float
+    ) -> None:
+        """
+        Raises:
+            DataError: if RUN/features holds features of another encoder or selection.
+        """
+        self.interval = settings.interval
+        self._periodic = periodic
+        self._stream = EmbeddingStream(run / FOLDER, featurizer, append=True, dtype=settings.dtype)
+        self._stream.store.describe_system(
+            {
+                "num_particles": featurizer.num_particles,
+                "report_interval": settings.interval,
+                "time_step_ps": time_step_ps,
+                "openmm": openmm.__version__,
+            }
+        )
+
+    def go_on_after(self, step: int) -> None:
+        """The run goes on from this step of its production; frames past it are dropped."""
+        self._stream.go_on_after(step)
+
+    def write(self, step: int, time_ps: float, state: openmm.State) -> None:
+        """Take a frame. `step` and `time_ps` count from the start of production, as the log does."""
+        box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
+        self._stream.submit(step, time_ps, state.getPositions(asNumpy=True)._value, box)
+
+    def sync(self) -> None:
+        """Wait until all that was taken is on the disk, as before a checkpoint."""
+        self._stream.flush(durable=True)
+
+    def __enter__(self) -> RunFeatures:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stream.close()

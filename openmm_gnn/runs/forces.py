@@ -1,0 +1,97 @@
+"""The forces of a run: a system's own, a network's in their place, or both in multiple time steps."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import openmm
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.md.contexts import with_model_force
+from openmm_gnn.md.hydrogen_mass import repartition_hydrogen_mass
+from openmm_gnn.md.run_settings import RunSettings
+
+if TYPE_CHECKING:
+    from openmm_gnn.md.simulation_system import SimulationSystem
+    from openmm_gnn.networks.force_model import ForceModel
+
+
+@dataclass(frozen=True)
+class RunForces:
+    """A System to run and what to know of it."""
+
+    system: openmm.System
+    integrator: openmm.Integrator | None
+    """None: that of the settings."""
+    groups: frozenset[int] | None
+    """Force groups whose energy and forces are those of the run; None: all."""
+    knows_energy: bool
+    """A network that predicts the expensive forces directly knows none."""
+
+
+def network_device(platform: str) -> str:
+    """Where a PythonForce runs a network beside an OpenMM platform: with CUDA on the GPU, if torch and we have one."""
+    import torch
+
+    from openmm_gnn.kernels.library import HAS_CUDA_LIBRARY
+
+    return "cuda" if platform == "CUDA" and HAS_CUDA_LIBRARY and torch.cuda.is_available() else "cpu"
+
+
+def run_forces(
+    start: SimulationSystem,
+    settings: RunSettings,
+    model: ForceModel | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
+) -> RunForces:
+    """The System to run with these settings, and with this network if there is one.
+
+    Args:
+        device: where a PythonForce runs the network; a TorchForce follows the platform.
+    Raises:
+        SpecError: if the settings accelerate without a model, or as for `accelerate` and `with_model_force`.
+        TopologyError: if the model does not fit the system.
+    """
+    if settings.accelerated:
+        return _accelerated(start, settings, model, backend, device)
+    system = start.system
+    if settings.hydrogen_mass is not None:
+        system = copy.deepcopy(system)
+        repartition_hydrogen_mass(system, start.topology, settings.hydrogen_mass)
+    if model is None:
+        return RunForces(system, None, None, knows_energy=True)
+    from openmm_gnn.forces.gamd_force import gamd_force
+    from openmm_gnn.forces.model_checks import check_model_fits, trained_on_nonbonded
+
+    check_model_fits(model, system, start.topology)
+    force = gamd_force(model, start.topology, backend, start.periodic, device=device)
+    has_energy = bool(getattr(model.spec, "conservative", False))
+    replaced = with_model_force(system, force, trained_on_nonbonded(model) is True, has_energy)
+    return RunForces(replaced, None, None, knows_energy=has_energy)
+
+
+def _accelerated(
+    start: SimulationSystem, settings: RunSettings, model: ForceModel | None, backend: str, device: str
+) -> RunForces:
+    if model is None:
+        raise SpecError(f"inner_steps is {settings.inner_steps} without a network: give the model (--model)")
+    from openmm_gnn.forces.multiple_time_step import accelerate
+
+    accelerated = accelerate(
+        start.system,
+        start.topology,
+        model,
+        inner_steps=settings.inner_steps,
+        time_step=settings.time_step_ps,
+        bonded_substeps=settings.bonded_substeps,
+        temperature=settings.temperature,
+        friction=settings.friction_per_ps,
+        hydrogen_mass=settings.hydrogen_mass,
+        backend=backend,
+        device=device,
+    )
+    accelerated.integrator.setRandomNumberSeed(settings.seed)
+    return RunForces(accelerated.system, accelerated.integrator, accelerated.own_groups, knows_energy=True)

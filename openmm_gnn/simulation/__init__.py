@@ -1,1 +1,0 @@
-"""Running molecular dynamics: systems, settings, resumable runs."""

@@ -1,1 +1,0 @@
-"""Training data from expensive Systems, and networks fitted to it."""

@@ -1,0 +1,147 @@
+"""The command line as a whole: its commands, its help, and how it fails."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openmm_gnn import cli
+from openmm_gnn.base.errors import DataError, OpenMMGNNError
+from openmm_gnn.cli.bench import benchmark_folder
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "openmm_gnn", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "120", **environment},
+    )
+
+
+def test_help_names_every_command() -> None:
+    result = RUNNER.invoke(cli.app, ["--help"])
+    assert result.exit_code == 0
+    assert [name for name in cli.COMMANDS if name not in result.stdout] == []
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_each_command_has_help_of_its_own(command: str) -> None:
+    result = RUNNER.invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"openmm-gnn {command}" in result.stdout
+
+
+def test_help_answers_at_once() -> None:
+    def processor_seconds_of_children() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = processor_seconds_of_children()
+    assert run("--help").returncode == 0
+    assert processor_seconds_of_children() - before < 1.5  # 0.2 s; importing torch alone takes 2 s
+
+
+@pytest.mark.parametrize("name", ["kernels", "--quicker"])
+def test_an_unknown_benchmark_is_a_usage_error(name: str) -> None:
+    failed = run("bench", name)
+    assert failed.returncode == 2
+    assert name in failed.stderr
+
+
+def test_benchmarks_missing_from_an_installation_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("openmm_gnn.cli.bench.PACKAGE", tmp_path / "openmm_gnn")
+    with pytest.raises(OpenMMGNNError, match="part of the source tree"):
+        benchmark_folder()
+
+
+def test_the_version_is_printed() -> None:
+    import openmm_gnn
+
+    assert run("--version").stdout == f"openmm-gnn {openmm_gnn.__version__}\n"
+
+
+def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command line meet this error."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DataError("the file is cut short [line 3]: copy it again"), "the file is cut short [line 3]: copy it again"),
+        (PermissionError(13, "Permission denied", "/out"), "[Errno 13] Permission denied: '/out'"),
+        (
+            ModuleNotFoundError("No module named 'lightning'", name="lightning"),
+            "No module named 'lightning': install it with `pip install 'openmm-gnn[train]'`",
+        ),
+        (ImportError("the compiled operators are missing"), "the compiled operators are missing"),
+    ],
+)
+def test_an_expected_error_is_one_message_and_exit_code_1(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(error, monkeypatch)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"Error: {message}\n"
+
+
+def test_the_environment_can_ask_for_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(DataError("cut short"), monkeypatch)
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    with pytest.raises(DataError, match="cut short"):
+        cli.main()
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(ZeroDivisionError("a bug"), monkeypatch)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+@pytest.mark.parametrize(("options", "shows_traceback"), [([], False), (["--debug"], True)])
+def test_a_missing_file_is_a_clean_message_unless_debugging(
+    options: list[str], shows_traceback: bool, tmp_path: Path
+) -> None:
+    missing = tmp_path / "none.safetensors"
+    failed = run(*options, "export", str(missing), "argon", "--out", str(tmp_path / "out.pt"))
+    assert failed.returncode == 1
+    assert str(missing) in failed.stderr
+    assert failed.stderr.startswith("Error: ") is not shows_traceback
+    assert ("Traceback" in failed.stderr) is shows_traceback
+
+
+@pytest.mark.parametrize(("users", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_do_not_spin_unless_the_user_says_so(
+    users: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "to be restored")
+    monkeypatch.delenv("OMP_WAIT_POLICY") if users is None else monkeypatch.setenv("OMP_WAIT_POLICY", users)
+    cli.main()
+    assert os.environ["OMP_WAIT_POLICY"] == expected
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    failed = run("optimise")
+    assert failed.returncode == 2
+    assert "No such command" in failed.stderr

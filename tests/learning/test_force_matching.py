@@ -1,0 +1,135 @@
+"""Training: it learns held-out forces, and a run killed at any moment goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from argon_frames import NUM_ATOMS, MemoryTrajectory, lennard_jones_trajectory
+
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.learning.training.force_matching import TrainingSettings, train
+from openmm_gnn.learning.training.frames import FrameDataset
+from openmm_gnn.networks.bundle import load_bundle
+
+CUTOFF = 0.75
+
+
+def make_spec(decoder: Decoder = Decoder.PAIR, width: int = 16) -> GAMDSpec:
+    return GAMDSpec(
+        NeighborSpec(CUTOFF),
+        (18,),
+        decoder=decoder,
+        width=width,
+        num_layers=1,
+        num_radial=24,
+        min_distance=0.25,
+        envelope_exponent=12,
+        force_scale=40.0,
+    )
+
+
+def dataset(*trajectories: MemoryTrajectory, rotate: bool = False) -> FrameDataset:
+    species = torch.zeros(NUM_ATOMS, dtype=torch.int64)
+    return FrameDataset(trajectories, range(NUM_ATOMS), species, None, CUTOFF, rotate=rotate)
+
+
+@pytest.fixture(scope="module")
+def trajectories() -> list[MemoryTrajectory]:
+    return [lennard_jones_trajectory(seed=seed, num_frames=60) for seed in (1, 2)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def rows_of(directory: Path) -> list[dict[str, str]]:
+    with open(directory / "log.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_forces_of_another_trajectory_are_learned(trajectories: list[MemoryTrajectory], tmp_path: Path) -> None:
+    settings = TrainingSettings(num_steps=240, batch_size=2, learning_rate=5e-3, warmup_steps=20, validate_every=80)
+    bundle = train(
+        make_spec(), dataset(trajectories[0]), dataset(trajectories[1]), settings, tmp_path / "run", progress=False
+    )
+    errors = [float(row["validation_relative_error"]) for row in rows_of(tmp_path / "run")]
+    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == [80, 160, 240]
+    assert errors[-1] < 0.12 < 0.5 * errors[0] + 0.1  # untrained: about 0.5; chance cannot do this
+    assert load_bundle(bundle).spec == make_spec()
+
+
+def test_the_bundle_is_the_best_and_not_the_last(trajectories: list[MemoryTrajectory], tmp_path: Path) -> None:
+    settings = TrainingSettings(num_steps=30, batch_size=1, learning_rate=0.5, warmup_steps=1, validate_every=5)
+    bundle = train(
+        make_spec(), dataset(trajectories[0]), dataset(trajectories[1]), settings, tmp_path / "run", progress=False
+    )
+    best = min(float(row["validation_mae"]) for row in rows_of(tmp_path / "run"))
+    from openmm_gnn.data.labels.metrics import ForceErrorMeter
+
+    model, meter, frames = load_bundle(bundle), ForceErrorMeter(), dataset(trajectories[1])
+    with torch.no_grad():
+        for index in range(len(frames)):
+            frame = frames[index]
+            meter.add(model(frame.species, frame.pairs, frame.vectors, frame.distances), frame.forces)
+    assert meter.errors().mae == pytest.approx(best, rel=1e-4)
+
+
+def test_empty_data_and_another_networks_directory_are_refused(
+    trajectories: list[MemoryTrajectory], tmp_path: Path
+) -> None:
+    settings = TrainingSettings(num_steps=2, batch_size=1, validate_every=1)
+    with pytest.raises(DataError, match="validation set has no frames"):
+        train(make_spec(), dataset(trajectories[0]), dataset(), settings, tmp_path / "empty", progress=False)
+    short = MemoryTrajectory(*(array[:2] for array in vars(trajectories[0]).values()))
+    train(make_spec(), dataset(short), dataset(short), settings, tmp_path / "run", progress=False)
+    longer = TrainingSettings(num_steps=4, batch_size=1, validate_every=1)
+    with pytest.raises(DataError, match="another network"):
+        train(make_spec(width=8), dataset(short), dataset(short), longer, tmp_path / "run", progress=False)
+
+
+def _run(trajectory: MemoryTrajectory, directory: Path, num_steps: int) -> None:
+    torch.set_num_threads(1)
+    settings = TrainingSettings(num_steps=num_steps, batch_size=1, warmup_steps=5, validate_every=10)
+    train(make_spec(width=8), dataset(trajectory), dataset(trajectory), settings, directory, progress=False)
+
+
+def test_a_run_killed_20_times_at_random_moments_loses_no_row_and_repeats_none(
+    trajectories: list[MemoryTrajectory], tmp_path: Path
+) -> None:
+    short = MemoryTrajectory(*(array[:6] for array in vars(trajectories[0]).values()))
+    num_steps, directory = 1000, tmp_path / "run"
+    context, chance = multiprocessing.get_context("fork"), random.Random(0)
+    kills, last_step = 0, 0
+    while kills < 20:
+        process = context.Process(target=_run, args=(short, directory, num_steps))
+        process.start()
+        process.join(timeout=0.3 + chance.random() * 0.7)
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+            kills += 1
+        elif kills < 20:
+            num_steps += 500  # it was too fast to be killed often enough: give it more to do
+        if (directory / "last.ckpt").exists():
+            step = torch.load(directory / "last.ckpt", weights_only=True)["global_step"]
+            assert last_step <= step
+            assert step % 10 == 0
+            last_step = step
+        if (directory / "model.safetensors").exists():
+            load_bundle(directory / "model.safetensors")
+    assert last_step > 0, "no run got as far as its first checkpoint: the test did not test resuming"
+    final = last_step + 50
+    process = context.Process(target=_run, args=(short, directory, final))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert [int(row["step"]) for row in rows_of(directory)] == list(range(10, final + 1, 10))

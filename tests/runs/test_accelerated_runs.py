@@ -1,0 +1,233 @@
+"""Accelerated runs on disk: frames of a Context built by hand, restarts and kills that leave no trace, bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app, unit
+from small_water import water_on_a_lattice
+from typer.testing import CliRunner
+from untrained_networks import untrained
+
+from openmm_gnn import accelerate
+from openmm_gnn.base.errors import BackendError, SpecError
+from openmm_gnn.base.files import read_checkpoint
+from openmm_gnn.forces.python_force import why_unavailable
+from openmm_gnn.md.run_settings import RunSettings, Thermostat, settings_for
+from openmm_gnn.md.systems.systems import SimulationSystem, save_system
+from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.networks.bundle import save_bundle
+from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.forces import network_device, run_forces
+from openmm_gnn.runs.simulate import simulate
+
+SETTINGS = RunSettings(
+    steps=40,
+    equilibration_steps=10,
+    report_interval=5,
+    checkpoint_interval=10,
+    time_step_ps=0.002,
+    temperature=300.0,
+    thermostat=Thermostat.LANGEVIN,
+    friction_per_ps=5.0,
+    inner_steps=2,
+    bonded_substeps=2,
+    hydrogen_mass=3.0,
+)
+
+
+def flexible_water(rigid: bool = False, force_field: str = "tip3p.xml") -> SimulationSystem:
+    """27 molecules on a lattice, TIP3P with springs."""
+    edge = 0.95
+    parameters = app.ForceField(force_field)
+    modeller = app.Modeller(water_topology(27, edge), water_on_a_lattice(3, edge / 3) * unit.nanometer)
+    modeller.addExtraParticles(parameters)
+    system = parameters.createSystem(
+        modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.45 * unit.nanometer, rigidWater=rigid
+    )
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    return SimulationSystem("small-water", system, modeller.topology, positions)
+
+
+def network(forces: str = "nonbonded") -> GAMD:
+    return untrained((8, 1), 0.35, force_scale=1000.0, metadata={"data": [{"forces": forces}]}).double()
+
+
+def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_path: Path) -> None:
+    start = flexible_water()
+    run = simulate(start, tmp_path, SETTINGS, network(), "net", platform="Reference").directory
+    system, integrator = accelerate(
+        start.system, start.topology, network(), 2, 0.002, 2, temperature=300.0, friction=5.0, hydrogen_mass=3.0
+    )
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(start.positions)
+    context.setVelocitiesToTemperature(300.0, 1)
+    for _ in range(10):
+        integrator.step(5)
+        context.getState(energy=True)  # for which OpenMM's custom integrators take numbers from the random sequence
+    expected = values(context.getState(positions=True).getPositions(asNumpy=True))
+    positions = run.read_positions()[0]
+    assert positions[-1] == pytest.approx(expected, abs=2e-6)
+    teacher = openmm.Context(
+        start.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
+    logged = run.read_log()["potential_kj_mol"]
+    for frame, energy in zip(positions, logged, strict=True):
+        teacher.setPositions(frame)
+        assert energy == pytest.approx(teacher.getState(energy=True).getPotentialEnergy()._value, abs=0.05)
+    document = json.loads(run.description.read_text())
+    assert document["forces"]["kind"] == "accelerated" and document["settings"]["inner_steps"] == 2
+
+
+def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
+    start, model, longer = flexible_water(), network(), replace(SETTINGS, steps=80)
+    simulate(start, tmp_path / "run", SETTINGS, model, platform="Reference")
+    run = simulate(start, tmp_path / "run", longer, model, platform="Reference", resume=True).directory
+    whole = simulate(start, tmp_path / "whole", longer, model, platform="Reference").directory
+    assert_same(run, whole)
+    with pytest.raises(SpecError, match=r"settings.inner_steps: 2 stored, 4 given"):
+        simulate(start, tmp_path / "run", replace(longer, inner_steps=4), model, platform="Reference", resume=True)
+
+
+CHILD = """
+import sys
+sys.path[:0] = {folders!r}
+from test_accelerated_runs import *
+endless = replace(SETTINGS, steps=1_000_000)
+simulate(flexible_water(), {path!r}, endless, network(), platform="Reference", threads=1, resume=True)
+"""
+
+
+def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "killed")
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "samples")]
+    reached = 0
+    for _ in range(2):
+        child = subprocess.Popen([sys.executable, "-c", CHILD.format(folders=folders, path=str(run.path))])
+        deadline = time.monotonic() + 60
+        while step_of(run) < reached + 20:
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        reached = step_of(run)
+    ending = replace(SETTINGS, steps=reached - SETTINGS.equilibration_steps + 20)
+    simulate(flexible_water(), run.path, ending, network(), platform="Reference", resume=True)
+    assert_same(run, simulate(flexible_water(), tmp_path / "whole", ending, network(), platform="Reference").directory)
+
+
+def step_of(run: RunDirectory) -> int:
+    checkpoint = read_checkpoint(run.checkpoint)
+    return 0 if checkpoint is None else checkpoint.step
+
+
+def assert_same(run: RunDirectory, expected: RunDirectory) -> None:
+    """Neither a frame too many nor one too few; numbers equal to the rounding of a neighbour list built elsewhen."""
+    assert run.read_positions()[0] == pytest.approx(expected.read_positions()[0], abs=1e-6)
+    log, expected_log = run.read_log(), expected.read_log()
+    assert log["step"].tolist() == expected_log["step"].tolist()
+    assert log["potential_kj_mol"] == pytest.approx(expected_log["potential_kj_mol"], abs=1e-4)
+
+
+def values(quantity: object) -> np.ndarray:
+    return np.array(quantity._value)  # type: ignore[attr-defined]
+
+
+def test_a_network_of_nonbonded_forces_alone_runs_with_the_bonded_ones() -> None:
+    """Without them the molecules would fall apart; a network of all forces stands alone."""
+    start, plain = flexible_water(), replace(SETTINGS, inner_steps=0, hydrogen_mass=None)
+    for labels, bonded in (("nonbonded", ["HarmonicAngleForce", "HarmonicBondForce"]), ("all", [])):
+        forces = run_forces(start, plain, network(labels))
+        names = sorted(type(force).__name__ for force in forces.system.getForces())
+        assert [name for name in names if name.startswith("Harmonic")] == bonded
+        assert not forces.knows_energy
+    heavier = run_forces(start, replace(plain, hydrogen_mass=2.0)).system
+    assert heavier.getParticleMass(1)._value == 2.0 and start.system.getParticleMass(1)._value < 1.1
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason="PythonForce is not installed")
+@pytest.mark.parametrize("inner_steps", [0, 2])
+def test_the_network_runs_on_the_device_that_is_named(inner_steps: int) -> None:
+    settings = replace(SETTINGS, inner_steps=inner_steps, hydrogen_mass=None)
+    with pytest.raises(BackendError, match="device is 'meta': give 'cpu', 'cuda' or 'cuda:N'"):
+        run_forces(flexible_water(), settings, network("nonbonded"), "pythonforce", device="meta")
+
+
+@pytest.mark.parametrize("has_device", [True, False])
+@pytest.mark.parametrize("has_library", [True, False])
+def test_on_cuda_the_network_runs_on_the_gpu_if_there_is_one(
+    has_device: bool, has_library: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_device)
+    monkeypatch.setattr("openmm_gnn.kernels.library.HAS_CUDA_LIBRARY", has_library)
+    assert network_device("CUDA") == ("cuda" if has_device and has_library else "cpu")
+    assert network_device("CPU") == "cpu"
+
+
+@pytest.mark.parametrize("force_field", ["tip3p.xml", "tip4pew.xml"])
+def test_rigid_water_stays_rigid_under_a_network_and_virtual_sites_follow(tmp_path: Path, force_field: str) -> None:
+    start = flexible_water(rigid=True, force_field=force_field)
+    settings = replace(SETTINGS, inner_steps=0, bonded_substeps=1, hydrogen_mass=None, time_step_ps=0.001)
+    run = simulate(start, tmp_path, settings, network(), platform="Reference").directory
+    molecules = run.read_positions()[0][-1].reshape(27, -1, 3)
+    bonds = np.linalg.norm(molecules[:, 1:3] - molecules[:, :1], axis=-1)
+    assert bonds == pytest.approx(np.full((27, 2), 0.09572), abs=1e-5)
+    assert np.abs(molecules[:, 0].ravel() - start.positions.reshape(27, -1, 3)[:, 0].ravel()).max() > 1e-3
+    if force_field == "tip4pew.xml":
+        site = molecules[:, :3].transpose(0, 2, 1) @ np.array([0.786646558, 0.106676721, 0.106676721])
+        assert molecules[:, 3] == pytest.approx(site, abs=1e-6)
+
+
+def test_settings_of_an_accelerated_run_have_defaults_of_their_own() -> None:
+    start = replace(flexible_water(), thermostat=Thermostat.NOSE_HOOVER, friction_per_ps=25.0)
+    settings = settings_for(start, steps=100, inner_steps=3)
+    assert (settings.time_step_ps, settings.bonded_substeps, settings.friction_per_ps) == (0.006, 4, 1.0)
+    assert settings.thermostat is Thermostat.LANGEVIN and settings.accelerated
+    assert settings_for(start, steps=100, inner_steps=2, time_step_ps=0.005).bonded_substeps == 5
+    assert not settings_for(start, steps=100).accelerated
+    for change, message in (
+        ({"thermostat": Thermostat.NOSE_HOOVER}, "inner_steps is 2 with thermostat nose-hoover"),
+        ({"inner_steps": -1}, "inner_steps is -1"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            replace(SETTINGS, **change)
+
+
+def test_what_cannot_be_accelerated_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+    sites = flexible_water(rigid=True, force_field="tip4pew.xml")
+    for start, settings, model, message in (
+        (flexible_water(), SETTINGS, None, "without a network"),
+        (flexible_water(), SETTINGS, network("all"), "would count twice"),
+        (sites, SETTINGS, network(), "is a virtual site"),
+        (sites, replace(SETTINGS, inner_steps=0, hydrogen_mass=None), network(), "bonded substeps do not go"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            simulate(start, tmp_path / "run", settings, model, platform="Reference")
+        assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_the_command_accelerates(tmp_path: Path) -> None:
+    from openmm_gnn.cli import app as command_line
+
+    save_system(tmp_path / "water", flexible_water())
+    bundle = save_bundle(network().float(), tmp_path / "net.safetensors")
+    command = ["simulate", str(tmp_path / "water"), "--out", str(tmp_path / "run"), "--accelerate"]
+    command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "2", "--inner-steps", "2"]
+    command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--no-progress"]
+    assert CliRunner().invoke(command_line, command).exit_code == 2  # no --model
+    done = CliRunner().invoke(command_line, [*command, "--model", str(bundle)])
+    assert done.exit_code == 0, done.output
+    settings = RunDirectory(tmp_path / "run").settings()
+    assert (settings.inner_steps, settings.bonded_substeps, settings.hydrogen_mass) == (2, 2, 3.0)
+    assert np.isfinite(RunDirectory(tmp_path / "run").read_log()["potential_kj_mol"]).all()

@@ -1,0 +1,160 @@
+"""Live features of our own runs: resumed after kills, they are those of a run that nobody stopped."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app
+
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.files import read_checkpoint
+from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.md.run_settings import RunSettings, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.features import FeatureSettings
+from openmm_gnn.runs.simulate import simulate
+
+SETTINGS = RunSettings(
+    steps=120,
+    equilibration_steps=25,
+    report_interval=20,
+    checkpoint_interval=40,
+    time_step_ps=0.001,
+    temperature=300.0,
+    thermostat=Thermostat.LANGEVIN,
+    friction_per_ps=1.0,
+)
+
+
+def chain() -> SimulationSystem:
+    """Six bonded carbons in vacuum."""
+    topology, system, bonds = app.Topology(), openmm.System(), openmm.HarmonicBondForce()
+    residue = topology.addResidue("CHN", topology.addChain())
+    atoms = [topology.addAtom(f"C{index}", app.element.carbon, residue) for index in range(6)]
+    for index in range(6):
+        system.addParticle(12.0)
+        if index:
+            topology.addBond(*atoms[index - 1 : index + 1])
+            bonds.addBond(index - 1, index, 0.15, 1e5)
+    system.addForce(bonds)
+    positions = np.array([[0.12 * index, 0.09 * (index % 2), 0.0] for index in range(6)])
+    return SimulationSystem("chain", system, topology, positions, temperature=300.0)
+
+
+@pytest.fixture(scope="module")
+def features() -> FeatureSettings:
+    """More frames of features than of positions."""
+    return FeatureSettings("peptide-et", interval=5, dtype="float32")
+
+
+def run(path: Path, settings: RunSettings, features: FeatureSettings | None, resume: bool = False) -> RunDirectory:
+    start = chain()
+    return simulate(start, path, settings, platform="Reference", resume=resume, features=features).directory
+
+
+def test_features_of_a_run_are_those_of_its_frames_and_do_not_alter_it(
+    tmp_path: Path, features: FeatureSettings
+) -> None:
+    with_features = run(tmp_path / "run", SETTINGS, features)
+    without = run(tmp_path / "plain", SETTINGS, None)
+    assert with_features.log.read_text() == without.log.read_text()
+    assert with_features.trajectory.read_bytes() == without.trajectory.read_bytes()
+    stores = EmbeddingStore.replicas(tmp_path / "run")
+    assert list(stores) == ["features"]
+    store = stores["features"]
+    assert store.steps.tolist() == list(range(5, 125, 5))
+    assert store.times_ps == pytest.approx(store.steps * 0.001)
+    assert store.is_closed
+    positions, _ = with_features.read_positions()
+    expected = Featurizer(features.encoder, chain().topology).features(positions)
+    scale = np.abs(expected).max()
+    assert np.abs(store.embeddings[3::4] - expected).max() < 1e-4 * scale  # the trajectory has float32 positions
+    assert store.meta["system"]["report_interval"] == 5
+
+
+def test_a_resumed_run_has_the_features_of_one_never_stopped(tmp_path: Path, features: FeatureSettings) -> None:
+    whole = run(tmp_path / "whole", replace(SETTINGS, steps=200), features)
+    resumed = run(tmp_path / "run", SETTINGS, features)
+    checkpoint = resumed.checkpoint.read_bytes()
+    run(resumed.path, replace(SETTINGS, steps=160), features, resume=True)
+    resumed.checkpoint.write_bytes(checkpoint)  # as after a kill: 8 frames lie past the checkpoint
+    run(resumed.path, replace(SETTINGS, steps=200), features, resume=True)
+    assert_same_features(resumed, whole)
+
+
+def test_other_features_are_refused_on_resuming(tmp_path: Path, features: FeatureSettings) -> None:
+    run(tmp_path / "run", SETTINGS, features)
+    with pytest.raises(DataError, match="selection: None stored, 'index 0 to 3' given"):
+        run(tmp_path / "run", replace(SETTINGS, steps=200), replace(features, selection="index 0 to 3"), resume=True)
+    with pytest.raises(SpecError, match="interval is 0"):
+        replace(features, interval=0)
+
+
+ENDLESS = replace(SETTINGS, steps=100_000_000)
+CHILD = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("test_run_features", {file!r})
+tests = importlib.util.module_from_spec(spec)
+sys.modules["test_run_features"] = tests
+spec.loader.exec_module(tests)
+tests.run({path!r}, tests.ENDLESS, tests.FeatureSettings({encoder!r}, 5, dtype="float32"), resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, features: FeatureSettings) -> None:
+    killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
+    child = CHILD.format(file=__file__, path=str(killed.path), encoder=features.encoder)
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", child])
+        before = killed.checkpoint.stat().st_mtime_ns if killed.checkpoint.exists() else 0
+        deadline = time.monotonic() + 300
+        try:
+            while not killed.checkpoint.exists() or killed.checkpoint.stat().st_mtime_ns == before:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.5))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        store = EmbeddingStore.open(killed.path / "features")
+        assert len(store.verify()) == 0
+        assert store.steps.tolist() == list(range(5, 5 * len(store) + 1, 5))
+    checkpoint = read_checkpoint(killed.checkpoint)
+    assert checkpoint is not None
+    ending = replace(ENDLESS, steps=checkpoint.step - ENDLESS.equilibration_steps + 40)
+    run(killed.path, ending, features, resume=True)
+    assert_same_features(killed, run(tmp_path / "whole", ending, features))
+
+
+def assert_same_features(one: RunDirectory, other: RunDirectory) -> None:
+    stores = [EmbeddingStore.open(path / "features") for path in (one.path, other.path)]
+    for name in ("step", "time", "embedding", "coordinates"):
+        assert np.array_equal(stores[0].records[name], stores[1].records[name])
+    assert len(stores[0].verify()) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (FeatureSettings("nonsense", 5), FileNotFoundError, "no encoder 'nonsense'"),
+        (FeatureSettings("peptide-et", 5, "resname GLY"), SpecError, "resname GLY"),
+    ],
+)
+def test_features_that_cannot_be_made_leave_no_run_behind(
+    tmp_path: Path, settings: FeatureSettings, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        simulate(chain(), tmp_path / "run", SETTINGS, platform="Reference", features=settings)
+    assert not (tmp_path / "run").exists()
