@@ -1,8 +1,8 @@
 """The CUDA kernels, run by a grid emulator on the CPU under the address and undefined-behaviour sanitizers.
 
 The emulator runs the very functions that nvcc compiles (csrc/base/cuda/block.h), blocks and threads in random order,
-and compares with a direct sum over images that shares no code with them. OPENMM_GNN_EMULATOR_FACTOR=10 tests ten times as
-many random systems.
+and compares with a direct sum over images that shares no code with them. OPENMM_GNN_EMULATOR_FACTOR=10 tests ten
+times as many random systems.
 """
 
 from __future__ import annotations
