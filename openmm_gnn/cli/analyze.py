@@ -64,20 +64,20 @@ def analyze(
     from rich.console import Console
 
     from openmm_gnn.kinetics.report.analyze import analyze_runs
-    from openmm_gnn.kinetics.report.settings import SlowSettings
+    from openmm_gnn.kinetics.settings import AnalysisSettings
 
-    settings = SlowSettings(
-        lag_ps=lag,
+    settings = AnalysisSettings(
+        lag=lag,
         method=method,  # type: ignore[arg-type]  # a spec takes the names of its choices
-        num_outputs=outputs,
-        num_states=states,
+        outputs=outputs,
+        states=states,
         seeds=seeds,
-        lags_ps=_lags(lags),
+        lags=_lags(lags),
         mixer=mixer,  # type: ignore[arg-type]
-        merging=merging or ("none" if window == 1 else "equivariant"),  # type: ignore[arg-type]
+        merging=merging,  # type: ignore[arg-type]
         window=window,
         width=width,
-        num_layers=layers,
+        layers=layers,
         dropout=dropout,
         steps=steps,
         batch_size=batch_size,
@@ -86,7 +86,7 @@ def analyze(
     )
     console = Console(stderr=True)
     try:
-        analysis = analyze_runs(runs, validation or [], settings, out, encoder, console if progress else None)
+        analysis = analyze_runs(runs, out, settings, validation or (), encoder, progress)
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command goes on from what is complete in {out}.")
         raise typer.Exit(130) from None

@@ -11,12 +11,13 @@ from hopping_runs import HOP, INTERVAL_PS, STRIDE, TEMPERATURE, HoppingRuns, spo
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.growing_array import GrowingArray
+from openmm_gnn.base.specs.tokens import Merging
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.free_energy import free_energy_line
-from openmm_gnn.kinetics.report.data import Part, SlowData, read_data
+from openmm_gnn.kinetics.report.data import Part, SlowData, lag_frames, read_data
 from openmm_gnn.kinetics.report.lag_scores import score_lags
 from openmm_gnn.kinetics.report.runs import find_runs
-from openmm_gnn.kinetics.report.settings import SlowSettings, lag_frames
+from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
 
 
@@ -97,28 +98,37 @@ def test_biased_frames_have_the_weights_of_their_records(
 
 
 def test_lags_are_whole_frames_around_that_of_the_training() -> None:
-    assert lag_frames(SlowSettings(lag_ps=10.0), 1.0, 1000) == [1, 2, 5, 10, 20, 40, 80]
-    assert lag_frames(SlowSettings(lag_ps=10.0, lags_ps=(5, 7)), 2.0, 1000) == [2, 4, 5]
-    assert lag_frames(SlowSettings(lag_ps=10.0), 1.0, 110) == [1, 2, 5, 10, 20]
+    assert lag_frames(AnalysisSettings(lag=10.0), 1.0, 1000) == [1, 2, 5, 10, 20, 40, 80]
+    assert lag_frames(AnalysisSettings(lag=10.0, lags=(5, 7)), 2.0, 1000) == [2, 4, 5]
+    assert lag_frames(AnalysisSettings(lag=10.0), 1.0, 110) == [1, 2, 5, 10, 20]
     with pytest.raises(DataError, match="a lag of 50 ps in a run of 200 ps"):
-        lag_frames(SlowSettings(lag_ps=10.0, lags_ps=(50,)), 1.0, 200)
+        lag_frames(AnalysisSettings(lag=10.0, lags=(50,)), 1.0, 200)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"lag_ps": 0.0}, "a lag of 0.0 ps"),
-        ({"lag_ps": 1.0, "method": "pca"}, "SlowSettings.method is 'pca'"),
-        ({"lag_ps": 1.0, "num_states": 1}, "num_states is 1"),
-        ({"lag_ps": 1.0, "seeds": 0}, "SlowSettings.seeds is 0"),
-        ({"lag_ps": 1.0, "temperature": -3.0}, "temperature is -3.0 K"),
+        ({"lag": 0.0}, "a lag of 0.0 ps"),
+        ({"lag": 1.0, "method": "pca"}, "AnalysisSettings.method is 'pca'"),
+        ({"lag": 1.0, "states": 1}, "states is 1"),
+        ({"lag": 1.0, "seeds": 0}, "AnalysisSettings.seeds is 0"),
+        ({"lag": 1.0, "temperature": -3.0}, "temperature is -3.0 K"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(given: dict, words: str) -> None:
     with pytest.raises(SpecError, match=words):
-        SlowSettings(**given)
+        AnalysisSettings(**given)
 
 
-def test_settings_survive_their_json() -> None:
-    settings = SlowSettings(lag_ps=3.0, method="spib", lags_ps=(1, 2), mixer="subformer")  # type: ignore[arg-type]
-    assert SlowSettings(**settings.to_json()) == settings
+def test_a_merged_window_is_equivariant_unless_merging_is_given() -> None:
+    assert AnalysisSettings(lag=1.0).merging is Merging.NONE
+    assert AnalysisSettings(lag=1.0, window=3).merging is Merging.EQUIVARIANT
+    with pytest.raises(SpecError, match="window is 3 with merging none"):
+        AnalysisSettings(lag=1.0, window=3, merging=Merging.NONE)
+
+
+def test_settings_are_stored_with_units_and_plain_values() -> None:
+    settings = AnalysisSettings(lag=3.0, method="spib", lags=(1, 2), mixer="subformer")  # type: ignore[arg-type]
+    stored = json.loads(json.dumps(settings.to_json()))
+    assert (stored["lag_ps"], stored["lags_ps"], stored["num_outputs"]) == (3.0, [1.0, 2.0], 2)
+    assert (stored["method"], stored["mixer"], stored["temperature"]) == ("spib", "subformer", None)

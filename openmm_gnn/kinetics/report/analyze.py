@@ -23,7 +23,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, locked, write_atomically
-from openmm_gnn.kinetics.report.data import SlowData, read_data
+from openmm_gnn.kinetics.report.data import SlowData, lag_frames, read_data
 from openmm_gnn.kinetics.report.drawing import draw_all
 from openmm_gnn.kinetics.report.kinetics import Kinetics, estimate_kinetics
 from openmm_gnn.kinetics.report.lag_scores import score_lags
@@ -32,8 +32,8 @@ from openmm_gnn.kinetics.report.representative_frames import RepresentativeFrame
 from openmm_gnn.kinetics.report.residues import residue_attention, residue_saliency
 from openmm_gnn.kinetics.report.results import SlowAnalysis
 from openmm_gnn.kinetics.report.runs import SlowRun, find_runs
-from openmm_gnn.kinetics.report.settings import Method, SlowSettings, lag_frames
 from openmm_gnn.kinetics.report.warnings import all_warnings
+from openmm_gnn.kinetics.settings import AnalysisSettings, Method
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,33 +43,38 @@ _SETTINGS = "settings.json"
 
 
 def analyze_runs(
-    paths: Sequence[Path],
-    validation_paths: Sequence[Path],
-    settings: SlowSettings,
+    runs: Sequence[Path],
     out: Path,
+    settings: AnalysisSettings,
+    validation: Sequence[Path] = (),
     encoder: str | None = None,
-    console: Console | None = None,
+    progress: bool = True,
 ) -> SlowAnalysis:
-    """Analyse runs, and write all that is found.
+    """Learn the slow variables of runs, test them, and write the report with everything it shows.
 
     Args:
-        paths: for `find_runs`.
-        validation_paths: of held-out runs; if there are none, a third is held out.
-        out: holds nothing, or an analysis of the same runs with the same settings, which goes on.
-        encoder: for `load_encoder`, if that of the features is no longer where the stores say.
-        console: where progress is shown; None: nowhere.
+        runs: directories of `simulate --features` or `featurize`, or directories with several of them.
+        out: directory of the report, the figures and the slow variables: a new one, or that of an analysis of the same
+            runs with the same settings, which is resumed.
+        settings: everything else that decides the result.
+        validation: held-out runs; without any, the last third of the runs, or of the time, is held out.
+        encoder: name or file of the encoder that made the features, where it is no longer at the path in the store.
+        progress: show progress bars.
     Raises:
         DataError: naming the run and the remedy, before anything is learned.
         SpecError: naming each setting that differs from those of the analysis in `out`.
     """
+    from rich.console import Console
+
+    console = Console(stderr=True) if progress else None
     with locked(out):
-        training, validation = _runs(paths, validation_paths, out)
-        temperature = _temperature((*training, *validation), settings)
+        training, held_out = _runs(runs, validation, out)
+        temperature = _temperature((*training, *held_out), settings)
         with _stage(console, "Reading and checking the runs"):
-            data = read_data(training, validation, settings.lag_ps)
+            data = read_data(training, held_out, settings.lag)
         lags = lag_frames(settings, data.interval_ps, data.shortest)
         _remember(out, settings, data)
-        learned = learn(settings, data, out / "training", progress=console is not None)
+        learned = learn(settings, data, out / "training", progress)
         with _stage(console, "Slow variables of every frame"):
             variables = _along(learned, data, out / "training" / f"{settings.method.value}-variables.npz")
         with _stage(console, "Scores at several lags"):
@@ -85,7 +90,7 @@ def analyze_runs(
 
 
 def _report(
-    settings: SlowSettings,
+    settings: AnalysisSettings,
     data: SlowData,
     temperature: float,
     learned: Learned,
@@ -171,7 +176,7 @@ def _stored(out: Path) -> dict[str, Any] | None:
         raise DataError(f"{out / _SETTINGS} is damaged ({error}): give another --out") from error
 
 
-def _remember(out: Path, settings: SlowSettings, data: SlowData) -> None:
+def _remember(out: Path, settings: AnalysisSettings, data: SlowData) -> None:
     """Write down what is analysed, or compare it with what was.
 
     Raises:
@@ -200,7 +205,7 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     return flattened({**document, "runs": runs})
 
 
-def _temperature(runs: Sequence[SlowRun], settings: SlowSettings) -> float:
+def _temperature(runs: Sequence[SlowRun], settings: AnalysisSettings) -> float:
     """K.
 
     Raises:
@@ -218,7 +223,7 @@ def _temperature(runs: Sequence[SlowRun], settings: SlowSettings) -> float:
     return float(next(value for value in known.values() if value is not None))
 
 
-def _linear(settings: SlowSettings) -> SlowSettings:
+def _linear(settings: AnalysisSettings) -> AnalysisSettings:
     return dataclasses.replace(settings, method=Method.TICA)
 
 
@@ -241,7 +246,7 @@ def _write_states(
 
 
 def _write_cv(
-    settings: SlowSettings,
+    settings: AnalysisSettings,
     data: SlowData,
     learned: Learned,
     variables: Sequence[np.ndarray],

@@ -11,10 +11,14 @@ import numpy as np
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.kinetics.lagged_pairs import lag_in_frames
 from openmm_gnn.kinetics.report.runs import SlowRun
-from openmm_gnn.kinetics.report.settings import SHORTEST_IN_LAGS
+from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, trajectory_of_store
 from openmm_gnn.runs.bias.records import FOLDER, META
 
+LAG_FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Lags at which scores and timescales are taken unless the settings list some, in units of the lag of the training."""
+SHORTEST_IN_LAGS = 5
+"""Shortest run that is accepted, in units of the longest lag."""
 HELD_OUT = 1 / 3
 """Share of the runs, or of the time where there are few runs, that is held out if nobody says which."""
 LEAST_RUNS = 3
@@ -109,6 +113,27 @@ def read_data(training: Sequence[SlowRun], validation: Sequence[SlowRun], lag_ps
         # A lag is left out between the parts, so that no validation pair shares a frame with a training pair.
         tested = [Part(index, min(borders[index] + lag, length - 2), length) for index, length in enumerate(lengths)]
     return SlowData(runs, trajectories, tuple(learned), tuple(tested), weights)
+
+
+def lag_frames(settings: AnalysisSettings, interval_ps: float, shortest_frames: int) -> list[int]:
+    """The lags in frames at which scores and timescales are taken, ascending, that of the training among them.
+
+    Args:
+        shortest_frames: length of the shortest run.
+    Raises:
+        DataError: if a lag that was asked for is longer than the runs allow.
+    """
+    own = max(1, round(settings.lag / interval_ps))
+    longest = shortest_frames // SHORTEST_IN_LAGS
+    for lag in (settings.lag, *settings.lags):
+        if round(lag / interval_ps) > longest:
+            raise DataError(
+                f"a lag of {lag:g} ps in a run of {shortest_frames * interval_ps:g} ps: runs must last "
+                f"{SHORTEST_IN_LAGS} lags or more; give a shorter lag, or leave the short run out"
+            )
+    wanted = settings.lags or tuple(factor * settings.lag for factor in LAG_FACTORS)
+    frames = {max(1, round(lag / interval_ps)) for lag in wanted}
+    return sorted({own, *(count for count in frames if count <= longest)})
 
 
 def stretches(segments: np.ndarray) -> list[slice]:

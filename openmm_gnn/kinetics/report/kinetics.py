@@ -12,7 +12,7 @@ from openmm_gnn.kinetics.report.data import SlowData, stretches
 from openmm_gnn.kinetics.report.learn import Learned
 from openmm_gnn.kinetics.report.map_figures import StateNumbers
 from openmm_gnn.kinetics.report.score_figures import MarkovPrediction, TimescaleCurves
-from openmm_gnn.kinetics.report.settings import SlowSettings
+from openmm_gnn.kinetics.settings import AnalysisSettings
 
 MOST_CLUSTERS, FRAMES_PER_CLUSTER = 100, 20
 SAMPLES, QUICK_SAMPLES = 100, 20
@@ -37,7 +37,7 @@ def estimate_kinetics(
     learned: Learned,
     variables: Sequence[np.ndarray],
     data: SlowData,
-    settings: SlowSettings,
+    settings: AnalysisSettings,
     lags: Sequence[int],
     progress: Callable[[str], None] | None = None,
 ) -> Kinetics:
@@ -57,10 +57,10 @@ def estimate_kinetics(
     pieces = [piece_of for trajectory in data.trajectories for piece_of in stretches(trajectory.segments)]
     owners = [run for run, one in enumerate(data.trajectories) for _ in stretches(one.segments)]
     frames = sum(map(len, series))
-    processes = min(MOST_TIMESCALES, max(num_states - 1, settings.num_outputs + 1))
+    processes = min(MOST_TIMESCALES, max(num_states - 1, settings.outputs + 1))
     model = estimate_markov_model(
         [series[run][rows] for run, rows in zip(owners, pieces, strict=True)],
-        max(1, round(settings.lag_ps / data.interval_ps)),
+        max(1, round(settings.lag / data.interval_ps)),
         data.interval_ps,
         MarkovSettings(
             num_clusters=max(2 * settings.wanted_states, min(MOST_CLUSTERS, frames // FRAMES_PER_CLUSTER)),

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.linear_variables import LinearVariables, fit_tica
 from openmm_gnn.kinetics.report.data import SlowData, stretches
 from openmm_gnn.kinetics.report.results import SeedScore
 from openmm_gnn.kinetics.report.score_figures import TrainingCurve
-from openmm_gnn.kinetics.report.settings import Method, SlowSettings
+from openmm_gnn.kinetics.settings import AnalysisSettings, Method
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.reporters.store_exports import observables_of
@@ -55,7 +55,7 @@ class Learned:
         return np.concatenate(parts)
 
 
-def learn(settings: SlowSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
+def learn(settings: AnalysisSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
     """Learn slow variables from the training parts, and choose among seeds by the held-out ones.
 
     Args:
@@ -71,8 +71,9 @@ def learn(settings: SlowSettings, data: SlowData, directory: Path, progress: boo
     return learners[settings.method](settings, data, directory, progress)
 
 
-def network_spec(settings: SlowSettings, data: SlowData) -> CVNetworkSpec:
+def network_spec(settings: AnalysisSettings, data: SlowData) -> CVNetworkSpec:
     """Of the network that is trained; chains are read from the labels of the tokens."""
+    assert settings.merging is not None  # the settings choose it where nobody does
     tokens = data.trajectories[0].tokens
     chains: dict[str, int] = {}
     labels = data.runs[0].labels
@@ -80,18 +81,18 @@ def network_spec(settings: SlowSettings, data: SlowData) -> CVNetworkSpec:
     return CVNetworkSpec(
         num_tokens=tokens.shape[1],
         input_width=tokens.shape[3],
-        num_outputs=settings.num_outputs,
+        num_outputs=settings.outputs,
         mixer=settings.mixer,
         width=settings.width,
-        num_layers=settings.num_layers,
+        num_layers=settings.layers,
         merging=settings.merging,
-        window=settings.window if settings.merging is not Merging.NONE else 1,
+        window=settings.window,
         chains=numbers if len(chains) > 1 else (),
         dropout=settings.dropout,
     )
 
 
-def _learn_vampnet(settings: SlowSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
+def _learn_vampnet(settings: AnalysisSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
     from openmm_gnn.kinetics.vampnet import train_vampnet
     from openmm_gnn.kinetics.vampnet_training import VampnetSettings
 
@@ -107,7 +108,7 @@ def _learn_vampnet(settings: SlowSettings, data: SlowData, directory: Path, prog
         network_spec(settings, data),
         data.cut(data.training),
         data.cut(data.validation),
-        settings.lag_ps,
+        settings.lag,
         training,
         range(settings.used_seeds),
         directory,
@@ -126,12 +127,12 @@ def _learn_vampnet(settings: SlowSettings, data: SlowData, directory: Path, prog
     return Learned(result.best.network.eval(), seeds, result.best.seed, curves)
 
 
-def _learn_tica(settings: SlowSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
+def _learn_tica(settings: AnalysisSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
     file = directory / "tica.npz"
     if not file.is_file():
-        lag = max(1, round(settings.lag_ps / data.interval_ps))
+        lag = max(1, round(settings.lag / data.interval_ps))
         weights = None if data.log_weights is None else list(_piece_weights(data))
-        network = fit_tica(_pieces(data), lag, settings.num_outputs, weights)
+        network = fit_tica(_pieces(data), lag, settings.outputs, weights)
         partial = file.with_name("partial.npz")
         np.savez(partial, mean=network.mean.numpy(), matrix=network.matrix.numpy())
         partial.replace(file)

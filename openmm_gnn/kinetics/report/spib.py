@@ -17,7 +17,7 @@ from openmm_gnn.kinetics.report.data import SlowData
 from openmm_gnn.kinetics.report.lag_scores import fit_and_score
 from openmm_gnn.kinetics.report.learn import Learned, network_spec
 from openmm_gnn.kinetics.report.results import SeedScore, plain
-from openmm_gnn.kinetics.report.settings import SlowSettings
+from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.networks.tokens.cv_network import CVNetwork, load_cv_network, save_cv_network
 
 ROUND_STEPS = 50
@@ -25,7 +25,7 @@ QUICK_REFINEMENTS = 3
 INITIAL_STATES = 10
 
 
-def learn_spib(settings: SlowSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
+def learn_spib(settings: AnalysisSettings, data: SlowData, directory: Path, progress: bool) -> Learned:
     """Train every seed that is not complete; the best is that whose variables score highest on held-out frames."""
     found = []
     for seed in range(settings.used_seeds):
@@ -40,7 +40,7 @@ def learn_spib(settings: SlowSettings, data: SlowData, directory: Path, progress
     return Learned(load_cv_network(folder / "slow_variables.safetensors"), found, best.seed, [], states)
 
 
-def _train(settings: SlowSettings, data: SlowData, seed: int, folder: Path, progress: bool) -> None:
+def _train(settings: AnalysisSettings, data: SlowData, seed: int, folder: Path, progress: bool) -> None:
     from rich.console import Console
 
     from openmm_gnn.kinetics.spib import SpibRefinement, SpibSettings, train_spib
@@ -48,7 +48,7 @@ def _train(settings: SlowSettings, data: SlowData, seed: int, folder: Path, prog
     folder.mkdir(parents=True, exist_ok=True)
     defaults = SpibSettings()
     training = SpibSettings(
-        num_states=settings.num_states or INITIAL_STATES,
+        num_states=settings.states or INITIAL_STATES,
         batch_size=settings.batch_size,
         round_steps=min(ROUND_STEPS, settings.used_steps),
         most_rounds=max(1, settings.used_steps // ROUND_STEPS),
@@ -65,11 +65,11 @@ def _train(settings: SlowSettings, data: SlowData, seed: int, folder: Path, prog
 
     spec = network_spec(settings, data)
     cut = data.cut(data.training), data.cut(data.validation)
-    result = train_spib(spec, cut[0], settings.lag_ps, training, seed, validation=cut[1], progress=tell)
+    result = train_spib(spec, cut[0], settings.lag, training, seed, validation=cut[1], progress=tell)
     states = [result.states_of(trajectory) for trajectory in data.trajectories]
     network: CVNetwork = copy.deepcopy(result.encoder).eval()
     raw = [result.variables(trajectory).astype(np.float64) for trajectory in data.trajectories]
-    model, score, validation = fit_and_score(raw, data, max(1, round(settings.lag_ps / data.interval_ps)))
+    model, score, validation = fit_and_score(raw, data, max(1, round(settings.lag / data.interval_ps)))
     network.set_output_map(model.mean_0, model.left)
     save_cv_network(network, folder / "slow_variables.safetensors", {"method": "spib", "seed": seed})
     partial = folder / ".partial.npz"

@@ -1,0 +1,122 @@
+"""Settings of an analysis of slow variables: checked when made, stored as JSON, compared when it is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.specs.tokens import Merging, Mixer
+
+QUICK_STEPS = 100
+
+_STORED_NAMES = {
+    "lag": "lag_ps",
+    "lags": "lags_ps",
+    "outputs": "num_outputs",
+    "states": "num_states",
+    "layers": "num_layers",
+}
+"""Names in analysis.json, where a number carries its unit and a count says that it is one."""
+
+
+class Method(str, Enum):
+    """The registry of methods: `vampnet` is learned by `kinetics/methods/vampnet.py`, and so on."""
+
+    VAMPNET = "vampnet"
+    SPIB = "spib"
+    TICA = "tica"
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """Everything that decides the result of an analysis, apart from the runs."""
+
+    lag: float
+    """Lag time, ps: the time between the two frames of a pair; longer than the processes to ignore."""
+    method: Method = Method.VAMPNET
+    """Method that learns the slow variables: a network with the highest VAMP-2 score (vampnet), a network that learns
+    variables and states together (spib), or linear combinations of the features (tica)."""
+    outputs: int = 2
+    """Number of slow variables."""
+    states: int = 0
+    """States of the Markov model; 0: one more than outputs, or with spib as many as it finds."""
+    lags: tuple[float, ...] = ()
+    """Lag times of the scores and implied timescales, ps; without any, 0.1 to 8 times the lag."""
+    seeds: int = 3
+    """Networks that are trained, each from another random seed; the one with the best held-out score is used."""
+    mixer: Mixer = Mixer.SUBMIXER
+    """Layers of the network that mix the tokens of the residues."""
+    window: int = 1
+    """Consecutive residues that are merged into one token; 0: all residues of a chain."""
+    merging: Merging | None = None
+    """Features that a merged token keeps: scalars alone (scalar), or scalars and vectors (equivariant, the default
+    where window is not 1)."""
+    width: int = 64
+    """Channels of the network."""
+    layers: int = 2
+    """Layers of the mixer."""
+    dropout: float = 0.0
+    """Dropout probability of the network in training. At 0.1 its noise can hide, for dozens of steps, the small
+    variations that a network of few residues starts with."""
+    steps: int = 1000
+    """Training steps of each seed, at most; with spib those between two updates of the states."""
+    batch_size: int = 4000
+    """Pairs of frames per training step."""
+    temperature: float | None = None
+    """Temperature of the runs, K; by default that of run.json."""
+    quick: bool = False
+    """Take one seed and few steps, to see whether everything works."""
+
+    def __post_init__(self) -> None:
+        if self.merging is None:
+            object.__setattr__(self, "merging", Merging.NONE if self.window == 1 else Merging.EQUIVARIANT)
+        for name, kind in (("method", Method), ("mixer", Mixer), ("merging", Merging)):
+            try:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            except ValueError as error:
+                allowed = [one.value for one in kind]
+                raise SpecError(f"AnalysisSettings.{name} is {getattr(self, name)!r}: give one of {allowed}") from error
+        object.__setattr__(self, "lags", tuple(float(lag) for lag in self.lags))
+        for lag in (self.lag, *self.lags):
+            if not (math.isfinite(lag) and lag > 0):
+                raise SpecError(f"a lag of {lag} ps: give a time above 0")
+        least = {"outputs": 1, "states": 0, "seeds": 1, "window": 0, "width": 2, "layers": 1, "steps": 1}
+        for name, value in {**least, "batch_size": 2}.items():
+            if getattr(self, name) < value:
+                raise SpecError(f"AnalysisSettings.{name} is {getattr(self, name)}: give at least {value}")
+        if self.states == 1:
+            raise SpecError("AnalysisSettings.states is 1: give 2 or more, or 0 for a number that suits the outputs")
+        if not 0 <= self.dropout <= 0.9:
+            raise SpecError(f"AnalysisSettings.dropout is {self.dropout}: give a probability from 0 to 0.9")
+        if self.window != 1 and self.merging is Merging.NONE:
+            raise SpecError(
+                f"AnalysisSettings.window is {self.window} with merging none: give scalar or equivariant, or a window "
+                "of 1"
+            )
+        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise SpecError(f"AnalysisSettings.temperature is {self.temperature} K: give a temperature above 0")
+
+    @property
+    def used_seeds(self) -> int:
+        return 1 if self.quick else self.seeds
+
+    @property
+    def used_steps(self) -> int:
+        return min(self.steps, QUICK_STEPS) if self.quick else self.steps
+
+    @property
+    def wanted_states(self) -> int:
+        """States of the Markov model."""
+        return self.states or self.outputs + 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by their names in analysis.json."""
+        values = dataclasses.asdict(self)
+        return {
+            _STORED_NAMES.get(name, name): value.value if isinstance(value, Enum) else value
+            for name, value in values.items()
+        }
