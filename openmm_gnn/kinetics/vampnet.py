@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, cv_spec_to_json
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
 from openmm_gnn.kinetics.vampnet_training import (
-    BestNetwork,
     PairsDataset,
     TrainingOrder,
     Vampnet,
@@ -35,7 +33,8 @@ from openmm_gnn.kinetics.vampnet_training import (
     evaluation_loader,
     network_outputs,
 )
-from openmm_gnn.learning.quiet_lightning import quiet_lightning
+from openmm_gnn.learning.best_weights import BestWeights
+from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit
 from openmm_gnn.networks.tokens.cv_network import CVNetwork, load_cv_network, save_cv_network
 
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
@@ -150,66 +149,48 @@ def _train_seed(
     fingerprint = _fingerprint(spec, pairs, held_out, settings)
     if (directory / _RESULT).is_file():
         return _read_run(directory, fingerprint)
-    directory.mkdir(parents=True, exist_ok=True)
-    quiet_lightning()
-    lightning.seed_everything(seed, verbose=False)
+    begin(directory, seed)
     network = CVNetwork(spec)
     statistics = input_statistics(pairs.trajectories)
     network.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
     source = {"lag_ps": pairs.lag_ps, "seed": seed, "settings": dataclasses.asdict(settings), **provenance}
-    best = BestNetwork(directory, source, fingerprint)
-    trainer = _trainer(settings, directory, best, progress)
-    module = Vampnet(network, settings)
-    order = TrainingOrder(module, len(pairs), seed)
-    checkpoint = directory / "last.ckpt"
-    trainer.fit(
-        module,
-        DataLoader(PairsDataset(pairs), sampler=order, batch_size=None),
-        [evaluation_loader(pairs, settings.most_pairs), evaluation_loader(held_out, settings.most_pairs)],
-        ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
-        weights_only=True,
+    module = Vampnet(network, settings, fingerprint)
+    best = BestWeights(
+        directory,
+        ("batch_score", "training_score", "validation_score", "refitted_score"),
+        lambda path, metadata: save_cv_network(network, path, metadata),
+        source,
+        "validation_score",
+        highest=True,
     )
-    if not best.bundle.is_file():
-        raise NonFiniteError(
-            f"the validation score was never a finite number: lower the learning rate, now {settings.learning_rate:g}"
-        )
-    return _finish(directory, best, pairs, held_out, settings, seed)
-
-
-def _trainer(settings: VampnetSettings, directory: Path, best: BestNetwork, progress: bool) -> lightning.Trainer:
     stopping = EarlyStopping(
         "validation_score", mode="max", patience=settings.patience, check_finite=False, check_on_train_epoch_end=False
     )
-    checkpoints = ModelCheckpoint(
-        directory,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+    loaders = (
+        DataLoader(PairsDataset(pairs), sampler=TrainingOrder(module, len(pairs), seed), batch_size=None),
+        [evaluation_loader(part, settings.most_pairs) for part in (pairs, held_out)],
     )
-    callbacks: list[Callback] = [best, stopping, checkpoints]
-    if progress:
-        callbacks.append(RichProgressBar())
-    return lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_steps=settings.num_steps,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
+    fit(
+        module,
+        loaders,
+        best,
+        settings.num_steps,
+        progress=progress,
+        callbacks=[stopping],
         use_distributed_sampler=False,
     )
+    best.check_written(settings.learning_rate)
+    return _finish(directory, best, pairs, held_out, settings, seed, fingerprint)
 
 
 def _finish(
     directory: Path,
-    best: BestNetwork,
+    best: BestWeights,
     pairs: LaggedPairs,
     held_out: LaggedPairs,
     settings: VampnetSettings,
     seed: int,
+    fingerprint: str,
 ) -> VampnetRun:
     """Load the best weights, score them again, and turn the outputs into the slow variables."""
     network = load_cv_network(best.bundle)
@@ -234,9 +215,9 @@ def _finish(
     )
     save_cv_network(network, directory / _NETWORK)
     figures = {name: value for name, value in vars(run).items() if name != "network"}
-    document = {"fingerprint": best.fingerprint, "run": figures}
+    document = {"fingerprint": fingerprint, "run": figures}
     write_atomically(directory / _RESULT, (json.dumps(document, indent=1) + "\n").encode())
-    (directory / "last.ckpt").unlink(missing_ok=True)
+    (directory / CHECKPOINT).unlink(missing_ok=True)
     return run
 
 

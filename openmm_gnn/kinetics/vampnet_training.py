@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, PairBatch
 from openmm_gnn.kinetics.vamp import (
     LaggedCovariances,
@@ -25,10 +22,9 @@ from openmm_gnn.kinetics.vamp import (
     lagged_covariances,
     vamp_score,
 )
-from openmm_gnn.learning.schedule import rise_and_cosine
 from openmm_gnn.learning.step_order import StepOrder
-from openmm_gnn.learning.training.force_matching import BestBundle
-from openmm_gnn.networks.tokens.cv_network import CVNetwork, save_cv_network
+from openmm_gnn.learning.trainer import ResumableModule
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 EVALUATION_PAIRS = 4096
 """Pairs per batch where no gradient is needed."""
@@ -141,14 +137,14 @@ class PairOutputs:
         return (x - x.mean(dim=0)).pow(3).mean(dim=0)
 
 
-class Vampnet(lightning.LightningModule):
+class Vampnet(ResumableModule):
     """A CV network whose loss is minus a VAMP score of the batch.
 
     Source: Mardt, Pasquali, Wu and Noe, Nat. Commun. 9, 5 (2018), doi:10.1038/s41467-017-02388-1.
     """
 
-    def __init__(self, network: CVNetwork, settings: VampnetSettings) -> None:
-        super().__init__()
+    def __init__(self, network: CVNetwork, settings: VampnetSettings, identity: str = "") -> None:
+        super().__init__({"other data, another network or other settings": identity})
         self.network = network
         self.settings = settings
         self.outputs = [PairOutputs(), PairOutputs()]
@@ -201,50 +197,7 @@ class Vampnet(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        scheduler = rise_and_cosine(optimizer, settings.warmup_steps, settings.num_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-class BestNetwork(BestBundle):
-    """Keeps the weights with the highest validation score; refuses to go on with other data, spec or settings."""
-
-    COLUMNS = ("step", "batch_score", "training_score", "validation_score", "refitted_score")
-    CRITERION = "validation_score"
-
-    def __init__(self, directory: Path, provenance: dict[str, Any], fingerprint: str) -> None:
-        super().__init__(directory, provenance)
-        self.best = -math.inf
-        self.fingerprint = fingerprint
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        values = {name: float(trainer.callback_metrics[name]) for name in self.COLUMNS[1:]}
-        with open(self.log_file, "a") as file:
-            # All digits: the best score is compared with that of the weights that are restored.
-            file.write(",".join([str(trainer.global_step), *(repr(value) for value in values.values())]) + "\n")
-        if values[self.CRITERION] > self.best:
-            self.best = values[self.CRITERION]
-            self.save(module, {**self.provenance, "validation": values, "step": trainer.global_step})
-
-    def save(self, module: lightning.LightningModule, metadata: dict[str, Any]) -> None:
-        assert isinstance(module, Vampnet)
-        save_cv_network(module.network, self.bundle, metadata)
-
-    @property
-    def rows(self) -> tuple[dict[str, float], ...]:
-        """Of the log, one per validation."""
-        lines = self.log_file.read_text().splitlines()[1:]
-        return tuple(dict(zip(self.COLUMNS, map(float, line.split(",")), strict=True)) for line in lines)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "fingerprint": self.fingerprint}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["fingerprint"] != self.fingerprint:
-            raise DataError(
-                "the checkpoint belongs to other data, another network or other settings: give the same, or another "
-                "directory"
-            )
-        super().load_state_dict(state_dict)
+        return self.scheduled(optimizer, settings.warmup_steps, settings.num_steps)
 
 
 def collected(network: CVNetwork, pairs: LaggedPairs, most: int) -> PairOutputs:

@@ -21,7 +21,8 @@ from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays
 from openmm_gnn.kinetics.vamp import VampScore
 from openmm_gnn.kinetics.vampnet import VampnetResult, slow_variables, train_vampnet
-from openmm_gnn.kinetics.vampnet_training import BestNetwork, Vampnet, VampnetSettings, collected
+from openmm_gnn.kinetics.vampnet_training import Vampnet, VampnetSettings, collected
+from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.networks.tokens.cv_network import load_cv_network
 
 LAG_PS = 10.0
@@ -134,15 +135,15 @@ def _train_one(directory: Path) -> VampnetResult:
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     trained: tuple[VampnetResult, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = BestNetwork.on_validation_end
+    write = BestWeights.on_validation_end
 
-    def killed(self: BestNetwork, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def killed(self: BestWeights, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         write(self, trainer, module)
         if trainer.global_step == 60:
             os._exit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(BestNetwork, "on_validation_end", killed)
+        patch.setattr(BestWeights, "on_validation_end", killed)
         process = multiprocessing.get_context("fork").Process(target=_train_one, args=(tmp_path,))
         process.start()
         process.join()

@@ -14,20 +14,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.force import EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule
+from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter, denoising_error
 from openmm_gnn.learning.pretraining.denoising_module import Denoising, scales_of
 from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware, Precision, Strategy
-from openmm_gnn.learning.quiet_lightning import quiet_lightning
-from openmm_gnn.learning.training.force_matching import BestBundle
-from openmm_gnn.learning.training_curves import PretrainingBar, TrainingCurves, tensorboard_logger
+from openmm_gnn.learning.pretraining.training_curves import PretrainingBar, TrainingCurves, tensorboard_logger
+from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_files import save_encoder
 
@@ -45,43 +43,6 @@ __all__ = [
 
 ORIGIN = ("source", "license")
 """Fields of an encoder's metadata that pass on to what is trained from its weights."""
-
-
-class BestEncoder(BestBundle):
-    """Keeps the averaged weights with the lowest error on held-out molecules; refuses to go on with other data.
-
-    Of several processes, the first one writes.
-    """
-
-    CRITERION = ERROR
-
-    def __init__(self, directory: Path, provenance: dict[str, Any], errors: Sequence[str]) -> None:
-        super().__init__(directory, provenance)
-        self.COLUMNS = ("step", "train_error", *errors)
-
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if trainer.is_global_zero:
-            super().on_train_start(trainer, module)
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if trainer.is_global_zero:
-            super().on_validation_end(trainer, module)
-
-    def save(self, module: lightning.LightningModule, metadata: dict[str, Any]) -> None:
-        assert isinstance(module, Denoising)
-        save_encoder(module.best_weights, self.bundle, metadata)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "data": self._data}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["data"] != self._data:
-            raise DataError("the checkpoint was trained on other data: give the same data, or another --out")
-        super().load_state_dict(state_dict)
-
-    @property
-    def _data(self) -> str:
-        return str(self.provenance.get("data", {}).get("sha256", ""))
 
 
 def pretrain(
@@ -118,11 +79,7 @@ def pretrain(
             raise DataError(f"the {name} set has no molecules: give more of them")
     if spec.noise_scale <= 0:
         raise SpecError("EncoderSpec.noise_scale is 0: give the standard deviation of the noise, such as 0.2 angstrom")
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    checkpoint = directory / "last.ckpt"
-    quiet_lightning()
-    lightning.seed_everything(settings.seed, verbose=False)
+    directory = begin(directory, settings.seed)
     encoder = Encoder(spec)
     origin = {}
     if start is not None:
@@ -130,50 +87,35 @@ def pretrain(
         origin = {name: start.spec.metadata[name] for name in ORIGIN if name in start.spec.metadata}
     data = DenoisingData(spec, training, validation, settings, hardware)
     metadata = {**origin, "recipe": asdict(settings), **(provenance or {})}
-    best = BestEncoder(directory, metadata, data.columns(scales_of(spec, settings)))
-    trainer = _trainer(settings, hardware, best, directory, progress)
-    trainer.fit(
-        Denoising(encoder, settings),
-        datamodule=data,
-        ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
-        weights_only=True,
+    module = Denoising(encoder, settings, data_identity=str(metadata.get("data", {}).get("sha256", "")))
+    best = BestWeights(
+        directory,
+        ("train_error", *data.columns(scales_of(spec, settings))),
+        lambda path, metadata: save_encoder(module.best_weights, path, metadata),
+        metadata,
+        ERROR,
     )
-    if not best.bundle.is_file():
-        raise NonFiniteError(
-            f"the error on held-out molecules was never a finite number in {settings.num_steps} steps: lower the "
-            f"learning rate, now {settings.learning_rate:g}"
-        )
+    curves = TrainingCurves()
+    fit(
+        module,
+        data,
+        best,
+        settings.num_steps,
+        progress=progress,
+        callbacks=[curves],
+        bar=PretrainingBar(curves),
+        devices=hardware.devices,
+        strategy="ddp" if hardware.devices > 1 or hardware.strategy is Strategy.DDP else "auto",
+        use_distributed_sampler=False,
+        precision="bf16-mixed" if settings.precision is Precision.BFLOAT16_MIXED else "32-true",
+        gradient_clip_val=settings.gradient_clip,
+        logger=tensorboard_logger(directory, directory / CHECKPOINT),
+        log_every_n_steps=settings.validate_every,  # all that is logged, the curves write themselves
+    )
+    best.check_written(settings.learning_rate)
     return best.bundle
 
 
 def is_first_process() -> bool:
     """Of those that train together: the one that writes and speaks."""
     return not getattr(rank_zero_only, "rank", 0)
-
-
-def _trainer(
-    settings: DenoisingSettings, hardware: Hardware, best: BestEncoder, directory: Path, progress: bool
-) -> lightning.Trainer:
-    checkpoints = ModelCheckpoint(
-        directory, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    curves = TrainingCurves()
-    callbacks: list[Callback] = [best, curves, checkpoints]
-    if progress:
-        callbacks.append(PretrainingBar(curves))
-    together = hardware.devices > 1 or hardware.strategy is Strategy.DDP
-    return lightning.Trainer(
-        accelerator="auto",
-        devices=hardware.devices,
-        strategy="ddp" if together else "auto",
-        use_distributed_sampler=False,
-        precision="bf16-mixed" if settings.precision is Precision.BFLOAT16_MIXED else "32-true",
-        max_steps=settings.num_steps,
-        num_sanity_val_steps=0,
-        gradient_clip_val=settings.gradient_clip,
-        callbacks=callbacks,
-        logger=tensorboard_logger(directory, directory / "last.ckpt"),
-        log_every_n_steps=settings.validate_every,  # all that is logged, the curves write themselves
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )

@@ -14,28 +14,30 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from openmm_gnn.base.errors import DataError, NonFiniteError
-from openmm_gnn.base.specs.force import EncoderSpec, encoder_spec_from_json, spec_to_json
+from openmm_gnn.base.errors import NonFiniteError
+from openmm_gnn.base.specs.force import EncoderSpec
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter
 from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Precision
 from openmm_gnn.learning.pretraining.noisy_batches import NoisyBatch
 from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of
-from openmm_gnn.learning.schedule import rise_and_cosine
+from openmm_gnn.learning.trainer import ResumableModule, identity_of
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 
-class Denoising(lightning.LightningModule):
-    """An encoder with the loss mean |predicted - noise|^2, both in units of the scale of the noise."""
+class Denoising(ResumableModule):
+    """An encoder with the loss mean |predicted - noise|^2, both in units of the scale of the noise.
 
-    def __init__(self, encoder: Encoder, settings: DenoisingSettings) -> None:
-        super().__init__()
+    `data_identity` is what tells the data apart from others when a killed training goes on, such as their sha256.
+    """
+
+    def __init__(self, encoder: Encoder, settings: DenoisingSettings, data_identity: str = "") -> None:
+        super().__init__({"another encoder": identity_of(encoder.spec), "other data": data_identity})
         self.settings = settings
         self.encoder = encoder
         self.scales = scales_of(encoder.spec, settings)
@@ -136,15 +138,7 @@ class Denoising(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             self.encoder.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=True
         )
-        scheduler = rise_and_cosine(optimizer, settings.warmup_steps, settings.num_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["spec_json"] = spec_to_json(self.encoder.spec)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if encoder_spec_from_json(checkpoint["spec_json"]) != self.encoder.spec:
-            raise DataError("the checkpoint belongs to another encoder: give the same options, or another --out")
+        return self.scheduled(optimizer, settings.warmup_steps, settings.num_steps)
 
 
 def scales_of(spec: EncoderSpec, settings: DenoisingSettings) -> tuple[float, ...]:

@@ -7,22 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.base.specs.property import PropertySpec, property_spec_from_json, property_spec_to_json
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.specs.property import PropertySpec
+from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.properties.property_sets import PropertyBatch, PropertyFrames, PropertySets, fit_elements
-from openmm_gnn.learning.quiet_lightning import quiet_lightning
-from openmm_gnn.learning.resumable_training import fit_resumably
-from openmm_gnn.learning.schedule import rise_and_cosine
-from openmm_gnn.learning.training.force_matching import BestBundle
+from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import freeze, start_from
 from openmm_gnn.networks.encoders.property_model import PropertyModel, save_property_model
+
+FIGURES = ("validation_mae", "validation_rmse", "elements_mae")
+"""The columns of log.csv; the first chooses the best weights."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class PropertyErrorMeter:
         }
 
 
-class PropertyRegression(lightning.LightningModule):
+class PropertyRegression(ResumableModule):
     """A property model with the mean square of the standardised error as its loss."""
 
     def __init__(self, model: PropertyModel, settings: PropertySettings) -> None:
-        super().__init__()
+        super().__init__({"another property model": identity_of(model.spec)})
         self.model = model
         self.settings = settings
         self.meter = PropertyErrorMeter()
@@ -95,25 +95,7 @@ class PropertyRegression(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         learning = [weight for weight in self.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=self.settings.learning_rate)
-        scheduler = rise_and_cosine(optimizer, self.settings.warmup_steps, self.settings.num_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["spec_json"] = property_spec_to_json(self.model.spec)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if property_spec_from_json(checkpoint["spec_json"]) != self.model.spec:
-            raise DataError("the checkpoint belongs to another property model: give the same options, or another --out")
-
-
-class BestPropertyModel(BestBundle):
-    """Keeps the weights with the lowest error on held-out molecules."""
-
-    COLUMNS = ("step", "validation_mae", "validation_rmse", "elements_mae")
-
-    def save(self, module: lightning.LightningModule, metadata: dict[str, Any]) -> None:
-        assert isinstance(module, PropertyRegression)
-        save_property_model(module.model, self.bundle, metadata)
+        return self.scheduled(optimizer, self.settings.warmup_steps, self.settings.num_steps)
 
 
 def train_property(
@@ -139,32 +121,32 @@ def train_property(
     if settings.freeze_encoder and encoder is None:
         raise SpecError("random weights are to be frozen: give a pretrained encoder, or let all weights learn")
     training, validation = (PropertyFrames(frames, spec) for frames in sets)
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    quiet_lightning()
-    lightning.seed_everything(settings.seed, verbose=False)
+    directory = begin(directory, settings.seed)
     model = PropertyModel(spec)
     fit_elements(model, training)
     if encoder is not None:
         new_elements = start_from(model.encoder, encoder)
         if settings.freeze_encoder:
             freeze(model.encoder, except_elements=new_elements)
-    module = PropertyRegression(model, settings)
-    best = BestPropertyModel(directory, {"recipe": asdict(settings), **(provenance or {})})
-    fit_resumably(
-        module,
+    best = BestWeights(
+        directory,
+        FIGURES,
+        lambda path, metadata: save_property_model(model, path, metadata),
+        {"recipe": asdict(settings), **(provenance or {})},
+        FIGURES[0],
+    )
+    loaders = (
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=training.collate),
         DataLoader(validation, settings.batch_size, collate_fn=validation.collate),
+    )
+    fit(
+        PropertyRegression(model, settings),
+        loaders,
         best,
-        directory,
         settings.num_steps,
         settings.validate_every,
-        gradient_clip=settings.gradient_clip,
-        progress=progress,
+        progress,
+        gradient_clip_val=settings.gradient_clip,
     )
-    if not best.bundle.is_file():
-        raise NonFiniteError(
-            f"the error on held-out molecules was never a finite number in {settings.num_steps} steps: lower the "
-            f"learning rate, now {settings.learning_rate:g}"
-        )
+    best.check_written(settings.learning_rate)
     return best.bundle

@@ -5,25 +5,21 @@ Source: Li et al., J. Chem. Phys. 156, 144103 (2022), eq. (10).
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import ForceSpec, spec_from_json, spec_to_json
+from openmm_gnn.base.specs.force import ForceSpec
 from openmm_gnn.data.labels.metrics import ForceErrorMeter
-from openmm_gnn.learning.quiet_lightning import quiet_lightning
-from openmm_gnn.learning.resumable_training import fit_resumably
-from openmm_gnn.learning.schedule import rise_and_cosine
+from openmm_gnn.learning.best_weights import BestWeights
+from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of
 from openmm_gnn.learning.training.energy_matching import energy_matching_loss
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.networks.bundle import save_bundle
@@ -33,6 +29,9 @@ from openmm_gnn.networks.encoders.encoder_transfer import freeze
 from openmm_gnn.networks.force_model import ForceModel, make_model
 from openmm_gnn.networks.pair_term import PairTerm
 from openmm_gnn.networks.vector_gamd import VectorGAMD
+
+FIGURES = ("validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
+"""The columns of log.csv; the first chooses the best weights."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class TrainingSettings:
     seed: int = 0
 
 
-class ForceMatching(lightning.LightningModule):
+class ForceMatching(ResumableModule):
     """GAMD with the loss (10): mean |F - F_ref| in units of the force scale, plus lambda times the net force.
 
     Departure from the published code, which averages all components into one scalar: the net force is the vector sum
@@ -59,7 +58,7 @@ class ForceMatching(lightning.LightningModule):
     """
 
     def __init__(self, model: ForceModel, settings: TrainingSettings) -> None:
-        super().__init__()
+        super().__init__({"another network": identity_of(model.spec)})
         self.model = model
         self.settings = settings
         self.meter = ForceErrorMeter()
@@ -104,65 +103,7 @@ class ForceMatching(lightning.LightningModule):
         optimizer = torch.optim.Adam(
             [weight for weight in self.parameters() if weight.requires_grad], lr=settings.learning_rate
         )
-        scheduler = rise_and_cosine(optimizer, settings.warmup_steps, settings.num_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["spec_json"] = spec_to_json(self.model.spec)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if spec_from_json(checkpoint["spec_json"]) != self.model.spec:
-            raise DataError("the checkpoint belongs to another network: give the same options, or another --out")
-
-
-class BestBundle(Callback):
-    """Writes the bundle whenever the validation error is the lowest so far, and a row of figures each time.
-
-    The lowest error is kept in the checkpoint; rows past the restored step are dropped, so a killed run leaves no
-    row twice.
-    """
-
-    COLUMNS: tuple[str, ...] = (
-        "step",
-        "validation_mae",
-        "validation_rmse",
-        "validation_relative_error",
-        "validation_cosine",
-    )
-    CRITERION = "validation_mae"
-
-    def __init__(self, directory: Path, provenance: dict[str, Any]) -> None:
-        self.provenance = provenance
-        self.bundle = directory / "model.safetensors"
-        self.log_file = directory / "log.csv"
-        self.best = math.inf
-
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        rows = self.log_file.read_text().splitlines()[1:] if self.log_file.is_file() else []
-        kept = [row for row in rows if row.count(",") + 1 == len(self.COLUMNS)]
-        kept = [row for row in kept if int(row.split(",")[0]) <= trainer.global_step]
-        partial = self.log_file.with_suffix(".part")
-        partial.write_text("\n".join([",".join(self.COLUMNS), *kept]) + "\n")
-        os.replace(partial, self.log_file)
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        values = {name: float(trainer.callback_metrics[name]) for name in self.COLUMNS[1:]}
-        with open(self.log_file, "a") as file:
-            file.write(",".join([str(trainer.global_step), *(f"{value:.6g}" for value in values.values())]) + "\n")
-        if values[self.CRITERION] < self.best:
-            self.best = values[self.CRITERION]
-            self.save(module, {**self.provenance, "validation": values, "step": trainer.global_step})
-
-    def save(self, module: lightning.LightningModule, metadata: dict[str, Any]) -> None:
-        """Write the bundle."""
-        assert isinstance(module, ForceMatching)
-        save_bundle(module.model, self.bundle, metadata)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = float(state_dict["best"])
+        return self.scheduled(optimizer, settings.warmup_steps, settings.num_steps)
 
 
 def train(
@@ -185,16 +126,14 @@ def train(
     Raises:
         DataError: if a data set is empty, or the directory belongs to another network.
         SpecError: if the encoder is not the one of the spec, or there is none and it is to be frozen.
+        NonFiniteError: if the training diverged before its first validation.
     """
     if settings.freeze_encoder and encoder is None:
         raise SpecError("random weights are to be frozen: give a pretrained encoder, or let all weights learn")
     for name, dataset in (("training", training), ("validation", validation)):
         if len(dataset) == 0:
             raise DataError(f"the {name} set has no frames: give seeds that the data has")
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    quiet_lightning()
-    lightning.seed_everything(settings.seed, verbose=False)
+    directory = begin(directory, settings.seed)
     model = make_model(spec)
     if pair_term is not None:
         assert isinstance(model, VectorGAMD) and model.pair_term is not None
@@ -204,17 +143,21 @@ def train(
         new_elements = model.start_from(encoder)
         if settings.freeze_encoder:
             freeze(model.encoder, except_elements=new_elements)
-    module = ForceMatching(model, settings)
-    best = BestBundle(directory, provenance or {})
-    fit_resumably(
-        module,
+    best = BestWeights(
+        directory, FIGURES, lambda path, metadata: save_bundle(model, path, metadata), provenance or {}, FIGURES[0]
+    )
+    loaders = (
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),
         DataLoader(validation, settings.batch_size, collate_fn=collate),
+    )
+    fit(
+        ForceMatching(model, settings),
+        loaders,
         best,
-        directory,
         settings.num_steps,
         settings.validate_every,
-        gradient_clip=1.0,
-        progress=progress,
+        progress,
+        gradient_clip_val=1.0,
     )
+    best.check_written(settings.learning_rate)
     return best.bundle

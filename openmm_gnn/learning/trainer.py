@@ -1,0 +1,149 @@
+"""What trainings share: a learning rate over time, and runs that go on from their last validation after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.learning.best_weights import BestWeights
+
+CHECKPOINT = "last.ckpt"
+LAST_FACTOR = 1e-4
+"""The learning rate at the end, as a share of the highest."""
+_USELESS_WARNINGS = ("Checkpoint directory .* exists and is not empty", ".*LeafSpec.* is deprecated")
+"""Our runs are resumed in their own directory; the other is between Lightning and PyTorch."""
+
+
+def rise_and_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int) -> LambdaLR:
+    """The schedule by step: up to the optimizer's learning rate in `warmup_steps`, and down by `num_steps`.
+
+    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, arXiv 1608.03983,
+    eq. (5), without restarts.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) + LAST_FACTOR
+
+    return LambdaLR(optimizer, factor)
+
+
+def identity_of(spec: Any) -> str:
+    """A spec as text that is the same for equal specs: without metadata, also those of specs inside it."""
+
+    def bare(fields: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: bare(value) if isinstance(value, dict) else value
+            for name, value in fields.items()
+            if name != "metadata"
+        }
+
+    return json.dumps({type(spec).__name__: bare(dataclasses.asdict(spec))}, sort_keys=True)
+
+
+class ResumableModule(lightning.LightningModule):
+    """A module whose checkpoint says what it belongs to.
+
+    Args:
+        identity: what must be the same for a training to go on, as text, by what it would be called if it were not,
+            such as "another network".
+    """
+
+    def __init__(self, identity: dict[str, str]) -> None:
+        super().__init__()
+        self.identity = identity
+
+    def scheduled(self, optimizer: Optimizer, warmup_steps: int, num_steps: int) -> OptimizerLRSchedulerConfig:
+        """The optimizer with `rise_and_cosine`."""
+        scheduler = rise_and_cosine(optimizer, warmup_steps, num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["identity"] = self.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for other, identity in self.identity.items():
+            if checkpoint["identity"].get(other) != identity:
+                raise DataError(
+                    f"the checkpoint belongs to {other}: give the same data and options, or another directory (--out)"
+                )
+
+
+def begin(directory: str | os.PathLike[str], seed: int) -> Path:
+    """Make the directory of a training, seed all random numbers, and leave warnings and errors that matter."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in _USELESS_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    lightning.seed_everything(seed, verbose=False)
+    return directory
+
+
+def fit(
+    module: ResumableModule,
+    data: lightning.LightningDataModule | tuple[DataLoader[Any], DataLoader[Any] | Sequence[DataLoader[Any]]],
+    best: BestWeights,
+    num_steps: int,
+    validate_every: int | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    bar: type[Callback] | Callback = RichProgressBar,
+    **options: Any,
+) -> None:
+    """Train a module for `num_steps` in all, those of earlier calls with the same directory among them.
+
+    Args:
+        data: loaders for training and validation.
+        best: writes rows and weights when a validation ends; the checkpoint is made after it, in the same directory.
+        validate_every: steps; a kill costs as many at most. None: an epoch, whose loader says how many steps it has.
+        callbacks: called after `best` and before the checkpoint is made.
+        options: of `lightning.Trainer`, in place of ours.
+    """
+    directory = best.bundle.parent
+    by_epoch = validate_every is None
+    checkpoints = ModelCheckpoint(
+        directory,
+        filename=Path(CHECKPOINT).stem,
+        every_n_epochs=1,
+        save_on_train_epoch_end=by_epoch,  # otherwise after each validation, when its row and weights are written
+        enable_version_counter=False,
+    )
+    shown = [bar() if isinstance(bar, type) else bar] if progress else []
+    intervals = {} if by_epoch else {"val_check_interval": validate_every, "check_val_every_n_epoch": None}
+    ours: dict[str, Any] = {
+        **{"accelerator": "auto", "devices": 1, "logger": False},
+        **{"num_sanity_val_steps": 0, "enable_model_summary": False, **intervals},
+    }
+    trainer = lightning.Trainer(
+        max_steps=num_steps,
+        callbacks=[best, *callbacks, checkpoints, *shown],
+        enable_progress_bar=progress,
+        **{**ours, **options},
+    )
+    training, validation = (None, None) if isinstance(data, lightning.LightningDataModule) else data
+    trainer.fit(
+        module,
+        training,
+        validation,
+        datamodule=data if isinstance(data, lightning.LightningDataModule) else None,
+        ckpt_path=str(directory / CHECKPOINT) if (directory / CHECKPOINT).is_file() else None,
+        weights_only=True,
+    )
