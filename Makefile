@@ -44,7 +44,7 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 
 bench: $(VENV)/bench-installed
-	$(BIN)/openmm-gnn bench
+	$(BIN)/python benchmarks/run.py
 
 # Fails where there is no device or no CUDA library: there it must not look as if all were well.
 test-gpu: gpu-library

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch  # before OpenMM: its TorchForce plugins need CUDA's libraries, which torch loads
 
-sys.path[:0] = [str(Path(__file__).parent / "samples"), str(Path(__file__).parent)]
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS / "samples"), str(TESTS), str(TESTS.parent / "benchmarks" / "studies")]
 
 
 def pytest_sessionstart() -> None:

@@ -16,8 +16,8 @@ from openmm_gnn.base.errors import OpenMMGNNError
 COMMANDS = (
     *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
     *("scan-steps", "simulate", "compare", "validate"),
-    *("featurize", "tail", "analyze", "export-features", "conformers", "import-conformers", "pretrain", "scale"),
-    *("regress", "predict", "bench"),
+    *("featurize", "tail", "analyze", "export-features", "conformers", "import-conformers", "pretrain"),
+    *("regress", "predict"),
 )
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
 EXTRA_OF = {

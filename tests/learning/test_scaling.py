@@ -8,16 +8,10 @@ import json
 from pathlib import Path
 
 import pytest
+import scaling
 import torch
-from typer.testing import CliRunner
-
-from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.cli import app
-from openmm_gnn.data.conformers.conformations import Conformations
-from openmm_gnn.data.conformers.conformers import make_conformations
-from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.learning.pretraining.denoising import DenoisingSettings
-from openmm_gnn.learning.pretraining.scaling import (
+from scaling_report import fits_of, write_report
+from scaling_runs import (
     ScalingCell,
     ScalingGrid,
     ScalingRun,
@@ -27,7 +21,12 @@ from openmm_gnn.learning.pretraining.scaling import (
     operations_per_atom,
     run_scaling,
 )
-from openmm_gnn.learning.pretraining.scaling_report import fits_of, write_report
+
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.data.conformers.conformations import Conformations
+from openmm_gnn.data.conformers.conformers import make_conformations
+from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
+from openmm_gnn.learning.pretraining.denoising import DenoisingSettings
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 GRID = ScalingGrid(
@@ -127,18 +126,24 @@ def test_a_grid_without_sense_is_refused(wrong: dict[str, tuple[int, ...]]) -> N
 
 def test_the_command_goes_on_with_a_study(study: tuple[Path, list[ScalingRun]], data: Conformations) -> None:
     out, _ = study
-    command = ["scale", str(data.path), "--out", str(out), "--layers", "1", "--width", "8"]
-    command += ["--hold-out", "4", "--steps", "20", "--batch-size", "2", "--learning-rate", "0.02"]
-    refused = CliRunner().invoke(app, [*command, "--validate-every", "10", "--no-progress"])
-    assert isinstance(refused.exception, DataError)  # the command has another warm-up than the study
-    assert "warmup_steps" in str(refused.exception)
+    command = [str(data.path), "--out", str(out), "--layers", "1", "--width", "8", "--hold-out", "4", "--steps", "20"]
+    command += ["--batch-size", "2", "--learning-rate", "0.02", "--validate-every", "10", "--no-progress"]
+    with pytest.raises(DataError, match="warmup_steps"):  # the command has another warm-up than the study
+        scaling.main(command)
     torch.set_num_threads(1)
 
 
-def test_the_command_says_what_too_few_trainings_cannot_tell(data: Conformations, tmp_path: Path) -> None:
-    command = ["scale", str(data.path), "--out", str(tmp_path), "--layers", "1", "--width", "8", "--hold-out", "4"]
-    command += ["--steps", "4", "--validate-every", "2", "--batch-size", "2", "--no-progress"]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0, done.output
-    said = [line.split(":")[0] for line in done.output.splitlines() if "too few trainings" in line]
+def test_the_command_says_what_too_few_trainings_cannot_tell(
+    data: Conformations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(data.path), "--out", str(tmp_path), "--layers", "1", "--width", "8", "--hold-out", "4"]
+    scaling.main([*command, "--steps", "4", "--validate-every", "2", "--batch-size", "2", "--no-progress"])
+    lines = capsys.readouterr().out.splitlines()
+    said = [line.split(":")[0] for line in lines if "too few trainings" in line]
     assert said == ["parameters", "frames", "operations"]
+
+
+def test_an_option_that_is_not_given_is_the_grids() -> None:
+    given = scaling.options().parse_args(["peptides", "--out", "study"])
+    assert (given.layers, given.learning_rate) == (ScalingGrid().layers, ScalingGrid().training.learning_rate)
+    assert scaling.whole_numbers("0,3-5,4") == (0, 3, 4, 5)

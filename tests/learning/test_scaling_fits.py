@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scaling_fits import fit_frontier, fit_power_law, frontier
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.learning.pretraining.scaling_fits import fit_frontier, fit_power_law, frontier
 
 X = np.geomspace(1e3, 1e6, 9)
 

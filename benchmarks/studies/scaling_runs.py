@@ -1,4 +1,4 @@
-"""How the error of denoising depends on depth, width, data and radius: a grid of trainings, gone on with after a kill.
+"""A grid of trainings of different depth, width, data and radius, which resumes after a kill.
 
 OUT/grid.json                 what all trainings have in common, and the data
 OUT/runs/l2-h32-r5-m144-s0/  one training each: log.csv, model.safetensors, last.ckpt
@@ -47,9 +47,9 @@ class ScalingGrid:
     cutoffs: tuple[float, ...] = (5.0,)
     """Angstrom."""
     molecules: tuple[int, ...] = (0,)
-    """Of the training set, the first so many; 0: all. Smaller sets are parts of larger ones."""
+    """Sizes of the training set, its first molecules; 0: all. Smaller sets are parts of larger ones."""
     seeds: tuple[int, ...] = (0,)
-    """Of weights, order and noise."""
+    """Seeds of weights, order and noise."""
     architecture: Architecture = Architecture.TORCHMD_ET
     num_radial: int = 32
     num_heads: int = 8
@@ -57,8 +57,10 @@ class ScalingGrid:
     noise_scale: float = 0.2
     """Angstrom."""
     hold_out: int = 10
-    """Every so-manieth molecule is held out of all trainings."""
-    training: DenoisingSettings = dataclasses.field(default_factory=lambda: DenoisingSettings(num_steps=2000))
+    """One molecule in so many is held out of all trainings."""
+    training: DenoisingSettings = dataclasses.field(
+        default_factory=lambda: DenoisingSettings(num_steps=2000, batch_size=4, learning_rate=5e-3, validate_every=200)
+    )
     """Its seed is replaced by each of `seeds`."""
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class ScalingGrid:
         return [ScalingCell(*one) for one in sorted(every, key=lambda one: (one[0] * one[1] ** 2, one))]
 
     def spec(self, cell: ScalingCell, elements: tuple[int, ...]) -> EncoderSpec:
-        """Of the encoder that a cell trains."""
+        """The encoder that a cell trains."""
         return EncoderSpec(
             architecture=self.architecture,
             num_layers=cell.layers,
@@ -102,7 +104,7 @@ class ScalingCell:
 
     @property
     def name(self) -> str:
-        """Of its directory."""
+        """The name of its directory."""
         return f"l{self.layers}-h{self.width}-r{self.cutoff:g}-m{self.molecules or 'all'}-s{self.seed}"
 
 
@@ -114,23 +116,23 @@ class ScalingRun:
     parameters: int
     """Weights, without the table of elements, which depends on the largest atomic number alone."""
     frames: int
-    """Different ones of the training set."""
+    """Different frames in the training set."""
     operations_per_step: float
     """Multiplications and additions in matrix products, forward and backward, of the plain form."""
     steps: tuple[int, ...]
     validation_errors: tuple[float, ...]
-    """At those steps, of the averaged weights, on held-out molecules: 1.0 has learned nothing."""
+    """Errors of the averaged weights at those steps, on held-out molecules: 1.0 has learned nothing."""
 
     @property
     def error(self) -> float:
-        """The lowest."""
+        """The lowest validation error."""
         return min(self.validation_errors)
 
 
 def run_scaling(
     data: Sequence[Path], out: Path, grid: ScalingGrid, processes: int = 1, progress: bool = True
 ) -> list[ScalingRun]:
-    """Train what is missing of the grid and return all of its runs; called again it goes on, also with a larger grid.
+    """Train what is missing of the grid and return all of its runs; a second call resumes, also with a larger grid.
 
     Raises:
         DataError: if the data are damaged, or `out` holds a study of other data or other settings.
@@ -151,7 +153,7 @@ def run_scaling(
         for number in range(processes if missing else 0):
             mine = missing[number::processes]
             cells = json.dumps([vars(cell) for cell in mine])
-            command = [sys.executable, "-m", "openmm_gnn.learning.pretraining.scaling", str(out), cells]
+            command = [sys.executable, __file__, str(out), cells]
             steps = len(mine) * grid.training.num_steps
             works.append(Work(f"part {number + 1} of the trainings", command, steps, _steps_done(out, mine)))
         run_workers(works, processes=processes, progress=progress, what="parts")
@@ -197,7 +199,7 @@ def operations_per_atom(spec: EncoderSpec, molecules: Molecules, hydrogens: bool
 
 
 def train_cells(out: Path, cells: Sequence[ScalingCell], report: Callable[[int], None]) -> None:
-    """Some trainings of a study, or what is left of them, one after the other; `report` hears the steps done in all."""
+    """Train some cells of a study, or what is left of them, one by one; `report` gets the number of all steps done."""
     content = json.loads((out / GRID_FILE).read_text())
     grid, joined = grid_from_json(content["grid"]), join_conformations([Path(path) for path in content["data"]])
     training, validation = joined.split(grid.hold_out)

@@ -17,7 +17,7 @@ from openmm_gnn.base.errors import DataError
 
 CONFIDENCE = 0.95
 _LEAST_POINTS = 3
-"""Of different x, for a line with an uncertainty."""
+"""Least number of different x for a line with an uncertainty."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def frontier(operations: Sequence[np.ndarray], errors: Sequence[np.ndarray], num
 
     Args:
         operations, errors: a curve per training.
-        num_bins: of the logarithm of operations; one point in each at most, as the points of a curve hang together.
+        num_bins: bins of the logarithm of operations, one point in each at most: a curve's points are not independent.
     """
     x, y = np.concatenate(operations), np.concatenate(errors)
     order = np.argsort(x)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scaling_fits import PowerLawFit, fit_frontier, fit_power_law, frontier
+from scaling_runs import ScalingRun, runs_as_table, write_table
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import COLORS, QUIET_COLOR, figure_file
 from openmm_gnn.base.files import write_atomically
-from openmm_gnn.learning.pretraining.scaling import ScalingRun, runs_as_table, write_table
-from openmm_gnn.learning.pretraining.scaling_fits import PowerLawFit, fit_frontier, fit_power_law, frontier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ AXES = {"parameters": "weights", "frames": "frames of the training set", "operat
 
 
 def fits_of(runs: Sequence[ScalingRun]) -> dict[str, PowerLawFit]:
-    """By what grows: parameters and operations of the trainings on all data, frames of the largest network's.
+    """Fits by what grows: parameters and operations of the trainings on all data, frames of the largest network's.
 
     What has too few points is left out. Seeds are points of their own, and so are radii.
     """
