@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn.md.contexts import choose_platform, make_context
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.published_weights import load_model
@@ -33,9 +33,9 @@ FS_PER_BLOCK = 20.0
 SECONDS = 150.0
 
 
-def settings_of(time_step_fs: float, inner_steps: int = 0) -> RunSettings:
+def settings_of(time_step_fs: float, inner_steps: int = 0) -> RunCourse:
     bonded_substeps = math.ceil(time_step_fs / max(1, inner_steps) / 0.5 - 1e-9)
-    return RunSettings(
+    return RunCourse(
         steps=1000,
         equilibration_steps=0,
         report_interval=1000,
@@ -51,7 +51,7 @@ def settings_of(time_step_fs: float, inner_steps: int = 0) -> RunSettings:
 
 
 def block(
-    start: SimulationSystem, settings: RunSettings, model: ForceModel | None, platform: str, threads: int, device: str
+    start: SimulationSystem, settings: RunCourse, model: ForceModel | None, platform: str, threads: int, device: str
 ) -> Callable[[], object]:
     """A call that runs `FS_PER_BLOCK` femtoseconds of a prepared run."""
     forces = run_forces(start, settings, model, device=device)

@@ -20,7 +20,7 @@ from rich.table import Table
 from openmm_gnn import accelerate, load_model
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.md.force_parts import split_groups
-from openmm_gnn.md.run_settings import make_integrator, settings_for
+from openmm_gnn.md.run_settings import RunSettings, make_integrator
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
 
@@ -34,7 +34,7 @@ BONDED_STEP_FS = 0.5
 
 def relaxed(start: SimulationSystem, length_ps: float) -> np.ndarray:
     """(num_atoms, 3) positions in nm after this much dynamics of the system's own."""
-    settings = settings_for(start, steps=1, report_interval=1)
+    settings = RunSettings(steps=1, stride=1).course(start)
     split_groups(start.system)
     context = openmm.Context(
         start.system, make_integrator(settings), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}

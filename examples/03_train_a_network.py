@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from openmm_gnn import GAMDSpec, NeighborSpec, load_model
+from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.data.labels.teacher import label
 from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
 from openmm_gnn.learning.training.force_matching import TrainingSettings, train
@@ -33,7 +34,9 @@ def main() -> None:
     frames, equilibration_ps, num_steps = (20, 1.0, 100) if options.short else (100, 20.0, 2000)
 
     # Seeds 1 and 2 are for training, 3 chooses the best weights, 4 is seen by nobody until the end.
-    label(argon(), options.out / "data", seeds=[1, 2, 3, 4], frames=frames, equilibration_ps=equilibration_ps)
+    label(
+        argon(), options.out / "data", LabelSettings(seeds=(1, 2, 3, 4), frames=frames, equilibration=equilibration_ps)
+    )
     paths = [options.out / "data"]
     sets = force_matching_sets(paths, [1, 2], [3], make_spec, validation_frames=20, seed=0)
     settings = TrainingSettings(num_steps=num_steps, validate_every=num_steps // 4, warmup_steps=num_steps // 10)

@@ -19,9 +19,9 @@ import torch
 
 from openmm_gnn import load_learned_cv, load_system
 from openmm_gnn.kinetics.reweighting import effective_frames, frame_log_weights, reweighted_free_energy
-from openmm_gnn.md.run_settings import settings_for
+from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.runs.bias.records import read_bias_records
-from openmm_gnn.runs.bias.settings import BiasSettings
+from openmm_gnn.runs.settings import BiasSettings
 from openmm_gnn.runs.simulate import simulate
 
 
@@ -35,11 +35,11 @@ def main() -> None:
     low, high = cv.ranges.minimum[0], cv.ranges.maximum[0]
     print(f"the slowest of {cv.num_outputs} variables runs from {low:.2f} to {high:.2f}")
     peptide = load_system("alanine-dipeptide")
-    settings = settings_for(peptide, steps, report_interval=50, equilibration_ps=1.0)
-    bias = BiasSettings(outputs=(0,), stride=250, barrier_kj_mol=35.0)
+    settings = RunSettings(steps=steps, stride=50, equilibration=1.0)
+    bias = BiasSettings(outputs=(0,), stride=250, barrier=35.0)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "biased"
-        simulate(peptide, run, settings, platform="Reference", bias_cv="alanine-dipeptide", bias=bias)
+        simulate(peptide, run, settings, compute=ComputeSettings("Reference"), bias_cv="alanine-dipeptide", bias=bias)
         frames = mdtraj.load(str(run / "trajectory.dcd"), top=str(run / "topology.pdb"))
         phi = mdtraj.compute_phi(frames)[1][:, 0]
         weights = frame_log_weights(run)

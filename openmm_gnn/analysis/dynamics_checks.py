@@ -18,7 +18,7 @@ from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_con
 from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP, split_groups
 from openmm_gnn.md.nan_guard import NanGuard
-from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.run_settings import RunCourse
 
 if TYPE_CHECKING:
     from openmm import app
@@ -80,7 +80,7 @@ def drift_rate(times_ps: np.ndarray, energies: np.ndarray, freedom: int, num_blo
 def constant_energy_run(
     system: openmm.System,
     positions: np.ndarray,
-    settings: RunSettings,
+    settings: RunCourse,
     energy: Callable[[np.ndarray], float] | None = None,
     own_energy: bool = False,
     num_samples: int = 100,
@@ -167,7 +167,7 @@ def stability_run(
     system: openmm.System,
     topology: app.Topology,
     positions: np.ndarray,
-    settings: RunSettings,
+    settings: RunCourse,
     directory: Path,
     num_frames: int = 20,
     platform: str = "auto",
@@ -212,7 +212,7 @@ def stability_run(
     )
 
 
-def _constant_energy_context(system: openmm.System, settings: RunSettings, platform: str) -> openmm.Context:
+def _constant_energy_context(system: openmm.System, settings: RunCourse, platform: str) -> openmm.Context:
     chosen = openmm.Platform.getPlatformByName(choose_platform(platform))
     if settings.bonded_substeps == 1:
         return openmm.Context(system, openmm.VerletIntegrator(settings.time_step_ps), chosen)
@@ -226,7 +226,7 @@ def _constant_energy_context(system: openmm.System, settings: RunSettings, platf
     return openmm.Context(grouped, openmm.MTSIntegrator(settings.time_step_ps * unit.picoseconds, levels), chosen)
 
 
-def _blown_up(step: int, settings: RunSettings, what: str) -> NonFiniteError:
+def _blown_up(step: int, settings: RunCourse, what: str) -> NonFiniteError:
     return NonFiniteError(
         f"the run at constant energy blew up after {step * settings.time_step_ps:g} ps, {step} steps of "
         f"{settings.time_step_ps:g} ps ({what.splitlines()[0]}): a shorter time step, or a model trained on such "

@@ -10,21 +10,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openmm
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.statistics import Estimate, mean_with_error
-from openmm_gnn.md.contexts import choose_platform
-from openmm_gnn.md.run_settings import RunSettings, Thermostat, course_hash, settings_for
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
-from openmm_gnn.runs.simulate import run_identity, simulate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 ROW_FILE = "row.json"
 NUM_BLOCKS = 10
+SAMPLE_PS = 0.02
+"""Time between two samples."""
 SIGMAS, SMALLEST_DEVIATION = 3.0, 0.01
 """A temperature is off if it is so by more than this many standard errors, and by more than this fraction."""
 BLOW_UP = 2.0
@@ -79,119 +79,118 @@ class ScanRow:
 
 
 @dataclass(frozen=True)
-class ScanPlan:
+class ScanSettings:
     """Which step sizes are tried, and for how long."""
 
-    outer_steps_fs: tuple[float, ...]
-    inner_steps: tuple[int, ...]
-    """Each is combined with each outer step."""
-    length_ps: float
-    """After equilibration."""
-    equilibration_ps: float | None = None
-    sample_ps: float = 0.02
+    outer: tuple[float, ...] = (4.0, 6.0, 8.0, 10.0)
+    """Outer time steps in fs: one evaluation of the system's own forces each."""
+    inner: tuple[int, ...] = (3,)
+    """Steps of the network per outer step; each number is combined with each outer step."""
+    picoseconds: float = 5.0
+    """Length of each run in ps, after equilibration."""
+    equilibration: float | None = None
+    """Time before the first sample in ps. Default: the system's."""
     bonded_substeps: int | None = None
-    """Per inner step; so many that they are 0.5 fs at most if None."""
+    """Steps of the bonded forces per inner step. Default: so many that each is 0.5 fs at most."""
     hydrogen_mass: float | None = None
+    """Mass of bonded hydrogens in dalton in accelerated runs. Default: masses stay as they are."""
     temperature: float | None = None
-    friction_per_ps: float | None = None
+    """Temperature of the thermostat in K. Default: the system's."""
+    friction: float | None = None
+    """Friction of Langevin dynamics in 1/ps. Default: the system's, or 1 where it has no Langevin dynamics."""
+    reference: bool = True
+    """Run the system's own forces alone too, to compare with."""
     seed: int = 1
-    with_reference: bool = True
+    """Seed of initial velocities and random forces, 1 or more."""
 
     def __post_init__(self) -> None:
-        if not self.outer_steps_fs or not self.inner_steps:
+        if not self.outer or not self.inner:
             raise SpecError("the scan has no step sizes: give at least one outer step and one number of inner steps")
-        if min(self.outer_steps_fs) <= 0 or min(self.inner_steps) < 1:
+        if min(self.outer) <= 0 or min(self.inner) < 1:
             raise SpecError(
-                f"outer steps are {list(self.outer_steps_fs)} fs, inner steps {list(self.inner_steps)}: give times "
-                "above 0, and 1 or more"
+                f"outer steps are {list(self.outer)} fs, inner steps {list(self.inner)}: give times above 0, and 1 or "
+                "more"
             )
-        longest = max(self.outer_steps_fs) / 1000
-        if self.length_ps < NUM_BLOCKS * max(self.sample_ps, longest):
+        shortest = NUM_BLOCKS * max(SAMPLE_PS, max(self.outer) / 1000)
+        if self.picoseconds < shortest:
             raise SpecError(
-                f"length is {self.length_ps} ps: give at least {NUM_BLOCKS * max(self.sample_ps, longest):g} ps, for "
-                f"the {NUM_BLOCKS} blocks of the error"
+                f"length is {self.picoseconds} ps: give at least {shortest:g} ps, for the {NUM_BLOCKS} blocks of the "
+                "error"
             )
 
-    def runs(self, system: SimulationSystem) -> Iterator[tuple[str, RunSettings]]:
-        """Names and settings, the reference first: the system's own step and masses, Langevin like the others."""
-        if self.with_reference:
-            yield REFERENCE, self._settings(system, system.time_step_ps, 0, system.bonded_substeps, None)
-        for inner_steps in self.inner_steps:
-            for outer in self.outer_steps_fs:
-                name = f"outer-{outer:g}fs-inner-{inner_steps}"
-                yield name, self._settings(system, outer / 1000, inner_steps, self.bonded_substeps, self.hydrogen_mass)
-
-    def _settings(
-        self,
-        system: SimulationSystem,
-        time_step_ps: float,
-        inner_steps: int,
-        bonded_substeps: int | None,
-        hydrogen_mass: float | None,
-    ) -> RunSettings:
-        interval = max(1, round(self.sample_ps / time_step_ps))
-        friction = self.friction_per_ps
+    def runs(self, system: SimulationSystem) -> Iterator[tuple[str, RunCourse]]:
+        """Names and courses, the reference first: the system's own step and masses, Langevin like the others."""
+        friction = self.friction
         if friction is None:
             friction = system.friction_per_ps if system.thermostat is Thermostat.LANGEVIN else 1.0
-        return settings_for(
-            system,
-            steps=interval * max(NUM_BLOCKS, round(self.length_ps / time_step_ps / interval)),
-            report_interval=interval,
-            checkpoint_interval=10 * interval,
-            equilibration_ps=self.equilibration_ps,
+        common = RunSettings(
+            equilibration=self.equilibration,
             temperature=self.temperature,
             thermostat=Thermostat.LANGEVIN,
-            friction_per_ps=friction,
-            time_step_ps=time_step_ps,
+            friction=friction,
             seed=self.seed,
-            inner_steps=inner_steps,
-            bonded_substeps=bonded_substeps,
-            hydrogen_mass=hydrogen_mass,
         )
+        accelerated = replace(
+            common, accelerate=True, bonded_substeps=self.bonded_substeps, hydrogen_mass=self.hydrogen_mass
+        )
+        if self.reference:
+            yield REFERENCE, self._of_length(common, system.time_step_ps).course(system)
+        for inner_steps in self.inner:
+            for outer in self.outer:
+                settings = self._of_length(accelerated, outer / 1000)
+                settings = replace(settings, time_step=outer, inner_steps=inner_steps)
+                yield f"outer-{outer:g}fs-inner-{inner_steps}", settings.course(system)
+
+    def _of_length(self, settings: RunSettings, time_step_ps: float) -> RunSettings:
+        interval = max(1, round(SAMPLE_PS / time_step_ps))
+        steps = interval * max(NUM_BLOCKS, round(self.picoseconds / time_step_ps / interval))
+        return replace(settings, steps=steps, stride=interval, checkpoint_every=10 * interval)
 
 
 def scan_steps(
     system: SimulationSystem,
     model: ForceModel,
     directory: Path | str,
-    plan: ScanPlan,
-    backend: str = "auto",
-    platform: str = "auto",
-    threads: int | None = None,
+    settings: ScanSettings,
+    compute: ComputeSettings | None = None,
     console: Console | None = None,
 ) -> Iterator[ScanRow]:
-    """Run the plan row by row, each a run in a directory of its own; yields a row when it is measured.
+    """Run the scan row by row, each a run in a directory of its own; yields a row when it is measured.
 
     Interrupted, it goes on where it was when called again with the same arguments; rows that are done are read.
 
     Raises:
         SpecError: if a row's directory holds a run with other settings, or the model does not fit the system.
     """
-    platform = choose_platform(platform)
+    import openmm
+
+    from openmm_gnn.md.contexts import choose_platform
+    from openmm_gnn.runs.simulate import run_identity, simulate
+
+    compute = compute or ComputeSettings()
+    compute = replace(compute, platform=choose_platform(compute.platform))
     reference: ScanRow | None = None
-    for name, settings in plan.runs(system):
+    for name, course in settings.runs(system):
         run = RunDirectory(Path(directory) / name)
-        network = model if settings.accelerated else None
-        identity = run_identity(system, settings, network, name, platform)
-        key = f"{course_hash(identity)}-{settings.steps}"
+        network = model if course.accelerated else None
+        identity = run_identity(system, course, network, name, compute.platform)
+        key = f"{course_hash(identity)}-{course.steps}"
         row = _read_row(run.path / ROW_FILE, key)
         if row is None:
             speed, remark = 0.0, ""
             try:
-                result = simulate(
-                    system, run.path, settings, network, name, backend, platform, threads, resume=True, console=console
-                )
+                result = simulate(system, run.path, course, network, name, compute, resume=True, console=console)
                 speed = result.ns_per_day
             except (NonFiniteError, openmm.OpenMMException) as error:
                 remark = str(error)
-            row = _measure(name, run, settings, speed, remark, reference)
+            row = _measure(name, run, course, speed, remark, reference)
             _write_row(run.path / ROW_FILE, key, row)
         reference = row if name == REFERENCE else reference
         yield row
 
 
 def _measure(
-    name: str, run: RunDirectory, settings: RunSettings, speed: float, remark: str, reference: ScanRow | None
+    name: str, run: RunDirectory, course: RunCourse, speed: float, remark: str, reference: ScanRow | None
 ) -> ScanRow:
     temperatures: dict[str, Estimate] = {}
     potential = None
@@ -202,17 +201,17 @@ def _measure(
         potential = mean_with_error(log["potential_kj_mol"], NUM_BLOCKS)
     row = ScanRow(
         name,
-        settings.time_step_ps * 1000,
-        settings.inner_steps,
-        settings.bonded_substeps,
-        settings.temperature,
+        course.time_step_ps * 1000,
+        course.inner_steps,
+        course.bonded_substeps,
+        course.temperature,
         speed,
         temperatures,
         potential,
         Verdict.BLEW_UP,
         remark,
     )
-    return row if remark else dataclasses.replace(row, verdict=judge(row, reference))
+    return row if remark else replace(row, verdict=judge(row, reference))
 
 
 def judge(row: ScanRow, reference: ScanRow | None) -> Verdict:

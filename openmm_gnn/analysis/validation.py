@@ -40,7 +40,7 @@ from openmm_gnn.analysis.size_transfer import (
 from openmm_gnn.analysis.verdicts import Check
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.run_settings import RunSettings, settings_for
+from openmm_gnn.md.run_settings import RunCourse, RunSettings
 from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
 
 if TYPE_CHECKING:
@@ -274,11 +274,11 @@ def _check_extrapolation(
             found.checks.append(verdicts.extrapolation(where, found.scores[where], 1 - distribution["quantile"]))
 
 
-def _run_settings(system: SimulationSystem, time_ps: float, seed: int) -> RunSettings:
+def _run_settings(system: SimulationSystem, time_ps: float, seed: int) -> RunCourse:
     """The system's own integrator for this time; its energies and temperatures are sampled often."""
     every = max(1, min(round(SAMPLE_PS / system.time_step_ps), round(time_ps / system.time_step_ps) // 20))
     steps = every * max(10, round(time_ps / system.time_step_ps / every))
-    return settings_for(system, steps=steps, report_interval=every, equilibration_ps=0, seed=seed)
+    return RunSettings(steps=steps, stride=every, equilibration=0, seed=seed).course(system)
 
 
 def _finite(check: dict[str, Any]) -> dict[str, Any]:

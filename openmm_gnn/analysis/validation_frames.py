@@ -13,7 +13,8 @@ from openmm_gnn.analysis.size_transfer import blown_up, prepared
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.contexts import choose_platform, make_context
 from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.run_settings import Thermostat, settings_for
+from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.simulation_system import Thermostat
 
 if TYPE_CHECKING:
     from openmm_gnn.data.labels.trajectories import LabelledTrajectories
@@ -43,7 +44,7 @@ def frames_of_teacher(
 
     first = max(1, round(min(equilibration_ps, system.equilibration_ps) / system.time_step_ps))
     apart = max(1, round(APART_PS / system.time_step_ps))
-    settings = settings_for(system, steps=first + count * apart, report_interval=1, seed=seed)
+    settings = RunSettings(steps=first + count * apart, stride=1, seed=seed).course(system)
     context = make_context(system.system, settings, choose_platform(platform), None, with_torch=False)
     context.setPositions(prepared(system, min(0.5, equilibration_ps), platform, seed))
     context.computeVirtualSites()

@@ -83,13 +83,12 @@ def demo(
 
 
 def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
-    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
     from openmm_gnn.runs.simulate import simulate
 
-    settings = settings_for(
-        argon, steps=REFERENCE_STEPS, report_interval=STRIDE, equilibration_ps=REFERENCE_EQUILIBRATION_PS
-    )
-    return simulate(argon, path, settings, forces_name="Lennard-Jones", threads=threads, resume=True, console=console)
+    settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
+    compute = ComputeSettings(threads=threads)
+    return simulate(argon, path, settings, None, "Lennard-Jones", compute, resume=True, console=console)
 
 
 def _run_network(
@@ -105,28 +104,26 @@ def _run_network(
     import math
     from dataclasses import replace
 
-    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
     from openmm_gnn.runs.directory import RunDirectory
     from openmm_gnn.runs.simulate import simulate
 
     def run(settings: RunSettings) -> RunResult:
-        return simulate(
-            start, path, settings, model=network, forces_name=name, threads=threads, resume=True, console=console
-        )
+        compute = ComputeSettings(threads=threads)
+        return simulate(start, path, settings, network, name, compute, resume=True, console=console)
 
-    probe = settings_for(
-        start,
+    probe = RunSettings(
         steps=PROBE_STEPS,
-        report_interval=STRIDE,
-        checkpoint_interval=10 * STRIDE,
-        equilibration_ps=NETWORK_EQUILIBRATION_PS,
+        stride=STRIDE,
+        checkpoint_every=10 * STRIDE,
+        equilibration=NETWORK_EQUILIBRATION_PS,
         seed=2,
     )
     stored = RunDirectory(path)
     if stored.exists and stored.settings().steps > PROBE_STEPS:
         return run(replace(probe, steps=stored.settings().steps))
     speed_ns_per_day = run(probe).ns_per_day
-    steps_per_second = speed_ns_per_day * 1000 / probe.time_step_ps / 86_400
+    steps_per_second = speed_ns_per_day * 1000 / start.time_step_ps / 86_400
     affordable = math.floor(max(seconds, 0.0) * steps_per_second / STRIDE) * STRIDE
     return run(replace(probe, steps=min(MOST_STEPS, max(FEWEST_STEPS, affordable))))
 

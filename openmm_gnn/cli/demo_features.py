@@ -26,22 +26,22 @@ def show_live_features(out: Path, threads: int, console: Console) -> Path:
 
 
 def _run(name: str, length_ps: float, path: Path, threads: int, console: Console) -> EmbeddingStore:
-    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
     from openmm_gnn.md.systems.systems import load_system
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
-    from openmm_gnn.runs.features import FOLDER, FeatureSettings
+    from openmm_gnn.runs.features import FOLDER
+    from openmm_gnn.runs.settings import FeatureSettings
     from openmm_gnn.runs.simulate import simulate
 
     peptide = load_system(name)
     stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))
-    settings = settings_for(peptide, steps=stride * FRAMES, report_interval=stride, equilibration_ps=2.0)
+    settings = RunSettings(steps=stride * FRAMES, stride=stride, equilibration=2.0)
     simulate(
         *(peptide, path, settings),
-        threads=threads,
-        platform="CPU",
+        compute=ComputeSettings("CPU", threads=threads),
         resume=True,
         console=console,
-        features=FeatureSettings(ENCODER, stride),
+        features=FeatureSettings(ENCODER),
     )
     return EmbeddingStore.open(path / FOLDER)
 

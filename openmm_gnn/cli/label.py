@@ -11,7 +11,7 @@ import typer
 
 from openmm_gnn.cli.options import parse_seeds
 from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.run_settings import Thermostat
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.force_field_files import Constraints
 
 
@@ -65,6 +65,8 @@ def label(
     given again. Hold out whole trajectories by their seeds when you train.
     """
     from openmm_gnn.data.labels import teacher
+    from openmm_gnn.data.labels.settings import LabelSettings
+    from openmm_gnn.md.systems.force_field_files import ForceFieldSettings
     from openmm_gnn.md.systems.systems import load_system
 
     data = teacher.label(
@@ -72,24 +74,23 @@ def label(
             system,
             topology,
             molecules,
-            force_field=force_field or (),
-            nonbonded_cutoff=nonbonded_cutoff,
-            constraints=constraints,
-            rigid_water=False if flexible_water else None,
+            ForceFieldSettings(tuple(force_field or ()), nonbonded_cutoff, constraints, flexible_water),
         ),
         out,
-        seeds=parse_seeds(seeds),
-        temperatures=temperature or (),
-        frames=frames,
-        stride=stride,
-        equilibration_ps=equilibration,
-        thermostat=thermostat,
-        friction_per_ps=friction,
-        time_step_ps=None if time_step is None else time_step / 1000,
-        forces=forces,
-        platform=platform,
-        processes=processes,
-        checkpoint_seconds=checkpoint_seconds,
+        LabelSettings(
+            temperature=tuple(temperature or ()),
+            seeds=tuple(parse_seeds(seeds)),
+            frames=frames,
+            stride=stride,
+            equilibration=equilibration,
+            thermostat=thermostat,
+            friction=friction,
+            time_step=time_step,
+            forces=forces,
+            platform=platform,
+            processes=processes,
+            checkpoint_seconds=checkpoint_seconds,
+        ),
         progress=progress,
         command=shlex.join(["openmm-gnn", *sys.argv[1:]]),
     )

@@ -46,22 +46,23 @@ def scan_steps(
     from rich.console import Console
 
     from openmm_gnn.analysis.scan_plot import save_scan_plot
-    from openmm_gnn.analysis.step_scan import ScanPlan, save_scan
+    from openmm_gnn.analysis.step_scan import ScanSettings, save_scan
     from openmm_gnn.analysis.step_scan import scan_steps as run_scan
+    from openmm_gnn.md.run_settings import ComputeSettings
     from openmm_gnn.md.systems.systems import load_system
     from openmm_gnn.networks.published_weights import load_model
 
-    plan = ScanPlan(
-        outer_steps_fs=tuple(_numbers(outer, "--outer")),
-        inner_steps=tuple(_whole_numbers(inner, "--inner")),
-        length_ps=picoseconds,
-        equilibration_ps=equilibration,
+    plan = ScanSettings(
+        outer=tuple(_numbers(outer, "--outer")),
+        inner=tuple(_whole_numbers(inner, "--inner")),
+        picoseconds=picoseconds,
+        equilibration=equilibration,
         bonded_substeps=bonded_substeps,
         hydrogen_mass=hydrogen_mass,
         temperature=temperature,
-        friction_per_ps=friction,
+        friction=friction,
         seed=seed,
-        with_reference=reference,
+        reference=reference,
     )
     simulation_system = load_system(system, topology, molecules)
     console = Console()
@@ -72,9 +73,7 @@ def scan_steps(
             load_model(model),
             out,
             plan,
-            backend=backend,
-            platform=platform,
-            threads=threads,
+            ComputeSettings(platform, backend, threads),
             console=console if progress else None,
         ):
             rows.append(row)

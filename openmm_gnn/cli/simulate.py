@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from openmm_gnn.cli.options import parse_numbers
-from openmm_gnn.md.run_settings import Thermostat
-from openmm_gnn.runs.bias.settings import BiasMethod
+from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.runs.settings import BiasMethod
 
 
 def simulate(
@@ -120,7 +120,7 @@ def simulate(
     """
     from rich.console import Console
 
-    from openmm_gnn.md.run_settings import settings_for
+    from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
     from openmm_gnn.md.systems.systems import load_system
     from openmm_gnn.runs.simulate import simulate as run_simulation
 
@@ -131,18 +131,18 @@ def simulate(
         from openmm_gnn.runs.start_frame import starting_from
 
         simulation_system = starting_from(simulation_system, start)
-    settings = settings_for(
-        simulation_system,
+    settings = RunSettings(
         steps=steps,
-        report_interval=stride,
-        checkpoint_interval=checkpoint_every or 20 * stride,
-        equilibration_ps=equilibration,
+        stride=stride,
+        checkpoint_every=checkpoint_every,
+        equilibration=equilibration,
         temperature=temperature,
         thermostat=thermostat,
-        friction_per_ps=friction,
-        time_step_ps=None if time_step is None else time_step / 1000,
+        friction=friction,
+        time_step=time_step,
         seed=seed,
-        inner_steps=inner_steps if accelerate else 0,
+        accelerate=accelerate,
+        inner_steps=inner_steps,
         bonded_substeps=bonded_substeps,
         hydrogen_mass=hydrogen_mass,
     )
@@ -153,27 +153,27 @@ def simulate(
         network = load_model(model)
     live = None
     if features is not None:
-        from openmm_gnn.runs.features import FeatureSettings
+        from openmm_gnn.runs.settings import FeatureSettings
 
         live = FeatureSettings(
             features,
-            features_stride or stride,
+            features_stride,
             features_selection,
             context=features_context,
             window=features_window,
         )
     bias_settings = None
     if bias is not None:
-        from openmm_gnn.runs.bias.settings import BiasSettings
+        from openmm_gnn.runs.settings import BiasSettings
 
         bias_settings = BiasSettings(
             method=bias_method,
             outputs=None if bias_outputs is None else tuple(map(int, parse_numbers(bias_outputs, "--bias-outputs"))),
             stride=bias_stride,
-            height_kj_mol=bias_height,
-            barrier_kj_mol=bias_barrier,
-            bias_factor=bias_factor,
-            widths=None if bias_width is None else tuple(parse_numbers(bias_width, "--bias-width")),
+            height=bias_height,
+            barrier=bias_barrier,
+            factor=bias_factor,
+            width=None if bias_width is None else tuple(parse_numbers(bias_width, "--bias-width")),
             interval=bias_interval,
         )
     console = Console()
@@ -184,9 +184,7 @@ def simulate(
             settings,
             model=network,
             forces_name=Path(model).stem if model else "",
-            backend=backend,
-            platform=platform,
-            threads=threads,
+            compute=ComputeSettings(platform, backend, threads),
             resume=resume,
             console=console if progress else None,
             features=live,

@@ -17,9 +17,9 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, free_energy_line
 from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
-from openmm_gnn.runs.bias.settings import BiasMethod, BiasSettings
 from openmm_gnn.runs.bias.walls import BiasWalls
 from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.settings import BiasMethod, BiasSettings
 
 
 class Reweighting(str, Enum):
@@ -68,7 +68,7 @@ def frame_log_weights(
 
 def final_bias(meta: dict[str, Any], records: np.ndarray) -> Any:
     """The bias that a run's records build: a MetadynamicsBias or an OpesBias, without walls."""
-    settings = BiasSettings(**meta["settings"])
+    settings = BiasSettings.from_record(meta["settings"])
     walls = BiasWalls(**{name: np.array(ends) for name, ends in meta["walls"].items()})
     bias = settings.potential(walls, np.array(meta["widths"]), float(meta["temperature"]))
     for record in records[np.isfinite(records["height"])]:

@@ -8,7 +8,7 @@ import openmm
 
 from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.md.force_parts import ForcePart, part_of, split_groups
-from openmm_gnn.md.run_settings import RunSettings, make_integrator
+from openmm_gnn.md.run_settings import RunCourse, make_integrator
 
 
 def with_model_force(
@@ -78,7 +78,7 @@ def degrees_of_freedom(system: openmm.System) -> int:
 
 def make_context(
     system: openmm.System,
-    settings: RunSettings,
+    settings: RunCourse,
     platform: str,
     threads: int | None,
     with_torch: bool,

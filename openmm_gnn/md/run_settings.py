@@ -1,4 +1,4 @@
-"""What defines a run: integrator, temperature, lengths, seed; checked at birth, hashed, stored as JSON."""
+"""The settings of a run: what a user asks for, and what it comes to for one system, hashed and stored as JSON."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP
+from openmm_gnn.md.simulation_system import Thermostat
 
 if TYPE_CHECKING:
     import openmm
@@ -19,40 +19,144 @@ if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
 
 ACCELERATED_STEP_PS, BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.006, 0.0005, 1.0
+FRAMES_PER_CHECKPOINT = 20
 NOSE_HOOVER_CHAIN_LENGTH = 10
 NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
 NOSE_HOOVER_YOSHIDA_SUZUKI = 5
 
 
-class Thermostat(str, Enum):
-    """How the temperature is held."""
+def check_whole_numbers(settings: object, **least: int) -> None:
+    """
+    Raises:
+        SpecError: if one of these fields is given (not None) and is no whole number, or is below its least value.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value is not None and (not isinstance(value, int) or value < smallest):
+            raise SpecError(f"{type(settings).__name__}.{name} is {value!r}: give a whole number, {smallest} or more")
 
-    NOSE_HOOVER = "nose-hoover"
-    """Nose-Hoover chain: deterministic, hardly disturbs the dynamics; the one to measure diffusion with."""
-    LANGEVIN = "langevin"
-    """Langevin, middle scheme: robust; its friction slows diffusion."""
+
+def check_positive(settings: object, *names: str) -> None:
+    """
+    Raises:
+        SpecError: if one of these fields is given (not None) and is no finite number above 0.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise SpecError(f"{type(settings).__name__}.{name} is {value!r}: give a finite number above 0")
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Where a run is computed; its results are the same but for rounding."""
+
+    platform: str = "auto"
+    """Name of an OpenMM platform, such as CPU, CUDA or Reference. Default: CUDA where it works, else CPU."""
+    backend: str = "auto"
+    """Plugin that calls the network: auto, torchforce or pythonforce."""
+    threads: int | None = None
+    """Number of threads of the CPU platform and of torch. Default: all cores."""
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, threads=1)
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that decides the course of a run but the system and its forces.
-
-    The defaults are those of the GAMD paper for argon (J. Chem. Phys. 156, 144103 (2022)): 2 fs, 100 K,
-    Nose-Hoover chain of length 10 with frequency 25/ps, multiple time stepping 5, Yoshida-Suzuki 5.
-    """
+    """What is asked of a run. What is left at None follows from the system and is filled in by `course`."""
 
     steps: int = 100_000
-    """Production steps; frames are reported in these."""
-    equilibration_steps: int = 10_000
-    """Steps before production, with the same forces and integrator; nothing of them is stored."""
-    report_interval: int = 50
+    """Number of production steps, a multiple of stride."""
+    stride: int = 50
     """Steps between two frames."""
-    time_step_ps: float = 0.002
-    temperature: float = 100.0
+    equilibration: float | None = None
+    """Time before the first frame in ps; nothing of it is stored. Default: the system's."""
+    temperature: float | None = None
+    """Temperature of the thermostat in K. Default: the system's."""
+    thermostat: Thermostat | None = None
+    """Thermostat: nose-hoover or langevin. Default: the system's; accelerated runs take langevin."""
+    friction: float | None = None
+    """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's."""
+    time_step: float | None = None
+    """Time step in fs. Default: the system's, and 6 for accelerated runs; `scan-steps` finds the longest stable one."""
+    seed: int = 1
+    """Seed of initial velocities and random forces, 1 or more."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints, which is what a kill loses at most; a multiple of stride. Default: 20 frames."""
+    accelerate: bool = False
+    """Sample the system's own ensemble: the network acts in short steps, the system's own forces correct its error."""
+    inner_steps: int = 3
+    """Evaluations of the network per time step of an accelerated run."""
+    bonded_substeps: int | None = None
+    """Steps of the bonded forces per step of the rest. Default: the system's; in accelerated runs steps of at most
+    0.5 fs."""
+    hydrogen_mass: float | None = None
+    """Mass of bonded hydrogens in dalton, taken from their neighbours, which allows longer steps. Default: masses
+    stay as they are."""
+
+    def __post_init__(self) -> None:
+        if self.thermostat is not None:
+            object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        check_whole_numbers(self, steps=1, stride=1, seed=1, checkpoint_every=1, inner_steps=1, bonded_substeps=1)
+        check_positive(self, "temperature", "friction", "time_step", "hydrogen_mass")
+        if self.equilibration is not None and not 0 <= self.equilibration < math.inf:
+            raise SpecError(f"RunSettings.equilibration is {self.equilibration} ps: give 0 or a finite time above it")
+
+    def course(self, system: SimulationSystem) -> RunCourse:
+        """The run of one system, with everything that was left open taken from it.
+
+        Raises:
+            SpecError: if settings and system do not go together.
+        """
+        time_step_ps = system.time_step_ps if self.time_step is None else self.time_step / 1000
+        thermostat = self.thermostat or system.thermostat
+        friction = system.friction_per_ps if self.friction is None else self.friction
+        bonded_substeps = self.bonded_substeps or system.bonded_substeps
+        if self.accelerate:
+            time_step_ps = ACCELERATED_STEP_PS if self.time_step is None else time_step_ps
+            inner_step_ps = time_step_ps / self.inner_steps
+            bonded_substeps = self.bonded_substeps or max(1, math.ceil(inner_step_ps / BONDED_STEP_PS - 1e-9))
+            if self.thermostat is None and system.thermostat is not Thermostat.LANGEVIN:
+                thermostat = Thermostat.LANGEVIN
+                friction = ACCELERATED_FRICTION_PER_PS if self.friction is None else friction
+        equilibration_ps = system.equilibration_ps if self.equilibration is None else self.equilibration
+        return RunCourse(
+            steps=self.steps,
+            equilibration_steps=round(equilibration_ps / time_step_ps),
+            report_interval=self.stride,
+            time_step_ps=time_step_ps,
+            temperature=system.temperature if self.temperature is None else self.temperature,
+            thermostat=thermostat,
+            friction_per_ps=friction,
+            bonded_substeps=bonded_substeps,
+            inner_steps=self.inner_steps if self.accelerate else 0,
+            hydrogen_mass=self.hydrogen_mass,
+            seed=self.seed,
+            checkpoint_interval=self.checkpoint_every or FRAMES_PER_CHECKPOINT * self.stride,
+        )
+
+
+@dataclass(frozen=True)
+class RunCourse:
+    """Everything that decides the course of a run but the system and its forces, as run.json records it."""
+
+    steps: int
+    """Production steps; frames are reported in these."""
+    equilibration_steps: int
+    """Steps before production, with the same forces and integrator; nothing of them is stored."""
+    report_interval: int
+    """Steps between two frames."""
+    time_step_ps: float
+    temperature: float
     """K."""
-    thermostat: Thermostat = Thermostat.NOSE_HOOVER
-    friction_per_ps: float = 25.0
+    thermostat: Thermostat
+    friction_per_ps: float
     """Friction of Langevin, or collision frequency of Nose-Hoover."""
+    checkpoint_interval: int
+    """Steps between two checkpoints: what a kill loses at most. A multiple of report_interval."""
+    seed: int
+    """Seed of the initial velocities and of Langevin's random forces; 1 or more."""
     bonded_substeps: int = 1
     """Steps of the bonded forces within one time step (BAOAB-RESPA), or within one inner step of an accelerated run;
     more than 1 needs Langevin."""
@@ -60,48 +164,33 @@ class RunSettings:
     """Evaluations of the network per time step of an accelerated run; 0: a run that is not accelerated."""
     hydrogen_mass: float | None = None
     """Dalton, taken from the atoms that the hydrogens are bonded to; None: masses stay."""
-    seed: int = 1
-    """Of the initial velocities and of Langevin's random forces; 1 or more."""
-    checkpoint_interval: int = 1000
-    """Steps between two checkpoints: what a kill loses at most. A multiple of report_interval."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
-        least_values = {
-            "steps": 1,
-            "equilibration_steps": 0,
-            "report_interval": 1,
-            "bonded_substeps": 1,
-            "inner_steps": 0,
-            "seed": 1,
-        }
-        for name, least in least_values.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise SpecError(f"RunSettings.{name} is {value!r}: give a whole number, {least} or more")
-        for name in ("time_step_ps", "temperature", "friction_per_ps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SpecError(f"RunSettings.{name} is {value!r}: give a finite number above 0")
-        if self.checkpoint_interval < 1 or self.checkpoint_interval % self.report_interval:
-            raise SpecError(
-                f"RunSettings.checkpoint_interval is {self.checkpoint_interval}: give a multiple of "
-                f"report_interval ({self.report_interval})"
-            )
+        check_whole_numbers(self, steps=1, equilibration_steps=0, report_interval=1, bonded_substeps=1)
+        check_whole_numbers(self, inner_steps=0, seed=1, checkpoint_interval=1)
+        check_positive(self, "time_step_ps", "temperature", "friction_per_ps")
+        for name in ("steps", "checkpoint_interval"):
+            if getattr(self, name) % self.report_interval:
+                raise SpecError(
+                    f"RunCourse.{name} is {getattr(self, name)}: give a multiple of report_interval, the "
+                    f"{self.report_interval} steps between two frames"
+                )
         if (self.bonded_substeps > 1 or self.accelerated) and self.thermostat is not Thermostat.LANGEVIN:
             name = "inner_steps" if self.accelerated else "bonded_substeps"
             raise SpecError(
-                f"RunSettings.{name} is {getattr(self, name)} with thermostat {self.thermostat.value}: "
+                f"RunCourse.{name} is {getattr(self, name)} with thermostat {self.thermostat.value}: "
                 "multiple time steps need langevin"
-            )
-        if self.steps % self.report_interval:
-            raise SpecError(
-                f"RunSettings.steps is {self.steps}: give a multiple of report_interval ({self.report_interval})"
             )
 
     @property
     def accelerated(self) -> bool:
         return self.inner_steps > 0
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of equilibration and production together."""
+        return self.equilibration_steps + self.steps
 
     @property
     def num_frames(self) -> int:
@@ -111,77 +200,34 @@ class RunSettings:
     def frame_interval_ps(self) -> float:
         return self.report_interval * self.time_step_ps
 
-
-def settings_for(
-    system: SimulationSystem,
-    steps: int,
-    report_interval: int = 50,
-    checkpoint_interval: int | None = None,
-    equilibration_ps: float | None = None,
-    temperature: float | None = None,
-    thermostat: Thermostat | None = None,
-    friction_per_ps: float | None = None,
-    time_step_ps: float | None = None,
-    seed: int = 1,
-    inner_steps: int = 0,
-    bonded_substeps: int | None = None,
-    hydrogen_mass: float | None = None,
-) -> RunSettings:
-    """Settings for a system: what is not given is the system's own default.
-
-    An accelerated run (inner_steps above 0) has Langevin dynamics, a time step of 6 fs and bonded substeps of at most
-    0.5 fs where nothing else is given.
-    """
-    if inner_steps > 0:
-        time_step_ps = ACCELERATED_STEP_PS if time_step_ps is None else time_step_ps
-        if bonded_substeps is None:
-            bonded_substeps = max(1, math.ceil(time_step_ps / inner_steps / BONDED_STEP_PS - 1e-9))
-        if thermostat is None and system.thermostat is not Thermostat.LANGEVIN:
-            thermostat = Thermostat.LANGEVIN
-            friction_per_ps = ACCELERATED_FRICTION_PER_PS if friction_per_ps is None else friction_per_ps
-    time_step = system.time_step_ps if time_step_ps is None else time_step_ps
-    equilibration = system.equilibration_ps if equilibration_ps is None else equilibration_ps
-    return RunSettings(
-        steps=steps,
-        equilibration_steps=round(equilibration / time_step) if time_step > 0 else 0,
-        report_interval=report_interval,
-        time_step_ps=time_step,
-        temperature=system.temperature if temperature is None else temperature,
-        thermostat=system.thermostat if thermostat is None else thermostat,
-        friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
-        bonded_substeps=system.bonded_substeps if bonded_substeps is None else bonded_substeps,
-        inner_steps=inner_steps,
-        hydrogen_mass=hydrogen_mass,
-        seed=seed,
-        checkpoint_interval=20 * report_interval if checkpoint_interval is None else checkpoint_interval,
-    )
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "thermostat": self.thermostat.value}
 
 
-def make_integrator(settings: RunSettings) -> openmm.Integrator:
-    """The OpenMM integrator of these settings; with bonded substeps the System needs `split_groups` first."""
+def make_integrator(course: RunCourse) -> openmm.Integrator:
+    """Returns the OpenMM integrator of a run; with bonded substeps its System needs `split_groups` first."""
     import openmm
     from openmm import unit
 
-    if settings.bonded_substeps > 1:
+    if course.bonded_substeps > 1:
         integrator = openmm.MTSLangevinIntegrator(  # plain numbers raise
-            settings.temperature * unit.kelvin,
-            settings.friction_per_ps / unit.picosecond,
-            settings.time_step_ps * unit.picoseconds,
-            [(NONBONDED_GROUP, 1), (BONDED_GROUP, settings.bonded_substeps)],
+            course.temperature * unit.kelvin,
+            course.friction_per_ps / unit.picosecond,
+            course.time_step_ps * unit.picoseconds,
+            [(NONBONDED_GROUP, 1), (BONDED_GROUP, course.bonded_substeps)],
         )
-        integrator.setRandomNumberSeed(settings.seed)
+        integrator.setRandomNumberSeed(course.seed)
         return integrator
 
-    if settings.thermostat is Thermostat.LANGEVIN:
-        langevin = openmm.LangevinMiddleIntegrator(
-            settings.temperature, settings.friction_per_ps, settings.time_step_ps
-        )
-        langevin.setRandomNumberSeed(settings.seed)
+    if course.thermostat is Thermostat.LANGEVIN:
+        langevin = openmm.LangevinMiddleIntegrator(course.temperature, course.friction_per_ps, course.time_step_ps)
+        langevin.setRandomNumberSeed(course.seed)
         return langevin
     return openmm.NoseHooverIntegrator(
-        settings.temperature,
-        settings.friction_per_ps,
-        settings.time_step_ps,
+        course.temperature,
+        course.friction_per_ps,
+        course.time_step_ps,
         NOSE_HOOVER_CHAIN_LENGTH,
         NOSE_HOOVER_MULTIPLE_TIME_STEPS,
         NOSE_HOOVER_YOSHIDA_SUZUKI,
@@ -190,12 +236,6 @@ def make_integrator(settings: RunSettings) -> openmm.Integrator:
 
 EXTENDABLE = ("steps", "checkpoint_interval")
 """Settings that a resumed run may change: they do not alter what is stored already."""
-
-
-def settings_to_dict(settings: RunSettings) -> dict[str, Any]:
-    """A plain dictionary for JSON."""
-    fields = dataclasses.asdict(settings)
-    return {**fields, "thermostat": settings.thermostat.value}
 
 
 def course_hash(identity: dict[str, Any]) -> str:

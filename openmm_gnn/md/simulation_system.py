@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.md.run_settings import Thermostat
 
 if TYPE_CHECKING:
     import openmm
     from openmm import app
+
+
+class Thermostat(str, Enum):
+    """How the temperature is held."""
+
+    NOSE_HOOVER = "nose-hoover"
+    """Nose-Hoover chain: deterministic, hardly disturbs the dynamics; the one to measure diffusion with."""
+    LANGEVIN = "langevin"
+    """Langevin, middle scheme: robust; its friction slows diffusion."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, write_atomically
 from openmm_gnn.md.dcd_frames import read_dcd, truncate_dcd
-from openmm_gnn.md.run_settings import RunSettings, course_hash
+from openmm_gnn.md.run_settings import RunCourse, course_hash
 
 RUN_VERSION = 1
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
@@ -95,8 +95,8 @@ class RunDirectory:
             )
         return document
 
-    def settings(self) -> RunSettings:
-        return RunSettings(**self.identity()["settings"])
+    def settings(self) -> RunCourse:
+        return RunCourse(**self.identity()["settings"])
 
     def write_identity(self, identity: dict[str, Any]) -> None:
         document = {**identity, "version": RUN_VERSION, "course_hash": course_hash(identity)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -11,36 +10,14 @@ import numpy as np
 import openmm
 from openmm import app
 
-from openmm_gnn.base.errors import SpecError
-from openmm_gnn.features.graph_context import GraphContext
+from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.reporters.embedding_stream import EmbeddingStream
+from openmm_gnn.runs.settings import FeatureSettings
 
 if TYPE_CHECKING:
     from openmm_gnn.features.featurizer import Featurizer
 
 FOLDER = "features"
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """What is to be stored of a run."""
-
-    encoder: str
-    """Name or path, for `load_encoder`."""
-    interval: int
-    """Steps between two frames."""
-    selection: str | None = None
-    """Atoms that the encoder sees, in mdtraj's language; None: what is heavy and neither water nor ion."""
-    dtype: str = "float16"
-    context: str = "whole"
-    """What is one graph to the encoder: "whole", or "window" for a window of residues around each."""
-    window: int | None = None
-    """Residues on either side in such a window; None: 2."""
-
-    def __post_init__(self) -> None:
-        if self.interval < 1:
-            raise SpecError(f"FeatureSettings.interval is {self.interval}: give 1 step or more")
-        GraphContext.from_description({"context": self.context, "window": self.window})
 
 
 def make_featurizer(settings: FeatureSettings, topology: app.Topology) -> Featurizer:
@@ -60,20 +37,20 @@ class RunFeatures:
     """The features of a run on their way into its directory. Close it, or use it as a context manager."""
 
     def __init__(
-        self, settings: FeatureSettings, featurizer: Featurizer, run: Path, periodic: bool, time_step_ps: float
+        self, settings: FeatureSettings, featurizer: Featurizer, run: Path, periodic: bool, course: RunCourse
     ) -> None:
         """
         Raises:
             DataError: if RUN/features holds features of another encoder or selection.
         """
-        self.interval = settings.interval
+        self.interval = settings.stride or course.report_interval
         self._periodic = periodic
         self._stream = EmbeddingStream(run / FOLDER, featurizer, append=True, dtype=settings.dtype)
         self._stream.store.describe_system(
             {
                 "num_particles": featurizer.num_particles,
-                "report_interval": settings.interval,
-                "time_step_ps": time_step_ps,
+                "report_interval": self.interval,
+                "time_step_ps": course.time_step_ps,
                 "openmm": openmm.__version__,
             }
         )

@@ -11,7 +11,7 @@ import openmm
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.md.contexts import with_model_force
 from openmm_gnn.md.hydrogen_mass import repartition_hydrogen_mass
-from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.run_settings import RunCourse
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
@@ -42,7 +42,7 @@ def network_device(platform: str) -> str:
 
 def run_forces(
     start: SimulationSystem,
-    settings: RunSettings,
+    settings: RunCourse,
     model: ForceModel | None = None,
     backend: str = "auto",
     device: str = "cpu",
@@ -74,7 +74,7 @@ def run_forces(
 
 
 def _accelerated(
-    start: SimulationSystem, settings: RunSettings, model: ForceModel | None, backend: str, device: str
+    start: SimulationSystem, settings: RunCourse, model: ForceModel | None, backend: str, device: str
 ) -> RunForces:
     if model is None:
         raise SpecError(f"inner_steps is {settings.inner_steps} without a network: give the model (--model)")

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.run_settings import RunCourse
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -16,7 +16,7 @@ SECONDS_PER_DAY = 86_400.0
 class RunProgress:
     """A context manager; `update` after each report. Silent without a console."""
 
-    def __init__(self, settings: RunSettings, console: Console | None, name: str) -> None:
+    def __init__(self, settings: RunCourse, console: Console | None, name: str) -> None:
         self._settings = settings
         self._name = name
         self._start: tuple[int, float] | None = None

@@ -22,7 +22,7 @@ from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_con
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.nan_guard import NanGuard
-from openmm_gnn.md.run_settings import RunSettings, settings_to_dict, text_hash
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
 from openmm_gnn.runs.directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
 from openmm_gnn.runs.forces import RunForces, network_device, run_forces
 from openmm_gnn.runs.progress import RunProgress
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from openmm_gnn.md.systems.systems import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
     from openmm_gnn.runs.bias.run_bias import RunBias
-    from openmm_gnn.runs.bias.settings import BiasSettings
-    from openmm_gnn.runs.features import FeatureSettings, RunFeatures
+    from openmm_gnn.runs.features import RunFeatures
+    from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,10 @@ class RunResult:
 def simulate(
     simulation_system: SimulationSystem,
     directory: Path | str,
-    settings: RunSettings,
+    settings: RunSettings | RunCourse,
     model: ForceModel | None = None,
     forces_name: str = "",
-    backend: str = "auto",
-    platform: str = "auto",
-    threads: int | None = None,
+    compute: ComputeSettings | None = None,
     resume: bool = False,
     console: Console | None = None,
     features: FeatureSettings | None = None,
@@ -65,13 +63,12 @@ def simulate(
     Args:
         simulation_system: System, topology and starting positions.
         directory: new, or the directory of the run to resume.
+        settings: what is asked of the run; a `RunCourse` is taken as it is.
         model: replaces the forces of the system by its own, but for the bonded ones where it was trained without
             them; with settings that accelerate, stands for the expensive forces between two of their evaluations.
             The system's own forces if None.
         forces_name: how run.json, figures and the progress bar call the forces.
-        backend: of the network's force, see `gamd_force`.
-        platform: an OpenMM platform; "auto" takes CUDA where it works, else CPU.
-        threads: of OpenMM's CPU platform and of torch; all cores if None.
+        compute: platform, backend of the network's force and threads.
         resume: go on from the last checkpoint; where nothing is there yet, start.
         console: shows a progress bar.
         features: store live features of the production in DIRECTORY/features; they do not alter the run.
@@ -89,44 +86,46 @@ def simulate(
         from openmm_gnn.runs.features import make_featurizer
 
         featurizer = make_featurizer(features, simulation_system.topology)
+    course = settings if isinstance(settings, RunCourse) else settings.course(simulation_system)
+    compute = compute or ComputeSettings()
     run = RunDirectory(directory)
     with run.lock():
         if run.exists and not resume:
             raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
-        platform = choose_platform(platform)
-        identity = run_identity(simulation_system, settings, model, forces_name, platform)
+        platform = choose_platform(compute.platform)
+        identity = run_identity(simulation_system, course, model, forces_name, platform)
         biased = None
         if bias_cv is not None:
-            biased = _run_bias(bias_cv, bias, simulation_system, settings, backend, threads)
+            biased = _run_bias(bias_cv, bias, simulation_system, course, compute.backend, compute.threads)
             identity["bias"] = biased.identity()
         if run.exists:
             run.check_same_course(identity)
-        forces = run_forces(simulation_system, settings, model, backend, network_device(platform))
+        forces = run_forces(simulation_system, course, model, compute.backend, network_device(platform))
         if biased is not None:
-            forces = biased.added_to(forces, settings)
-        context = make_context(forces.system, settings, platform, threads, model is not None, forces.integrator)
+            forces = biased.added_to(forces, course)
+        context = make_context(forces.system, course, platform, compute.threads, model is not None, forces.integrator)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
-        step = _start(context, run, settings, simulation_system)
+        step = _start(context, run, course, simulation_system)
         run.write_identity(identity)
         stack = ExitStack()
-        with stack, RunProgress(settings, console, forces_name or simulation_system.name) as progress:
+        with stack, RunProgress(course, console, forces_name or simulation_system.name) as progress:
             live = None
             if biased is not None:
-                stack.enter_context(biased).go_on_after(run.path, max(0, step - settings.equilibration_steps))
+                stack.enter_context(biased).go_on_after(run.path, max(0, step - course.equilibration_steps))
             if features is not None and featurizer is not None:
                 from openmm_gnn.runs.features import RunFeatures
 
                 periodic = forces.system.usesPeriodicBoundaryConditions()
-                live = RunFeatures(features, featurizer, run.path, periodic, settings.time_step_ps)
-                stack.enter_context(live).go_on_after(max(0, step - settings.equilibration_steps))
-            _advance(context, run, settings, simulation_system.topology, step, progress, forces, live, biased)
-        return RunResult(run, settings.num_frames, progress.ns_per_day)
+                live = RunFeatures(features, featurizer, run.path, periodic, course)
+                stack.enter_context(live).go_on_after(max(0, step - course.equilibration_steps))
+            _advance(context, run, course, simulation_system.topology, step, progress, forces, live, biased)
+        return RunResult(run, course.num_frames, progress.ns_per_day)
 
 
 def run_identity(
     simulation_system: SimulationSystem,
-    settings: RunSettings,
+    settings: RunCourse,
     model: ForceModel | None,
     forces_name: str,
     platform: str,
@@ -148,7 +147,7 @@ def run_identity(
         },
         "forces": forces,
         "platform": platform,
-        "settings": settings_to_dict(settings),
+        "settings": settings.to_dict(),
         "versions": versions,
     }
 
@@ -157,14 +156,14 @@ def _run_bias(
     cv: Path | str,
     bias: BiasSettings | None,
     simulation_system: SimulationSystem,
-    settings: RunSettings,
+    settings: RunCourse,
     backend: str,
     threads: int | None,
 ) -> RunBias:
     import torch
 
     from openmm_gnn.runs.bias.run_bias import RunBias
-    from openmm_gnn.runs.bias.settings import BiasSettings
+    from openmm_gnn.runs.settings import BiasSettings
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -181,7 +180,7 @@ def _model_hash(model: ForceModel) -> str:
     return digest.hexdigest()
 
 
-def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, start: SimulationSystem) -> int:
+def _start(context: openmm.Context, run: RunDirectory, settings: RunCourse, start: SimulationSystem) -> int:
     """Put the context where the run goes on, cut what lies past it, and return the step reached."""
     checkpoint = read_checkpoint(run.checkpoint)
     if checkpoint is None:
@@ -209,7 +208,7 @@ def _start(context: openmm.Context, run: RunDirectory, settings: RunSettings, st
 def _advance(
     context: openmm.Context,
     run: RunDirectory,
-    settings: RunSettings,
+    settings: RunCourse,
     topology: app.Topology,
     step: int,
     progress: RunProgress,
@@ -267,7 +266,7 @@ class _RunWriter:
     def __init__(
         self,
         run: RunDirectory,
-        settings: RunSettings,
+        settings: RunCourse,
         element_temperatures: ElementTemperatures,
         num_atoms: int,
         periodic: bool,

@@ -18,12 +18,23 @@ from openmm_gnn.analysis.diffusion import self_diffusion
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import REFERENCE_COLOR, RUN_COLOR
 from openmm_gnn.cli import app
-from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.simulate import simulate
 
-SETTINGS = RunSettings(steps=600, equilibration_steps=50, report_interval=10, checkpoint_interval=100)
+SETTINGS = RunCourse(
+    steps=600,
+    equilibration_steps=50,
+    report_interval=10,
+    checkpoint_interval=100,
+    time_step_ps=0.002,
+    temperature=100.0,
+    thermostat=Thermostat.NOSE_HOOVER,
+    friction_per_ps=25.0,
+    seed=1,
+)
 
 
 @pytest.fixture(scope="module")

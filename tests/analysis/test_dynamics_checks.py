@@ -15,10 +15,11 @@ from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, available_backends
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import Thermostat
 
 NUM_ATOMS = 30
-SETTINGS = RunSettings(
+SETTINGS = RunCourse(
     steps=500,
     equilibration_steps=0,
     report_interval=5,
@@ -27,6 +28,7 @@ SETTINGS = RunSettings(
     thermostat=Thermostat.LANGEVIN,
     friction_per_ps=20.0,
     checkpoint_interval=50,
+    seed=1,
 )
 
 

@@ -21,8 +21,8 @@ from openmm_gnn.analysis.observables import observe
 from openmm_gnn.analysis.structure import partial_radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.cli import app as command
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.runs.directory import RunDirectory
@@ -104,7 +104,7 @@ def test_virtual_sites_are_in_no_pair_and_molecules_are_what_bonds_and_residues_
 
 
 EDGE, PER_EDGE = 1.9, 3
-SETTINGS = RunSettings(
+SETTINGS = RunCourse(
     steps=1200,
     equilibration_steps=200,
     report_interval=10,
@@ -112,6 +112,8 @@ SETTINGS = RunSettings(
     thermostat=Thermostat.LANGEVIN,
     friction_per_ps=5.0,
     checkpoint_interval=100,
+    time_step_ps=0.002,
+    seed=1,
 )
 
 
@@ -142,8 +144,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("waters")
     for name, temperature in (("cold", 300.0), ("hot", 400.0)):
         settings = replace(SETTINGS, temperature=temperature)
-        simulate(thin_water(), root / name, settings, forces_name=name, platform="Reference")
-    simulate(thin_water(barostat=True), root / "pressed", SETTINGS, forces_name="pressed", platform="Reference")
+        simulate(thin_water(), root / name, settings, forces_name=name, compute=ComputeSettings("Reference"))
+    simulate(
+        thin_water(barostat=True),
+        root / "pressed",
+        SETTINGS,
+        forces_name="pressed",
+        compute=ComputeSettings("Reference"),
+    )
     return root
 
 
@@ -210,7 +218,7 @@ def test_runs_of_other_systems_and_of_open_space_are_refused(runs: Path, tmp_pat
     alone.system.getForce(0).setNonbondedMethod(openmm.NonbondedForce.NoCutoff)
     alone.topology.setPeriodicBoxVectors(None)
     short = replace(SETTINGS, steps=20, equilibration_steps=0)
-    simulate(alone, tmp_path / "alone", short, platform="Reference")
+    simulate(alone, tmp_path / "alone", short, compute=ComputeSettings("Reference"))
     for measure in (observe, lambda path: compare(path, runs / "cold")):
         with pytest.raises(DataError, match="has no periodic box, .*: give a periodic run"):
             measure(tmp_path / "alone")

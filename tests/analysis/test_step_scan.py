@@ -12,7 +12,7 @@ from small_water import water_on_a_lattice
 from typer.testing import CliRunner
 from untrained_networks import untrained
 
-from openmm_gnn.analysis.step_scan import ScanPlan, ScanRow, Verdict, judge
+from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, judge
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.statistics import Estimate
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
@@ -84,13 +84,13 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
 
 
 def test_a_scan_of_nothing_is_refused() -> None:
-    plan = ScanPlan((4.0, 6.0), (3,), length_ps=5.0)
+    plan = ScanSettings((4.0, 6.0))
     assert [name for name, _ in plan.runs(droplet())] == ["reference", "outer-4fs-inner-3", "outer-6fs-inner-3"]
     for change, message in (
-        ({"outer_steps_fs": ()}, "no step sizes"),
-        ({"outer_steps_fs": (4.0, -1.0)}, "times above 0"),
-        ({"inner_steps": (0,)}, "1 or more"),
-        ({"length_ps": 0.1}, "give at least 0.2 ps"),
+        ({"outer": ()}, "no step sizes"),
+        ({"outer": (4.0, -1.0)}, "times above 0"),
+        ({"inner": (0,)}, "1 or more"),
+        ({"picoseconds": 0.1}, "give at least 0.2 ps"),
     ):
         with pytest.raises(SpecError, match=message):
             dataclasses.replace(plan, **change)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -18,9 +19,10 @@ from openmm import app
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
 from openmm_gnn.base.growing_array import read_growing_array
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.data.labels.teacher import label
+from openmm_gnn.data.labels import teacher
+from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories, LabelledTrajectory
-from openmm_gnn.md.run_settings import Thermostat
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, load_system, save_system
 
 SIGMA, EPSILON, CUTOFF, EDGE, NUM_ATOMS = 0.34, 1.0, 0.75, 1.52, 64
@@ -61,18 +63,21 @@ def lennard_jones_forces(positions: np.ndarray, edge: float = EDGE, cutoff: floa
     return -(np.where(near, 24 * EPSILON * (2 * sixth**2 - sixth) / safe**2, 0.0)[..., None] * vectors).sum(axis=1)
 
 
+def label(system: SimulationSystem, out: Path, **settings: Any) -> LabelledTrajectories:
+    return teacher.label(system, out, LabelSettings(**settings), progress=False)
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> LabelledTrajectories:
     return label(
         small_box(),
         tmp_path_factory.mktemp("data") / "small",
-        seeds=[1, 2],
-        temperatures=[100.0, 150.0],
+        temperature=(100.0, 150.0),
+        seeds=(1, 2),
         frames=300,
         stride=20,
-        equilibration_ps=2.0,
+        equilibration=2.0,
         processes=2,
-        progress=False,
     )
 
 
@@ -127,7 +132,7 @@ def test_the_data_bring_their_system_and_topology(labelled: LabelledTrajectories
 
 
 def test_an_extended_run_keeps_its_frames_and_adds_the_missing(tmp_path: Path) -> None:
-    settings = {"stride": 10, "equilibration_ps": 0.1, "platform": "Reference", "progress": False}
+    settings = {"stride": 10, "equilibration": 0.1, "platform": "Reference"}
     label(small_box(), tmp_path, seeds=[3], frames=20, **settings)
     before = np.array(LabelledTrajectories.open(tmp_path).trajectories[0].records)
     longer = label(small_box(), tmp_path, seeds=[3, 4], frames=50, **settings)
@@ -138,7 +143,7 @@ def test_an_extended_run_keeps_its_frames_and_adds_the_missing(tmp_path: Path) -
 
 
 def test_a_run_killed_before_its_first_byte_begins_again(tmp_path: Path) -> None:
-    settings = {"stride": 1, "equilibration_ps": 0.0, "frames": 2, "progress": False}
+    settings = {"stride": 1, "equilibration": 0.0, "frames": 2}
     (trajectory,) = label(small_box(), tmp_path, seeds=[1], **settings).trajectories
     trajectory.checkpoint_file.unlink()
     trajectory.frames_file.write_bytes(b"")
@@ -148,7 +153,7 @@ def test_a_run_killed_before_its_first_byte_begins_again(tmp_path: Path) -> None
 
 
 def test_frames_that_vanished_behind_a_checkpoint_are_missed(tmp_path: Path) -> None:
-    settings = {"stride": 1, "equilibration_ps": 0.0, "frames": 2, "progress": False}
+    settings = {"stride": 1, "equilibration": 0.0, "frames": 2}
     (trajectory,) = label(small_box(), tmp_path, seeds=[1], **settings).trajectories
     trajectory.frames_file.unlink()
     with pytest.raises(DataError, match=r"has 0 frames, its checkpoint was written after 2: delete"):
@@ -156,9 +161,7 @@ def test_frames_that_vanished_behind_a_checkpoint_are_missed(tmp_path: Path) -> 
 
 
 def test_a_barostat_takes_the_temperature_and_the_box_is_stored_with_its_frame(tmp_path: Path) -> None:
-    data = label(
-        small_box(pressure=True), tmp_path, seeds=[1], frames=40, stride=20, equilibration_ps=0, progress=False
-    )
+    data = label(small_box(pressure=True), tmp_path, seeds=[1], frames=40, stride=20, equilibration=0)
     (trajectory,) = data.trajectories
     edges = trajectory.box_vectors[:, 0, 0]
     assert len(np.unique(edges)) > 5
@@ -171,14 +174,14 @@ def test_a_barostat_takes_the_temperature_and_the_box_is_stored_with_its_frame(t
     ("change", "message"),
     [
         ({"stride": 5}, "settings stride = 10, now it is 5"),
-        ({"equilibration_ps": 0.2}, "settings equilibration_steps = 50, now it is 100"),
+        ({"equilibration": 0.2}, "settings equilibration_steps = 50, now it is 100"),
         ({"thermostat": Thermostat.NOSE_HOOVER}, "settings thermostat = 'langevin', now it is 'nose-hoover'"),
-        ({"friction_per_ps": 1.0}, "settings friction_per_ps = 25.0, now it is 1.0"),
+        ({"friction": 1.0}, "settings friction_per_ps = 25.0, now it is 1.0"),
         ({"platform": "CPU"}, "settings platform = 'Reference', now it is 'CPU'"),
     ],
 )
 def test_other_settings_in_the_same_directory_are_refused(tmp_path: Path, change: dict, message: str) -> None:
-    settings = {"stride": 10, "equilibration_ps": 0.1, "platform": "Reference", "progress": False, "frames": 2}
+    settings = {"stride": 10, "equilibration": 0.1, "platform": "Reference", "frames": 2}
     label(small_box(), tmp_path, seeds=[1], **settings)
     with pytest.raises(DataError, match=message):
         label(small_box(), tmp_path, seeds=[1], **{**settings, **change})
@@ -186,7 +189,7 @@ def test_other_settings_in_the_same_directory_are_refused(tmp_path: Path, change
 
 
 def test_other_systems_other_versions_and_other_directories_are_refused(tmp_path: Path) -> None:
-    settings = {"seeds": [1], "stride": 1, "equilibration_ps": 0.0, "progress": False, "frames": 2}
+    settings = {"seeds": [1], "stride": 1, "equilibration": 0.0, "frames": 2}
     label(small_box(), tmp_path / "data", **settings)
     with pytest.raises(DataError, match="system sha256"):
         label(small_box(pressure=True), tmp_path / "data", **settings)
@@ -201,7 +204,7 @@ def test_other_systems_other_versions_and_other_directories_are_refused(tmp_path
         {"seeds": [1, 1]},
         {"stride": 0},
         {"frames": 0},
-        {"temperatures": [-1.0]},
+        {"temperature": [-1.0]},
         {"platform": "Abacus"},
     ):
         with pytest.raises(SpecError):
@@ -210,14 +213,14 @@ def test_other_systems_other_versions_and_other_directories_are_refused(tmp_path
 
 def test_a_run_that_blows_up_names_trajectory_and_step(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"100K-seed-1 blew up at step \d+"):
-        label(small_box(), tmp_path, seeds=[1], frames=100, stride=10, time_step_ps=1.0, progress=False)
+        label(small_box(), tmp_path, seeds=[1], frames=100, stride=10, time_step=1000.0)
 
 
 def test_a_thermostat_inside_the_system_is_refused(tmp_path: Path) -> None:
     system = small_box()
     system.system.addForce(openmm.AndersenThermostat(100.0, 1.0))
     with pytest.raises(SpecError, match="AndersenThermostat: remove it"):
-        label(system, tmp_path, seeds=[1], frames=2, progress=False)
+        label(system, tmp_path, seeds=[1], frames=2)
 
 
 def test_what_openmm_refuses_is_said_with_trajectory_and_step(tmp_path: Path) -> None:
@@ -225,7 +228,7 @@ def test_what_openmm_refuses_is_said_with_trajectory_and_step(tmp_path: Path) ->
     system.system.getForce(0).setCutoffDistance(0.99 * EDGE / 2)
     system.system.getForce(2).setDefaultPressure(1e5)
     with pytest.raises(OpenMMGNNError, match=r"OpenMM stopped 100K-seed-1 at step \d+: .*twice the nonbonded cutoff"):
-        label(system, tmp_path, seeds=[1], frames=200, progress=False)
+        label(system, tmp_path, seeds=[1], frames=200)
 
 
 def test_the_command_line_labels_a_serialised_system_with_a_progress_bar(tmp_path: Path) -> None:
@@ -321,7 +324,7 @@ def test_a_worker_that_dies_is_reported_with_the_way_on(tmp_path: Path, monkeypa
     suicide = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     monkeypatch.setattr(teacher, "worker_command", lambda *_: suicide)
     with pytest.raises(OpenMMGNNError, match=r"100K-seed-1 was ended by signal 9 .* same command again"):
-        label(small_box(), tmp_path, seeds=[1], frames=2, progress=False)
+        label(small_box(), tmp_path, seeds=[1], frames=2)
 
 
 def test_two_commands_on_one_directory_do_not_mix(tmp_path: Path) -> None:
@@ -332,7 +335,7 @@ def test_two_commands_on_one_directory_do_not_mix(tmp_path: Path) -> None:
             assert first.poll() is None
             time.sleep(0.01)
         with pytest.raises(DataError, match="another process is writing into"):
-            label(small_box(), tmp_path / "out", seeds=[5], frames=2, progress=False)
+            label(small_box(), tmp_path / "out", seeds=[5], frames=2)
     finally:
         first.kill()
         first.wait()

@@ -12,8 +12,8 @@ from small_water import MOLECULE
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.element_temperatures import ElementTemperatures
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.runs.directory import LOG_COLUMNS, elements_in
 from openmm_gnn.runs.simulate import simulate
@@ -112,7 +112,7 @@ def test_constraint_that_follows_from_the_others_counts_once_and_frozen_atoms_ha
     assert elements.atom_degrees_of_freedom(frozen.positions) == pytest.approx([0.0, 2.0, 2.0])
 
 
-SETTINGS = RunSettings(
+SETTINGS = RunCourse(
     steps=400,
     equilibration_steps=100,
     report_interval=2,
@@ -120,20 +120,22 @@ SETTINGS = RunSettings(
     thermostat=Thermostat.LANGEVIN,
     friction_per_ps=50.0,
     checkpoint_interval=100,
+    time_step_ps=0.002,
+    seed=1,
 )
 
 
 def test_log_of_a_run_has_a_temperature_per_element(tmp_path: Path) -> None:
     water = waters(40)
     settings = replace(SETTINGS, steps=4000, report_interval=4)
-    log = simulate(water, tmp_path, settings, platform="Reference").directory.read_log()
+    log = simulate(water, tmp_path, settings, compute=ComputeSettings("Reference")).directory.read_log()
     assert log.dtype.names == (*LOG_COLUMNS, "temperature_O_K", "temperature_H_K")
     # Langevin leaves noise along the constraints: OpenMM's own temperature counts it, ours does not.
     assert log["temperature_K"].mean() > 306
     for element in elements_in(log.dtype.names):
         assert log[f"temperature_{element}_K"].mean() == pytest.approx(300, rel=0.02)
     calm = replace(SETTINGS, friction_per_ps=1e-3, equilibration_steps=0)
-    log = simulate(water, tmp_path / "calm", calm, platform="Reference").directory.read_log()
+    log = simulate(water, tmp_path / "calm", calm, compute=ComputeSettings("Reference")).directory.read_log()
     freedom = ElementTemperatures(water.system, water.topology).degrees_of_freedom(water.positions)
     total = (freedom[0] * log["temperature_O_K"] + freedom[1] * log["temperature_H_K"]) / freedom.sum()
     assert total == pytest.approx(log["temperature_K"], rel=1e-3)
@@ -142,10 +144,10 @@ def test_log_of_a_run_has_a_temperature_per_element(tmp_path: Path) -> None:
 def test_log_without_the_columns_is_read_and_goes_on_without_them(tmp_path: Path) -> None:
     """Runs of the version before were logged without temperatures of elements."""
     water = waters(3)
-    run = simulate(water, tmp_path, replace(SETTINGS, steps=200), platform="Reference").directory
+    run = simulate(water, tmp_path, replace(SETTINGS, steps=200), compute=ComputeSettings("Reference")).directory
     old = [",".join(line.split(",")[: len(LOG_COLUMNS)]) for line in run.log.read_text().splitlines()]
     run.log.write_text("\n".join(old) + "\n")
-    simulate(water, tmp_path, SETTINGS, platform="Reference", resume=True)
+    simulate(water, tmp_path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
     log = run.read_log()
     assert log.dtype.names == LOG_COLUMNS
     assert len(log) == 200 and np.isfinite(log["temperature_K"]).all()

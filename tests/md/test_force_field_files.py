@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -15,6 +17,7 @@ from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.cli import app as command
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.force_field_files import ForceFieldSettings
 from openmm_gnn.md.systems.systems import load_system, save_system
 from openmm_gnn.md.systems.water import water_topology
 
@@ -41,10 +44,14 @@ def forces_of(system: openmm.System, positions: np.ndarray) -> np.ndarray:
     return context.getState(forces=True).getForces(asNumpy=True)._value
 
 
+def made(path: Path, files: str | Sequence[str | Path], **choices: Any) -> SimulationSystem:
+    return load_system(path, force_field=ForceFieldSettings(files, **choices))
+
+
 @pytest.mark.parametrize("files", ["tip3p.xml", ("amber14-all.xml", "amber14/tip3p.xml")])
 def test_a_box_gets_the_forces_that_openmm_gives_it_with_pme(tmp_path: Path, files: str | tuple[str, ...]) -> None:
     pdb = write_water(tmp_path / "box.pdb")
-    system = load_system(pdb, force_field=files, nonbonded_cutoff=0.75)
+    system = made(pdb, files, nonbonded_cutoff=0.75)
     by_hand = app.ForceField(*([files] if isinstance(files, str) else files)).createSystem(
         app.PDBFile(str(pdb)).topology, nonbondedMethod=app.PME, nonbondedCutoff=0.75
     )
@@ -54,7 +61,7 @@ def test_a_box_gets_the_forces_that_openmm_gives_it_with_pme(tmp_path: Path, fil
 
 
 def test_without_a_box_every_pair_counts(tmp_path: Path) -> None:
-    system = load_system(write_water(tmp_path / "drop.pdb", box=False), force_field="tip3p.xml")
+    system = made(write_water(tmp_path / "drop.pdb", box=False), "tip3p.xml")
     assert not system.periodic and system.box_vectors is None
     charges = np.tile([-0.834, 0.417, 0.417], MOLECULES)
     vectors = system.positions[None] - system.positions[:, None]
@@ -68,30 +75,28 @@ def test_without_a_box_every_pair_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraints", "rigid_water", "count", "substeps"),
-    [("none", None, 3, 1), ("none", False, 0, 4), ("h-bonds", False, 2, 1), ("all-bonds", True, 3, 1)],
+    ("constraints", "flexible_water", "count", "substeps"),
+    [("none", False, 3, 1), ("none", True, 0, 4), ("h-bonds", True, 2, 1), ("all-bonds", False, 3, 1)],
 )
 def test_constraints_are_those_asked_for_and_free_bonds_get_substeps(
-    tmp_path: Path, constraints: str, rigid_water: bool | None, count: int, substeps: int
+    tmp_path: Path, constraints: str, flexible_water: bool, count: int, substeps: int
 ) -> None:
     pdb = write_water(tmp_path / "box.pdb")
-    system = load_system(
-        pdb, force_field="tip3p.xml", nonbonded_cutoff=0.7, constraints=constraints, rigid_water=rigid_water
-    )
+    system = made(pdb, "tip3p.xml", nonbonded_cutoff=0.7, constraints=constraints, flexible_water=flexible_water)
     assert system.system.getNumConstraints() == count * MOLECULES
     assert system.bonded_substeps == substeps
 
 
 def test_amoeba_stays_flexible_unless_asked_otherwise(tmp_path: Path) -> None:
     pdb = write_water(tmp_path / "box.pdb")
-    free = load_system(pdb, force_field="amoeba2018.xml", nonbonded_cutoff=0.7)
+    free = made(pdb, "amoeba2018.xml", nonbonded_cutoff=0.7)
     assert (free.system.getNumConstraints(), free.bonded_substeps) == (0, 4)
-    bound = load_system(pdb, force_field="amoeba2018.xml", nonbonded_cutoff=0.7, constraints="h-bonds")
+    bound = made(pdb, "amoeba2018.xml", nonbonded_cutoff=0.7, constraints="h-bonds")
     assert (bound.system.getNumConstraints(), bound.bonded_substeps) == (2 * MOLECULES, 1)
 
 
 def test_charge_sites_that_the_structure_lacks_are_added(tmp_path: Path) -> None:
-    system = load_system(write_water(tmp_path / "box.pdb"), force_field=["tip4pew.xml"], nonbonded_cutoff=0.7)
+    system = made(write_water(tmp_path / "box.pdb"), ["tip4pew.xml"], nonbonded_cutoff=0.7)
     assert system.system.getNumParticles() == 4 * MOLECULES == len(system.positions)
     assert sum(system.system.isVirtualSite(k) for k in range(4 * MOLECULES)) == MOLECULES
     save_system(tmp_path / "saved", system)  # as `label` does
@@ -99,7 +104,7 @@ def test_charge_sites_that_the_structure_lacks_are_added(tmp_path: Path) -> None
 
 
 def test_runs_start_without_the_clashes_of_the_structure(tmp_path: Path) -> None:
-    system = load_system(write_water(tmp_path / "box.pdb", clash=True), force_field="tip3p.xml", nonbonded_cutoff=0.7)
+    system = made(write_water(tmp_path / "box.pdb", clash=True), "tip3p.xml", nonbonded_cutoff=0.7)
     before, after = (np.abs(forces_of(system.system, where)).max() for where in (system.positions, system.start(1)))
     assert before > 1e5 and after < 1e4
     lengths = np.linalg.norm(system.start(1)[1::3] - system.start(1)[::3], axis=1)
@@ -118,15 +123,15 @@ def test_what_cannot_become_a_system_is_refused_in_words(tmp_path: Path) -> None
         (tmp_path / "box.xml", "tip3p.xml", "make a System of a structure: give one of .*'.pdb'"),
     ):
         with pytest.raises(DataError, match=message):
-            load_system(path, force_field=[files], nonbonded_cutoff=0.7)
+            made(path, [files], nonbonded_cutoff=0.7)
     with pytest.raises(TopologyError, match="amber14/protein.ff14SB.xml cannot make a System of .*No template found"):
-        load_system(pdb, force_field="amber14/protein.ff14SB.xml", nonbonded_cutoff=0.7)
+        made(pdb, "amber14/protein.ff14SB.xml", nonbonded_cutoff=0.7)
     with pytest.raises(TopologyError, match="is 1.600 nm wide, less than twice the cutoff of 1 nm.*at most 0.800 nm"):
-        load_system(pdb, force_field="tip3p.xml")
+        made(pdb, "tip3p.xml")
     with pytest.raises(DataError, match="there is no force-field file amber99.xml"):
-        load_system(pdb, force_field=["tip3p.xml", "amber99.xml"], nonbonded_cutoff=0.7)
+        made(pdb, ["tip3p.xml", "amber99.xml"], nonbonded_cutoff=0.7)
     with pytest.raises(SpecError, match="nonbonded_cutoff is -1"):
-        load_system(pdb, force_field="tip3p.xml", nonbonded_cutoff=-1.0)
+        made(pdb, "tip3p.xml", nonbonded_cutoff=-1.0)
     with pytest.raises(DataError, match="is a structure without forces: name force-field files"):
         load_system(pdb)
 

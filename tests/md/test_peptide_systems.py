@@ -9,7 +9,7 @@ import pytest
 from openmm import app, unit
 
 from openmm_gnn.md.implicit_solvent import HYDROGEN_MASS
-from openmm_gnn.md.run_settings import make_integrator, settings_for
+from openmm_gnn.md.run_settings import RunSettings, make_integrator
 from openmm_gnn.md.systems.peptide_systems import NAMED_PEPTIDES
 from openmm_gnn.md.systems.systems import load_system
 
@@ -47,7 +47,7 @@ def test_the_system_is_that_of_the_force_field() -> None:
 def test_it_starts_the_same_and_runs(name: str) -> None:
     system = load_system(name)
     np.testing.assert_array_equal(system.start(1), load_system(name).start(2))
-    settings = settings_for(system, steps=100, report_interval=100)
+    settings = RunSettings(steps=100, stride=100).course(system)
     context = openmm.Context(
         system.system, make_integrator(settings), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
     )

@@ -12,11 +12,13 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.data.labels.teacher import label
 from openmm_gnn.data.labels.trajectories import LabelledTrajectory
 from openmm_gnn.graph.topology_tables import real_atoms
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.force_field_files import Constraints, ForceFieldSettings
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.md.systems.water import amoeba_water, tip3p, tip4pew, water_topology
 
@@ -129,7 +131,9 @@ def test_labels_of_water_with_a_charge_site_are_gradients_of_its_energy(
     tip4p: SimulationSystem, tmp_path: Path
 ) -> None:
     """Atoms are moved against each other, which rigid water never does: no constraint force may be in the label."""
-    data = label(tip4p, tmp_path / "data", [1], frames=1, stride=2, equilibration_ps=0.0, progress=False)
+    data = label(
+        tip4p, tmp_path / "data", LabelSettings((), (1,), frames=1, stride=2, equilibration=0.0), progress=False
+    )
     (trajectory,) = data.trajectories
     positions, forces = np.array(trajectory.positions[0]), np.array(trajectory.forces[0])
     context = openmm.Context(
@@ -169,17 +173,14 @@ def flexible(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulationSystem
     with (folder / "box.pdb").open("w") as file:
         app.PDBFile.writeFile(topology, (sites + molecule @ turned).reshape(-1, 3) * unit.nanometer, file)
     system = load_system(
-        folder / "box.pdb", force_field="tip3p.xml", nonbonded_cutoff=0.6, constraints="none", rigid_water=False
+        folder / "box.pdb", force_field=ForceFieldSettings(("tip3p.xml",), 0.6, Constraints.NONE, flexible_water=True)
     )
     data = label(
         system,
         folder / "data",
-        [1],
-        frames=200,
-        stride=20,
-        equilibration_ps=2.0,
-        friction_per_ps=10.0,
-        forces=LabelledForces.NONBONDED,
+        LabelSettings(
+            seeds=(1,), frames=200, stride=20, equilibration=2.0, friction=10.0, forces=LabelledForces.NONBONDED
+        ),
         progress=False,
     )
     return system, data.trajectories[0]

@@ -20,7 +20,7 @@ from openmm_gnn.forces.feature_force import feature_force
 from openmm_gnn.networks.encoders.encoder_files import save_encoder
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.runs.features import FeatureSettings
+from openmm_gnn.runs.settings import FeatureSettings
 
 SYSTEM = chain(12)
 

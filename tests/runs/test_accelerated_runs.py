@@ -22,7 +22,8 @@ from openmm_gnn import accelerate
 from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.forces.python_force import why_unavailable
-from openmm_gnn.md.run_settings import RunSettings, Thermostat, settings_for
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
 from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.networks.bundle import save_bundle
@@ -31,7 +32,7 @@ from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.forces import network_device, run_forces
 from openmm_gnn.runs.simulate import simulate
 
-SETTINGS = RunSettings(
+SETTINGS = RunCourse(
     steps=40,
     equilibration_steps=10,
     report_interval=5,
@@ -43,6 +44,7 @@ SETTINGS = RunSettings(
     inner_steps=2,
     bonded_substeps=2,
     hydrogen_mass=3.0,
+    seed=1,
 )
 
 
@@ -65,7 +67,7 @@ def network(forces: str = "nonbonded") -> GAMD:
 
 def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_path: Path) -> None:
     start = flexible_water()
-    run = simulate(start, tmp_path, SETTINGS, network(), "net", platform="Reference").directory
+    run = simulate(start, tmp_path, SETTINGS, network(), "net", compute=ComputeSettings("Reference")).directory
     system, integrator = accelerate(
         start.system, start.topology, network(), 2, 0.002, 2, temperature=300.0, friction=5.0, hydrogen_mass=3.0
     )
@@ -92,12 +94,19 @@ def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_pat
 
 def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
     start, model, longer = flexible_water(), network(), replace(SETTINGS, steps=80)
-    simulate(start, tmp_path / "run", SETTINGS, model, platform="Reference")
-    run = simulate(start, tmp_path / "run", longer, model, platform="Reference", resume=True).directory
-    whole = simulate(start, tmp_path / "whole", longer, model, platform="Reference").directory
+    simulate(start, tmp_path / "run", SETTINGS, model, compute=ComputeSettings("Reference"))
+    run = simulate(start, tmp_path / "run", longer, model, compute=ComputeSettings("Reference"), resume=True).directory
+    whole = simulate(start, tmp_path / "whole", longer, model, compute=ComputeSettings("Reference")).directory
     assert_same(run, whole)
     with pytest.raises(SpecError, match=r"settings.inner_steps: 2 stored, 4 given"):
-        simulate(start, tmp_path / "run", replace(longer, inner_steps=4), model, platform="Reference", resume=True)
+        simulate(
+            start,
+            tmp_path / "run",
+            replace(longer, inner_steps=4),
+            model,
+            compute=ComputeSettings("Reference"),
+            resume=True,
+        )
 
 
 CHILD = """
@@ -105,7 +114,7 @@ import sys
 sys.path[:0] = {folders!r}
 from test_accelerated_runs import *
 endless = replace(SETTINGS, steps=1_000_000)
-simulate(flexible_water(), {path!r}, endless, network(), platform="Reference", threads=1, resume=True)
+simulate(flexible_water(), {path!r}, endless, network(), compute=ComputeSettings("Reference", threads=1), resume=True)
 """
 
 
@@ -123,8 +132,13 @@ def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
         child.wait()
         reached = step_of(run)
     ending = replace(SETTINGS, steps=reached - SETTINGS.equilibration_steps + 20)
-    simulate(flexible_water(), run.path, ending, network(), platform="Reference", resume=True)
-    assert_same(run, simulate(flexible_water(), tmp_path / "whole", ending, network(), platform="Reference").directory)
+    simulate(flexible_water(), run.path, ending, network(), compute=ComputeSettings("Reference"), resume=True)
+    assert_same(
+        run,
+        simulate(
+            flexible_water(), tmp_path / "whole", ending, network(), compute=ComputeSettings("Reference")
+        ).directory,
+    )
 
 
 def step_of(run: RunDirectory) -> int:
@@ -179,7 +193,7 @@ def test_on_cuda_the_network_runs_on_the_gpu_if_there_is_one(
 def test_rigid_water_stays_rigid_under_a_network_and_virtual_sites_follow(tmp_path: Path, force_field: str) -> None:
     start = flexible_water(rigid=True, force_field=force_field)
     settings = replace(SETTINGS, inner_steps=0, bonded_substeps=1, hydrogen_mass=None, time_step_ps=0.001)
-    run = simulate(start, tmp_path, settings, network(), platform="Reference").directory
+    run = simulate(start, tmp_path, settings, network(), compute=ComputeSettings("Reference")).directory
     molecules = run.read_positions()[0][-1].reshape(27, -1, 3)
     bonds = np.linalg.norm(molecules[:, 1:3] - molecules[:, :1], axis=-1)
     assert bonds == pytest.approx(np.full((27, 2), 0.09572), abs=1e-5)
@@ -191,11 +205,11 @@ def test_rigid_water_stays_rigid_under_a_network_and_virtual_sites_follow(tmp_pa
 
 def test_settings_of_an_accelerated_run_have_defaults_of_their_own() -> None:
     start = replace(flexible_water(), thermostat=Thermostat.NOSE_HOOVER, friction_per_ps=25.0)
-    settings = settings_for(start, steps=100, inner_steps=3)
+    settings = RunSettings(steps=100, accelerate=True).course(start)
     assert (settings.time_step_ps, settings.bonded_substeps, settings.friction_per_ps) == (0.006, 4, 1.0)
     assert settings.thermostat is Thermostat.LANGEVIN and settings.accelerated
-    assert settings_for(start, steps=100, inner_steps=2, time_step_ps=0.005).bonded_substeps == 5
-    assert not settings_for(start, steps=100).accelerated
+    assert RunSettings(steps=100, accelerate=True, inner_steps=2, time_step=5.0).course(start).bonded_substeps == 5
+    assert not RunSettings(steps=100).course(start).accelerated
     for change, message in (
         ({"thermostat": Thermostat.NOSE_HOOVER}, "inner_steps is 2 with thermostat nose-hoover"),
         ({"inner_steps": -1}, "inner_steps is -1"),
@@ -213,7 +227,7 @@ def test_what_cannot_be_accelerated_is_an_error_before_the_first_step(tmp_path: 
         (sites, replace(SETTINGS, inner_steps=0, hydrogen_mass=None), network(), "bonded substeps do not go"),
     ):
         with pytest.raises(SpecError, match=message):
-            simulate(start, tmp_path / "run", settings, model, platform="Reference")
+            simulate(start, tmp_path / "run", settings, model, compute=ComputeSettings("Reference"))
         assert not (tmp_path / "run" / "run.json").exists()
 
 

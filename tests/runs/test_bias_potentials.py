@@ -11,8 +11,8 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
-from openmm_gnn.runs.bias.settings import BiasMethod, BiasSettings
 from openmm_gnn.runs.bias.walls import WALL_KJ_MOL, BiasWalls
+from openmm_gnn.runs.settings import BiasMethod, BiasSettings
 
 TEMPERATURE = 300.0
 KT = BOLTZMANN_KJ_MOL_K * TEMPERATURE
@@ -144,7 +144,7 @@ def sampled(bias: Any, walls: BiasWalls, steps: int, seed: int) -> tuple[np.ndar
 
 @pytest.mark.parametrize("method", list(BiasMethod))
 def test_a_double_well_is_crossed_and_its_free_energy_found(method: BiasMethod) -> None:
-    settings = BiasSettings(method, height_kj_mol=1.5, barrier_kj_mol=25.0, widths=(0.12,), bias_factor=8.0)
+    settings = BiasSettings(method, height=1.5, barrier=25.0, width=(0.12,), factor=8.0)
     walls = BiasWalls.around(np.array([-1.4]), np.array([1.4]), 0.1)
     bias = settings.potential(walls, np.array([0.12]), TEMPERATURE)
     places, log_weights = sampled(bias, walls, 60_000, seed=2)
@@ -176,8 +176,8 @@ def test_walls_begin_a_margin_beyond_the_range() -> None:
     [
         ({"stride": 0}, "stride is 0"),
         ({"interval": 9}, "resonate"),
-        ({"bias_factor": 1.0}, "above 1"),
-        ({"barrier_kj_mol": -3.0}, "barrier_kj_mol is -3"),
+        ({"factor": 1.0}, "above 1"),
+        ({"barrier": -3.0}, "barrier is -3"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], words: str) -> None:

@@ -33,16 +33,15 @@ from openmm_gnn.kinetics.reweighting import (
     frame_log_weights,
     reweighted_free_energy,
 )
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
-from openmm_gnn.runs.bias.settings import BiasMethod, BiasSettings
 from openmm_gnn.runs.directory import RunDirectory
-from openmm_gnn.runs.features import FeatureSettings
+from openmm_gnn.runs.settings import BiasMethod, BiasSettings, FeatureSettings
 from openmm_gnn.runs.simulate import simulate
 
-SETTINGS = RunSettings(
+SETTINGS = RunCourse(
     steps=120,
     equilibration_steps=20,
     report_interval=20,
@@ -51,9 +50,10 @@ SETTINGS = RunSettings(
     temperature=300.0,
     thermostat=Thermostat.LANGEVIN,
     friction_per_ps=1.0,
+    seed=1,
 )
-OPES = BiasSettings(stride=15, barrier_kj_mol=15.0)
-METAD = BiasSettings(BiasMethod.METAD, stride=15, height_kj_mol=2.0)
+OPES = BiasSettings(stride=15, barrier=15.0)
+METAD = BiasSettings(BiasMethod.METAD, stride=15, height=2.0)
 KT = BOLTZMANN_KJ_MOL_K * 300.0
 
 
@@ -62,8 +62,16 @@ def cv_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_learned_cv(untrained_cv(chain()), tmp_path_factory.mktemp("cv") / "cv.safetensors")
 
 
-def run(path: Path, cv: Path, settings: RunSettings, bias: BiasSettings, resume: bool = False, **more: Any) -> Path:
-    simulate(chain(), path, settings, platform="Reference", resume=resume, bias_cv=cv, bias=bias, **more)
+def run(path: Path, cv: Path, settings: RunCourse, bias: BiasSettings, resume: bool = False, **more: Any) -> Path:
+    simulate(
+        chain(),
+        path,
+        settings,
+        resume=resume,
+        bias_cv=cv,
+        bias=bias,
+        **{"compute": ComputeSettings("Reference"), **more},
+    )
     return path
 
 
@@ -107,7 +115,7 @@ def test_weights_are_those_of_the_bias_of_each_moment_or_the_end(tmp_path: Path,
 
 @pytest.mark.parametrize("bias", [OPES, replace(METAD, interval=3)], ids=["opes", "impulses"])
 def test_a_resumed_run_is_that_of_one_never_stopped(tmp_path: Path, cv_path: Path, bias: BiasSettings) -> None:
-    features = FeatureSettings("peptide-et", interval=10, dtype="float32")
+    features = FeatureSettings("peptide-et", stride=10, dtype="float32")
     whole = run(tmp_path / "whole", cv_path, replace(SETTINGS, steps=200), bias, features=features)
     path = run(tmp_path / "run", cv_path, SETTINGS, bias, features=features)
     checkpoint = RunDirectory(path).checkpoint.read_bytes()
@@ -170,7 +178,7 @@ def test_killed_runs_have_the_hills_of_one_never_killed(tmp_path: Path, cv_path:
 
 @pytest.mark.parametrize("backend", available_backends())
 def test_the_logged_energy_is_without_the_bias(tmp_path: Path, cv_path: Path, backend: Any) -> None:
-    path = run(tmp_path / "run", cv_path, SETTINGS, OPES, backend=backend.value)
+    path = run(tmp_path / "run", cv_path, SETTINGS, OPES, compute=ComputeSettings("Reference", backend.value))
     positions, _ = RunDirectory(path).read_positions()
     context = openmm.Context(copy.deepcopy(chain().system), openmm.VerletIntegrator(0.001))
     for frame, row in zip(positions, RunDirectory(path).read_log(), strict=True):
@@ -182,14 +190,14 @@ def test_the_logged_energy_is_without_the_bias(tmp_path: Path, cv_path: Path, ba
 def test_another_bias_is_refused_on_resuming_and_named(tmp_path: Path, cv_path: Path) -> None:
     path = run(tmp_path / "run", cv_path, SETTINGS, OPES)
     with pytest.raises(SpecError, match=r"bias.barrier_kj_mol: 15.0 stored, 20.0 given"):
-        run(path, cv_path, SETTINGS, replace(OPES, barrier_kj_mol=20.0), resume=True)
+        run(path, cv_path, SETTINGS, replace(OPES, barrier=20.0), resume=True)
     with pytest.raises(SpecError, match=r"bias.method: 'opes' stored, None given"):
-        simulate(chain(), path, SETTINGS, platform="Reference", resume=True)
+        simulate(chain(), path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
 
 
 def test_a_cv_of_another_topology_leaves_no_run_behind(tmp_path: Path, cv_path: Path) -> None:
     with pytest.raises(TopologyError, match="learned for another topology"):
-        simulate(chain(8), tmp_path / "run", SETTINGS, platform="Reference", bias_cv=cv_path)
+        simulate(chain(8), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"), bias_cv=cv_path)
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -233,8 +241,8 @@ def test_the_free_energy_of_a_biased_dimer_is_the_known_one(tmp_path: Path) -> N
     settings = replace(
         SETTINGS, steps=5000, report_interval=10, checkpoint_interval=2500, time_step_ps=0.005, friction_per_ps=5.0
     )
-    bias = BiasSettings(stride=25, barrier_kj_mol=10.0)
-    simulate(dimer(), tmp_path / "run", settings, platform="Reference", bias_cv=path, bias=bias)
+    bias = BiasSettings(stride=25, barrier=10.0)
+    simulate(dimer(), tmp_path / "run", settings, compute=ComputeSettings("Reference"), bias_cv=path, bias=bias)
     positions, _ = RunDirectory(tmp_path / "run").read_positions()
     distance = np.linalg.norm(positions[:, 0] - positions[:, 1], axis=1)
     line = reweighted_free_energy(tmp_path / "run", distance, bins=12)

@@ -14,11 +14,22 @@ from untrained_networks import untrained
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
-from openmm_gnn.md.run_settings import RunSettings, make_integrator
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, make_integrator
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 from openmm_gnn.runs.simulate import simulate
 
-SETTINGS = RunSettings(steps=60, equilibration_steps=10, report_interval=10, checkpoint_interval=20)
+SETTINGS = RunCourse(
+    steps=60,
+    equilibration_steps=10,
+    report_interval=10,
+    checkpoint_interval=20,
+    time_step_ps=0.002,
+    temperature=100.0,
+    thermostat=Thermostat.NOSE_HOOVER,
+    friction_per_ps=25.0,
+    seed=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +42,7 @@ def test_frames_are_those_of_a_context_with_the_networks_force_alone(
     tmp_path: Path, argon: SimulationSystem, backend: str
 ) -> None:
     model = untrained(force_scale=30.0)
-    run = simulate(argon, tmp_path, SETTINGS, model, "net", backend=backend, platform="Reference").directory
+    run = simulate(argon, tmp_path, SETTINGS, model, "net", ComputeSettings("Reference", backend)).directory
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*argon.system.getDefaultPeriodicBoxVectors())
     for _ in range(258):
@@ -53,15 +64,17 @@ def test_resumed_run_goes_on_where_it_was_and_only_with_the_same_weights(
     tmp_path: Path, argon: SimulationSystem
 ) -> None:
     model, longer = untrained(force_scale=30.0), replace(SETTINGS, steps=120)
-    simulate(argon, tmp_path / "run", SETTINGS, model, "net", platform="Reference")
-    run = simulate(argon, tmp_path / "run", longer, model, "net", platform="Reference", resume=True).directory
-    whole = simulate(argon, tmp_path / "whole", longer, model, "net", platform="Reference").directory
+    simulate(argon, tmp_path / "run", SETTINGS, model, "net", compute=ComputeSettings("Reference"))
+    run = simulate(
+        argon, tmp_path / "run", longer, model, "net", compute=ComputeSettings("Reference"), resume=True
+    ).directory
+    whole = simulate(argon, tmp_path / "whole", longer, model, "net", compute=ComputeSettings("Reference")).directory
     # The network computes in float32 and its neighbour list is built at another step: equal to rounding.
     assert run.read_positions()[0] == pytest.approx(whole.read_positions()[0], abs=1e-4)
     with torch.no_grad():
         next(iter(model.parameters())).mul_(1.01)
     with pytest.raises(SpecError, match=r"forces\.hash"):
-        simulate(argon, tmp_path / "run", longer, model, "net", platform="Reference", resume=True)
+        simulate(argon, tmp_path / "run", longer, model, "net", compute=ComputeSettings("Reference"), resume=True)
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])
@@ -71,7 +84,7 @@ def test_a_network_that_tears_the_system_apart_is_stopped(
 ) -> None:
     """Forces of 1e37 overflow within steps, whichever of network, list or integrator meets them first."""
     with pytest.raises(NonFiniteError, match=r"at step \d+: first atom \d+ \(Ar of residue AR \d+\)"):
-        simulate(argon, tmp_path, SETTINGS, untrained(force_scale=1e37), "net", backend=backend, platform=platform)
+        simulate(argon, tmp_path, SETTINGS, untrained(force_scale=1e37), "net", ComputeSettings(platform, backend))
     assert (tmp_path / "last_good.pdb").exists()
     state = openmm.XmlSerializer.deserialize((tmp_path / "last_good_state.xml").read_text())
     assert np.isfinite(state.getPositions(asNumpy=True)._value).all()

@@ -18,14 +18,14 @@ from openmm import app
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.directory import RunDirectory
-from openmm_gnn.runs.features import FeatureSettings
+from openmm_gnn.runs.settings import FeatureSettings
 from openmm_gnn.runs.simulate import simulate
 
-SETTINGS = RunSettings(
+SETTINGS = RunCourse(
     steps=120,
     equilibration_steps=25,
     report_interval=20,
@@ -34,6 +34,7 @@ SETTINGS = RunSettings(
     temperature=300.0,
     thermostat=Thermostat.LANGEVIN,
     friction_per_ps=1.0,
+    seed=1,
 )
 
 
@@ -55,12 +56,14 @@ def chain() -> SimulationSystem:
 @pytest.fixture(scope="module")
 def features() -> FeatureSettings:
     """More frames of features than of positions."""
-    return FeatureSettings("peptide-et", interval=5, dtype="float32")
+    return FeatureSettings("peptide-et", stride=5, dtype="float32")
 
 
-def run(path: Path, settings: RunSettings, features: FeatureSettings | None, resume: bool = False) -> RunDirectory:
+def run(path: Path, settings: RunCourse, features: FeatureSettings | None, resume: bool = False) -> RunDirectory:
     start = chain()
-    return simulate(start, path, settings, platform="Reference", resume=resume, features=features).directory
+    return simulate(
+        start, path, settings, compute=ComputeSettings("Reference"), resume=resume, features=features
+    ).directory
 
 
 def test_features_of_a_run_are_those_of_its_frames_and_do_not_alter_it(
@@ -156,5 +159,5 @@ def test_features_that_cannot_be_made_leave_no_run_behind(
     tmp_path: Path, settings: FeatureSettings, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        simulate(chain(), tmp_path / "run", SETTINGS, platform="Reference", features=settings)
+        simulate(chain(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"), features=settings)
     assert not (tmp_path / "run").exists()

@@ -18,13 +18,24 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SpecError
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, with_model_force
-from openmm_gnn.md.run_settings import RunSettings, Thermostat, make_integrator, settings_for
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, make_integrator
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SimulationSystem
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.simulate import simulate
 
 EDGE, PER_EDGE = 1.6, 3
-SETTINGS = RunSettings(steps=120, equilibration_steps=45, report_interval=10, checkpoint_interval=30)
+SETTINGS = RunCourse(
+    steps=120,
+    equilibration_steps=45,
+    report_interval=10,
+    checkpoint_interval=30,
+    time_step_ps=0.002,
+    temperature=100.0,
+    thermostat=Thermostat.NOSE_HOOVER,
+    friction_per_ps=25.0,
+    seed=1,
+)
 
 
 def small_argon() -> SimulationSystem:
@@ -51,7 +62,7 @@ def small_argon() -> SimulationSystem:
 def test_frames_and_log_are_those_of_openmm_alone(tmp_path: Path, thermostat: Thermostat) -> None:
     settings = replace(SETTINGS, thermostat=thermostat, friction_per_ps=2.0)
     start = small_argon()
-    result = simulate(start, tmp_path / "run", settings, platform="Reference")
+    result = simulate(start, tmp_path / "run", settings, compute=ComputeSettings("Reference"))
     context = openmm.Context(start.system, make_integrator(settings), openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(start.positions)
     context.setVelocitiesToTemperature(settings.temperature, settings.seed)
@@ -80,69 +91,71 @@ def test_frames_and_log_are_those_of_openmm_alone(tmp_path: Path, thermostat: Th
 
 def test_stored_positions_are_not_wrapped(tmp_path: Path) -> None:
     hot = replace(SETTINGS, temperature=5000.0, steps=1000, equilibration_steps=0)
-    positions, _ = simulate(small_argon(), tmp_path / "run", hot, platform="Reference").directory.read_positions()
+    positions, _ = simulate(
+        small_argon(), tmp_path / "run", hot, compute=ComputeSettings("Reference")
+    ).directory.read_positions()
     assert np.abs(positions[-1] - EDGE / 2).max() > 1.5 * EDGE
     assert np.abs(np.diff(positions, axis=0)).max() < EDGE / 2
 
 
 def test_existing_run_is_not_overwritten(tmp_path: Path) -> None:
-    simulate(small_argon(), tmp_path / "run", SETTINGS, platform="Reference")
+    simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
     before = (tmp_path / "run" / "trajectory.dcd").read_bytes()
     with pytest.raises(DataError, match="holds a run already: resume it"):
-        simulate(small_argon(), tmp_path / "run", SETTINGS, platform="Reference")
+        simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
     assert (tmp_path / "run" / "trajectory.dcd").read_bytes() == before
 
 
 def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
-    simulate(small_argon(), tmp_path / "run", SETTINGS, platform="Reference")
+    simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
     other = replace(SETTINGS, temperature=120.0, seed=7)
     with pytest.raises(SpecError, match=r"settings.seed: 1 stored, 7 given; settings.temperature: 100.0 stored, 120.0"):
-        simulate(small_argon(), tmp_path / "run", other, platform="Reference", resume=True)
+        simulate(small_argon(), tmp_path / "run", other, compute=ComputeSettings("Reference"), resume=True)
     changed = small_argon()
     changed.system.setParticleMass(0, 20.0)
     with pytest.raises(SpecError, match=r"system.hash"):
-        simulate(changed, tmp_path / "run", SETTINGS, platform="Reference", resume=True)
+        simulate(changed, tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"), resume=True)
 
 
 def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
     longer = replace(SETTINGS, steps=240)
-    simulate(small_argon(), tmp_path / "short", SETTINGS, platform="Reference")
-    extended = simulate(small_argon(), tmp_path / "short", longer, platform="Reference", resume=True)
-    whole = simulate(small_argon(), tmp_path / "long", longer, platform="Reference")
+    simulate(small_argon(), tmp_path / "short", SETTINGS, compute=ComputeSettings("Reference"))
+    extended = simulate(small_argon(), tmp_path / "short", longer, compute=ComputeSettings("Reference"), resume=True)
+    whole = simulate(small_argon(), tmp_path / "long", longer, compute=ComputeSettings("Reference"))
     assert_same_run(extended.directory, whole.directory)
-    again = simulate(small_argon(), tmp_path / "short", longer, platform="Reference", resume=True)
+    again = simulate(small_argon(), tmp_path / "short", longer, compute=ComputeSettings("Reference"), resume=True)
     assert_same_run(again.directory, whole.directory)
     with pytest.raises(SpecError, match="has reached step 240"):
-        simulate(small_argon(), tmp_path / "short", SETTINGS, platform="Reference", resume=True)
+        simulate(small_argon(), tmp_path / "short", SETTINGS, compute=ComputeSettings("Reference"), resume=True)
     assert_same_run(again.directory, whole.directory)
 
 
 def test_frames_past_the_checkpoint_are_cut(tmp_path: Path) -> None:
     """As after a kill between a frame and the checkpoint: half a frame, half a row, and whole ones too many."""
-    whole = simulate(small_argon(), tmp_path / "whole", SETTINGS, platform="Reference").directory
-    run = simulate(small_argon(), tmp_path / "run", SETTINGS, platform="Reference").directory
+    whole = simulate(small_argon(), tmp_path / "whole", SETTINGS, compute=ComputeSettings("Reference")).directory
+    run = simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference")).directory
     old_checkpoint = run.checkpoint.read_bytes()
-    simulate(small_argon(), run.path, replace(SETTINGS, steps=200), platform="Reference", resume=True)
+    simulate(small_argon(), run.path, replace(SETTINGS, steps=200), compute=ComputeSettings("Reference"), resume=True)
     run.checkpoint.write_bytes(old_checkpoint)
     with open(run.trajectory, "ab") as trajectory, open(run.log, "a") as log:
         trajectory.write(b"\1" * 99)
         log.write("210,0.4")
-    simulate(small_argon(), run.path, SETTINGS, platform="Reference", resume=True)
+    simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
     assert_same_run(run, whole)
 
 
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    run = simulate(small_argon(), tmp_path / "run", SETTINGS, platform="Reference").directory
+    run = simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference")).directory
     content = bytearray(run.checkpoint.read_bytes())
     content[-20] ^= 255
     run.checkpoint.write_bytes(bytes(content))
     with pytest.raises(DataError, match="damaged"):
-        simulate(small_argon(), run.path, SETTINGS, platform="Reference", resume=True)
+        simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
 
 
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run").lock(), pytest.raises(DataError, match="another process"):
-        simulate(small_argon(), tmp_path / "run", SETTINGS, platform="Reference")
+        simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
 
 
 def test_blow_up_stops_the_run_and_keeps_the_last_good_frame(tmp_path: Path) -> None:
@@ -154,7 +167,7 @@ def test_blow_up_stops_the_run_and_keeps_the_last_good_frame(tmp_path: Path) -> 
     start.system.addForce(wild)
     hot = replace(SETTINGS, temperature=3000.0, steps=5000)
     with pytest.raises(NonFiniteError, match=r"first atom \d+ \(Ar of residue AR \d+\)"):
-        simulate(start, tmp_path / "run", hot, platform="Reference")
+        simulate(start, tmp_path / "run", hot, compute=ComputeSettings("Reference"))
     assert (tmp_path / "run" / "last_good.pdb").exists()
 
 
@@ -198,7 +211,7 @@ def test_settings_that_contradict_themselves_are_refused() -> None:
 
 
 def test_settings_of_a_system_are_its_defaults() -> None:
-    settings = settings_for(replace(small_argon(), equilibration_ps=3.0, friction_per_ps=7.0), steps=100)
+    settings = RunSettings(steps=100).course(replace(small_argon(), equilibration_ps=3.0, friction_per_ps=7.0))
     assert (settings.equilibration_steps, settings.temperature, settings.friction_per_ps) == (1500, 100.0, 7.0)
     assert settings.thermostat is Thermostat.LANGEVIN
 
@@ -217,7 +230,7 @@ spec = importlib.util.spec_from_file_location("test_runs", {file!r})
 tests = importlib.util.module_from_spec(spec)
 sys.modules["test_runs"] = tests
 spec.loader.exec_module(tests)
-tests.simulate(tests.small_argon(), {path!r}, tests.ENDLESS, platform="Reference", resume=True)
+tests.simulate(tests.small_argon(), {path!r}, tests.ENDLESS, compute=ComputeSettings("Reference"), resume=True)
 """
 
 
@@ -247,8 +260,8 @@ def test_twenty_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path)
             assert frames <= present <= frames + ENDLESS.checkpoint_interval // ENDLESS.report_interval + 1
     assert reached >= ENDLESS.equilibration_steps
     ending = replace(ENDLESS, steps=reached - ENDLESS.equilibration_steps + 200)
-    simulate(small_argon(), run.path, ending, platform="Reference", resume=True)
-    whole = simulate(small_argon(), tmp_path / "whole", ending, platform="Reference").directory
+    simulate(small_argon(), run.path, ending, compute=ComputeSettings("Reference"), resume=True)
+    whole = simulate(small_argon(), tmp_path / "whole", ending, compute=ComputeSettings("Reference")).directory
     assert_same_run(run, whole)
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.cli import app
-from openmm_gnn.md.run_settings import settings_for
+from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.runs.directory import RunDirectory
@@ -21,8 +21,8 @@ from openmm_gnn.runs.start_frame import starting_from
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulationSystem, Path]:
     argon, path = load_system("argon"), tmp_path_factory.mktemp("runs") / "first"
-    settings = settings_for(argon, steps=40, report_interval=10, equilibration_ps=0.0)
-    simulate(argon, path, settings, platform="CPU", threads=1)
+    settings = RunSettings(steps=40, stride=10, equilibration=0.0)
+    simulate(argon, path, settings, compute=ComputeSettings("CPU", threads=1))
     return argon, path
 
 

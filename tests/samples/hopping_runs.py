@@ -13,7 +13,8 @@ from openmm import Vec3, app, unit
 
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.md.dcd_frames import DCDWriter
-from openmm_gnn.md.run_settings import RunSettings, settings_to_dict
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.directory import RunDirectory
@@ -44,9 +45,19 @@ class HoppingRuns:
         positions = np.einsum("faj,fij->fai", self._shapes[shapes] + noise, turns)
         run = RunDirectory(path)
         path.mkdir(parents=True)
-        settings = RunSettings(num_frames * STRIDE, STRIDE, STRIDE, time_step_ps=STEP_PS, temperature=TEMPERATURE)
+        settings = RunCourse(
+            steps=num_frames * STRIDE,
+            equilibration_steps=STRIDE,
+            report_interval=STRIDE,
+            time_step_ps=STEP_PS,
+            temperature=TEMPERATURE,
+            thermostat=Thermostat.NOSE_HOOVER,
+            friction_per_ps=25.0,
+            checkpoint_interval=STRIDE,
+            seed=1,
+        )
         system = {"name": "hopper", "hash": "h", "num_atoms": positions.shape[1]}
-        run.write_identity({"system": system, "settings": settings_to_dict(settings)})
+        run.write_identity({"system": system, "settings": settings.to_dict()})
         with open(run.topology, "w") as file:
             places = [Vec3(*place) for place in positions[0]] * unit.nanometer
             app.PDBFile.writeFile(self.topology, places, file, keepIds=True)

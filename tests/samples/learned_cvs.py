@@ -11,8 +11,7 @@ from openmm_gnn.base.specs.force import Architecture, EncoderSpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges
-from openmm_gnn.md.run_settings import Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,58 +20,17 @@ from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError
 from openmm_gnn.base.files import Checkpoint, read_checkpoint, write_checkpoint
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import serve
+from openmm_gnn.data.labels.settings import LabelCourse
 from openmm_gnn.data.labels.trajectories import LabelledTrajectory, frame_fields, listed_trajectories, read_meta
 from openmm_gnn.md.force_parts import NONBONDED_GROUP, LabelledForces, split_groups
-from openmm_gnn.md.run_settings import RunSettings, Thermostat, make_integrator
+from openmm_gnn.md.run_settings import make_integrator
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 
 if TYPE_CHECKING:
     import openmm
 
 
-@dataclass(frozen=True)
-class LabelSettings:
-    """What all trajectories of a directory have in common."""
-
-    stride: int
-    """Steps between two frames."""
-    equilibration_steps: int
-    """Steps before the first frame counts; nothing of them is stored."""
-    time_step_ps: float
-    thermostat: Thermostat
-    friction_per_ps: float
-    platform: str
-    """Of OpenMM."""
-    bonded_substeps: int = 1
-    """Steps of the bonded forces within one time step."""
-    forces: LabelledForces = LabelledForces.ALL
-    """Which forces the frames carry; the dynamics is that of all."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
-        object.__setattr__(self, "forces", LabelledForces(self.forces))
-
-    def run_settings(self, temperature: float, seed: int, frames: int) -> RunSettings:
-        """The settings of one trajectory; SpecError if they make no sense."""
-        return RunSettings(
-            steps=frames * self.stride,
-            equilibration_steps=self.equilibration_steps,
-            report_interval=self.stride,
-            time_step_ps=self.time_step_ps,
-            temperature=temperature,
-            thermostat=self.thermostat,
-            friction_per_ps=self.friction_per_ps,
-            bonded_substeps=self.bonded_substeps,
-            seed=seed,
-            checkpoint_interval=self.stride,
-        )
-
-    def frames_at(self, step: int) -> int:
-        """Frames that lie at or before this step; frame k is taken at equilibration_steps + (k + 1) * stride."""
-        return max(0, step - self.equilibration_steps) // self.stride
-
-
-def steps_done(trajectory: LabelledTrajectory, settings: LabelSettings) -> int:
+def steps_done(trajectory: LabelledTrajectory, settings: LabelCourse) -> int:
     """Steps that need not be run again; all of them if every frame is there."""
     checkpoint = read_checkpoint(trajectory.checkpoint_file)
     if checkpoint is None:  # the file of frames may not even have its header
@@ -100,7 +58,7 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
     """
     meta = read_meta(directory)
     (trajectory,) = (t for t in listed_trajectories(directory, meta) if t.name == name)
-    settings = LabelSettings(**meta["settings"])
+    settings = LabelCourse(**meta["settings"])
     system = load_system(directory)
     trajectory.path.mkdir(parents=True, exist_ok=True)
     fields = frame_fields(system.system.getNumParticles(), system.periodic)
@@ -127,7 +85,7 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
                 written_at = time.monotonic()
 
 
-def _context(system: SimulationSystem, settings: LabelSettings, trajectory: LabelledTrajectory) -> openmm.Context:
+def _context(system: SimulationSystem, settings: LabelCourse, trajectory: LabelledTrajectory) -> openmm.Context:
     import openmm
 
     seed = _random_seed(trajectory)
@@ -135,7 +93,7 @@ def _context(system: SimulationSystem, settings: LabelSettings, trajectory: Labe
     for force in system.system.getForces():
         if hasattr(force, "setRandomNumberSeed"):  # barostats
             force.setRandomNumberSeed(seed)
-    integrator = make_integrator(settings.run_settings(trajectory.temperature, seed, trajectory.frames))
+    integrator = make_integrator(settings.run(trajectory.temperature, seed, trajectory.frames))
     platform = openmm.Platform.getPlatformByName(settings.platform)
     properties = {"Threads": "1"} if settings.platform == "CPU" else {}
     context = openmm.Context(system.system, integrator, platform, properties)
@@ -153,7 +111,7 @@ def _random_seed(trajectory: LabelledTrajectory) -> int:
 def _start_or_resume(
     context: openmm.Context,
     system: SimulationSystem,
-    settings: LabelSettings,
+    settings: LabelCourse,
     trajectory: LabelledTrajectory,
     frames: GrowingArray,
 ) -> int:
@@ -169,7 +127,7 @@ def _start_or_resume(
         context.computeVirtualSites()
         context.setVelocitiesToTemperature(trajectory.temperature, _random_seed(trajectory))
         return 0
-    num_frames = settings.frames_at(checkpoint.step)
+    num_frames = max(0, checkpoint.step - settings.equilibration_steps) // settings.stride
     if len(frames) < num_frames:
         raise DataError(
             f"{trajectory.frames_file} has {len(frames)} frames, its checkpoint was written after {num_frames}: "
@@ -187,7 +145,7 @@ def _start_or_resume(
 
 
 def _frame(
-    context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, settings: LabelSettings, step: int
+    context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, settings: LabelCourse, step: int
 ) -> np.ndarray:
     """One record with everything the context knows now; its forces belong to exactly its positions."""
     from openmm import unit

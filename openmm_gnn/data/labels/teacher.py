@@ -9,8 +9,6 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked, write_atomically
 from openmm_gnn.base.worker_processes import Work, run_workers
-from openmm_gnn.data.labels.labelled_run import LabelSettings, steps_done, worker_command
+from openmm_gnn.data.labels.labelled_run import steps_done, worker_command
+from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
 from openmm_gnn.data.labels.trajectories import (
     META_FILE,
     META_KIND,
@@ -31,26 +30,13 @@ from openmm_gnn.data.labels.trajectories import (
     read_meta,
     trajectory_name,
 )
-from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.run_settings import Thermostat
 from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, save_system
 
 
 def label(
     system: SimulationSystem,
     out: str | Path,
-    seeds: Sequence[int],
-    temperatures: Sequence[float] = (),
-    frames: int = 1000,
-    stride: int = 50,
-    equilibration_ps: float | None = None,
-    thermostat: Thermostat | None = None,
-    friction_per_ps: float | None = None,
-    time_step_ps: float | None = None,
-    forces: LabelledForces = LabelledForces.ALL,
-    platform: str = "CPU",
-    processes: int | None = None,
-    checkpoint_seconds: float = 1.0,
+    settings: LabelSettings | None = None,
     progress: bool = True,
     command: str | None = None,
 ) -> LabelledTrajectories:
@@ -60,16 +46,7 @@ def label(
 
     Args:
         out: directory of the data; made if it does not exist.
-        seeds: 1 or more each; of initial velocities and random forces.
-        temperatures: K; by default the system's.
-        frames: per trajectory.
-        stride: steps between two frames.
-        equilibration_ps: run before the first frame and not stored; by default the system's.
-        thermostat, friction_per_ps, time_step_ps: by default the system's.
-        forces: all of the System's, or without its bonded terms (`LabelledForces`).
-        platform: OpenMM platform; "Reference" computes in double precision, and resumes bit for bit.
-        processes: at once; by default one per core.
-        checkpoint_seconds: wall time between two checkpoints, which a kill costs at most; one takes about 10 ms.
+        settings: which trajectories; ten of the system as it is if None.
         progress: show a bar with the remaining time.
         command: what the user typed, to be remembered in meta.json.
     Raises:
@@ -78,39 +55,24 @@ def label(
         NonFiniteError: if a trajectory blows up.
     """
     out = Path(out)
-    rest_ps = system.equilibration_ps if equilibration_ps is None else equilibration_ps
-    step_ps = system.time_step_ps if time_step_ps is None else time_step_ps
-    settings = LabelSettings(
-        stride=stride,
-        equilibration_steps=round(rest_ps / step_ps),
-        time_step_ps=step_ps,
-        thermostat=system.thermostat if thermostat is None else Thermostat(thermostat),
-        friction_per_ps=system.friction_per_ps if friction_per_ps is None else friction_per_ps,
-        platform=platform,
-        bonded_substeps=system.bonded_substeps,
-        forces=LabelledForces(forces),
-    )
-    runs = [(float(t), int(seed)) for t in (temperatures or [system.temperature]) for seed in seeds]
-    if not runs or len(set(runs)) != len(runs):
-        raise SpecError(f"the runs asked for are {runs}: give every temperature and every seed once, at least one")
-    for temperature, seed in runs:
-        settings.run_settings(temperature, seed, frames)
-    _check_can_run(system, platform)
+    settings = settings or LabelSettings()
+    course = settings.course(system)
+    _check_can_run(system, settings.platform)
     with locked(out):
-        meta = _prepare(out, system, settings, runs, frames, command)
+        meta = _prepare(out, system, settings, course, command)
         _write_starts(out, meta, system)
-        wanted = {trajectory_name(*run) for run in runs}
+        wanted = {trajectory_name(*run) for run in settings.runs(system)}
         works = [
             Work(
                 name=trajectory.name,
-                command=worker_command(out, trajectory.name, checkpoint_seconds),
-                steps=settings.equilibration_steps + trajectory.frames * stride,
-                steps_done=steps_done(trajectory, settings),
+                command=worker_command(out, trajectory.name, settings.checkpoint_seconds),
+                steps=course.equilibration_steps + trajectory.frames * course.stride,
+                steps_done=steps_done(trajectory, course),
             )
             for trajectory in listed_trajectories(out, meta)
             if trajectory.name in wanted
         ]
-        run_workers(works, processes=processes or os.cpu_count() or 1, progress=progress)
+        run_workers(works, processes=settings.processes or os.cpu_count() or 1, progress=progress)
     return LabelledTrajectories.open(out)
 
 
@@ -130,8 +92,7 @@ def _prepare(
     out: Path,
     system: SimulationSystem,
     settings: LabelSettings,
-    runs: Sequence[tuple[float, int]],
-    frames: int,
+    course: LabelCourse,
     command: str | None,
 ) -> dict[str, Any]:
     """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
@@ -140,11 +101,7 @@ def _prepare(
     xml = openmm.XmlSerializer.serialize(system.system)
     identity = {
         "versions": {"openmm": openmm.__version__},
-        "settings": {
-            **asdict(settings),
-            "thermostat": settings.thermostat.value,
-            "forces": settings.forces.value,
-        },
+        "settings": course.to_dict(),
         "system": {"sha256": hashlib.sha256(xml.encode()).hexdigest(), "num_atoms": system.system.getNumParticles()},
     }
     if (out / META_FILE).exists():
@@ -157,11 +114,11 @@ def _prepare(
         meta = {"kind": META_KIND, "version": META_VERSION, **identity, "trajectories": {}, "commands": []}
         meta |= {"units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
         meta["system"] |= {"name": system.name, "periodic": system.periodic}
-    for temperature, seed in runs:
+    for temperature, seed in settings.runs(system):
         entry = meta["trajectories"].setdefault(
-            trajectory_name(temperature, seed), {"temperature": temperature, "seed": seed, "frames": frames}
+            trajectory_name(temperature, seed), {"temperature": temperature, "seed": seed, "frames": settings.frames}
         )
-        entry["frames"] = max(entry["frames"], frames)
+        entry["frames"] = max(entry["frames"], settings.frames)
     if command and command not in meta["commands"]:
         meta["commands"].append(command)
     write_atomically(out / META_FILE, (json.dumps(meta, indent=2) + "\n").encode())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openmm_gnn.base.units import ANGSTROM_PER_NM, KJ_PER_KCAL
-from openmm_gnn.md.run_settings import Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.lattice import lattice_sites
 
 NUM_ATOMS = 258

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
-from openmm_gnn.md.run_settings import Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.structure_files import read_structure
 
 if TYPE_CHECKING:
@@ -33,22 +32,21 @@ class Constraints(str, Enum):
 class ForceFieldSettings:
     """How a System is made of a structure: force-field files and what they leave open."""
 
-    files: tuple[str, ...]
-    """Names that OpenMM knows, such as amber14-all.xml and amber14/tip3pfb.xml, or paths."""
+    force_field: tuple[str, ...] = ()
+    """Force-field files for a .pdb or .cif: names that OpenMM knows, such as amber14-all.xml, or paths. Default: none,
+    for systems that bring their forces."""
     nonbonded_cutoff: float = 1.0
-    """nm; of the real-space part of particle mesh Ewald. Without a box there is no cutoff."""
+    """Cutoff of the real-space part of particle mesh Ewald in nm; without a box there is no cutoff."""
     constraints: Constraints | None = None
-    """By default the bonds of hydrogen are fixed, but not under AMOEBA, which is made for flexible molecules."""
-    rigid_water: bool | None = None
-    """By default as the water model is made."""
+    """Bond lengths that are fixed: none, h-bonds or all-bonds. Default: h-bonds, under AMOEBA none."""
+    flexible_water: bool = False
+    """Leave water molecules flexible. Default: as the water model is made."""
 
     def __post_init__(self) -> None:
-        files = (self.files,) if isinstance(self.files, str) else self.files
-        object.__setattr__(self, "files", tuple(str(file) for file in files))
+        files = (self.force_field,) if isinstance(self.force_field, (str, Path)) else self.force_field
+        object.__setattr__(self, "force_field", tuple(str(file) for file in files))
         if self.constraints is not None:
             object.__setattr__(self, "constraints", Constraints(self.constraints))
-        if not self.files:
-            raise SpecError("no force-field file was given: name at least one, such as amber14-all.xml")
         if not self.nonbonded_cutoff > 0:
             raise SpecError(f"nonbonded_cutoff is {self.nonbonded_cutoff} nm: give a length above 0")
 
@@ -75,7 +73,7 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
                 f"the box of {path} is {width:.3f} nm wide, less than twice the cutoff of "
                 f"{settings.nonbonded_cutoff:g} nm: give a cutoff of at most {width / 2:.3f} nm, or a larger box"
             )
-    force_field = _read_force_field(settings.files)
+    force_field = _read_force_field(settings.force_field)
     try:
         modeller = app.Modeller(topology, positions * unit.nanometer)
         modeller.addExtraParticles(force_field)
@@ -84,7 +82,7 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
             system = _create_system(force_field, modeller.topology, settings, Constraints.NONE)
     except Exception as error:  # OpenMM raises ValueError, KeyError and plain Exceptions
         raise TopologyError(
-            f"{' and '.join(settings.files)} cannot make a System of {path}: {str(error) or type(error).__name__}"
+            f"{' and '.join(settings.force_field)} cannot make a System of {path}: {str(error) or type(error).__name__}"
         ) from error
     start = np.array(modeller.positions.value_in_unit(unit.nanometer))
     return SimulationSystem(
@@ -109,7 +107,7 @@ def _create_system(
         nonbondedMethod=app.PME if periodic else app.NoCutoff,
         nonbondedCutoff=settings.nonbonded_cutoff * unit.nanometer,
         constraints={Constraints.H_BONDS: app.HBonds, Constraints.ALL_BONDS: app.AllBonds}.get(constraints),
-        rigidWater=settings.rigid_water,
+        rigidWater=False if settings.flexible_water else None,
     )
 
 

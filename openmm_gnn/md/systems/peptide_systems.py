@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
-from openmm_gnn.md.run_settings import Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.force_field_files import relaxed
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 

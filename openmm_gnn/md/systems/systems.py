@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, TopologyError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.force_field_files import Constraints, ForceFieldSettings, system_from_structure
+from openmm_gnn.md.systems.force_field_files import ForceFieldSettings, system_from_structure
 from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS, named_system
 from openmm_gnn.md.systems.peptide_systems import NAMED_PEPTIDES, named_peptide
 from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_structure
@@ -27,14 +28,28 @@ _BOX_TOLERANCE = 0.01
 """nm; PDB files round angles to 0.01 degrees."""
 
 
+@dataclass(frozen=True)
+class SystemChoice:
+    """The system that is run."""
+
+    system: str
+    """System to run: a name such as argon, tip3p, amoeba-water or chignolin, a serialised OpenMM System (.xml), or a
+    directory that holds one."""
+    topology: Path | None = None
+    """Path of a PDB or PDBx/mmCIF file with the atoms of a System given as .xml."""
+    molecules: int | None = None
+    """Number of molecules of a named system; its density stays. Default: the system's."""
+
+    def load(self, force_field: ForceFieldSettings | None = None) -> SimulationSystem:
+        """The system; errors as for `load_system`."""
+        return load_system(self.system, self.topology, self.molecules, force_field)
+
+
 def load_system(
     name_or_path: str | Path,
     topology: str | Path | None = None,
     num_molecules: int | None = None,
-    force_field: Sequence[str | Path] | str = (),
-    nonbonded_cutoff: float = 1.0,
-    constraints: Constraints | str | None = None,
-    rigid_water: bool | None = None,
+    force_field: ForceFieldSettings | Sequence[str | Path] | str | None = None,
 ) -> SimulationSystem:
     """A named system, a directory that holds a system, a serialised System, or a structure with force-field files.
 
@@ -43,22 +58,22 @@ def load_system(
             as labelled data; an XML file written by `openmm.XmlSerializer`; or, with `force_field`, a PDB or PDBx/mmCIF
             file.
         topology: PDB or PDBx/mmCIF file with the atoms of the XML file in its order, and where they start.
-        num_molecules: of a named system; its density stays, its box grows.
-        force_field, nonbonded_cutoff, constraints, rigid_water: see `ForceFieldSettings`.
+        num_molecules: molecules of a named system; its density stays, its box grows.
+        force_field: force-field files for a structure, or settings that name them.
     Raises:
         DataError: if a file is missing or cannot be read.
         TopologyError: if the topology does not fit the System or its force field.
     """
     given = Path(name_or_path)
-    if force_field:
+    if not isinstance(force_field, ForceFieldSettings):
+        force_field = ForceFieldSettings(force_field or ())  # type: ignore[arg-type]
+    if force_field.force_field:
         if topology is not None or num_molecules is not None or given.suffix.lower() not in STRUCTURE_SUFFIXES:
             raise DataError(
                 f"force-field files make a System of a structure: give one of {list(STRUCTURE_SUFFIXES)} in place of "
                 f"{name_or_path}, and no other topology or number of molecules"
             )
-        files = (force_field,) if isinstance(force_field, str) else tuple(str(file) for file in force_field)
-        chosen = None if constraints is None else Constraints(constraints)
-        return system_from_structure(given, ForceFieldSettings(files, nonbonded_cutoff, chosen, rigid_water))
+        return system_from_structure(given, force_field)
     if given.suffix.lower() in STRUCTURE_SUFFIXES and not given.is_dir():
         raise DataError(
             f"{name_or_path} is a structure without forces: name force-field files too (--force-field amber14-all.xml)"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.md.run_settings import Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.lattice import lattice_sites
 
 if TYPE_CHECKING:

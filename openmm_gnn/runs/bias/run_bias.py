@@ -20,14 +20,14 @@ from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.features.learned_cv import learned_cv_path, load_learned_cv
 from openmm_gnn.forces.bias_force import BiasForce, bias_force
 from openmm_gnn.md.impulse_integrator import ImpulseLangevinIntegrator
-from openmm_gnn.md.run_settings import RunSettings, Thermostat
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
-from openmm_gnn.runs.bias.settings import BiasSettings
 from openmm_gnn.runs.bias.walls import BiasWalls
 from openmm_gnn.runs.forces import RunForces
+from openmm_gnn.runs.settings import BiasSettings
 
 _OWN_GROUP = 0
 """Of all other forces, where the bias comes in impulses."""
@@ -54,7 +54,7 @@ class RunBias:
         cv_path: str | os.PathLike[str],
         settings: BiasSettings,
         system: SimulationSystem,
-        run_settings: RunSettings,
+        run_settings: RunCourse,
         backend: str = "auto",
     ) -> None:
         """Nothing is written yet.
@@ -84,7 +84,7 @@ class RunBias:
         self._writer: GrowingArray | None = None
         self._offset = self.bias.offset()
 
-    def _check(self, run: RunSettings) -> None:
+    def _check(self, run: RunCourse) -> None:
         if run.accelerated or run.bonded_substeps > 1:
             raise SpecError(
                 f"a bias with {run.inner_steps} inner steps and {run.bonded_substeps} bonded substeps: it does not go "
@@ -98,9 +98,9 @@ class RunBias:
 
     def identity(self) -> dict[str, Any]:
         """What decides the course of the bias, for run.json."""
-        return {"cv": self._cv, **self.settings.to_dict()}
+        return {"cv": self._cv, **self.settings.to_record()}
 
-    def added_to(self, forces: RunForces, run: RunSettings) -> RunForces:
+    def added_to(self, forces: RunForces, run: RunCourse) -> RunForces:
         """The forces of a run with this one among them; energies and forces that are logged leave it out."""
         system, integrator = copy.deepcopy(forces.system), forces.integrator
         groups = {force.getForceGroup() for force in system.getForces()}
@@ -174,7 +174,7 @@ class RunBias:
     def _meta(self) -> dict[str, Any]:
         return {
             "version": VERSION,
-            "settings": self.settings.to_dict(),
+            "settings": self.settings.to_record(),
             "cv": self._cv,
             "outputs": list(self._outputs),
             "widths": self._widths.tolist(),

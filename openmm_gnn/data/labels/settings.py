@@ -1,0 +1,135 @@
+"""The settings of `label`: what a user asks for, and what all trajectories of a directory have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.run_settings import RunCourse, RunSettings, check_whole_numbers
+from openmm_gnn.md.simulation_system import Thermostat
+
+if TYPE_CHECKING:
+    from openmm_gnn.md.simulation_system import SimulationSystem
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Which trajectories are run and labelled. What is left at None follows from the system."""
+
+    temperature: tuple[float, ...] = ()
+    """Temperatures in K; every seed is run at each. Default: the system's."""
+    seeds: tuple[int, ...] = tuple(range(1, 11))
+    """Seeds of initial velocities and random forces, such as 1-10 or 1,2,5-8: one trajectory each and per
+    temperature."""
+    frames: int = 1000
+    """Number of frames per trajectory."""
+    stride: int = 50
+    """Steps between two frames."""
+    equilibration: float | None = None
+    """Time before the first frame in ps; nothing of it is stored. Default: the system's."""
+    thermostat: Thermostat | None = None
+    """Thermostat: nose-hoover or langevin. Default: the system's."""
+    friction: float | None = None
+    """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's."""
+    time_step: float | None = None
+    """Time step in fs. Default: the system's."""
+    forces: LabelledForces = LabelledForces.ALL
+    """Forces that frames carry: all, or nonbonded without the bonded terms, for networks that accelerate a run."""
+    platform: str = "CPU"
+    """Name of an OpenMM platform; Reference computes in double precision, and resumes bit for bit."""
+    processes: int | None = None
+    """Number of trajectories that run at once, each on one thread. Default: one per core."""
+    checkpoint_seconds: float = 1.0
+    """Wall time between two checkpoints in s, which is what a kill costs at most; a checkpoint takes about 10 ms."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperature", tuple(float(kelvin) for kelvin in self.temperature))
+        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
+        object.__setattr__(self, "forces", LabelledForces(self.forces))
+        check_whole_numbers(self, frames=1, stride=1, processes=1)
+        for name in ("seeds", "temperature"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values) or (name == "seeds" and not values):
+                raise SpecError(f"LabelSettings.{name} is {values}: give each once, and one seed at least")
+
+    def runs(self, system: SimulationSystem) -> list[tuple[float, int]]:
+        """Temperature in K and seed of every trajectory."""
+        return [(kelvin, seed) for kelvin in self.temperature or (system.temperature,) for seed in self.seeds]
+
+    def course(self, system: SimulationSystem) -> LabelCourse:
+        """What the trajectories of this system have in common.
+
+        Raises:
+            SpecError: if a setting is out of range, or settings and system do not go together.
+        """
+        for kelvin, seed in self.runs(system):
+            asked = RunSettings(
+                steps=self.frames * self.stride,
+                stride=self.stride,
+                equilibration=self.equilibration,
+                temperature=kelvin,
+                thermostat=self.thermostat,
+                friction=self.friction,
+                time_step=self.time_step,
+                seed=seed,
+                checkpoint_every=self.stride,
+            ).course(system)
+        return LabelCourse(
+            stride=asked.report_interval,
+            equilibration_steps=asked.equilibration_steps,
+            time_step_ps=asked.time_step_ps,
+            thermostat=asked.thermostat,
+            friction_per_ps=asked.friction_per_ps,
+            platform=self.platform,
+            bonded_substeps=asked.bonded_substeps,
+            forces=self.forces,
+        )
+
+
+@dataclass(frozen=True)
+class LabelCourse:
+    """What all trajectories of a directory have in common, as its meta.json records it."""
+
+    stride: int
+    """Steps between two frames."""
+    equilibration_steps: int
+    """Steps before the first frame counts; nothing of them is stored."""
+    time_step_ps: float
+    thermostat: Thermostat
+    friction_per_ps: float
+    platform: str
+    """Name of an OpenMM platform."""
+    bonded_substeps: int = 1
+    """Steps of the bonded forces within one time step."""
+    forces: LabelledForces = LabelledForces.ALL
+    """Which forces the frames carry; the dynamics is that of all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        object.__setattr__(self, "forces", LabelledForces(self.forces))
+
+    def run(self, temperature: float, seed: int, frames: int) -> RunCourse:
+        """The run of one trajectory.
+
+        Raises:
+            SpecError: if a number is out of range.
+        """
+        return RunCourse(
+            steps=frames * self.stride,
+            equilibration_steps=self.equilibration_steps,
+            report_interval=self.stride,
+            time_step_ps=self.time_step_ps,
+            temperature=temperature,
+            thermostat=self.thermostat,
+            friction_per_ps=self.friction_per_ps,
+            bonded_substeps=self.bonded_substeps,
+            seed=seed,
+            checkpoint_interval=self.stride,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "thermostat": self.thermostat.value, "forces": self.forces.value}

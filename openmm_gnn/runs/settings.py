@@ -1,0 +1,179 @@
+"""The settings of what accompanies a run: live features, and a bias along a learned CV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.features.graph_context import GraphContext
+from openmm_gnn.md.run_settings import check_positive, check_whole_numbers
+
+if TYPE_CHECKING:
+    from openmm_gnn.features.learned_cv import LearnedCV
+    from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
+    from openmm_gnn.runs.bias.opes import OpesBias
+    from openmm_gnn.runs.bias.walls import BiasWalls
+
+LEAST_WIDTH_OF_RANGE = 0.05
+"""Slow variables are flat in their basins and steep between: narrower hills heat molecules there. Wider ones leave much
+of the barrier: at 0.1 alanine dipeptide crossed it in none of 0.17 ns, at 0.05 seven times in as long."""
+DEFAULT_BIAS_FACTOR = 10.0
+"""The bias factor of metadynamics where none is given."""
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which features of a run are stored, in RUN/features."""
+
+    encoder: str
+    """Name or path of an encoder."""
+    stride: int | None = None
+    """Steps between two frames of features. Default: the stride of the run's own frames."""
+    selection: str | None = None
+    """Atoms that the encoder sees, in mdtraj's selection language. Default: neither water nor ions nor hydrogen."""
+    dtype: str = "float16"
+    """Type of the stored numbers: float16 or float32."""
+    context: str = "whole"
+    """Atoms in one graph: whole for all selected ones, window for each residue and its neighbours in sequence."""
+    window: int | None = None
+    """Residues on either side of a window, with context window. Default: 2."""
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, stride=1)
+        GraphContext.from_description({"context": self.context, "window": self.window})
+
+
+class BiasMethod(str, Enum):
+    """How the bias is built."""
+
+    OPES = "opes"
+    """From the probability along the CVs: quick to converge, bounded by a barrier."""
+    METAD = "metad"
+    """Well-tempered metadynamics: hills on a grid."""
+
+
+@dataclass(frozen=True)
+class BiasSettings:
+    """Everything that decides a bias but the CV; made into a bias for one CV."""
+
+    method: BiasMethod = BiasMethod.OPES
+    """Method that builds the bias: opes, from the probability along the CVs, or metad, well-tempered metadynamics."""
+    outputs: tuple[int, ...] | None = None
+    """Outputs of the CV that are biased, counted from 0, such as 0,1. Default: all."""
+    barrier: float = 40.0
+    """Barrier that opes is to cross, in kJ/mol; the bias never differs by more."""
+    height: float = 1.0
+    """Height of the first hill of metad in kJ/mol."""
+    factor: float | None = None
+    """Bias factor, above 1. Default: 10 for metad, the barrier in units of kT for opes."""
+    width: tuple[float, ...] | None = None
+    """Width of a hill, one number per output, in the CV's unit. Default: the CV's fluctuation within a basin, at least
+    0.05 of its range."""
+    stride: int = 500
+    """Steps between two hills or kernels."""
+    interval: int = 1
+    """Steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. Above 1, variables that
+    change steeply are heated."""
+    # Between the basins of alanine dipeptide, where its learned variable is steep, a molecule kicked every 8 fs is 90 K
+    # hotter than one pushed every 4 fs. The log shows the temperature.
+    margin: float = 0.1
+    """Distance of the walls from the ends of a CV's range, as a part of the range."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", BiasMethod(self.method))
+        for name in ("outputs", "width"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_whole_numbers(self, stride=1, interval=1)
+        check_positive(self, "height", "barrier", "margin")
+        if self.factor is not None and not self.factor > 1:
+            raise SpecError(f"BiasSettings.factor is {self.factor}: give a number above 1")
+        if self.interval > 4:
+            raise SpecError(
+                f"BiasSettings.interval is {self.interval}: impulses so rare resonate with the bonds; give 1 to 4"
+            )
+
+    def chosen_outputs(self, cv: LearnedCV) -> tuple[int, ...]:
+        """The outputs that are biased.
+
+        Raises:
+            SpecError: if there is no such output, or the widths are not of as many.
+        """
+        outputs = tuple(range(cv.num_outputs)) if self.outputs is None else self.outputs
+        if not outputs or len(set(outputs)) < len(outputs) or not all(0 <= one < cv.num_outputs for one in outputs):
+            raise SpecError(f"the bias is to be along the outputs {outputs}: the CV has {cv.num_outputs}, from 0 on")
+        if self.width is not None and len(self.width) != len(outputs):
+            raise SpecError(f"{len(self.width)} widths came for {len(outputs)} outputs: give one for each")
+        return outputs
+
+    def widths_for(self, cv: LearnedCV) -> np.ndarray:
+        """The widths of hills along the chosen outputs, (D,)."""
+        if self.width is not None:
+            return np.array(self.width, np.float64)
+        chosen = list(self.chosen_outputs(cv))
+        length = _picked(cv.ranges.maximum, chosen) - _picked(cv.ranges.minimum, chosen)
+        return np.maximum(_picked(cv.ranges.fluctuation, chosen), LEAST_WIDTH_OF_RANGE * length)
+
+    def walls_for(self, cv: LearnedCV) -> BiasWalls:
+        """Walls around the range of the chosen outputs."""
+        from openmm_gnn.runs.bias.walls import BiasWalls
+
+        chosen = list(self.chosen_outputs(cv))
+        return BiasWalls.around(_picked(cv.ranges.minimum, chosen), _picked(cv.ranges.maximum, chosen), self.margin)
+
+    def potential(self, walls: BiasWalls, widths: np.ndarray, temperature: float) -> MetadynamicsBias | OpesBias:
+        """The bias, without a hill or kernel yet.
+
+        Args:
+            walls, widths: those of the chosen outputs.
+            temperature: K.
+        Raises:
+            SpecError: if settings, walls and widths do not go together.
+        """
+        from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
+        from openmm_gnn.runs.bias.opes import OpesBias
+
+        if self.method is BiasMethod.OPES:
+            return OpesBias(widths, self.barrier, temperature, self.factor)
+        # As far beyond the walls as the simulation may come, and a hill reaches.
+        beyond = walls.reach + 3 * widths
+        factor = DEFAULT_BIAS_FACTOR if self.factor is None else self.factor
+        lower, upper = walls.lower - beyond, walls.upper + beyond
+        return MetadynamicsBias(lower, upper, widths, self.height, factor, temperature)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for JSON, under the keys of run.json and bias/meta.json."""
+        record = {key: getattr(self, name) for key, name in _RECORD_KEYS.items()}
+        return {**record, "method": self.method.value}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> BiasSettings:
+        """The settings that `to_record` has written.
+
+        Raises:
+            SpecError: if a number is out of range.
+        """
+        return cls(**{_RECORD_KEYS[key]: value for key, value in record.items()})
+
+
+_RECORD_KEYS = {
+    "method": "method",
+    "outputs": "outputs",
+    "stride": "stride",
+    "height_kj_mol": "height",
+    "barrier_kj_mol": "barrier",
+    "bias_factor": "factor",
+    "widths": "width",
+    "margin": "margin",
+    "interval": "interval",
+}
+"""Key in a run's record and field of `BiasSettings`."""
+
+
+def _picked(values: Sequence[float], chosen: list[int]) -> np.ndarray:
+    return np.array(values, np.float64)[chosen]
