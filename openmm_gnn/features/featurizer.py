@@ -17,7 +17,7 @@ from torch import Tensor
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.force import EncoderSpec, NeighborRule, spec_to_json
-from openmm_gnn.base.units import ANGSTROM_PER_NM, nanometers
+from openmm_gnn.base.units import nanometers
 from openmm_gnn.features.block_threads import for_each
 from openmm_gnn.features.graph_context import Context, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
@@ -34,7 +34,6 @@ from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.encoders.encoder_files import load_encoder
 
-_UNITS_PER_NM = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 BATCH_ATOMS = {"cpu": 512, "cuda": 32768}
 """Atoms of the graphs that go through the encoder together: more needs more memory and saves no more time."""
@@ -128,7 +127,7 @@ class Featurizer:
             self.context = windows.context
             blocks = list(windows.blocks(self._batch_atoms))
         self._blocks = [block.to(self.device) for block in blocks]
-        self._per_nm = _UNITS_PER_NM[self.spec.length_unit]
+        self._per_nm = self.spec.per_nm
         self._numbers = torch.tensor(
             [self.topology.atom(int(index)).element.number for index in selected], device=self.device
         )

@@ -1,11 +1,14 @@
-"""The edges of an encoder: which neighbours an atom listens to, itself included, frame by frame."""
+"""The edges of an encoder: the neighbours that send messages to an atom, itself included, frame by frame."""
 
 # No `from __future__ import annotations` here: TorchScript compiles these functions.
 import torch
 from torch import Tensor
 
-from openmm_gnn.kernels.frame_edges import MOST_FRAME_ATOMS, frame_edges
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs, safe_distances
+
+MOST_FRAME_ATOMS = 8192
+"""Most atoms of a frame of one search: in a larger frame a cell list is faster than a test of every pair. The same as
+kMostFrameAtoms in frame_search.h."""
 
 
 def encoder_edges(
@@ -21,18 +24,18 @@ def encoder_edges(
     Args:
         positions: (N, 3) float32 or float64, any length unit, used consistently; a molecule need not be whole.
         cutoff: in the same unit.
-        rule: "full": every neighbour. "nearest": of each target the `max_neighbors` nearest sources, itself being one;
-            of equally distant ones the first by index. "index": of each target the first `max_neighbors` sources by
+        rule: "full": every neighbour. "nearest": the `max_neighbors` nearest sources of each target, itself being one;
+            where distances are equal, the first by index. "index": the first `max_neighbors` sources of each target by
             index, itself being one of them or left out: what graph libraries do on a GPU, and nobody should want.
-        max_neighbors: of a target, see there.
-        batch: (N,) int64, the frame of each atom, not falling; None: all are one frame.
+        max_neighbors: the largest number of edges of a target, by the rules nearest and index.
+        batch: (N,) int64, the frame of each atom, non-decreasing; None: all atoms are one frame.
         box_vectors: (3, 3), or (number of frames, 3, 3), rows a, b, c; None: open boundary.
     Returns:
         edge_index (2, E) int64, row 0 the source j and row 1 the target i; vectors (E, 3) r_j - r_i, zero on an atom's
         own edge; distances (E,). Ordered by target. Vectors and distances can be differentiated.
     Raises:
-        ValueError: for an unknown rule, a cap below 1, a batch that falls, or a number of boxes that is not that of
-            the frames.
+        ValueError: for an unknown rule, a cap below 1, a batch that decreases, or a number of boxes that is not that
+            of the frames.
         RuntimeError: for what `neighbor_pairs` refuses.
     """
     if rule != "full" and rule != "nearest" and rule != "index":
@@ -59,7 +62,8 @@ def edges_in_one_search(
     How large the frames of a batch are only the device knows: the operator says it together with the number of edges.
 
     Args:
-        most_atoms: of a frame in one search; an argument because TorchScript sees no constants of a module.
+        most_atoms: the most atoms of a frame in one search; an argument because TorchScript sees no constants of a
+            module.
     """
     num_atoms = positions.size(0)
     if batch is None and num_atoms > most_atoms:
@@ -74,6 +78,37 @@ def edges_in_one_search(
     # An atom's own edge is zero whatever its position: what arrives there, be it NaN, shall not reach the atom.
     vectors = vectors.masked_fill((index[0] == index[1]).unsqueeze(1), 0.0)
     return index, vectors, safe_distances(vectors)
+
+
+def frame_edges(positions: Tensor, batch: Tensor | None, cutoff: float, most: int, nearest: bool) -> Tensor:
+    """Edges from sources j to targets i with |r_ij| < cutoff within each frame, and every atom's own; open boundary.
+
+    One search for all frames of a batch, on CUDA alone; csrc/neighbors/cuda/frame_edges.h says how. It waits for the
+    device once, whatever the number of frames. Same input, same bits.
+
+    Args:
+        positions: (N, 3) float32 or float64 on CUDA, any length unit.
+        batch: (N,) the frame of each atom, non-decreasing; None: all atoms are one frame.
+        cutoff: in the same unit.
+        most: the largest number of edges of a target; 0, and not `nearest`: all.
+        nearest: order the edges of a target by distance and, where equal, by source, its own first; else by source.
+    Returns:
+        (2, E) int64, row 0 the sources and row 1 the targets, non-decreasing. No edge at all, (2, 0), where some frame
+        has more than MOST_FRAME_ATOMS.
+    Raises:
+        ValueError: if the frames' numbers decrease or are negative.
+        RuntimeError: for positions that are not finite, a cutoff that is not above 0, wrong shapes or dtypes.
+    """
+    frames = torch.empty([0], dtype=torch.int64, device=positions.device)
+    if batch is not None:
+        frames = batch.to(torch.int64).contiguous()
+    return torch.ops.openmm_gnn.frame_edges(positions.detach(), frames, cutoff, most, nearest)
+
+
+@torch.library.register_fake("openmm_gnn::frame_edges")
+def _frame_edges_fake(positions: Tensor, batch: Tensor, cutoff: float, most: int, nearest: bool) -> Tensor:
+    num_edges = torch.library.get_ctx().new_dynamic_size()
+    return positions.new_empty((2, num_edges), dtype=torch.int64)
 
 
 def edges_frame_by_frame(
@@ -105,7 +140,7 @@ def edges_frame_by_frame(
 
 
 def _first_of_each(order: Tensor, targets: Tensor, num_atoms: int, most: int) -> Tensor:
-    """Of an order of edges by target, the first `most` of each target."""
+    """The first `most` edges of each target, of an order of edges by target."""
     ordered = targets.index_select(0, order)
     counts = torch.bincount(ordered, minlength=num_atoms)
     first = torch.cumsum(counts, 0) - counts
@@ -117,7 +152,7 @@ def frame_sizes(num_atoms: int, batch: Tensor | None) -> list[int]:
     """Number of atoms of each frame, in order.
 
     Raises:
-        ValueError: if the frames' numbers fall, are negative, or are not as many as the atoms.
+        ValueError: if the frames' numbers decrease, are negative, or are not as many as the atoms.
     """
     if batch is None:
         return [num_atoms]

@@ -1,4 +1,4 @@
-"""Distances as smooth features: Gaussians on the raw distance, from a first centre to the cutoff."""
+"""Smooth functions of distance: a basis of Gaussians, and the factor that takes every message to zero at the cutoff."""
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import torch
@@ -26,3 +26,26 @@ class GaussianBasis(nn.Module):
         """(P,) distances -> (P, num_radial) features, in [0, 1]."""
         exponents = self.scale * (distances.unsqueeze(-1) - self.centers).square()
         return torch.exp(exponents.clamp(min=-40.0))  # below lie denormal numbers, which cost a CPU 20 times more
+
+
+class CutoffEnvelope(nn.Module):
+    """Polynomial that is 1 at distance 0 and falls to 0 at the cutoff with zero slope and curvature.
+
+    u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2),  x = distance / cutoff; 0 from the cutoff on.
+    A larger exponent p keeps the factor near 1 for longer.
+
+    Source: Gasteiger, Gross, Guennemann, "Directional message passing for molecular graphs", ICLR 2020,
+    eq. 8, arXiv 2003.03123.
+    """
+
+    def __init__(self, cutoff: float, exponent: int) -> None:
+        super().__init__()
+        self.cutoff = float(cutoff)
+        self.exponent = int(exponent)
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Factors of the shape of `distances` (any shape, unit of the cutoff)."""
+        x = (distances / self.cutoff).clamp(max=1.0)
+        p = float(self.exponent)
+        polynomial = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
+        return 1.0 - torch.pow(x, self.exponent) * polynomial

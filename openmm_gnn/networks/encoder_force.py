@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.specs.force import EncoderForceSpec, EncoderSpec, NeighborRule
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
-from openmm_gnn.networks.encoders.atom_head import AtomHead
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import start_from, transferred_spec
+from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
 from openmm_gnn.networks.gamd import _mean_per_frame
 from openmm_gnn.networks.vector_gamd import ENERGY_LENGTH
 

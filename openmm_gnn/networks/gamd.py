@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec
-from openmm_gnn.graph.cutoff_envelope import CutoffEnvelope
-from openmm_gnn.graph.radial_basis import GaussianBasis
+from openmm_gnn.graph.radial_basis import CutoffEnvelope, GaussianBasis
 from openmm_gnn.graph.topology_tables import SEPARATIONS
 from openmm_gnn.kernels.gamd_tiles import fits_tiles, gamd_edges, gamd_messages, gamd_strengths, products_of
 from openmm_gnn.kernels.pair_rows import pair_rows

@@ -12,8 +12,7 @@ from cuda_backends import Backend, gpu
 from torch import Tensor
 from without_waiting import WithoutWaiting
 
-from openmm_gnn.graph.edges import edges_frame_by_frame, edges_in_one_search, encoder_edges
-from openmm_gnn.kernels.frame_edges import MOST_FRAME_ATOMS
+from openmm_gnn.graph.edges import MOST_FRAME_ATOMS, edges_frame_by_frame, edges_in_one_search, encoder_edges
 from openmm_gnn.networks.tokens import residue_graph
 
 CUTOFF = 3.0

@@ -12,7 +12,7 @@ import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
 
-from openmm_gnn.graph.cutoff_envelope import CutoffEnvelope
+from openmm_gnn.graph.radial_basis import CutoffEnvelope
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
 from openmm_gnn.kernels.vector_network_reference import (
     envelope,

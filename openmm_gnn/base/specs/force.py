@@ -163,7 +163,8 @@ class NeighborRule(str, Enum):
     INDEX = "index"
 
 
-LENGTH_UNITS = ("angstrom", "nanometer")
+LENGTH_UNITS = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
+"""How many of each length unit of an encoder are in a nanometre."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ class EncoderSpec:
         if not (math.isfinite(self.noise_scale) and self.noise_scale >= 0):
             raise SpecError(f"EncoderSpec.noise_scale is {self.noise_scale}: give a finite length, 0 for no head")
         if self.length_unit not in LENGTH_UNITS:
-            raise SpecError(f"EncoderSpec.length_unit is {self.length_unit!r}: give one of {LENGTH_UNITS}")
+            raise SpecError(f"EncoderSpec.length_unit is {self.length_unit!r}: give one of {tuple(LENGTH_UNITS)}")
         unknown = [number for number in self.elements if not 1 <= number <= self.max_atomic_number]
         if unknown or len(set(self.elements)) != len(self.elements):
             raise SpecError(
@@ -219,7 +220,7 @@ class EncoderSpec:
     @property
     def per_nm(self) -> float:
         """How many of `length_unit` are in a nanometre."""
-        return ANGSTROM_PER_NM if self.length_unit == "angstrom" else 1.0
+        return LENGTH_UNITS[self.length_unit]
 
 
 @dataclass(frozen=True)

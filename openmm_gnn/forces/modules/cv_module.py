@@ -18,15 +18,12 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.base.specs.tokens import cv_spec_to_json
-from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Anchor, TokenTable
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
 from openmm_gnn.forces.modules.openmm_module import _without_calls
-
-_UNITS_PER_NM = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
 
 
 class CVModule(nn.Module):
@@ -72,7 +69,7 @@ class CVModule(nn.Module):
         self.num_selected, self.num_molecules = whole.num_selected, whole.num_molecules
         self.num_tokens, self.num_outputs = tokens.num_tokens, cv.num_outputs
         self.mean_of_atoms = cv.reduction == "mean"
-        self.per_nm = float(_UNITS_PER_NM[spec.length_unit])
+        self.per_nm = spec.per_nm
         self.dtype = dtype
         self.encoder = copy.deepcopy(cv.encoder).to(dtype).requires_grad_(False).eval()
         self.network = copy.deepcopy(cv.network).to(dtype).requires_grad_(False).eval()

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from openmm_gnn.base.specs.force import EncoderSpec
-from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.base.specs.force import LENGTH_UNITS, EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule, Molecules
 
 
@@ -31,7 +30,7 @@ class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):
     """Every frame of some molecules: atomic numbers (N,) and positions (N, 3) in the encoder's length unit."""
 
     def __init__(self, molecules: Sequence[Molecule], hydrogens: bool, length_unit: str) -> None:
-        self.scale = unit_per_nm(length_unit)
+        self.scale = LENGTH_UNITS[length_unit]
         self.molecules, self.hydrogens = molecules, hydrogens
         counts = (
             molecules.column("num_frames") if isinstance(molecules, Molecules) else [m.num_frames for m in molecules]
@@ -72,11 +71,6 @@ class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):
         """Such as 'ACE-GW-NME, frame 3'."""
         number, frame = self.where(index)
         return f"{self.molecules[number].name}, frame {frame}"
-
-
-def unit_per_nm(length_unit: str) -> float:
-    """How many of `EncoderSpec.length_unit` are in a nanometre."""
-    return ANGSTROM_PER_NM if length_unit == "angstrom" else 1.0
 
 
 def collate(frames: Sequence[tuple[Tensor, Tensor]]) -> MoleculeBatch:

@@ -108,10 +108,10 @@ class Encoder(nn.Module):
         Args:
             atomic_numbers: (N,) int64.
             positions: (N, 3), `spec.length_unit`.
-            batch: (N,) int64, the frame of each atom, not falling; None: one frame.
+            batch: (N,) int64, the frame of each atom, non-decreasing; None: one frame.
             box_vectors: (3, 3), or (number of frames, 3, 3), rows a, b, c; None: open boundary.
         Raises:
-            ValueError: for an atomic number beyond the encoder's (on the CPU), or a batch that falls.
+            ValueError: for an atomic number beyond the encoder's (on the CPU), or a batch that decreases.
         """
         index, vectors, distances = self.edges(positions, batch, box_vectors)
         return self.encode(atomic_numbers, index, vectors, distances)

@@ -19,8 +19,7 @@ from torch import Tensor
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import Architecture, EncoderSpec, NeighborRule
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.geom2vec_license import GEOM2VEC_LICENSE
-from openmm_gnn.networks.encoders.geom2vec_weights import BODY, HEADS, Weights, translate
+from openmm_gnn.networks.encoders.geom2vec_weights import BODY, GEOM2VEC_LICENSE, HEADS, Weights, translate
 
 NUM_HEADS = 8
 DENALI_ELEMENTS = (1, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20, 35, 53)

@@ -22,7 +22,7 @@ HEADS = {
     Architecture.TENSORNET: "output_model_noise.output_network.",
 }
 UNUSED = re.compile(r"mean|std|pos_normalizer\..*|prior_model\..*")
-"""Of the energy, which these checkpoints do not predict, and the statistics from which `noise_scale` is read."""
+"""What belongs to the energy, which these checkpoints do not predict, or is read as `noise_scale`."""
 
 
 def translate(weights: Weights, spec: EncoderSpec, source: str) -> Weights:
@@ -168,3 +168,24 @@ def _head(tensors: _Tensors, theirs: str) -> None:
         tensors.linear(ours + "kept", f"{theirs}{k}.vec2_proj", bias=False)
         tensors.linear(ours + "hidden", f"{theirs}{k}.update_net.0")
         tensors.linear(ours + "gates", f"{theirs}{k}.update_net.2")
+
+
+GEOM2VEC_LICENSE = """\
+MIT License
+
+Copyright (c) 2024 Zihan Pengmei
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated \
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the \
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit \
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the \
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE \
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR \
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR \
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+"""The licence of geom2vec's public checkpoints, which goes with whatever is trained from their weights."""

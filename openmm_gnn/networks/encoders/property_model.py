@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.property import PropertySpec, Readout, Target, property_spec_from_json, property_spec_to_json
 from openmm_gnn.networks.bundle import read_bundle, write_bundle
-from openmm_gnn.networks.encoders.atom_head import AtomHead
 from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
 
 
 class PropertyModel(nn.Module):
@@ -76,7 +76,7 @@ class PropertyModel(nn.Module):
         Args:
             atomic_numbers: (N,) int64, without hydrogens if the spec says so.
             positions: (N, 3), in the encoder's length unit.
-            batch: (N,) int64, the molecule of each atom, not falling.
+            batch: (N,) int64, the molecule of each atom, non-decreasing.
             box_vectors: (molecules, 3, 3), rows a, b, c; None: open boundary.
         Returns:
             float64, in the unit of the labels: (molecules,), (molecules, 3) or (N,), by the target.
