@@ -21,7 +21,7 @@ from rich.table import Table
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 MOLECULE = 35

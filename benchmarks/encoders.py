@@ -24,7 +24,7 @@ from harness import interleaved_medians, save_results
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec, NeighborRule
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.networks.encoders.encoder import Encoder
 

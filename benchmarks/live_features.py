@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import EmbeddingReporter, Featurizer
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent
 from openmm_gnn.networks.encoders.encoder import Encoder
 

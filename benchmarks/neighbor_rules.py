@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import load_encoder
-from openmm_gnn.base.specs.force import NeighborRule
+from openmm_gnn.base.specs.encoder import NeighborRule
 
 
 def denoising_error(checkpoint: Path, rule: NeighborRule, draws: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openmm_gnn.base.specs.force import EncoderSpec as EncoderSpec
+    from openmm_gnn.base.specs.encoder import EncoderSpec as EncoderSpec
     from openmm_gnn.base.specs.force import GAMDSpec as GAMDSpec
     from openmm_gnn.base.specs.force import NeighborSpec as NeighborSpec
     from openmm_gnn.features.featurizer import Featurizer as Featurizer

@@ -29,7 +29,7 @@ import openmm  # noqa: E402  - its absence is said in words above
 from openmm import app  # noqa: E402
 
 from openmm_gnn import EmbeddingReporter, Featurizer  # noqa: E402
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec  # noqa: E402
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec  # noqa: E402
 from openmm_gnn.networks.encoders.encoder import Encoder  # noqa: E402
 
 STEP_PS = 0.004

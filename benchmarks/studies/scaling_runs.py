@@ -25,7 +25,7 @@ import torch
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked, write_atomically
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.conformers.conformations import Molecules, check_elements, elements_of, join_conformations
 from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, pretrain

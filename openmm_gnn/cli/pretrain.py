@@ -76,7 +76,7 @@ def pretrain(
     """
     import torch
 
-    from openmm_gnn.base.specs.force import Architecture, EncoderSpec, NeighborRule
+    from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec, NeighborRule
     from openmm_gnn.data.conformers.conformations import check_elements, elements_of, join_conformations
     from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, Hardware, is_first_process
     from openmm_gnn.learning.pretraining.denoising import pretrain as run

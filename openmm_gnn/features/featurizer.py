@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError
-from openmm_gnn.base.specs.force import EncoderSpec, NeighborRule, spec_to_json
+from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.units import nanometers
 from openmm_gnn.features.block_threads import for_each
 from openmm_gnn.features.graph_context import Context, GraphContext

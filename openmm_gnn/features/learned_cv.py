@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.base.specs.force import SPEC_VERSION, encoder_spec_from_json, spec_to_json
-from openmm_gnn.base.specs.tokens import cv_spec_from_json, cv_spec_to_json
+from openmm_gnn.base.specs.codec import SPEC_VERSION, spec_from_json, spec_to_json
+from openmm_gnn.base.specs.encoder import EncoderSpec
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.graph_context import WHOLE, GraphContext
 from openmm_gnn.networks.bundle import BUNDLE_SUFFIX, read_bundle, write_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
@@ -199,7 +200,7 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
         "version": SPEC_VERSION,
         "encoder": json.loads(spec_to_json(cv.encoder.spec)),
         "encoder_hash": cv.encoder_hash,
-        "network": json.loads(cv_spec_to_json(cv.network.spec)),
+        "network": json.loads(spec_to_json(cv.network.spec)),
         "topology_hash": cv.topology_hash,
         "selection": cv.selection,
         "tokens": cv.tokens,
@@ -256,9 +257,11 @@ def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
         for prefix in (_ENCODER, _NETWORK)
     }
     try:
-        encoder = Encoder(encoder_spec_from_json(json.dumps(document["encoder"])))
+        encoder = Encoder(spec_from_json(json.dumps(document["encoder"]), EncoderSpec))
         encoder.load_state_dict(parts[_ENCODER])
-        network = build_cv_network(cv_spec_from_json(json.dumps(document["network"])), parts[_NETWORK], str(path))
+        network = build_cv_network(
+            spec_from_json(json.dumps(document["network"]), CVNetworkSpec), parts[_NETWORK], str(path)
+        )
         cv = LearnedCV(
             encoder=encoder.requires_grad_(False).eval(),
             network=network.requires_grad_(False),

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
-from openmm_gnn.base.specs.tokens import CVNetworkSpec, cv_spec_to_json
+from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
@@ -236,7 +237,7 @@ def _read_run(directory: Path, fingerprint: str) -> VampnetRun:
 
 def _fingerprint(spec: CVNetworkSpec, pairs: LaggedPairs, held_out: LaggedPairs, settings: VampnetSettings) -> str:
     """What must be the same for a training to go on: data (a sample of the frames), network, lag and settings."""
-    sha = hashlib.sha256(cv_spec_to_json(dataclasses.replace(spec, metadata={})).encode())
+    sha = hashlib.sha256(spec_to_json(dataclasses.replace(spec, metadata={})).encode())
     sha.update(json.dumps({**dataclasses.asdict(settings), "lag": pairs.lag_frames}).encode())
     for part in (pairs, held_out):
         for trajectory in part.trajectories:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.force import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.force import FORCE_SPECS
 from openmm_gnn.networks.force_model import ForceModel, make_model
 
 BUNDLE_SUFFIX = ".safetensors"
@@ -81,7 +82,7 @@ def build_model(spec_json: str, weights: dict[str, torch.Tensor], source: str) -
     Raises:
         DataError: naming `source`, if a weight is missing, unknown, of the wrong shape or not finite.
     """
-    model = make_model(spec_from_json(spec_json))
+    model = make_model(spec_from_json(spec_json, *FORCE_SPECS))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.base.specs.force import EncoderForceSpec, EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import start_from, transferred_spec

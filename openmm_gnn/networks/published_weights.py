@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.force import spec_from_json
+from openmm_gnn.base.specs.codec import spec_from_json
+from openmm_gnn.base.specs.force import FORCE_SPECS
 from openmm_gnn.networks.bundle import BUNDLE_SUFFIX, build_model, load_bundle
 from openmm_gnn.networks.force_model import ForceModel, make_model
 
@@ -53,7 +54,7 @@ def _load_exported(path: Path) -> ForceModel:
     spec_json = getattr(module, "spec_json", None)
     if not isinstance(spec_json, str):
         raise DataError(f"{path} carries no spec_json: give a module that `openmm-gnn export` wrote")
-    expected = make_model(spec_from_json(spec_json)).state_dict().keys()
+    expected = make_model(spec_from_json(spec_json, *FORCE_SPECS)).state_dict().keys()
     # TorchScript stores every buffer, also those that follow from the spec: only the weights are taken.
     saved = {name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()}
     return build_model(spec_json, {name: saved[name] for name in expected if name in saved}, str(path))

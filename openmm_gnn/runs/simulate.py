@@ -171,7 +171,7 @@ def _run_bias(
 
 
 def _model_hash(model: ForceModel) -> str:
-    from openmm_gnn.base.specs.force import spec_to_json
+    from openmm_gnn.base.specs.codec import spec_to_json
 
     digest = hashlib.sha256(spec_to_json(model.spec).encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, cv_spec_from_json, cv_spec_to_json, windows_of
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.encoder import EncoderSpec
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, windows_of
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"num_tokens": 0}, "num_tokens is 0: give at least 1"),
@@ -44,7 +46,7 @@ def test_what_contradicts_itself_is_refused(fields: dict[str, Any], message: str
 @pytest.mark.parametrize("mixer", Mixer)
 def test_json_gives_the_same_spec_back(mixer: Mixer) -> None:
     spec = CVNetworkSpec(5, 16, 3, mixer, chains=(0, 0, 0, 1, 1), merging="equivariant", window=2, metadata={"lag": 3})
-    again = cv_spec_from_json(cv_spec_to_json(spec))
+    again = spec_from_json(spec_to_json(spec), CVNetworkSpec)
     assert again == spec and again.metadata == {"lag": 3}
 
 
@@ -58,14 +60,14 @@ def test_json_gives_the_same_spec_back(mixer: Mixer) -> None:
     ],
 )
 def test_a_document_of_something_else_is_refused(change: dict[str, Any], message: str) -> None:
-    document = json.loads(cv_spec_to_json(CVNetworkSpec(3, 16)))
+    document = json.loads(spec_to_json(CVNetworkSpec(3, 16)))
     with pytest.raises(SpecError, match=message):
-        cv_spec_from_json(json.dumps({**document, **change}))
+        spec_from_json(json.dumps({**document, **change}), CVNetworkSpec)
 
 
 def test_what_is_no_json_is_refused() -> None:
     with pytest.raises(SpecError, match="is not JSON"):
-        cv_spec_from_json("{")
+        spec_from_json("{", CVNetworkSpec)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 5))
@@ -83,3 +85,15 @@ def test_windows_hold_each_token_once_and_end_with_their_chain(lengths: list[int
 
 def test_chains_of_one_name_that_are_apart_are_not_merged() -> None:
     assert windows_of((0, 1, 0, 0), 0) == ((0,), (1,), (2, 3))
+
+
+def test_each_kind_of_specification_says_what_reads_it() -> None:
+    text = spec_to_json(CVNetworkSpec(3, 16))
+    with pytest.raises(SpecError, match="a CV network's: load it with load_cv_network; expected the kind 'encoder'"):
+        spec_from_json(text, EncoderSpec)
+    with pytest.raises(SpecError, match="a learned CV's: load it with load_learned_cv; expected a kind among"):
+        spec_from_json('{"kind": "learned-cv"}')
+    with pytest.raises(SpecError, match="unknown or missing fields"):
+        spec_from_json('{"kind": "encoder", "version": 1}')
+    with pytest.raises(SpecError, match="unknown or missing fields"):
+        spec_from_json('{"kind": "gamd", "version": 1, "spec": {"neighbors": 3, "elements": [18]}}')

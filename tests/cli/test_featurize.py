@@ -17,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.cli import _in_words, app
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_files import save_encoder

@@ -12,7 +12,7 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.networks.encoders.encoder import Encoder
 

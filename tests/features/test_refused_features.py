@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError, TopologyError
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.networks.encoders.encoder import Encoder
 

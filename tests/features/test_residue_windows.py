@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from without_waiting import WithoutWaiting
 
 from openmm_gnn.base.errors import SpecError, TopologyError
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features import featurizer as featurizer_module
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.residue_windows import ResidueWindows, residue_segments

@@ -13,7 +13,7 @@ from openmm import app
 from small_encoders import small_encoder_force
 
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.base.specs.force import Architecture
+from openmm_gnn.base.specs.encoder import Architecture
 from openmm_gnn.forces.gamd_force import Backend, available_backends, gamd_force
 from openmm_gnn.forces.modules.openmm_module import export
 from openmm_gnn.forces.multiple_time_step import accelerate

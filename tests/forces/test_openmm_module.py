@@ -11,7 +11,8 @@ from openmm import app
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
-from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec, spec_from_json
+from openmm_gnn.base.specs.codec import spec_from_json
+from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.forces.modules.export_checks import (
     check_export,
     finite_difference_deviation,

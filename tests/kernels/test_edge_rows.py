@@ -9,7 +9,7 @@ import torch
 from cuda_backends import Backend
 from torch import Tensor
 
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.kernels.edge_rows import attention_rows, edge_rows
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.equivariant_blocks import EdgeNetwork

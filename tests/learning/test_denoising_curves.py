@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, pretrain

@@ -12,7 +12,8 @@ from labelled_peptides import write_labelled_peptides
 from small_encoders import small_encoder
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.property import Readout, Target, property_spec_from_json, property_spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
 from openmm_gnn.learning.properties.properties import PropertySettings, train_property
 from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_labels
 from openmm_gnn.learning.properties.property_predictions import predict
@@ -185,7 +186,7 @@ def test_a_bundle_holds_encoder_head_and_what_the_elements_say(tmp_path: Path) -
     frames = labelled(frames_of_elements(), Target.MOLECULE, Readout.SUM)
     model = randomised(model_of(frames, Target.MOLECULE))
     loaded = load_property_model(save_property_model(model, tmp_path / "model.safetensors", {"from": "a test"}))
-    assert loaded.spec == model.spec == property_spec_from_json(property_spec_to_json(model.spec))
+    assert loaded.spec == model.spec == spec_from_json(spec_to_json(model.spec), PropertySpec)
     assert loaded.spec.metadata == {"from": "a test"}
     np.testing.assert_array_equal(predict(loaded, frames), predict(model, frames))
     with pytest.raises(DataError, match="holds no property model"):

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec, spec_from_json, spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.networks.bundle import load_bundle, save_bundle
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.published_weights import load_model, shipped_names

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from openmm_gnn import Featurizer
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer
 from openmm_gnn.md.systems.peptide_systems import named_peptide
 from openmm_gnn.networks.bundle import read_bundle, write_bundle

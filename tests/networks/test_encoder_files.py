@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import (
-    EncoderSpec,
-    GAMDSpec,
-    NeighborSpec,
-    encoder_spec_from_json,
-    spec_from_json,
-    spec_to_json,
-)
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.encoder import EncoderSpec
+from openmm_gnn.base.specs.force import FORCE_SPECS, GAMDSpec, NeighborSpec
 from openmm_gnn.networks.bundle import load_bundle, save_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.encoders.encoder_files import load_encoder, save_encoder
@@ -213,11 +208,11 @@ def test_bundles_of_encoders_and_of_force_models_are_told_apart(tmp_path: Path) 
 
 
 def test_a_spec_survives_json() -> None:
-    assert encoder_spec_from_json(spec_to_json(SMALL)) == SMALL
+    assert spec_from_json(spec_to_json(SMALL), EncoderSpec) == SMALL
     with pytest.raises(SpecError, match="unknown or missing fields"):
-        encoder_spec_from_json(spec_to_json(SMALL).replace("num_radial", "radials"))
+        spec_from_json(spec_to_json(SMALL).replace("num_radial", "radials"), EncoderSpec)
     with pytest.raises(SpecError, match="load_encoder"):
-        spec_from_json(spec_to_json(SMALL))
+        spec_from_json(spec_to_json(SMALL), *FORCE_SPECS)
 
 
 @pytest.mark.parametrize(

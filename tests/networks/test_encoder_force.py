@@ -13,7 +13,9 @@ from small_encoders import small_encoder, small_encoder_force
 from torch import Tensor
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import Architecture, EncoderForceSpec, NeighborRule, spec_from_json, spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.encoder import Architecture, NeighborRule
+from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.learning.training.frames import random_rotation

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.graph.filter_table import filter_places, used_knots
 from openmm_gnn.kernels.encoder_messages import (
     activated_table,

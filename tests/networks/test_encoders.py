@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.encoders.encoder_files import load_encoder

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec, spec_from_json, spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs

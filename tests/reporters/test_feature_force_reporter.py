@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from openmm_gnn.base.errors import NonFiniteError
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.feature_force import feature_force
 from openmm_gnn.forces.gamd_force import available_backends

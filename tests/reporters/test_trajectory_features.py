@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from openmm_gnn.base.errors import DataError, NonFiniteError
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.reporters.embedding_store import EmbeddingStore

@@ -7,7 +7,7 @@ import openmm
 import torch
 from openmm import app
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges

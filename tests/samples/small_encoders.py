@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
 from openmm_gnn.networks.encoders.encoder import Encoder
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import SPEC_VERSION, EncoderSpec
-
-PROPERTY_KIND = "property"
+from openmm_gnn.base.specs.encoder import EncoderSpec
 
 
 class Target(str, Enum):
@@ -39,7 +35,7 @@ class PropertySpec:
 
     encoder: EncoderSpec
     name: str
-    """Of the property, as in the labels."""
+    """Name of the property in the labels."""
     target: Target
     elements: tuple[int, ...]
     """Atomic numbers among the labelled molecules; others are refused."""
@@ -47,7 +43,7 @@ class PropertySpec:
     hydrogens: bool = False
     """Whether the network sees hydrogens, and predicts for them; if not, they are left out of what it is given."""
     unit: str = ""
-    """Of the labels, in words; nothing is converted."""
+    """Unit of the labels, in words; nothing is converted."""
     head_width: int = 32
     head_layers: int = 2
     metadata: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -70,37 +66,3 @@ class PropertySpec:
         for name in ("head_width", "head_layers"):
             if getattr(self, name) < 1:
                 raise SpecError(f"PropertySpec.{name} is {getattr(self, name)}: give at least 1")
-
-
-def property_spec_to_json(spec: PropertySpec) -> str:
-    """The JSON form of a spec, with its kind and the version of the layout."""
-    return json.dumps(
-        {"kind": PROPERTY_KIND, "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True
-    )
-
-
-def property_spec_from_json(text: str) -> PropertySpec:
-    """The spec written by `property_spec_to_json`.
-
-    Raises:
-        SpecError: if the text is no JSON, of another kind or version, or has unknown or missing fields.
-    """
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SpecError(f"the specification is not JSON ({error}): the file is damaged or not ours") from error
-    if not isinstance(document, dict) or document.get("kind") != PROPERTY_KIND:
-        raise SpecError(
-            f"the specification starts with {text[:60]!r}: expected the kind {PROPERTY_KIND!r}, as `openmm-gnn "
-            "regress` writes it"
-        )
-    if document.get("version") != SPEC_VERSION:
-        raise SpecError(
-            f"the specification has version {document.get('version')}, this package reads {SPEC_VERSION}: "
-            "install the release of openmm_gnn that wrote it"
-        )
-    try:
-        fields = dict(document["spec"])
-        return PropertySpec(**{**fields, "encoder": EncoderSpec(**fields["encoder"])})
-    except (TypeError, KeyError, ValueError) as error:
-        raise SpecError(f"the specification has unknown or missing fields: {error}") from error

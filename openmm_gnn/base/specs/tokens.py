@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,16 +9,13 @@ from enum import Enum
 from typing import Any
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import SPEC_VERSION
-
-CV_KIND = "cv-network"
 
 
 class Mixer(str, Enum):
-    """How tokens hear of each other."""
+    """How tokens exchange information."""
 
     MLP = "mlp"
-    """Not at all: each goes through a perceptron before they are pooled."""
+    """No exchange: each token goes through a perceptron before they are pooled."""
     SUBFORMER = "subformer"
     """A transformer of the tokens' scalars, with a learned token of its own that can be read out."""
     SUBMIXER = "submixer"
@@ -57,7 +52,7 @@ class Pooling(str, Enum):
 
 
 class GraphConvolution(str, Enum):
-    """What a residue hears of its neighbours in space before the tokens are merged."""
+    """Messages that a residue receives from its neighbours in space before the tokens are merged."""
 
     NONE = "none"
     PLAIN = "plain"
@@ -221,31 +216,3 @@ def windows_of(chains: Sequence[int], window: int) -> tuple[tuple[int, ...], ...
             windows.append([])
         windows[-1].append(token)
     return tuple(tuple(members) for members in windows)
-
-
-def cv_spec_to_json(spec: CVNetworkSpec) -> str:
-    """The JSON form of a spec, with its kind and the version of the layout."""
-    return json.dumps({"kind": CV_KIND, "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True)
-
-
-def cv_spec_from_json(text: str) -> CVNetworkSpec:
-    """The spec written by `cv_spec_to_json`.
-
-    Raises:
-        SpecError: if the text is no JSON, of another kind or version, or has unknown or missing fields.
-    """
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SpecError(f"the specification is not JSON ({error}): the file is damaged or not ours") from error
-    if not isinstance(document, dict) or document.get("kind") != CV_KIND:
-        raise SpecError(f"the specification starts with {text[:60]!r}: expected the kind {CV_KIND!r}")
-    if document.get("version") != SPEC_VERSION:
-        raise SpecError(
-            f"the specification has version {document.get('version')}, this package reads {SPEC_VERSION}: "
-            "install the release of openmm_gnn that wrote it"
-        )
-    try:
-        return CVNetworkSpec(**document["spec"])
-    except (TypeError, KeyError) as error:
-        raise SpecError(f"the specification has unknown or missing fields: {error}") from error

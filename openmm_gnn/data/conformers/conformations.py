@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.shards import Shard, open_shard, shard_paths
 
 META_FILE = "meta.json"

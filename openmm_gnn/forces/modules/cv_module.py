@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import SpecError, TopologyError
-from openmm_gnn.base.specs.tokens import cv_spec_to_json
+from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
@@ -249,7 +249,7 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
     if not 0 <= output < cv.num_outputs:
         raise SpecError(f"output is {output}: the CV has {cv.num_outputs}, counted from 0")
     return _without_calls(
-        torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, cv_spec_to_json(cv.network.spec)).eval())
+        torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, spec_to_json(cv.network.spec)).eval())
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.base.specs.force import spec_to_json
+from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.kernels.radial_pairs import pair_types

@@ -17,7 +17,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule
 from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData

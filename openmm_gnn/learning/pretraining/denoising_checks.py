@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.conformations import check_elements
 from openmm_gnn.features.selection import as_mdtraj, select_atoms
 from openmm_gnn.learning.pretraining.denoising import denoising_error

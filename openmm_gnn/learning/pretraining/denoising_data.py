@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter
 from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from openmm_gnn.base.errors import NonFiniteError
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter
 from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Precision

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from openmm_gnn.base.specs.force import LENGTH_UNITS, EncoderSpec
+from openmm_gnn.base.specs.encoder import LENGTH_UNITS, EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule, Molecules
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec, spec_to_json
+from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.graph.edges import encoder_edges
 from openmm_gnn.networks.encoders.equivariant_blocks import DenoisingHead, EdgeNetwork
 from openmm_gnn.networks.encoders.tensornet import TensorNet

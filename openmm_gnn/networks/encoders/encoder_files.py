@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.force import EncoderSpec, NeighborRule, encoder_spec_from_json, spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.networks.bundle import BUNDLE_SUFFIX, read_bundle, write_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.geom2vec_checkpoint import load_geom2vec
@@ -72,7 +73,7 @@ def _rule(name: str | NeighborRule) -> NeighborRule:
 
 def _load_bundle(path: Path, rule: NeighborRule | None) -> Encoder:
     spec_json, weights = read_bundle(path)
-    spec: EncoderSpec = encoder_spec_from_json(spec_json)
+    spec: EncoderSpec = spec_from_json(spec_json, EncoderSpec)
     encoder = Encoder(spec if rule is None else dataclasses.replace(spec, neighbor_rule=rule))
     try:
         encoder.load_state_dict(weights)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.force import EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 
 

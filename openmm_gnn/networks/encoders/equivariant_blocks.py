@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.functional import silu, threshold
 
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.graph.filter_table import filter_places, filter_table, used_knots
 from openmm_gnn.kernels.edge_rows import edge_rows, fits_rows
 from openmm_gnn.kernels.encoder_messages import fits_operators

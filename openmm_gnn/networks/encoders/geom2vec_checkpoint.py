@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec, NeighborRule
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.geom2vec_weights import BODY, GEOM2VEC_LICENSE, HEADS, Weights, translate
 

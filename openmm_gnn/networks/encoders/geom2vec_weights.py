@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.force import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 
 Weights = dict[str, Tensor]
 BODY = "representation_model."

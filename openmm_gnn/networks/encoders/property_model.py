@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.property import PropertySpec, Readout, Target, property_spec_from_json, property_spec_to_json
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
 from openmm_gnn.networks.bundle import read_bundle, write_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
@@ -112,7 +113,7 @@ def save_property_model(
         metadata: takes the place of the spec's own.
     """
     spec = model.spec if metadata is None else dataclasses.replace(model.spec, metadata=metadata)
-    return write_bundle(model.state_dict(), property_spec_to_json(spec), path)
+    return write_bundle(model.state_dict(), spec_to_json(spec), path)
 
 
 def load_property_model(path: str | os.PathLike[str]) -> PropertyModel:
@@ -124,7 +125,7 @@ def load_property_model(path: str | os.PathLike[str]) -> PropertyModel:
     """
     spec_json, weights = read_bundle(Path(path))
     try:
-        model = PropertyModel(property_spec_from_json(spec_json))
+        model = PropertyModel(spec_from_json(spec_json, PropertySpec))
         model.load_state_dict(weights)
     except SpecError as error:
         raise DataError(f"{path} holds no property model: {error}") from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from openmm_gnn.base.specs.force import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.graph.filter_table import filter_places
 from openmm_gnn.kernels.edge_rows import edge_attention_rows, edge_vector_rows
 from openmm_gnn.kernels.encoder_messages import edge_layer, tabulated_filters

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.tokens import (
     GRAPH_MIXERS,
     CVNetworkSpec,
@@ -19,8 +20,6 @@ from openmm_gnn.base.specs.tokens import (
     Merging,
     Mixer,
     Pooling,
-    cv_spec_from_json,
-    cv_spec_to_json,
 )
 from openmm_gnn.networks.bundle import read_bundle, write_bundle
 from openmm_gnn.networks.tokens.equivariant_attention import EquivariantTransformer, LinearQueryKey, LocalQueryKey
@@ -250,7 +249,7 @@ def save_cv_network(network: CVNetwork, path: str | os.PathLike[str], metadata: 
         metadata: takes the place of the spec's own.
     """
     spec = network.spec if metadata is None else dataclasses.replace(network.spec, metadata=metadata)
-    return write_bundle(network.state_dict(), cv_spec_to_json(spec), path)
+    return write_bundle(network.state_dict(), spec_to_json(spec), path)
 
 
 def load_cv_network(path: str | os.PathLike[str]) -> CVNetwork:
@@ -261,7 +260,7 @@ def load_cv_network(path: str | os.PathLike[str]) -> CVNetwork:
         DataError: if the file is no bundle, or its weights do not fit its spec.
     """
     spec_json, weights = read_bundle(Path(path))
-    return build_cv_network(cv_spec_from_json(spec_json), weights, str(path))
+    return build_cv_network(spec_from_json(spec_json, CVNetworkSpec), weights, str(path))
 
 
 def build_cv_network(spec: CVNetworkSpec, weights: dict[str, Tensor], source: str) -> CVNetwork:

@@ -1,0 +1,87 @@
+"""The frozen specification of an encoder: everything that defines one but its weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+
+
+class Architecture(str, Enum):
+    """Which network an encoder is."""
+
+    TORCHMD_ET = "torchmd-et"
+    VISNET = "visnet"
+    TENSORNET = "tensornet"
+
+
+class NeighborRule(str, Enum):
+    """Which of the atoms within the cutoff send messages to an atom; see graph/edges.py."""
+
+    NEAREST = "nearest"
+    FULL = "full"
+    INDEX = "index"
+
+
+LENGTH_UNITS = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
+"""How many of each length unit are in a nanometre."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Everything that defines an encoder but its weights. Lengths in `length_unit`."""
+
+    architecture: Architecture
+    num_layers: int
+    cutoff: float
+    width: int = 64
+    """Scalars, and vectors, of an atom."""
+    num_radial: int = 64
+    num_heads: int = 8
+    """Heads of the attention; TensorNet has none."""
+    max_atomic_number: int = 99
+    elements: tuple[int, ...] = ()
+    """Atomic numbers the training data held; empty: unknown, every number up to `max_atomic_number` is taken."""
+    neighbor_rule: NeighborRule = NeighborRule.NEAREST
+    """Nearest gives the lowest error of denoising: 0.39 for the public TorchMD-ET (full 0.40, index 0.69), 0.37 for
+    ViSNet (0.47, 0.77), 0.66 by all rules for TensorNet; see benchmarks/neighbor_rules.py."""
+    max_neighbors: int = 32
+    """Most edges to an atom, its own included, by the rules nearest and index."""
+    noise_scale: float = 0.0
+    """Standard deviation of the noise that the denoising head was trained on, `length_unit`; 0: there is no head."""
+    length_unit: str = "angstrom"
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Where the weights come from: data, commands, figures. Never read by the model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "architecture", Architecture(self.architecture))
+        object.__setattr__(self, "neighbor_rule", NeighborRule(self.neighbor_rule))
+        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
+        for name, least in (("num_layers", 1), ("num_radial", 2), ("num_heads", 1), ("max_neighbors", 1)):
+            if getattr(self, name) < least:
+                raise SpecError(f"EncoderSpec.{name} is {getattr(self, name)}: give at least {least}")
+        if self.width < 2 or self.width % 2 or self.width % self.num_heads:
+            raise SpecError(
+                f"EncoderSpec.width is {self.width}: give an even multiple of num_heads ({self.num_heads}), at least 2"
+            )
+        if not (math.isfinite(self.cutoff) and self.cutoff > 0):
+            raise SpecError(f"EncoderSpec.cutoff is {self.cutoff}: give a finite length above 0")
+        if not (math.isfinite(self.noise_scale) and self.noise_scale >= 0):
+            raise SpecError(f"EncoderSpec.noise_scale is {self.noise_scale}: give a finite length, 0 for no head")
+        if self.length_unit not in LENGTH_UNITS:
+            raise SpecError(f"EncoderSpec.length_unit is {self.length_unit!r}: give one of {sorted(LENGTH_UNITS)}")
+        unknown = [number for number in self.elements if not 1 <= number <= self.max_atomic_number]
+        if unknown or len(set(self.elements)) != len(self.elements):
+            raise SpecError(
+                f"EncoderSpec.elements is {self.elements}: give each atomic number once, "
+                f"from 1 to max_atomic_number ({self.max_atomic_number})"
+            )
+
+    @property
+    def per_nm(self) -> float:
+        """Multiply a length in nm by this to have it in `length_unit`."""
+        return LENGTH_UNITS[self.length_unit]
