@@ -24,7 +24,7 @@ from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.force_model import ForceModel
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 from openmm_gnn.runs.forces import run_forces
 
 SYSTEM, MODEL = "amoeba-water", "gamd-amoeba-water"

@@ -25,7 +25,7 @@ from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.contexts import with_model_force
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 MODEL = "gamd-argon"
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 MODEL = "gamd-tip3p"
 MOLECULES = (258, 887, 2094, 4085, 13786, 16814, 24093)

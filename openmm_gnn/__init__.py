@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
     from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
     from openmm_gnn.md.systems.systems import load_system as load_system
-    from openmm_gnn.networks.encoders.encoder_files import load_encoder as load_encoder
     from openmm_gnn.networks.gamd import GAMD as GAMD
-    from openmm_gnn.networks.published_weights import load_model as load_model
+    from openmm_gnn.networks.weights import load_encoder as load_encoder
+    from openmm_gnn.networks.weights import load_model as load_model
     from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter as EmbeddingReporter
     from openmm_gnn.reporters.embedding_store import EmbeddingStore as EmbeddingStore
     from openmm_gnn.reporters.feature_force_reporter import FeatureForceReporter as FeatureForceReporter
@@ -42,9 +42,9 @@ _HOME_OF = {
     "cv_force": "openmm_gnn.forces.cv_force",
     "feature_force": "openmm_gnn.forces.feature_force",
     "gamd_force": "openmm_gnn.forces.gamd_force",
-    "load_encoder": "openmm_gnn.networks.encoders.encoder_files",
+    "load_encoder": "openmm_gnn.networks.weights",
     "load_learned_cv": "openmm_gnn.features.learned_cv",
-    "load_model": "openmm_gnn.networks.published_weights",
+    "load_model": "openmm_gnn.networks.weights",
     "load_system": "openmm_gnn.md.systems.systems",
     "neighbor_pairs": "openmm_gnn.kernels.neighbor_pairs",
 }

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import save_results

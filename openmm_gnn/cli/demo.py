@@ -50,7 +50,7 @@ def demo(
     from openmm_gnn.cli import demo_features
     from openmm_gnn.cli.compare import comparison_table
     from openmm_gnn.md.systems.systems import load_system
-    from openmm_gnn.networks.published_weights import load_model
+    from openmm_gnn.networks.weights import load_model
 
     console = Console()
     figure = out / "argon.png"

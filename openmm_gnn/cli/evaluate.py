@@ -26,8 +26,7 @@ def evaluate(
     from rich.table import Table
 
     from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, check_evaluable, open_all, select_seeds
-    from openmm_gnn.networks.bundle import save_bundle
-    from openmm_gnn.networks.published_weights import load_model
+    from openmm_gnn.networks.weights import load_model, save_network
 
     network = load_model(model)
     opened = open_all([data])
@@ -39,7 +38,7 @@ def evaluate(
     errors = frames.errors()
     if record:
         held_out = {"data": data.name, "seeds": seeds, **dataclasses.asdict(errors)}
-        save_bundle(network, model, {**network.spec.metadata, "held_out": held_out})
+        save_network(network, model, {**network.spec.metadata, "held_out": held_out})
     if json_output:
         typer.echo(json.dumps(dataclasses.asdict(errors)))
         return

@@ -21,7 +21,7 @@ def export(
     from openmm_gnn.forces.modules.openmm_module import OpenMMModule, script_module
     from openmm_gnn.forces.modules.openmm_module import export as write
     from openmm_gnn.md.systems.systems import load_system
-    from openmm_gnn.networks.published_weights import load_model
+    from openmm_gnn.networks.weights import load_model
 
     network = load_model(model)
     target = load_system(system, topology)

@@ -21,7 +21,7 @@ def predict(
     import torch
 
     from openmm_gnn.learning.properties.property_predictions import read_structures, write_predictions
-    from openmm_gnn.networks.encoders.property_model import load_property_model
+    from openmm_gnn.networks.weights import load_property_model
 
     if threads:
         torch.set_num_threads(threads)

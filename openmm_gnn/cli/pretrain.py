@@ -82,7 +82,7 @@ def pretrain(
     from openmm_gnn.learning.pretraining.denoising import pretrain as run
     from openmm_gnn.learning.pretraining.denoising_checks import record_denoising_errors, solute
     from openmm_gnn.learning.pretraining.denoising_meter import ERROR
-    from openmm_gnn.networks.encoders.encoder_files import load_encoder
+    from openmm_gnn.networks.weights import load_encoder
 
     if threads:
         torch.set_num_threads(threads)

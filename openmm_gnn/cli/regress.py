@@ -60,9 +60,8 @@ def regress(
     from openmm_gnn.learning.properties import property_sets
     from openmm_gnn.learning.properties.properties import PropertySettings, train_property
     from openmm_gnn.learning.properties.property_labels import read_labels
-    from openmm_gnn.networks.encoders.encoder_files import load_encoder
     from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
-    from openmm_gnn.networks.encoders.property_model import load_property_model
+    from openmm_gnn.networks.weights import load_encoder, load_property_model
 
     if threads:
         torch.set_num_threads(threads)

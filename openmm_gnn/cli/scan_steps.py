@@ -50,7 +50,7 @@ def scan_steps(
     from openmm_gnn.analysis.step_scan import scan_steps as run_scan
     from openmm_gnn.md.run_settings import ComputeSettings
     from openmm_gnn.md.systems.systems import load_system
-    from openmm_gnn.networks.published_weights import load_model
+    from openmm_gnn.networks.weights import load_model
 
     plan = ScanSettings(
         outer=tuple(_numbers(outer, "--outer")),

@@ -148,7 +148,7 @@ def simulate(
     )
     network = None
     if model is not None:
-        from openmm_gnn.networks.published_weights import load_model
+        from openmm_gnn.networks.weights import load_model
 
         network = load_model(model)
     live = None

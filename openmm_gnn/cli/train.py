@@ -92,8 +92,8 @@ def train(
     from openmm_gnn.learning.training.force_matching import TrainingSettings
     from openmm_gnn.learning.training.force_matching import train as run
     from openmm_gnn.networks.encoder_force import encoder_force_spec
-    from openmm_gnn.networks.encoders.encoder_files import load_encoder
     from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
+    from openmm_gnn.networks.weights import load_encoder
 
     if threads:
         torch.set_num_threads(threads)

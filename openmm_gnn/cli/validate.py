@@ -65,7 +65,7 @@ def validate(
     from openmm_gnn.analysis.validation import validate as run
     from openmm_gnn.analysis.validation_plot import save_validation
     from openmm_gnn.base.files import write_atomically
-    from openmm_gnn.networks.published_weights import load_model
+    from openmm_gnn.networks.weights import load_model
 
     if threads:
         torch.set_num_threads(threads)

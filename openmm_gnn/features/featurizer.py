@@ -33,7 +33,7 @@ from openmm_gnn.features.token_table import (
 )
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 BATCH_ATOMS = {"cpu": 512, "cuda": 32768}

@@ -14,21 +14,16 @@ import numpy as np
 import torch
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.base.specs.codec import SPEC_VERSION, spec_from_json, spec_to_json
-from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.base.specs.tokens import CVNetworkSpec
+from openmm_gnn.base.specs.codec import SPEC_VERSION, read_document, spec_to_json
 from openmm_gnn.features.graph_context import WHOLE, GraphContext
-from openmm_gnn.networks.bundle import BUNDLE_SUFFIX, read_bundle, write_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
-from openmm_gnn.networks.tokens.cv_network import CVNetwork, build_cv_network
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.networks.weights import CV_NETWORKS, ENCODERS, Kind, load, load_encoder, write_bundle
 
 KIND = "learned-cv"
-CVS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights" / "cvs"
 CHUNK_FRAMES = 2048
 WINDOW_FRAMES = 50
 """Frames over which a variable's fluctuation is taken."""
-_ENCODER, _NETWORK = "encoder.", "network."
 _OF_ONE_SOURCE = ("topology_hash", "selection", "tokens", "reduction")
 
 
@@ -193,8 +188,8 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
     Args:
         path: a name that ends in .safetensors.
     """
-    weights = {_ENCODER + name: tensor for name, tensor in cv.encoder.state_dict().items()}
-    weights |= {_NETWORK + name: tensor for name, tensor in cv.network.state_dict().items()}
+    weights = {f"encoder.{name}": tensor for name, tensor in cv.encoder.state_dict().items()}
+    weights |= {f"network.{name}": tensor for name, tensor in cv.network.state_dict().items()}
     document = {
         "kind": KIND,
         "version": SPEC_VERSION,
@@ -212,28 +207,6 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
     return write_bundle(weights, json.dumps(document, sort_keys=True), path)
 
 
-def shipped_cvs() -> list[str]:
-    """Names that `load_learned_cv` knows without a file."""
-    return sorted(path.stem for path in CVS_DIRECTORY.glob(f"*{BUNDLE_SUFFIX}"))
-
-
-def learned_cv_path(path_or_name: str | os.PathLike[str]) -> Path:
-    """Where a learned CV lies.
-
-    Raises:
-        FileNotFoundError: if it is neither a shipped name nor a file.
-    """
-    if str(path_or_name) in shipped_cvs():
-        return CVS_DIRECTORY / f"{path_or_name}{BUNDLE_SUFFIX}"
-    path = Path(path_or_name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no learned CV {str(path_or_name)!r}: give the cv.safetensors that `openmm-gnn analyze` wrote, or one of "
-            f"the shipped names {shipped_cvs()}"
-        )
-    return path
-
-
 def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
     """The CV of a bundle, or a shipped one, on the CPU, its weights frozen.
 
@@ -241,30 +214,20 @@ def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
         FileNotFoundError: if it is neither a shipped name nor a file.
         DataError: if the file is no such bundle, or its parts do not fit each other.
     """
-    path = learned_cv_path(path_or_name)
-    text, weights = read_bundle(path)
-    document = json.loads(text)
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        kind = document.get("kind") if isinstance(document, dict) else None
-        raise DataError(f"{path} holds a {kind!r}, not a learned CV: give the cv.safetensors that `analyze` wrote")
-    if document.get("version") != SPEC_VERSION:
-        raise DataError(
-            f"{path} has version {document.get('version')}, this package reads {SPEC_VERSION}: install the release of "
-            "openmm_gnn that wrote it"
-        )
-    parts = {
-        prefix: {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-        for prefix in (_ENCODER, _NETWORK)
-    }
+    return load(LEARNED_CVS, path_or_name)
+
+
+def _made(text: str, weights: dict[str, torch.Tensor]) -> LearnedCV:
+    """The CV of a document and its weights."""
+    document = read_document(text, [KIND])
+    parts: dict[str, dict[str, torch.Tensor]] = {"encoder": {}, "network": {}}
+    for name, tensor in weights.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
     try:
-        encoder = Encoder(spec_from_json(json.dumps(document["encoder"]), EncoderSpec))
-        encoder.load_state_dict(parts[_ENCODER])
-        network = build_cv_network(
-            spec_from_json(json.dumps(document["network"]), CVNetworkSpec), parts[_NETWORK], str(path)
-        )
         cv = LearnedCV(
-            encoder=encoder.requires_grad_(False).eval(),
-            network=network.requires_grad_(False),
+            encoder=ENCODERS.make(json.dumps(document["encoder"]), parts["encoder"]),
+            network=CV_NETWORKS.make(json.dumps(document["network"]), parts["network"]).requires_grad_(False),
             topology_hash=document["topology_hash"],
             tokens=document["tokens"],
             ranges=OutputRanges(**document["ranges"]),
@@ -273,8 +236,12 @@ def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
             context=GraphContext.from_description(document),
             metadata=document["metadata"],
         )
-    except (KeyError, TypeError, RuntimeError, SpecError) as error:
-        raise DataError(f"{path} cannot be read as a learned CV ({error}): copy it again, or write it anew") from error
-    if cv.encoder_hash != document["encoder_hash"]:
-        raise DataError(f"the encoder in {path} is not the one it was saved with: the file is damaged, copy it again")
+        saved_with = document["encoder_hash"]
+    except (KeyError, TypeError) as error:
+        raise SpecError(f"the specification has unknown or missing fields: {error}") from error
+    if cv.encoder_hash != saved_with:
+        raise SpecError("its encoder is not the one it was saved with: the file is damaged, copy it again")
     return cv
+
+
+LEARNED_CVS: Kind[LearnedCV] = Kind("learned CV", "cvs", "the cv.safetensors that `openmm-gnn analyze` wrote", _made)

@@ -12,7 +12,7 @@ from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.forces.modules.subset_module import subset_module
 from openmm_gnn.networks.force_model import ForceModel
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 
 class Backend(str, Enum):

@@ -23,7 +23,7 @@ from openmm_gnn.md.contexts import refuse_virtual_sites
 from openmm_gnn.md.force_parts import ForcePart, part_of
 from openmm_gnn.md.hydrogen_mass import repartition_hydrogen_mass
 from openmm_gnn.md.mts_integrator import NUM_GROUPS, MultipleTimeStepIntegrator
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:
     from openmm import app

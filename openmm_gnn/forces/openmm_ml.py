@@ -54,7 +54,7 @@ class GAMDPotential:
     def __init__(self, model: ForceModel | str | os.PathLike[str]) -> None:
         from openmm_gnn.forces.model_checks import trained_on_nonbonded
         from openmm_gnn.networks.force_model import ForceModel
-        from openmm_gnn.networks.published_weights import load_model
+        from openmm_gnn.networks.weights import load_model
 
         self.model = model if isinstance(model, ForceModel) else load_model(model)
         if trained_on_nonbonded(self.model):

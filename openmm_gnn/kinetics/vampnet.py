@@ -36,7 +36,8 @@ from openmm_gnn.kinetics.vampnet_training import (
 )
 from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit
-from openmm_gnn.networks.tokens.cv_network import CVNetwork, load_cv_network, save_cv_network
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.networks.weights import load_cv_network, save_network
 
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
 
@@ -159,7 +160,7 @@ def _train_seed(
     best = BestWeights(
         directory,
         ("batch_score", "training_score", "validation_score", "refitted_score"),
-        lambda path, metadata: save_cv_network(network, path, metadata),
+        lambda path, metadata: save_network(network, path, metadata),
         source,
         "validation_score",
         highest=True,
@@ -214,7 +215,7 @@ def _finish(
         timescales_ps=tuple(model.timescales_ps(pairs.lag_ps).tolist()),
         rows=best.rows,
     )
-    save_cv_network(network, directory / _NETWORK)
+    save_network(network, directory / _NETWORK)
     figures = {name: value for name, value in vars(run).items() if name != "network"}
     document = {"fingerprint": fingerprint, "run": figures}
     write_atomically(directory / _RESULT, (json.dumps(document, indent=1) + "\n").encode())

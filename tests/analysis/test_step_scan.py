@@ -17,8 +17,8 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.statistics import Estimate
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.bundle import save_bundle
 from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.networks.weights import save_network
 from openmm_gnn.runs.directory import RunDirectory
 
 
@@ -59,7 +59,7 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
     from openmm_gnn.cli import app as command_line
 
     save_system(tmp_path / "droplet", droplet())
-    bundle = save_bundle(weak_network(), tmp_path / "net.safetensors")
+    bundle = save_network(weak_network(), tmp_path / "net.safetensors")
     command = ["scan-steps", str(tmp_path / "droplet"), "--model", str(bundle), "--out", str(tmp_path / "scan")]
     command += ["--outer", "1,40", "--inner", "2", "--picoseconds", "0.8", "--equilibration", "0.4"]
     command += ["--friction", "20", "--platform", "Reference", "--no-progress", "--bonded-substeps", "2"]

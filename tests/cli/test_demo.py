@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from untrained_networks import untrained
 
 from openmm_gnn.cli import app, demo, demo_features
-from openmm_gnn.networks.bundle import save_bundle
+from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.directory import RunDirectory
 
@@ -31,7 +31,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weights(path: Path) -> Path:
     """An untrained network whose forces are far too small to tear argon apart."""
-    return save_bundle(untrained(force_scale=1e-3), path / "untrained.safetensors")
+    return save_network(untrained(force_scale=1e-3), path / "untrained.safetensors")
 
 
 def test_demo_writes_figure_and_runs_and_can_be_given_again(tmp_path: Path, short: None) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.cli import _in_words, app
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_files import save_encoder
+from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made.save(str(folder / name))
     torch.manual_seed(0)
     spec = EncoderSpec(Architecture.TORCHMD_ET, num_layers=1, cutoff=4.0, width=16, num_radial=8, num_heads=2)
-    save_encoder(Encoder(spec), folder / "small.safetensors")
+    save_network(Encoder(spec), folder / "small.safetensors")
     return folder
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.cli import app
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder
 
 MAKE = "conformers --molecules 4 --longest 2 --frames 2 --interval 0.1 --temperature 300 --processes 1 --no-progress"
 SMALL = "--layers 1 --width 8 --radial 8 --cutoff 3 --steps 4 --validate-every 2 --hold-out 4 --no-progress"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from openmm_gnn.cli import app
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
-from openmm_gnn.networks.encoders.property_model import load_property_model
+from openmm_gnn.networks.weights import load_property_model
 
 SMALL = "--encoder peptide-et --steps 4 --batch-size 2 --validate-every 2 --hold-out 2 --threads 1 --no-progress"
 MAKE = "conformers --molecules 4 --longest 2 --frames 2 --interval 0.1 --temperature 300 --processes 1 --no-progress"

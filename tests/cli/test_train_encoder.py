@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from openmm_gnn.cli import app
 from openmm_gnn.networks.encoder_force import EncoderForce
-from openmm_gnn.networks.encoders.encoder_files import save_encoder
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model, save_network
 
 SMALL = "--network encoder --steps 4 --batch-size 2 --validate-every 2 --no-progress --validation-seeds 2"
 
@@ -29,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("network")
-    encoder = save_encoder(small_encoder(), out / "encoder.safetensors", {"pretrained": "on nothing"})
+    encoder = save_network(small_encoder(), out / "encoder.safetensors", {"pretrained": "on nothing"})
     command = ["train", str(data), "--out", str(out), "--train-seeds", "1", "--encoder", str(encoder), "--freeze"]
     result = CliRunner().invoke(app, [*command, "--remove-net-force", *SMALL.split()])
     assert result.exit_code == 0, result.output

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from openmm_gnn.cli import app
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 SMALL = (
     "--max-neighbors 50 --width 8 --layers 1 --radial 8 --cutoff 0.6 "

@@ -13,7 +13,7 @@ from untrained_networks import untrained
 from openmm_gnn.analysis import extrapolation
 from openmm_gnn.cli import app
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
-from openmm_gnn.networks.bundle import save_bundle
+from openmm_gnn.networks.weights import save_network
 
 SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --no-progress --sizes"
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bundle(path: Path, metadata: dict[str, Any] | None = None, elements: tuple[int, ...] = (18,)) -> Path:
     """A network whose forces are too small to tear argon apart."""
-    return save_bundle(untrained(elements, force_scale=1.0), path / "untrained.safetensors", metadata)
+    return save_network(untrained(elements, force_scale=1.0), path / "untrained.safetensors", metadata)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -84,7 +84,7 @@ def test_named_system_needs_no_data_and_a_bundle_without_distribution_says_so(tm
 
 
 def test_a_network_that_tears_the_system_apart_is_reported_and_not_raised(tmp_path: Path, data: Path) -> None:
-    model = save_bundle(untrained(force_scale=1e6), tmp_path / "wild.safetensors")
+    model = save_network(untrained(force_scale=1e6), tmp_path / "wild.safetensors")
     code, output = run(str(model), "--data", str(data), "--out", str(tmp_path / "out"), *SHORT.split(), "none")
     assert code == 0, output
     checks = {c["name"]: c for c in json.loads((tmp_path / "out" / "validation.json").read_text())["checks"]}

@@ -25,7 +25,7 @@ from openmm_gnn.data.labels.imported_labels import ImportedLabels, import_labels
 from openmm_gnn.learning.training.data_sets import frame_dataset, open_all, select_seeds
 from openmm_gnn.md.systems.argon import argon
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 ANGSTROM_IN_NM = ase_units.Angstrom / ase_units.nm
 EV_IN_KJ_MOL = ase_units.mol / ase_units.kJ

@@ -14,8 +14,7 @@ from learned_cvs import chain, small_encoder, untrained_cv
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges, load_learned_cv, outputs_of_store, save_learned_cv
-from openmm_gnn.networks.bundle import read_bundle, write_bundle
-from openmm_gnn.networks.tokens.cv_network import save_cv_network
+from openmm_gnn.networks.weights import read_bundle, save_network, write_bundle
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 NUM_FRAMES = 120
@@ -87,8 +86,8 @@ def test_an_output_that_never_changes_is_refused() -> None:
 
 def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
     cv = untrained_cv(chain())
-    network = save_cv_network(cv.network, tmp_path / "network.safetensors")
-    with pytest.raises(DataError, match="'cv-network', not a learned CV"):
+    network = save_network(cv.network, tmp_path / "network.safetensors")
+    with pytest.raises(DataError, match="no learned CV: .* a CV network's: load it with load_cv_network"):
         load_learned_cv(network)
     path = save_learned_cv(cv, tmp_path / "cv.safetensors")
     text, weights = read_bundle(path)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.features.learned_cv import load_learned_cv, shipped_cvs
+from openmm_gnn.features.learned_cv import LEARNED_CVS, load_learned_cv
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.encoders.encoder import encoder_hash
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder, shipped_names
 
 NAME = "alanine-dipeptide"
 
@@ -62,5 +62,5 @@ def test_it_is_of_the_named_system_and_of_the_shipped_encoder() -> None:
 
 
 def test_a_name_that_is_not_shipped_is_answered_with_those_that_are() -> None:
-    with pytest.raises(FileNotFoundError, match=f"no-such-cv.*{shipped_cvs()[0]}"):
+    with pytest.raises(FileNotFoundError, match=f"no-such-cv.*{shipped_names(LEARNED_CVS)[0]}"):
         load_learned_cv("no-such-cv")

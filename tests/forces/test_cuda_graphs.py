@@ -24,7 +24,7 @@ from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.forces.python_force import ModuleComputation
 from openmm_gnn.md.contexts import with_model_force
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 has_torchforce = pytest.mark.skipif(torch_force.why_unavailable() is not None, reason="TorchForce is not installed")
 PLATFORMS = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]

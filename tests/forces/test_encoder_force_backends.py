@@ -20,7 +20,7 @@ from openmm_gnn.forces.multiple_time_step import accelerate
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.encoder_force import EncoderForce
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 TOLERANCE = 1e-5
 """Of the largest force: networks compute in float32."""

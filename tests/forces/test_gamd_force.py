@@ -16,7 +16,7 @@ from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.gamd_force import Backend, available_backends, gamd_force
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.gamd import GAMD
-from openmm_gnn.networks.published_weights import load_model, shipped_names
+from openmm_gnn.networks.weights import FORCE_MODELS, load_model, shipped_names
 
 PLATFORMS = [openmm.Platform.getPlatform(index).getName() for index in range(openmm.Platform.getNumPlatforms())]
 BACKENDS = available_backends()
@@ -107,7 +107,7 @@ def test_forces_in_openmm_are_those_of_the_plain_network(
 
 
 @pytest.mark.parametrize(("backend", "platform"), WHERE)
-@pytest.mark.parametrize("name", [name for name in shipped_names() if name.startswith("gamd-argon")])
+@pytest.mark.parametrize("name", [name for name in shipped_names(FORCE_MODELS) if name.startswith("gamd-argon")])
 def test_shipped_argon_models_give_the_same_forces_everywhere(
     backend: Backend, platform: str, name: str, argon: tuple[app.Topology, np.ndarray, np.ndarray]
 ) -> None:

@@ -15,9 +15,9 @@ from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
 from openmm_gnn.forces.gamd_force import available_backends, gamd_force
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.bundle import save_bundle
 from openmm_gnn.networks.force_model import ForceModel, make_model
 from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.networks.weights import save_network
 
 EDGE, MOLECULES = 1.8, 27
 SUBSET = [5, 3, 4, 30, 31, 32]
@@ -164,7 +164,7 @@ def test_a_bundle_is_found_by_its_path_and_the_force_group_is_kept(
     potential_class: type, direct: GAMD, tmp_path: object
 ) -> None:
     topology = water_topology(MOLECULES, EDGE)
-    bundle = save_bundle(direct, f"{tmp_path}/water.safetensors") or f"{tmp_path}/water.safetensors"
+    bundle = save_network(direct, f"{tmp_path}/water.safetensors") or f"{tmp_path}/water.safetensors"
     mixed = potential_class("gamd", model=bundle).createMixedSystem(
         topology, molecular_mechanics(topology), SUBSET, forceGroup=7
     )

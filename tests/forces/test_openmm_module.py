@@ -23,7 +23,7 @@ from openmm_gnn.forces.modules.openmm_module import OpenMMModule, export, script
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.gamd import GAMD
-from openmm_gnn.networks.published_weights import load_model
+from openmm_gnn.networks.weights import load_model
 
 
 @pytest.fixture(scope="module")

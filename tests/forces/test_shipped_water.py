@@ -18,8 +18,8 @@ from openmm_gnn.md.force_parts import NONBONDED_GROUP, split_groups
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
-from openmm_gnn.networks.published_weights import load_model
 from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.weights import load_model
 
 TEACHERS = {"gamd-tip3p": "tip3p", "gamd-tip4pew": "tip4pew", "gamd-amoeba-water": "amoeba-water"}
 WHERE = [

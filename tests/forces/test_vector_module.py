@@ -19,8 +19,8 @@ from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.md.systems.lattice import lattice_sites
 from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.networks.charge_term import grid_sizes
-from openmm_gnn.networks.published_weights import load_model
 from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.weights import load_model
 
 MOLECULES, EDGE, CUTOFF, REACH = 30, 1.1, 0.4, 0.5
 TOPOLOGY = water_topology(MOLECULES, EDGE)

@@ -23,7 +23,7 @@ from openmm_gnn.kinetics.vamp import VampScore
 from openmm_gnn.kinetics.vampnet import VampnetResult, slow_variables, train_vampnet
 from openmm_gnn.kinetics.vampnet_training import Vampnet, VampnetSettings, collected
 from openmm_gnn.learning.best_weights import BestWeights
-from openmm_gnn.networks.tokens.cv_network import load_cv_network
+from openmm_gnn.networks.weights import load_cv_network
 
 LAG_PS = 10.0
 """Of 2 ps per frame."""

@@ -24,8 +24,8 @@ from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.lattice import lattice_sites
-from openmm_gnn.networks.bundle import save_bundle
 from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.networks.weights import save_network
 
 CUTOFF = 0.6
 
@@ -202,7 +202,7 @@ def test_errors_over_several_topologies_are_those_of_all_frames(directories: dic
 
 def test_evaluate_refuses_forces_of_another_kind(directories: dict[str, Path], tmp_path: Path) -> None:
     model = GAMD(make_spec((10,), 1.0)).eval()
-    save_bundle(model, tmp_path / "network.safetensors", {"data": [{"forces": "nonbonded"}]})
+    save_network(model, tmp_path / "network.safetensors", {"data": [{"forces": "nonbonded"}]})
     arguments = ["evaluate", str(tmp_path / "network.safetensors")]
     refused = CliRunner().invoke(command, [*arguments, str(directories["neon"]), "--seeds", "3"])
     assert refused.exit_code != 0

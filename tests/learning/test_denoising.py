@@ -30,7 +30,7 @@ from openmm_gnn.learning.pretraining.noisy_batches import NoisyBatch
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, collate, standard_noise
 from openmm_gnn.learning.step_order import StepOrder
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder
 
 SPEC = EncoderSpec(
     Architecture.TORCHMD_ET,

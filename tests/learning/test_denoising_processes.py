@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from openmm_gnn.cli import app
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder
 
 COMMAND = (
     *(sys.executable, "-m", "openmm_gnn", "pretrain", "data", "--hold-out", "4", "--no-progress", "--threads", "1"),

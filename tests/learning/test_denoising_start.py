@@ -15,7 +15,7 @@ from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, denoising_error, pretrain
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder
 
 CHECKPOINTS = ("et_l6_h64_rbf64_r75.pth", "visnet_l6_h64_rbf64_r75.pth", "tensornet_l3_h64_rbf32_r5.pth")
 

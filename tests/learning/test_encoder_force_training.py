@@ -17,8 +17,8 @@ from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.data.labels.metrics import ForceErrorMeter
 from openmm_gnn.learning.training.force_matching import TrainingSettings, train
 from openmm_gnn.learning.training.frames import FrameDataset, predicted_forces
-from openmm_gnn.networks.bundle import load_bundle
 from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
+from openmm_gnn.networks.weights import load_model
 
 NUMBERS = (6, 8, 1, 7)
 REST_LENGTH_NM, STIFFNESS = 0.15, 5e3
@@ -72,7 +72,7 @@ def test_forces_of_springs_are_learned_and_the_bundle_gives_the_validated_error(
     spec = make_spec(conservative)
     held_out = dataset(spec, 2)
     bundle = train(spec, dataset(spec, 1), held_out, settings(), tmp_path, progress=False, encoder=small_encoder())
-    model, meter = load_bundle(bundle), ForceErrorMeter()
+    model, meter = load_model(bundle), ForceErrorMeter()
     assert isinstance(model, EncoderForce) and model.spec == spec
     for index in range(len(held_out)):
         frame = held_out[index]
@@ -87,7 +87,7 @@ def test_a_frozen_encoder_learns_the_new_elements_and_nothing_else(tmp_path: Pat
     spec, pretrained = make_spec(), small_encoder()
     data = dataset(spec, 1, 8)
     bundle = train(spec, data, data, settings(6, freeze=True), tmp_path, progress=False, encoder=pretrained)
-    model = load_bundle(bundle)
+    model = load_model(bundle)
     assert isinstance(model, EncoderForce)
     before: dict[str, Tensor] = {
         name: weight for name, weight in pretrained.state_dict().items() if not name.startswith("noise_head")

@@ -17,7 +17,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.learning.training.force_matching import TrainingSettings, train
 from openmm_gnn.learning.training.frames import FrameDataset
-from openmm_gnn.networks.bundle import load_bundle
+from openmm_gnn.networks.weights import load_model
 
 CUTOFF = 0.75
 
@@ -64,7 +64,7 @@ def test_forces_of_another_trajectory_are_learned(trajectories: list[MemoryTraje
     errors = [float(row["validation_relative_error"]) for row in rows_of(tmp_path / "run")]
     assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == [80, 160, 240]
     assert errors[-1] < 0.12 < 0.5 * errors[0] + 0.1  # untrained: about 0.5; chance cannot do this
-    assert load_bundle(bundle).spec == make_spec()
+    assert load_model(bundle).spec == make_spec()
 
 
 def test_the_bundle_is_the_best_and_not_the_last(trajectories: list[MemoryTrajectory], tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_bundle_is_the_best_and_not_the_last(trajectories: list[MemoryTrajec
     best = min(float(row["validation_mae"]) for row in rows_of(tmp_path / "run"))
     from openmm_gnn.data.labels.metrics import ForceErrorMeter
 
-    model, meter, frames = load_bundle(bundle), ForceErrorMeter(), dataset(trajectories[1])
+    model, meter, frames = load_model(bundle), ForceErrorMeter(), dataset(trajectories[1])
     with torch.no_grad():
         for index in range(len(frames)):
             frame = frames[index]
@@ -125,7 +125,7 @@ def test_a_run_killed_20_times_at_random_moments_loses_no_row_and_repeats_none(
             assert step % 10 == 0
             last_step = step
         if (directory / "model.safetensors").exists():
-            load_bundle(directory / "model.safetensors")
+            load_model(directory / "model.safetensors")
     assert last_step > 0, "no run got as far as its first checkpoint: the test did not test resuming"
     final = last_step + 50
     process = context.Process(target=_run, args=(short, directory, final))

@@ -19,8 +19,8 @@ from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_l
 from openmm_gnn.learning.properties.property_predictions import predict
 from openmm_gnn.learning.properties.property_sets import PropertyFrames, fit_elements, hold_out, property_spec, seen
 from openmm_gnn.learning.training.frames import random_rotation
-from openmm_gnn.networks.encoders.encoder_files import ENCODERS_DIRECTORY, load_encoder
-from openmm_gnn.networks.encoders.property_model import PropertyModel, load_property_model, save_property_model
+from openmm_gnn.networks.encoders.property_model import PropertyModel
+from openmm_gnn.networks.weights import ENCODERS, load_encoder, load_property_model, path_of, save_network
 
 PER_ELEMENT = {6: -1000.5, 7: -1400.25, 8: -2000.125}
 """kJ/mol: what the elements of a linear problem are worth."""
@@ -185,12 +185,12 @@ def test_a_molecule_is_on_one_side_of_the_split_alone() -> None:
 def test_a_bundle_holds_encoder_head_and_what_the_elements_say(tmp_path: Path) -> None:
     frames = labelled(frames_of_elements(), Target.MOLECULE, Readout.SUM)
     model = randomised(model_of(frames, Target.MOLECULE))
-    loaded = load_property_model(save_property_model(model, tmp_path / "model.safetensors", {"from": "a test"}))
+    loaded = load_property_model(save_network(model, tmp_path / "model.safetensors", {"from": "a test"}))
     assert loaded.spec == model.spec == spec_from_json(spec_to_json(model.spec), PropertySpec)
     assert loaded.spec.metadata == {"from": "a test"}
     np.testing.assert_array_equal(predict(loaded, frames), predict(model, frames))
     with pytest.raises(DataError, match="holds no property model"):
-        load_property_model(ENCODERS_DIRECTORY / "peptide-et.safetensors")
+        load_property_model(path_of(ENCODERS, "peptide-et"))
 
 
 @pytest.mark.parametrize(

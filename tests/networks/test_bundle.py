@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
-from openmm_gnn.networks.bundle import load_bundle, save_bundle
 from openmm_gnn.networks.gamd import GAMD
-from openmm_gnn.networks.published_weights import load_model, shipped_names
+from openmm_gnn.networks.weights import FORCE_MODELS, load_model, save_network, shipped_names
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def model() -> GAMD:
 
 
 def test_a_saved_model_comes_back_with_its_spec_and_metadata(model: GAMD, tmp_path: Path) -> None:
-    loaded = load_model(save_bundle(model, tmp_path / "m.safetensors"))
+    loaded = load_model(save_network(model, tmp_path / "m.safetensors"))
     assert loaded.spec == model.spec
     assert loaded.spec.metadata == {"figures": {"mae": 0.1}}
     for name, tensor in model.state_dict().items():
@@ -42,10 +41,10 @@ def test_a_saved_model_comes_back_with_its_spec_and_metadata(model: GAMD, tmp_pa
 
 
 def test_a_bundle_cut_short_is_refused(model: GAMD, tmp_path: Path) -> None:
-    path = save_bundle(model, tmp_path / "m.safetensors")
+    path = save_network(model, tmp_path / "m.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="cut short"):
-        load_bundle(path)
+        load_model(path)
 
 
 def test_a_foreign_torchscript_module_is_refused(tmp_path: Path) -> None:
@@ -57,21 +56,21 @@ def test_a_foreign_torchscript_module_is_refused(tmp_path: Path) -> None:
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(2)}, tmp_path / "m.safetensors")
     with pytest.raises(DataError, match="not written by openmm_gnn"):
-        load_bundle(tmp_path / "m.safetensors")
+        load_model(tmp_path / "m.safetensors")
 
 
 def test_weights_that_are_not_finite_are_refused(model: GAMD, tmp_path: Path) -> None:
     with torch.no_grad():
         model.edge_radial.weight[0, 0] = torch.nan
-    path = save_bundle(model, tmp_path / "m.safetensors")
+    path = save_network(model, tmp_path / "m.safetensors")
     with pytest.raises(DataError, match=r"edge_radial\.weight"):
-        load_bundle(path)
+        load_model(path)
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
     with pytest.raises(FileNotFoundError, match="shipped names"):
         load_model("gamd-unobtainium")
-    for name in shipped_names():
+    for name in shipped_names(FORCE_MODELS):
         assert load_model(name).spec.elements
 
 

@@ -19,9 +19,9 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer
 from openmm_gnn.md.systems.peptide_systems import named_peptide
-from openmm_gnn.networks.bundle import read_bundle, write_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.tokens.cv_network import CVNetwork, load_cv_network, save_cv_network
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.networks.weights import load_cv_network, read_bundle, save_network, write_bundle
 
 BASE = CVNetworkSpec(7, 8, 2, width=16, num_heads=2, chains=(0, 0, 0, 0, 1, 1, 1))
 MERGED = {"merging": "equivariant", "window": 2, "global_token": True, "pooling": "token"}
@@ -114,7 +114,7 @@ def test_fewer_bits_give_nearly_the_same(kind: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_network_is_the_same_again(kind: str, tmp_path: Path) -> None:
     made = network(kind)
-    path = save_cv_network(made, tmp_path / "network.safetensors", {"lag_ps": 5.0})
+    path = save_network(made, tmp_path / "network.safetensors", {"lag_ps": 5.0})
     again = load_cv_network(path)
     assert again.spec == made.spec and again.spec.metadata == {"lag_ps": 5.0} and not again.training
     given = random_tokens(3, 7, 8)
@@ -174,7 +174,7 @@ def test_an_output_map_turns_the_outputs_and_is_saved(tmp_path: Path) -> None:
     made.set_output_map(mean, matrix)
     assert made.num_outputs == 1
     torch.testing.assert_close(made(*given), expected)
-    again = load_cv_network(save_cv_network(made, tmp_path / "mapped.safetensors"))
+    again = load_cv_network(save_network(made, tmp_path / "mapped.safetensors"))
     assert again.num_outputs == 1 and torch.equal(again(*given), made(*given))
 
 
@@ -212,7 +212,7 @@ def test_statistics_and_maps_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_bundle_whose_weights_do_not_fit_is_refused(tmp_path: Path) -> None:
-    path = save_cv_network(CVNetwork(BASE), tmp_path / "network.safetensors")
+    path = save_network(CVNetwork(BASE), tmp_path / "network.safetensors")
     spec_json, weights = read_bundle(path)
     for change, message in (
         ({"head.0.bias": torch.zeros(3)}, "do not fit its spec"),

@@ -15,11 +15,10 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.base.specs.force import FORCE_SPECS, GAMDSpec, NeighborSpec
-from openmm_gnn.networks.bundle import load_bundle, save_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
-from openmm_gnn.networks.encoders.encoder_files import load_encoder, save_encoder
 from openmm_gnn.networks.encoders.geom2vec_checkpoint import DENALI_ELEMENTS, trained_elements
 from openmm_gnn.networks.force_model import make_model
+from openmm_gnn.networks.weights import load_encoder, load_model, read_bundle, save_network, write_bundle
 
 SMALL = EncoderSpec("visnet", 2, 4.0, width=16, num_radial=8, elements=(1, 6, 8), noise_scale=0.2)
 ET, VISNET, TENSORNET = "et_l6_h64_rbf64_r75.pth", "visnet_l6_h64_rbf64_r75.pth", "tensornet_l3_h64_rbf32_r5.pth"
@@ -128,7 +127,7 @@ def cast_names(weights: dict[Any, Tensor]) -> None:
         (rename, "has 1 tensors that this network does not, such as representation_model.extra.weight"),
         (drop, r"has no tensor representation_model.attention_layers.3.q_proj.bias"),
         (drop_layer, r"has layers \[0, 1, 2, 4, 5\]"),
-        (reshape, "do not fit the torchmd-et they describe"),
+        (reshape, "do not fit its spec"),
         (poison, "network.norm.weight of .* is not finite"),
         (train_basis, "hides the cutoff; give a checkpoint with a fixed expnorm basis"),
         (drop_basis, "has no tensor .*betas"),
@@ -189,7 +188,7 @@ def test_a_name_that_is_nothing_lists_what_there_is() -> None:
 
 def test_a_bundle_keeps_spec_weights_and_hash(tmp_path: Path) -> None:
     encoder = Encoder(SMALL)
-    save_encoder(encoder, tmp_path / "small.safetensors", {"data": "none"})
+    save_network(encoder, tmp_path / "small.safetensors", {"data": "none"})
     back = load_encoder(tmp_path / "small.safetensors")
     assert back.spec == SMALL and back.spec.metadata == {"data": "none"}
     assert encoder_hash(back) == encoder_hash(encoder) and not back.training
@@ -198,12 +197,33 @@ def test_a_bundle_keeps_spec_weights_and_hash(tmp_path: Path) -> None:
         load_encoder(tmp_path / "small.safetensors", "near")
 
 
+def test_weights_that_are_missing_unknown_or_not_finite_are_refused(tmp_path: Path) -> None:
+    encoder = Encoder(SMALL)
+    text, weights = read_bundle(save_network(encoder, tmp_path / "good.safetensors"))
+    name = "network.embedding.weight"
+    damaged = weights[name].clone()
+    damaged[3, 1] = torch.nan
+    for change, message in (
+        ({name: damaged}, f"weight {name} of .*other.* is not finite"),
+        ({name: weights[name][1:]}, "do not fit its spec: .*size mismatch"),
+        ({"extra": torch.zeros(3)}, "do not fit its spec: .*Unexpected"),
+    ):
+        with pytest.raises(DataError, match=f"(?s){message}"):
+            load_encoder(write_bundle({**weights, **change}, text, tmp_path / "other.safetensors"))
+    weights.pop(name)
+    with pytest.raises(DataError, match="(?s)do not fit its spec: .*Missing"):
+        load_encoder(write_bundle(weights, text, tmp_path / "other.safetensors"))
+    (tmp_path / "empty.safetensors").touch()
+    with pytest.raises(DataError, match="empty: it was cut short"):
+        load_encoder(tmp_path / "empty.safetensors")
+
+
 def test_bundles_of_encoders_and_of_force_models_are_told_apart(tmp_path: Path) -> None:
-    save_encoder(Encoder(SMALL), tmp_path / "encoder.safetensors")
-    save_bundle(make_model(GAMDSpec(NeighborSpec(0.5), (18,))), tmp_path / "force.safetensors")
-    with pytest.raises(SpecError, match="is an encoder's.*load_encoder"):
-        load_bundle(tmp_path / "encoder.safetensors")
-    with pytest.raises(SpecError, match="a force model's: load it with load_model"):
+    save_network(Encoder(SMALL), tmp_path / "encoder.safetensors")
+    save_network(make_model(GAMDSpec(NeighborSpec(0.5), (18,))), tmp_path / "force.safetensors")
+    with pytest.raises(DataError, match="is an encoder's.*load_encoder"):
+        load_model(tmp_path / "encoder.safetensors")
+    with pytest.raises(DataError, match="a force model's: load it with load_model"):
         load_encoder(tmp_path / "force.safetensors")
 
 

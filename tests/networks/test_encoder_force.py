@@ -19,10 +19,10 @@ from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.learning.training.frames import random_rotation
-from openmm_gnn.networks.bundle import load_bundle, save_bundle
 from openmm_gnn.networks.encoder_force import EncoderForce
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import start_from, transferred_spec
+from openmm_gnn.networks.weights import load_model, save_network
 
 ARCHITECTURES = list(Architecture)
 KINDS = [False, True]
@@ -217,7 +217,7 @@ def test_an_encoder_of_another_shape_is_refused() -> None:
 @pytest.mark.parametrize("conservative", KINDS, ids=["direct", "conservative"])
 def test_a_bundle_holds_all_of_it(conservative: bool, tmp_path: Path) -> None:
     model = small_encoder_force(conservative=conservative, remove_net_force=True, skin=0.05, max_neighbors=40)
-    loaded = load_bundle(save_bundle(model, tmp_path / "model.safetensors", {"where": "a test"}))
+    loaded = load_model(save_network(model, tmp_path / "model.safetensors", {"where": "a test"}))
     assert loaded.spec == model.spec == spec_from_json(spec_to_json(model.spec))
     assert loaded.spec.metadata == {"where": "a test"}
     assert loaded.spec.neighbors.cutoff == pytest.approx(0.4) and loaded.spec.neighbors.max_neighbors == 40

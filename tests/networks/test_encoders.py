@@ -13,7 +13,7 @@ from torch import Tensor
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
-from openmm_gnn.networks.encoders.encoder_files import load_encoder
+from openmm_gnn.networks.weights import load_encoder
 
 CHECKPOINTS = {
     "et": "et_l6_h64_rbf64_r75.pth",

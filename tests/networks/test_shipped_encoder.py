@@ -11,13 +11,13 @@ import torch
 from openmm_gnn.learning.pretraining.denoising import denoising_error
 from openmm_gnn.learning.pretraining.denoising_checks import solute
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_files import load_encoder, shipped_encoders
+from openmm_gnn.networks.weights import ENCODERS, load_encoder, shipped_names
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 """Villin headpiece in water, which comes with OpenMM."""
 
 
-@pytest.fixture(scope="module", params=shipped_encoders())
+@pytest.fixture(scope="module", params=shipped_names(ENCODERS))
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     return load_encoder(request.param)
 
@@ -27,7 +27,7 @@ ERRORS = {"biomolecule-et": 0.33, "biomolecule-et-small": 0.34, "peptide-et": 0.
 
 
 def test_they_are_these() -> None:
-    assert shipped_encoders() == sorted(ERRORS)
+    assert shipped_names(ENCODERS) == sorted(ERRORS)
 
 
 def test_it_carries_its_recipe_and_its_figures(encoder: Encoder) -> None:

@@ -19,9 +19,9 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.bundle import load_bundle, save_bundle
 from openmm_gnn.networks.force_model import make_model
 from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.weights import load_model, save_network
 
 MOLECULES, CUTOFF = 6, 0.45
 TOPOLOGY = water_topology(MOLECULES, 0.8)
@@ -144,8 +144,8 @@ def test_a_bundle_keeps_spec_weights_and_pair_term(tmp_path: Path) -> None:
     model = model_of(pair_cutoff=0.7, pair_radial=20)
     assert model.pair_term is not None
     model.pair_term.table.normal_()
-    save_bundle(model, tmp_path / "model.safetensors")
-    back = load_bundle(tmp_path / "model.safetensors")
+    save_network(model, tmp_path / "model.safetensors")
+    back = load_model(tmp_path / "model.safetensors")
     assert isinstance(back, VectorGAMD) and back.spec == model.spec and back.pair_term is not None
     torch.testing.assert_close(back.pair_term.table, model.pair_term.table)
     torch.testing.assert_close(forces_of(back, water_positions()), forces_of(model, water_positions()))

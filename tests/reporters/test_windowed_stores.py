@@ -17,7 +17,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.cli import app as commands
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.feature_force import feature_force
-from openmm_gnn.networks.encoders.encoder_files import save_encoder
+from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.settings import FeatureSettings
@@ -90,7 +90,7 @@ def test_featurize_takes_windows_and_keeps_to_them(tmp_path: Path) -> None:
     made = mdtraj.Trajectory(np.stack([frames, 1.01 * frames]), protein.subset(atoms), time=np.arange(2))
     made[0].save_pdb(str(tmp_path / "villin.pdb"))
     made.save(str(tmp_path / "run.trr"))
-    save_encoder(small_encoder(), tmp_path / "small.safetensors")
+    save_network(small_encoder(), tmp_path / "small.safetensors")
     line = ["featurize", str(tmp_path / "run.trr"), "--topology", str(tmp_path / "villin.pdb"), "--no-progress"]
     line += ["--encoder", str(tmp_path / "small.safetensors"), "--out", str(tmp_path), "--stored-dtype", "float32"]
     done = CliRunner().invoke(commands, [*line, "--context", "window", "--window", "1"])

@@ -26,8 +26,8 @@ from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.bundle import save_bundle
 from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.networks.weights import save_network
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.forces import network_device, run_forces
 from openmm_gnn.runs.simulate import simulate
@@ -235,7 +235,7 @@ def test_the_command_accelerates(tmp_path: Path) -> None:
     from openmm_gnn.cli import app as command_line
 
     save_system(tmp_path / "water", flexible_water())
-    bundle = save_bundle(network().float(), tmp_path / "net.safetensors")
+    bundle = save_network(network().float(), tmp_path / "net.safetensors")
     command = ["simulate", str(tmp_path / "water"), "--out", str(tmp_path / "run"), "--accelerate"]
     command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "2", "--inner-steps", "2"]
     command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--no-progress"]

@@ -255,7 +255,7 @@ def _write_cv(
 ) -> list[str]:
     """Write the bundle with which a simulation can be biased; or say in words why there is none."""
     from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges, save_learned_cv
-    from openmm_gnn.networks.encoders.encoder_files import load_encoder
+    from openmm_gnn.networks.weights import load_encoder
 
     network = learned.cv_network
     if network is None:

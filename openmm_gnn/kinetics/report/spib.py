@@ -18,7 +18,8 @@ from openmm_gnn.kinetics.report.lag_scores import fit_and_score
 from openmm_gnn.kinetics.report.learn import Learned, network_spec
 from openmm_gnn.kinetics.report.results import SeedScore, plain
 from openmm_gnn.kinetics.settings import AnalysisSettings
-from openmm_gnn.networks.tokens.cv_network import CVNetwork, load_cv_network, save_cv_network
+from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.networks.weights import load_cv_network, save_network
 
 ROUND_STEPS = 50
 QUICK_REFINEMENTS = 3
@@ -71,7 +72,7 @@ def _train(settings: AnalysisSettings, data: SlowData, seed: int, folder: Path, 
     raw = [result.variables(trajectory).astype(np.float64) for trajectory in data.trajectories]
     model, score, validation = fit_and_score(raw, data, max(1, round(settings.lag / data.interval_ps)))
     network.set_output_map(model.mean_0, model.left)
-    save_cv_network(network, folder / "slow_variables.safetensors", {"method": "spib", "seed": seed})
+    save_network(network, folder / "slow_variables.safetensors", {"method": "spib", "seed": seed})
     partial = folder / ".partial.npz"
     np.savez(partial, **{str(number): own for number, own in enumerate(states)})  # type: ignore[arg-type]
     partial.replace(folder / "states.npz")

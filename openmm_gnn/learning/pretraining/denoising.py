@@ -27,7 +27,7 @@ from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.training_curves import PretrainingBar, TrainingCurves, tensorboard_logger
 from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_files import save_encoder
+from openmm_gnn.networks.weights import save_network
 
 __all__ = [
     "Denoising",
@@ -91,7 +91,7 @@ def pretrain(
     best = BestWeights(
         directory,
         ("train_error", *data.columns(scales_of(spec, settings))),
-        lambda path, metadata: save_encoder(module.best_weights, path, metadata),
+        lambda path, metadata: save_network(module.best_weights, path, metadata),
         metadata,
         ERROR,
     )

@@ -16,7 +16,7 @@ from openmm_gnn.features.selection import as_mdtraj, select_atoms
 from openmm_gnn.learning.pretraining.denoising import denoising_error
 from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of
 from openmm_gnn.md.systems.structure_files import read_structure
-from openmm_gnn.networks.encoders.encoder_files import load_encoder, save_encoder
+from openmm_gnn.networks.weights import load_encoder, save_network
 
 METADATA_KEY = "denoising_error"
 DRAWS = 10
@@ -50,5 +50,5 @@ def record_denoising_errors(
     for path in structures:
         molecules = [solute(path, encoder.spec, hydrogens)] * DRAWS
         errors[path.name] = denoising_error(encoder, molecules, noise_scale_of(encoder.spec))
-    save_encoder(encoder, bundle, {**encoder.spec.metadata, METADATA_KEY: errors})
+    save_network(encoder, bundle, {**encoder.spec.metadata, METADATA_KEY: errors})
     return errors

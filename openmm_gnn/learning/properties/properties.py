@@ -19,7 +19,8 @@ from openmm_gnn.learning.properties.property_sets import PropertyBatch, Property
 from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import freeze, start_from
-from openmm_gnn.networks.encoders.property_model import PropertyModel, save_property_model
+from openmm_gnn.networks.encoders.property_model import PropertyModel
+from openmm_gnn.networks.weights import save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "elements_mae")
 """The columns of log.csv; the first chooses the best weights."""
@@ -131,7 +132,7 @@ def train_property(
     best = BestWeights(
         directory,
         FIGURES,
-        lambda path, metadata: save_property_model(model, path, metadata),
+        lambda path, metadata: save_network(model, path, metadata),
         {"recipe": asdict(settings), **(provenance or {})},
         FIGURES[0],
     )

@@ -22,13 +22,13 @@ from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of
 from openmm_gnn.learning.training.energy_matching import energy_matching_loss
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
-from openmm_gnn.networks.bundle import save_bundle
 from openmm_gnn.networks.encoder_force import EncoderForce
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import freeze
 from openmm_gnn.networks.force_model import ForceModel, make_model
 from openmm_gnn.networks.pair_term import PairTerm
 from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.weights import save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
 """The columns of log.csv; the first chooses the best weights."""
@@ -144,7 +144,7 @@ def train(
         if settings.freeze_encoder:
             freeze(model.encoder, except_elements=new_elements)
     best = BestWeights(
-        directory, FIGURES, lambda path, metadata: save_bundle(model, path, metadata), provenance or {}, FIGURES[0]
+        directory, FIGURES, lambda path, metadata: save_network(model, path, metadata), provenance or {}, FIGURES[0]
     )
     loaders = (
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec, NeighborRule
-from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.networks.encoders.geom2vec_weights import BODY, GEOM2VEC_LICENSE, HEADS, Weights, translate
 
 NUM_HEADS = 8
@@ -28,27 +28,16 @@ DENALI_MARKS = {3, 11, 12, 14, 19, 20}
 """Those of them whose embeddings moved far from the rest in every public checkpoint."""
 
 
-def load_geom2vec(path: Path, neighbor_rule: NeighborRule = NeighborRule.NEAREST) -> Encoder:
-    """The encoder of a geom2vec checkpoint (.pth), float32, on the CPU.
+def read_geom2vec(path: Path) -> tuple[str, Weights]:
+    """The spec, as JSON, and the weights of a geom2vec checkpoint (.pth), float32 and under the names of our modules.
 
     Raises:
         DataError: naming the file, if it cannot be read without running code, is no checkpoint of these networks, or
             lacks a tensor or has one too many.
     """
     weights = read_tensors(path)
-    spec = spec_of(weights, path, neighbor_rule)
-    translated = translate(weights, spec, str(path))
-    encoder = Encoder(spec)
-    try:
-        encoder.load_state_dict(translated)
-    except RuntimeError as error:
-        raise DataError(
-            f"the tensors of {path} do not fit the {spec.architecture.value} they describe: {error}"
-        ) from error
-    for name, tensor in translated.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{name} of {path} is not finite: the training diverged; take another checkpoint")
-    return encoder
+    spec = spec_of(weights, path)
+    return spec_to_json(spec), translate(weights, spec, str(path))
 
 
 def read_tensors(path: Path) -> Weights:
@@ -90,7 +79,7 @@ def architecture_of(weights: Weights, path: Path) -> Architecture:
     raise DataError(f"{path} holds {some}, ...: none of torchmd-et, visnet and tensornet as geom2vec saves them")
 
 
-def spec_of(weights: Weights, path: Path, neighbor_rule: NeighborRule = NeighborRule.NEAREST) -> EncoderSpec:
+def spec_of(weights: Weights, path: Path) -> EncoderSpec:
     """The hyper-parameters that the tensors' shapes and values show.
 
     Raises:
@@ -123,7 +112,6 @@ def spec_of(weights: Weights, path: Path, neighbor_rule: NeighborRule = Neighbor
         num_heads=NUM_HEADS,
         max_atomic_number=embedding.shape[0] - 1,
         elements=trained_elements(embedding),
-        neighbor_rule=neighbor_rule,
         noise_scale=noise_scale(weights) if any(HEADS[architecture] in name for name in weights) else 0.0,
         metadata={"source": f"geom2vec checkpoint {path.name}", "license": GEOM2VEC_LICENSE},
     )

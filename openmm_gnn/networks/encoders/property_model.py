@@ -6,18 +6,12 @@ an untrained head the last gates are zero, so that it begins with what the eleme
 
 from __future__ import annotations
 
-import dataclasses
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
-from openmm_gnn.networks.bundle import read_bundle, write_bundle
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
 
@@ -100,38 +94,3 @@ class PropertyModel(nn.Module):
 def num_frames(batch: Tensor) -> int:
     """How many molecules the atoms of a batch belong to."""
     return int(batch[-1]) + 1 if len(batch) else 0
-
-
-def save_property_model(
-    model: PropertyModel, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None
-) -> Path:
-    """Write a model, its encoder included, for `load_property_model`; the file is complete or not there at all.
-
-    Args:
-        model: what to save.
-        path: a name that ends in .safetensors.
-        metadata: takes the place of the spec's own.
-    """
-    spec = model.spec if metadata is None else dataclasses.replace(model.spec, metadata=metadata)
-    return write_bundle(model.state_dict(), spec_to_json(spec), path)
-
-
-def load_property_model(path: str | os.PathLike[str]) -> PropertyModel:
-    """The model of a bundle that `openmm-gnn regress` wrote, on the CPU, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        DataError: if the file is no bundle of such a model, its weights do not fit its spec, or are not finite.
-    """
-    spec_json, weights = read_bundle(Path(path))
-    try:
-        model = PropertyModel(spec_from_json(spec_json, PropertySpec))
-        model.load_state_dict(weights)
-    except SpecError as error:
-        raise DataError(f"{path} holds no property model: {error}") from error
-    except RuntimeError as error:
-        raise DataError(f"the weights of {path} do not fit its spec: {error}") from error
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"weight {name} of {path} is not finite: the training diverged; train again")
-    return model.requires_grad_(False).eval()

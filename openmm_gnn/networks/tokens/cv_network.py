@@ -1,17 +1,12 @@
 """A CV network: from the tokens of a frame to a few slow variables, unchanged when the molecule turns or moves."""
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
-import dataclasses
-import os
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
+from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.tokens import (
     GRAPH_MIXERS,
     CVNetworkSpec,
@@ -21,7 +16,6 @@ from openmm_gnn.base.specs.tokens import (
     Mixer,
     Pooling,
 )
-from openmm_gnn.networks.bundle import read_bundle, write_bundle
 from openmm_gnn.networks.tokens.equivariant_attention import EquivariantTransformer, LinearQueryKey, LocalQueryKey
 from openmm_gnn.networks.tokens.equivariant_layers import EquivariantLinear, GatedProjection
 from openmm_gnn.networks.tokens.geometric_perceptron import SubGVP
@@ -240,43 +234,8 @@ def _equivariant_mixer(spec: CVNetworkSpec) -> EquivariantTransformer:
     return EquivariantTransformer(spec.width, query_keys, spec.num_heads, spec.dropout)
 
 
-def save_cv_network(network: CVNetwork, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> Path:
-    """Write a network as a bundle, for `load_cv_network`; the file is complete or not there at all.
-
-    Args:
-        network: what to save.
-        path: a name that ends in .safetensors.
-        metadata: takes the place of the spec's own.
-    """
-    spec = network.spec if metadata is None else dataclasses.replace(network.spec, metadata=metadata)
-    return write_bundle(network.state_dict(), spec_to_json(spec), path)
-
-
-def load_cv_network(path: str | os.PathLike[str]) -> CVNetwork:
-    """The network of a bundle, on the CPU, in evaluation mode, with the dtype it was saved in.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        DataError: if the file is no bundle, or its weights do not fit its spec.
-    """
-    spec_json, weights = read_bundle(Path(path))
-    return build_cv_network(spec_from_json(spec_json, CVNetworkSpec), weights, str(path))
-
-
-def build_cv_network(spec: CVNetworkSpec, weights: dict[str, Tensor], source: str) -> CVNetwork:
-    """A network with these weights, in evaluation mode.
-
-    Raises:
-        DataError: naming `source`, if a weight is missing, unknown, of the wrong shape or not finite.
-    """
-    network = CVNetwork(spec)
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"weight {name} of {source} is not finite: the training diverged; train again")
-    try:
-        network.to(weights["output_mean"].dtype)
-        network.set_output_map(weights["output_mean"], weights["output_matrix"])
-        network.load_state_dict(weights)
-    except (KeyError, RuntimeError, SpecError) as error:
-        raise DataError(f"the weights of {source} do not fit its spec: {error}") from error
-    return network.eval()
+def cv_network_for(spec: CVNetworkSpec, weights: dict[str, Tensor]) -> CVNetwork:
+    """A fresh network that takes these weights: with an output map of their shape, and of their dtype."""
+    network = CVNetwork(spec).to(weights["output_mean"].dtype)
+    network.set_output_map(weights["output_mean"], weights["output_matrix"])
+    return network

@@ -17,11 +17,12 @@ import openmm
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.growing_array import GrowingArray
-from openmm_gnn.features.learned_cv import learned_cv_path, load_learned_cv
+from openmm_gnn.features.learned_cv import LEARNED_CVS, load_learned_cv
 from openmm_gnn.forces.bias_force import BiasForce, bias_force
 from openmm_gnn.md.impulse_integrator import ImpulseLangevinIntegrator
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
+from openmm_gnn.networks.weights import path_of
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
@@ -72,7 +73,7 @@ class RunBias:
         self.walls, self._widths = settings.walls_for(cv), settings.widths_for(cv)
         self.bias = settings.potential(self.walls, self._widths, run_settings.temperature)
         self._temperature = run_settings.temperature
-        path = learned_cv_path(cv_path)
+        path = path_of(LEARNED_CVS, cv_path)
         self._cv = {"name": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest()}
         used = {force.getForceGroup() for force in system.system.getForces()}
         self._group = max(set(range(1, 32)) - used)
