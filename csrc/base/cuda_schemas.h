@@ -37,7 +37,6 @@
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
       " float cutoff, int products) -> Tensor");                                                                       \
-  library.def("pair_force_sums(Tensor pair_forces, Tensor pairs, int num_atoms) -> Tensor");                           \
   library.def("edge_rows(Tensor receivers, int num_atoms) -> (Tensor starts, Tensor order)");                          \
   library.def(                                                                                                         \
       "attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope, Tensor places," \
@@ -58,9 +57,7 @@
       "tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor places, Tensor parts, Tensor table) -> Tensor");\
   library.def(                                                                                                         \
       "first_tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor places,"               \
-      " Tensor receiver, Tensor sender, Tensor table) -> Tensor");                                                     \
-  library.def(                                                                                                         \
-      "frame_edges(Tensor positions, Tensor batch, float cutoff, int most, bool nearest) -> Tensor edge_index");
+      " Tensor receiver, Tensor sender, Tensor table) -> Tensor");
 
 #define OPENMM_GNN_CUDA_FUNCTIONS(library)                                                     \
   library.impl("pair_rows", &openmm_gnn::cuda::boxed_pair_rows);                              \
@@ -71,12 +68,10 @@
   library.impl("gamd_edges", &openmm_gnn::cuda::boxed_gamd_edges);                            \
   library.impl("gamd_messages", &openmm_gnn::cuda::boxed_gamd_messages);                      \
   library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);                    \
-  library.impl("pair_force_sums", &openmm_gnn::cuda::boxed_pair_force_sums);                  \
   library.impl("edge_rows", &openmm_gnn::cuda::boxed_edge_rows);                              \
   library.impl("attention_rows", &openmm_gnn::cuda::boxed_attention_rows);                    \
   library.impl("attention_rows_backward", &openmm_gnn::cuda::boxed_attention_rows_backward);  \
   library.impl("edge_attention_rows", &openmm_gnn::cuda::boxed_edge_attention_rows);          \
   library.impl("edge_vector_rows", &openmm_gnn::cuda::boxed_edge_vector_rows);                \
   library.impl("tensor_rows", &openmm_gnn::cuda::boxed_tensor_rows);                          \
-  library.impl("first_tensor_rows", &openmm_gnn::cuda::boxed_first_tensor_rows);              \
-  library.impl("frame_edges", &openmm_gnn::cuda::boxed_frame_edges);
+  library.impl("first_tensor_rows", &openmm_gnn::cuda::boxed_first_tensor_rows);

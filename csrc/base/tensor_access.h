@@ -92,29 +92,4 @@ inline void check(bool condition, const std::string& message) {
   if (!condition) fail(message);
 }
 
-// Shapes and types of what both operators take. Returns true for an open boundary.
-inline bool check_system(const Tensor& positions, const Tensor& box_vectors, double cutoff) {
-  if (positions.dim() != 2 || positions.size(1) != 3) {
-    fail("positions has shape " + shape_text(positions) + ": give (number of atoms, 3)");
-  }
-  if (!is_float32(positions) && !is_float64(positions)) fail("positions must be float32 or float64");
-  if (positions.size(0) >= (int64_t(1) << 30)) {
-    fail("positions holds " + std::to_string(positions.size(0)) + " atoms: at most 2^30 - 1 are supported");
-  }
-  if (dtype_of(box_vectors) != dtype_of(positions)) {
-    fail("box_vectors and positions differ in dtype: convert one of them");
-  }
-  if (box_vectors.is_cuda() != positions.is_cuda() || box_vectors.get_device_index() != positions.get_device_index()) {
-    fail("box_vectors and positions are on different devices: move one of them");
-  }
-  const bool open = box_vectors.dim() == 2 && box_vectors.size(0) == 0 && box_vectors.size(1) == 3;
-  if (!open && (box_vectors.dim() != 2 || box_vectors.size(0) != 3 || box_vectors.size(1) != 3)) {
-    fail("box_vectors has shape " + shape_text(box_vectors) + ": give (3, 3), rows a, b, c, or (0, 3) for no box");
-  }
-  if (!(cutoff > 0 && cutoff < 1e18)) {
-    fail("cutoff is " + std::to_string(cutoff) + ": give a finite length above 0");
-  }
-  return open;
-}
-
 }  // namespace openmm_gnn

@@ -1,4 +1,4 @@
-// The contract of the neighbour-pair operators, for every device. Schemas and dispatch: ops.cpp.
+// The contract of the neighbour-pair operators, for every device.
 //
 // neighbor_pairs(positions, box_vectors, cutoff, full, geometry, num_threads) -> (pairs, shifts, vectors, distances)
 //   positions    (N, 3) float32 or float64, any strides
@@ -15,15 +15,38 @@
 //   than skin / 2 from its reference (lattice translations do not count), the box differs, or status says EMPTY.
 //   reference_positions (N, 3), reference_box (3, 3; zeros: open), in the positions' type
 //   stored_pairs (2, capacity) int32, stored_shifts (capacity, 3) int32 for the reference positions, status (8,) int64
-//   trim:   pairs strictly within the cutoff, as neighbor_pairs gives them; P varies
+//   trim:   pairs strictly within the cutoff, as neighbor_pairs gives them; P varies; on the CPU alone
 //   !trim:  all stored pairs, P = capacity, no host synchronisation. Unused columns: pairs -1, shifts 0, vectors
 //           (2 (cutoff + skin), 0, 0) and distances 2 (cutoff + skin), so that any cutoff function makes them vanish.
 //   Shifts are valid for the raw positions of this call.
+//
+// nearest_edges(pairs (2, P) int64, distances (P,), num_atoms, max_neighbors) -> (E,) int64, on the CPU alone
+//   What graph/edges.py does with two sorts of all pairs: places in the list "every atom with itself, then the pairs" of each
+//   atom itself, then of its nearest pairs in order, max_neighbors of an atom at most.
+//
+// frame_edges: its contract is in openmm_gnn/kernels/frame_edges.py; on CUDA alone, for on the CPU each frame has a cell
+// list.
 #pragma once
 
 #include <cstdint>
 
 namespace openmm_gnn {
+
+inline constexpr char kNeighborPairs[] =
+    "neighbor_pairs(Tensor positions, Tensor box_vectors, float cutoff, bool full, bool geometry, int num_threads)"
+    " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)";
+
+inline constexpr char kUpdateNeighborList[] =
+    "update_neighbor_list(Tensor positions, Tensor box_vectors, float cutoff, float skin, bool full, bool geometry,"
+    " bool trim, int num_threads, Tensor(a!) reference_positions, Tensor(b!) reference_box, Tensor(c!) stored_pairs,"
+    " Tensor(d!) stored_shifts, Tensor(e!) status)"
+    " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)";
+
+inline constexpr char kNearestEdges[] =
+    "nearest_edges(Tensor pairs, Tensor distances, int num_atoms, int max_neighbors) -> Tensor";
+
+inline constexpr char kFrameEdges[] =
+    "frame_edges(Tensor positions, Tensor batch, float cutoff, int most, bool nearest) -> Tensor edge_index";
 
 // Slots of `status`.
 enum StatusSlot : int {

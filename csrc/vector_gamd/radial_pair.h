@@ -8,6 +8,17 @@
 
 namespace openmm_gnn {
 
+// The kind of each pair (P,), 0 for padding. partners is (levels, N, most) of graph/topology_tables.py.
+inline constexpr char kPairTypes[] = "pair_types(Tensor pairs, Tensor species, Tensor partners, int num_species) -> Tensor";
+
+// Forces (N, 3) and energy (1,) of splines of the distance, (types, knots).
+inline constexpr char kRadialPairForces[] =
+    "radial_pair_forces(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor table, float start,"
+    " float cutoff, int num_threads, int num_atoms) -> (Tensor forces, Tensor energy)";
+
+// The sum (N, 3) of given forces (P, 3), which push i along the pair and j against it; on CUDA alone.
+inline constexpr char kPairForceSums[] = "pair_force_sums(Tensor pair_forces, Tensor pairs, int num_atoms) -> Tensor";
+
 // Atoms' species, and who is bonded to whom: (levels, num_atoms, most) of graph/topology_tables.py.
 struct KindTables {
   int64_t num_atoms, levels, most, num_kinds;

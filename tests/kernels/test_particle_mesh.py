@@ -248,8 +248,8 @@ def test_wrong_shapes_types_and_orders_are_refused_in_words() -> None:
     positions, charges, box = torch.rand(5, 3), torch.rand(5), 2 * torch.eye(3)
     sizes = [12, 12, 12]
     for arguments, message in (
-        ((torch.rand(5, 2), charges, box), r"positions has shape \(5, 2\): give \(number of atoms, 3\)"),
-        ((positions, torch.rand(4), box), r"charges has shape \(4\): give one for each of the 5 atoms"),
+        ((torch.rand(5, 2), charges, box), r"positions has shape \(5, 2\): expected \(any, 3\)"),
+        ((positions, torch.rand(4), box), r"charges has shape \(4\): expected \(5\)"),
         ((positions, charges.double(), box), "charges .* float32"),
         ((positions, charges, box.double()), r"box .* float32"),
         ((positions, charges, torch.eye(2)), r"box has shape \(2, 2\)"),
@@ -266,9 +266,9 @@ def test_wrong_shapes_types_and_orders_are_refused_in_words() -> None:
     operators = torch.ops.openmm_gnn
     with pytest.raises(RuntimeError, match="order is 7: give 4, 6 or 8"):
         operators.mesh_charges(positions, charges, box, 12, 12, 12, 7, 1)
-    with pytest.raises(RuntimeError, match=r"transform has shape \(12, 12, 7, 2\): give \(K1, K2, 8, 2\)"):
+    with pytest.raises(RuntimeError, match=r"transform has shape \(12, 12, 7, 2\): expected \(any, any, 8, 2\)"):
         operators.mesh_influence(torch.zeros(12, 12, 7, 2), box, WIDTH, 14, 6, 1)
-    with pytest.raises(RuntimeError, match=r"potential has shape \(12, 12\): give \(K1, K2, K3\)"):
+    with pytest.raises(RuntimeError, match=r"potential has shape \(12, 12\): expected \(any, any, any\)"):
         operators.mesh_forces(positions, charges, box, torch.zeros(12, 12), 6, 1)
 
 

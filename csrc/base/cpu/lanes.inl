@@ -3,6 +3,7 @@
 using Lanes = float __attribute__((vector_size(64)));
 using IntegerLanes = int32_t __attribute__((vector_size(64)));
 
+#undef INLINE
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE Lanes load(const float* p) {

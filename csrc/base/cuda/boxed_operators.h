@@ -6,8 +6,6 @@
 
 namespace openmm_gnn::cuda {
 
-void boxed_neighbor_pairs(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
-void boxed_update_neighbor_list(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 
 // ../pair_rows.h
 void boxed_pair_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
@@ -21,11 +19,6 @@ void boxed_gamd_edges(StableIValue* stack, uint64_t num_arguments, uint64_t num_
 void boxed_gamd_messages(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_gamd_strengths(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 
-// pair_forces.h; the first two have schemas of ../ops.cpp
-void boxed_pair_types(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
-void boxed_radial_pair_forces(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
-void boxed_pair_force_sums(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
-
 // ../edge_rows.h; the last three have schemas of cpu/encoder_messages.h
 void boxed_edge_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_attention_rows(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
@@ -37,8 +30,5 @@ void boxed_first_tensor_rows(StableIValue* stack, uint64_t num_arguments, uint64
 void boxed_scaled_tensors(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_tensor_products(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 void boxed_tensor_squares(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
-
-// frame_search.h
-void boxed_frame_edges(StableIValue* stack, uint64_t num_arguments, uint64_t num_results);
 
 }  // namespace openmm_gnn::cuda

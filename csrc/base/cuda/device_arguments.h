@@ -3,11 +3,23 @@
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
 
-#include "base/tensor_access.h"
+#include "base/arguments.h"
 #include "neighbors/cuda/workspace.h"
 
 namespace openmm_gnn::cuda {
+
+using torch::stable::accelerator::DeviceGuard;
+
+inline void check_num_pairs(int64_t count) {
+  check(count < (int64_t(1) << 30), "more than 2^30 pairs: give fewer, or lower max_neighbors");
+}
+
+inline void check_num_atoms(int64_t num_atoms) {
+  check(num_atoms >= 0 && num_atoms < (int64_t(1) << 30),
+        "num_atoms is " + std::to_string(num_atoms) + ": give 0 to 2^30 - 1");
+}
 
 inline void* stream_of_device(const Tensor& tensor) {
   void* stream = nullptr;

@@ -3,10 +3,6 @@
 #include "base/cuda/boxed_operators.h"
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CUDA, library) {
-  library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
-  library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
-  library.impl("pair_types", &openmm_gnn::cuda::boxed_pair_types);
-  library.impl("radial_pair_forces", &openmm_gnn::cuda::boxed_radial_pair_forces);
   library.impl("scaled_tensors", &openmm_gnn::cuda::boxed_scaled_tensors);
   library.impl("tensor_products", &openmm_gnn::cuda::boxed_tensor_products);
   library.impl("tensor_squares", &openmm_gnn::cuda::boxed_tensor_squares);

@@ -1,5 +1,7 @@
 // The loops of attention_network.h, compiled once for each instruction set.
 
+#include "base/cpu/matrix_product.inl"
+
 struct Moments {
   float mean, scale;
 };

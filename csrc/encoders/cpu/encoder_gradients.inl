@@ -1,5 +1,7 @@
 // The loops of encoder_gradients.h, compiled once for each instruction set.
 
+#include "encoders/cpu/encoder_tables.inl"
+
 #include "encoders/cartesian_tensors.inl"
 
 // A knot with what the gradient of its filters needs: weights of slopes, and where the table's gradient gathers.

@@ -1,5 +1,8 @@
 // The loops of encoder_messages.h, compiled once for each instruction set.
 
+#include "encoders/cpu/encoder_tables.inl"
+#include "base/cpu/matrix_product.inl"
+
 #include "encoders/cartesian_tensors.inl"
 
 static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,

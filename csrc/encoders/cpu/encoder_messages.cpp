@@ -4,57 +4,13 @@
 
 #include "base/cpu/instruction_set.h"
 
-// Compiled three times, each for one instruction set, as vector_network.cpp is.
-#pragma GCC diagnostic ignored "-Wpsabi"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC optimize("fp-contract=fast")
+#define OPENMM_GNN_LOOPS "encoders/cpu/encoder_kernels.inl"
+#include "base/cpu/for_each_instruction_set.inl"
 
 namespace openmm_gnn {
 
-namespace portable {
-constexpr int kTileRows = 2, kTileGroups = 2;
-#include "base/cpu/lanes.inl"
-#include "encoders/cpu/encoder_tables.inl"
-#include "base/cpu/matrix_product.inl"
-#include "encoders/cpu/encoder_kernels.inl"
-}  // namespace portable
-
-#undef INLINE
-#undef SWAPPED
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,bmi,bmi2")
-namespace avx2 {
-constexpr int kTileRows = 2, kTileGroups = 2;
-#include "base/cpu/lanes.inl"
-#include "encoders/cpu/encoder_tables.inl"
-#include "base/cpu/matrix_product.inl"
-#include "encoders/cpu/encoder_kernels.inl"
-}  // namespace avx2
-#pragma GCC pop_options
-
-#undef INLINE
-#undef SWAPPED
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma,bmi,bmi2")
-namespace avx512 {
-constexpr int kTileRows = 6, kTileGroups = 4;
-#include "base/cpu/lanes.inl"
-#include "encoders/cpu/encoder_tables.inl"
-#include "base/cpu/matrix_product.inl"
-#include "encoders/cpu/encoder_kernels.inl"
-}  // namespace avx512
-#pragma GCC pop_options
-
 const EncoderKernels& encoder_kernels() {
-  switch (instruction_set()) {
-    case InstructionSet::kAVX512:
-      return avx512::kernels;
-    case InstructionSet::kAVX2:
-      return __builtin_cpu_supports("fma") ? avx2::kernels : portable::kernels;
-    default:
-      return portable::kernels;
-  }
+  return best_of(portable::kernels, avx2::kernels, avx512::kernels);
 }
 
 }  // namespace openmm_gnn

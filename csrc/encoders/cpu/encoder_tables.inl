@@ -26,6 +26,7 @@ INLINE Lanes filter(const Knot& knot, int64_t channel) {
   return v;
 }
 
+#undef SWAPPED
 #define SWAPPED(v, m)                                                                                             \
   __builtin_shufflevector(v, v, 0 ^ m, 1 ^ m, 2 ^ m, 3 ^ m, 4 ^ m, 5 ^ m, 6 ^ m, 7 ^ m, 8 ^ m, 9 ^ m, 10 ^ m, 11 ^ m, \
                           12 ^ m, 13 ^ m, 14 ^ m, 15 ^ m)

@@ -13,6 +13,20 @@
 
 namespace openmm_gnn {
 
+// Grid (K1, K2, K3) of the charges of positions (N, 3).
+inline constexpr char kMeshCharges[] =
+    "mesh_charges(Tensor positions, Tensor charges, Tensor box, int size_a, int size_b, int size_c, int order,"
+    " int num_threads) -> Tensor";
+
+// Multiplies a transform, real and imaginary parts (K1, K2, K3 / 2 + 1, 2), with the influence function in place.
+inline constexpr char kMeshInfluence[] =
+    "mesh_influence(Tensor(a!) transform, Tensor box, float width, int size_c, int order, int num_threads) -> ()";
+
+// Forces (N, 3) and energy (1,) from the potential on the grid.
+inline constexpr char kMeshForces[] =
+    "mesh_forces(Tensor positions, Tensor charges, Tensor box, Tensor potential, int order, int num_threads)"
+    " -> (Tensor forces, Tensor energy)";
+
 struct Mesh {
   int64_t size[3];
   int64_t order;         // of the splines: 4, 6 or 8

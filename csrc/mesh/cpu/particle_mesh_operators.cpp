@@ -4,11 +4,12 @@
 #include <cstring>
 #include <vector>
 
+#include "base/arguments.h"
+#include "base/boxed.h"
 #include "base/cpu/buffer.h"
-#include "base/cpu/operators.h"
+#include "base/cpu/threads.h"
 #include "mesh/cpu/particle_mesh.h"
 #include "neighbors/cpu/system_of.h"
-#include "base/cpu/threads.h"
 
 namespace openmm_gnn {
 
@@ -55,15 +56,12 @@ Mesh checked_mesh(const Tensor& box, int64_t size_a, int64_t size_b, int64_t siz
   return mesh;
 }
 
-MeshCharges checked_charges(const Tensor& positions, const Tensor& charges) {
-  check(positions.dim() == 2 && positions.size(1) == 3 && is_float32(positions) && positions.is_contiguous(),
-        "positions has shape " + shape_text(positions) + ": give (number of atoms, 3), float32 and contiguous");
-  check(positions.size(0) < (int64_t(1) << 30),
-        "positions holds " + std::to_string(positions.size(0)) + " atoms: at most 2^30 - 1 are supported");
-  check(charges.dim() == 1 && charges.size(0) == positions.size(0) && is_float32(charges) && charges.is_contiguous(),
-        "charges has shape " + shape_text(charges) + ": give one for each of the " +
-            std::to_string(positions.size(0)) + " atoms, float32 and contiguous");
-  return {positions.size(0), data<float>(positions), data<float>(charges)};
+MeshCharges checked_charges(const CheckedArguments& given, const Tensor& positions, const Tensor& charges) {
+  const float* places = given.get<float>(positions, "positions", {kAny, 3});
+  const int64_t count = positions.size(0);
+  check(count < (int64_t(1) << 30),
+        "positions holds " + std::to_string(count) + " atoms: at most 2^30 - 1 are supported");
+  return {count, places, given.get<float>(charges, "charges", {count})};
 }
 
 // ---- the order of atoms ---------------------------------------------------------------------------------------------
@@ -225,11 +223,11 @@ void multiply_influence(const Mesh& mesh, double width, int64_t num_threads, flo
   });
 }
 
-}  // namespace
+// ---- operators ------------------------------------------------------------------------------------------------------
 
 Tensor mesh_charges_cpu(const Tensor& positions, const Tensor& charges, const Tensor& box, int64_t size_a,
                         int64_t size_b, int64_t size_c, int64_t order, int64_t num_threads) {
-  const MeshCharges atoms = checked_charges(positions, charges);
+  const MeshCharges atoms = checked_charges({positions, "positions"}, positions, charges);
   const Mesh mesh = checked_mesh(box, size_a, size_b, size_c, order);
   const Tensor grid = empty(positions, {size_a, size_b, size_c}, aoti_torch_dtype_float32());
   spread_charges(mesh, atoms, num_threads, large_data<float>(grid));
@@ -238,26 +236,31 @@ Tensor mesh_charges_cpu(const Tensor& positions, const Tensor& charges, const Te
 
 void mesh_influence_cpu(const Tensor& transform, const Tensor& box, double width, int64_t size_c, int64_t order,
                         int64_t num_threads) {
-  check(transform.dim() == 4 && transform.size(2) == size_c / 2 + 1 && transform.size(3) == 2 &&
-            is_float32(transform) && transform.is_contiguous(),
-        "transform has shape " + shape_text(transform) + ": give (K1, K2, " + std::to_string(size_c / 2 + 1) +
-            ", 2), real and imaginary parts, float32 and contiguous");
+  const CheckedArguments given(transform, "transform");
+  float* values = given.get<float>(transform, "transform", {kAny, kAny, size_c / 2 + 1, 2});
   check(width > 0 && std::isfinite(width), "width is " + std::to_string(width) + ": give a length above 0");
   const Mesh mesh = checked_mesh(box, transform.size(0), transform.size(1), size_c, order);
-  multiply_influence(mesh, width, num_threads, data<float>(transform));
+  multiply_influence(mesh, width, num_threads, values);
 }
 
-std::vector<Tensor> mesh_forces_cpu(const Tensor& positions, const Tensor& charges, const Tensor& box,
-                                    const Tensor& potential, int64_t order, int64_t num_threads) {
-  const MeshCharges atoms = checked_charges(positions, charges);
-  check(potential.dim() == 3 && is_float32(potential) && potential.is_contiguous(),
-        "potential has shape " + shape_text(potential) + ": give (K1, K2, K3), float32 and contiguous");
+std::tuple<Tensor, Tensor> mesh_forces_cpu(const Tensor& positions, const Tensor& charges, const Tensor& box,
+                                           const Tensor& potential, int64_t order, int64_t num_threads) {
+  const CheckedArguments given(positions, "positions");
+  const MeshCharges atoms = checked_charges(given, positions, charges);
+  const float* values = given.get<float>(potential, "potential", {kAny, kAny, kAny});
   const Mesh mesh = checked_mesh(box, potential.size(0), potential.size(1), potential.size(2), order);
-  std::vector<Tensor> result{empty(positions, {atoms.count, 3}, aoti_torch_dtype_float32()),
-                             empty(positions, {1}, aoti_torch_dtype_float32())};
-  data<float>(result[1])[0] = static_cast<float>(
-      gather_forces(mesh, atoms, num_threads, data<float>(potential), data<float>(result[0])));
-  return result;
+  const Tensor forces = empty(positions, {atoms.count, 3}, aoti_torch_dtype_float32());
+  const Tensor energy = empty(positions, {1}, aoti_torch_dtype_float32());
+  *data<float>(energy) = static_cast<float>(gather_forces(mesh, atoms, num_threads, values, data<float>(forces)));
+  return {forces, energy};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+  implement<kMeshCharges, mesh_charges_cpu>(library);
+  implement<kMeshInfluence, mesh_influence_cpu>(library);
+  implement<kMeshForces, mesh_forces_cpu>(library);
 }
 
 }  // namespace openmm_gnn

@@ -3,7 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "base/tensor_access.h"
+#include "base/arguments.h"
+#include "base/boxed.h"
+#include "neighbors/neighbor_pairs.h"
 
 namespace openmm_gnn {
 
@@ -11,10 +13,11 @@ namespace {
 
 // Places in the list "every atom with itself, then the pairs": of each atom itself, then its nearest pairs in order.
 template <typename Real>
-Tensor nearest_edges(const Tensor& pairs, const Tensor& distances, int64_t num_atoms, int64_t most) {
+Tensor nearest_edges(const CheckedArguments& given, const Tensor& pairs, const Tensor& distances, int64_t num_atoms,
+                     int64_t most) {
   const int64_t count = pairs.size(1);
   const int64_t *targets = data<int64_t>(pairs), *sources = targets + count;
-  const Real* distance = data<Real>(distances);
+  const Real* distance = given.get<Real>(distances, "distances", {count});
   std::vector<int64_t> chosen, near;
   chosen.reserve(static_cast<size_t>(std::min(num_atoms * most, num_atoms + count)));
   int64_t pair = 0;
@@ -35,25 +38,16 @@ Tensor nearest_edges(const Tensor& pairs, const Tensor& distances, int64_t num_a
   return result;
 }
 
-void boxed_nearest_edges(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor pairs = pop_tensor(stack[0]), distances = pop_tensor(stack[1]);
-  const int64_t num_atoms = pop_int(stack[2]), most = pop_int(stack[3]);
-  check(pairs.dim() == 2 && pairs.size(0) == 2 && dtype_of(pairs) == aoti_torch_dtype_int64() && pairs.is_contiguous(),
-        "pairs has shape " + shape_text(pairs) + ": give (2, number of pairs), int64 and contiguous");
-  check(distances.dim() == 1 && distances.size(0) == pairs.size(1) && distances.is_contiguous() &&
-            (is_float32(distances) || is_float64(distances)),
-        "distances has shape " + shape_text(distances) + ": give (number of pairs,), float32 or float64");
-  check(most >= 1, "max_neighbors is " + std::to_string(most) + ": give at least 1");
-  stack[0] = push_tensor(is_float32(distances) ? nearest_edges<float>(pairs, distances, num_atoms, most)
-                                               : nearest_edges<double>(pairs, distances, num_atoms, most));
+Tensor nearest_edges_cpu(const Tensor& pairs, const Tensor& distances, int64_t num_atoms, int64_t max_neighbors) {
+  const CheckedArguments given(pairs, "pairs");
+  given.get<int64_t>(pairs, "pairs", {2, kAny});
+  check(max_neighbors >= 1, "max_neighbors is " + std::to_string(max_neighbors) + ": give at least 1");
+  return is_float32(distances) ? nearest_edges<float>(given, pairs, distances, num_atoms, max_neighbors)
+                               : nearest_edges<double>(given, pairs, distances, num_atoms, max_neighbors);
 }
 
 }  // namespace
 
+STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) { implement<kNearestEdges, nearest_edges_cpu>(library); }
+
 }  // namespace openmm_gnn
-
-STABLE_TORCH_LIBRARY_FRAGMENT(openmm_gnn, library) {
-  library.def("nearest_edges(Tensor pairs, Tensor distances, int num_atoms, int max_neighbors) -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) { library.impl("nearest_edges", &openmm_gnn::boxed_nearest_edges); }

@@ -3,53 +3,17 @@
 #include <sstream>
 #include <vector>
 
-#include "neighbors/lattice.h"
-#include "neighbors/pair_rules.h"
+#include "base/cpu/threads.h"
 #include "neighbors/cpu/find_pairs.h"
 #include "neighbors/cpu/list_filter.h"
-#include "base/cpu/operators.h"
 #include "neighbors/cpu/system_of.h"
-#include "base/cpu/threads.h"
+#include "neighbors/lattice.h"
+#include "neighbors/neighbor_arguments.h"
+#include "neighbors/pair_rules.h"
 
 namespace openmm_gnn {
 
 namespace {
-
-// The arrays behind the state tensors.
-template <typename T>
-struct State {
-  T* reference;
-  T* box;
-  int32_t *stored_i, *stored_j, *stored_shifts;
-  int64_t* status;
-  int64_t capacity;
-};
-
-template <typename T>
-State<T> state_of(const ListState& state) {
-  const int64_t capacity = state.stored_pairs.size(1);
-  int32_t* pairs = data<int32_t>(state.stored_pairs);
-  return State<T>{data<T>(state.reference_positions), data<T>(state.reference_box), pairs, pairs + capacity,
-                  data<int32_t>(state.stored_shifts), data<int64_t>(state.status), capacity};
-}
-
-void check_state(const Tensor& positions, const ListState& state) {
-  const auto shaped = [](const Tensor& tensor, int64_t rows, int64_t columns) {
-    return tensor.dim() == 2 && tensor.size(0) == rows && tensor.size(1) == columns && tensor.is_contiguous();
-  };
-  check(shaped(state.reference_positions, positions.size(0), 3) && shaped(state.reference_box, 3, 3) &&
-            dtype_of(state.reference_positions) == dtype_of(positions) &&
-            dtype_of(state.reference_box) == dtype_of(positions),
-        "the state of the neighbour list was made for another number of atoms or dtype: allocate it anew");
-  check(state.stored_pairs.dim() == 2 && shaped(state.stored_pairs, 2, state.stored_pairs.size(1)) &&
-            shaped(state.stored_shifts, state.stored_pairs.size(1), 3) &&
-            dtype_of(state.stored_pairs) == aoti_torch_dtype_int32() &&
-            dtype_of(state.stored_shifts) == aoti_torch_dtype_int32(),
-        "stored_pairs must be (2, capacity) and stored_shifts (capacity, 3), int32 and contiguous");
-  check(state.status.dim() == 1 && state.status.size(0) == kStatusSlots && state.status.is_contiguous() &&
-            dtype_of(state.status) == aoti_torch_dtype_int64(),
-        "status must be (8,) int64");
-}
 
 template <typename T>
 bool same_box(const System<T>& system, const T* reference) {
@@ -83,7 +47,7 @@ bool track(const System<T>& system, const Lattice& lattice, const T* reference, 
 
 // Finds the stored pairs anew, with the present positions as reference.
 template <typename T>
-void rebuild(const System<T>& system, const PairQuestion& question, const State<T>& state, Tracked<T>& tracked) {
+void rebuild(const System<T>& system, const PairQuestion& question, const ListState<T>& state, Tracked<T>& tracked) {
   state.status[kStatusValid] = 0;
   PairFinder<T>& finder = pair_finder<T>();
   const int64_t required = finder.count(system, question, true);
@@ -97,20 +61,21 @@ void rebuild(const System<T>& system, const PairQuestion& question, const State<
          << (required + per_unit - 1) / per_unit;
     throw std::runtime_error(text.str());
   }
-  finder.write_shifts(state.stored_i, state.stored_j, state.stored_shifts);
+  finder.write_shifts(state.stored_i(), state.stored_j(), state.stored_shifts);
   const int64_t n = system.num_atoms, step = system.component_stride;
   T *x = tracked.x.reserve(n), *y = tracked.y.reserve(n), *z = tracked.z.reserve(n);
   int32_t* jump = tracked.jump.reserve(3 * n);
   for (int64_t a = 0; a < n; ++a) {
     const T* p = system.atom(a);
-    state.reference[3 * a] = x[a] = p[0];
-    state.reference[3 * a + 1] = y[a] = p[step];
-    state.reference[3 * a + 2] = z[a] = p[2 * step];
+    state.reference_positions[3 * a] = x[a] = p[0];
+    state.reference_positions[3 * a + 1] = y[a] = p[step];
+    state.reference_positions[3 * a + 2] = z[a] = p[2 * step];
   }
   std::fill(jump, jump + 3 * n, 0);
   for (int k = 0; k < 3; ++k) {
     for (int d = 0; d < 3; ++d) {
-      state.box[3 * k + d] = system.box ? system.box[k * system.box_row_stride + d * system.box_column_stride] : T(0);
+      state.reference_box[3 * k + d] =
+          system.box ? system.box[k * system.box_row_stride + d * system.box_column_stride] : T(0);
     }
   }
   state.status[kStatusStored] = required;
@@ -119,24 +84,15 @@ void rebuild(const System<T>& system, const PairQuestion& question, const State<
 }
 
 template <typename T>
-StoredPairs<T> stored_pairs(const State<T>& state, const Tracked<T>& tracked, double cutoff) {
+StoredPairs<T> stored_pairs(const ListState<T>& state, const Tracked<T>& tracked, double cutoff) {
   const T limit = static_cast<T>(cutoff);
-  return {state.stored_i, state.stored_j, state.stored_shifts, state.status[kStatusStored],
-          &tracked,       state.box,      limit * limit};
-}
-
-// Room for `pairs` pairs, with vectors and distances or with shifts.
-PairTensors new_pairs(const Tensor& positions, int64_t pairs, bool geometry) {
-  const int64_t measured = geometry ? pairs : 0;
-  return PairTensors{empty(positions, {2, pairs}, aoti_torch_dtype_int64()),
-                     empty(positions, {pairs - measured, 3}, aoti_torch_dtype_int32()),
-                     empty(positions, {measured, 3}, dtype_of(positions)),
-                     empty(positions, {measured}, dtype_of(positions))};
+  return {state.stored_i(), state.stored_j(),     state.stored_shifts, state.status[kStatusStored],
+          &tracked,         state.reference_box, limit * limit};
 }
 
 // The pairs within the cutoff. Each thread looks through a contiguous part, so the order is that of the stored pairs.
 template <typename T>
-PairTensors trimmed(const Tensor& positions, const State<T>& state, const Tracked<T>& tracked, double cutoff,
+PairResults trimmed(const Tensor& positions, const ListState<T>& state, const Tracked<T>& tracked, double cutoff,
                     bool geometry, int num_threads) {
   thread_local std::vector<std::unique_ptr<ClosePairs<T>>> kept;
   std::vector<std::unique_ptr<ClosePairs<T>>>& parts = kept;  // the caller's, also in the other threads
@@ -149,10 +105,10 @@ PairTensors trimmed(const Tensor& positions, const State<T>& state, const Tracke
   for (size_t part = 0; part + 1 < starts.size(); ++part) starts[part + 1] = starts[part] + parts[part]->count;
 
   const int64_t count = starts.back();
-  PairTensors result = new_pairs(positions, count, geometry);
-  int64_t* pairs = large_data<int64_t>(result.pairs);
-  T *vectors = large_data<T>(result.vectors), *distances = large_data<T>(result.distances);
-  int32_t* shifts = large_data<int32_t>(result.shifts);
+  const PairResults result = new_pairs(positions, count, geometry);
+  int64_t* pairs = large_data<int64_t>(std::get<0>(result));
+  int32_t* shifts = large_data<int32_t>(std::get<1>(result));
+  T *vectors = large_data<T>(std::get<2>(result)), *distances = large_data<T>(std::get<3>(result));
   const int32_t* jump = tracked.jump.get();
   for_parts(num_threads, num_threads, [&](int thread, int64_t, int64_t) {
     const ClosePairs<T>& close = *parts[static_cast<size_t>(thread)];
@@ -174,17 +130,17 @@ PairTensors trimmed(const Tensor& positions, const State<T>& state, const Tracke
 
 // All stored pairs, and filling up to the capacity.
 template <typename T>
-PairTensors padded(const Tensor& positions, const State<T>& state, const Tracked<T>& tracked, double list_cutoff,
+PairResults padded(const Tensor& positions, const ListState<T>& state, const Tracked<T>& tracked, double list_cutoff,
                    bool geometry) {
   const int64_t stored = state.status[kStatusStored], capacity = state.capacity;
-  PairTensors result = new_pairs(positions, capacity, geometry);
-  int64_t* pairs = data<int64_t>(result.pairs);
-  std::copy(state.stored_i, state.stored_i + stored, pairs);
-  std::copy(state.stored_j, state.stored_j + stored, pairs + capacity);
+  const PairResults result = new_pairs(positions, capacity, geometry);
+  int64_t* pairs = data<int64_t>(std::get<0>(result));
+  std::copy(state.stored_i(), state.stored_i() + stored, pairs);
+  std::copy(state.stored_j(), state.stored_j() + stored, pairs + capacity);
   std::fill(pairs + stored, pairs + capacity, int64_t(-1));
   std::fill(pairs + capacity + stored, pairs + 2 * capacity, int64_t(-1));
   if (geometry) {
-    T *vectors = data<T>(result.vectors), *distances = data<T>(result.distances);
+    T *vectors = data<T>(std::get<2>(result)), *distances = data<T>(std::get<3>(result));
     const T far = static_cast<T>(2 * list_cutoff);
     const StoredPairs<T> all = stored_pairs(state, tracked, list_cutoff);
     for (int64_t k = 0; k < capacity; ++k) {
@@ -198,10 +154,10 @@ PairTensors padded(const Tensor& positions, const State<T>& state, const Tracked
       distances[k] = std::sqrt(squared_length(r[0], r[1], r[2]));
     }
   } else {
-    int32_t* shifts = data<int32_t>(result.shifts);
+    int32_t* shifts = data<int32_t>(std::get<1>(result));
     const int32_t* jump = tracked.jump.get();
     for (int64_t k = 0; k < stored; ++k) {
-      const int64_t i = state.stored_i[k], j = state.stored_j[k];
+      const int64_t i = state.stored_i()[k], j = state.stored_j()[k];
       for (int d = 0; d < 3; ++d) {
         shifts[3 * k + d] = raw_shift(state.stored_shifts[3 * k + d], jump[3 * i + d], jump[3 * j + d]);
       }
@@ -212,34 +168,32 @@ PairTensors padded(const Tensor& positions, const State<T>& state, const Tracked
 }
 
 template <typename T>
-PairTensors update(const Tensor& positions, const Tensor& box_vectors, double cutoff, double skin, bool geometry,
-                   bool trim, const PairQuestion& list, const ListState& tensors) {
+PairResults update(const ListArguments& in) {
   thread_local Tracked<T> tracked;
-  const System<T> system = system_of<T>(positions, box_vectors);
-  const State<T> state = state_of<T>(tensors);
+  const ListState<T> state = checked_state<T>(in);
+  const PairQuestion list{in.cutoff + in.skin, in.full, useful_threads(in.num_threads, in.positions.size(0))};
+  const System<T> system = system_of<T>(in.positions, in.box_vectors);
   ++state.status[kStatusCalls];
-  bool usable = state.status[kStatusValid] != 0 && same_box(system, state.box);
+  bool usable = state.status[kStatusValid] != 0 && same_box(system, state.reference_box);
   if (usable) {
     Lattice lattice{};
     if (system.box != nullptr) periodic_lattice(system.box, system.box_row_stride, system.box_column_stride, lattice);
-    usable = track(system, lattice, state.reference, static_cast<T>(skin), tracked);
+    usable = track(system, lattice, state.reference_positions, static_cast<T>(in.skin), tracked);
   }
   if (!usable) rebuild(system, list, state, tracked);
-  return trim ? trimmed(positions, state, tracked, cutoff, geometry, list.num_threads)
-              : padded(positions, state, tracked, list.cutoff, geometry);
+  return in.trim ? trimmed(in.positions, state, tracked, in.cutoff, in.geometry, list.num_threads)
+                 : padded(in.positions, state, tracked, list.cutoff, in.geometry);
+}
+
+PairResults update_neighbor_list_cpu(const ListArguments& in) {
+  check_system(in.positions, in.box_vectors, in.cutoff);
+  return is_float32(in.positions) ? update<float>(in) : update<double>(in);
 }
 
 }  // namespace
 
-PairTensors update_neighbor_list_cpu(const Tensor& positions, const Tensor& box_vectors, double cutoff, double skin,
-                                     bool full, bool geometry, bool trim, int64_t num_threads, const ListState& state) {
-  check_system(positions, box_vectors, cutoff);
-  check_state(positions, state);
-  check(skin >= 0 && skin < 1e18, "skin is " + std::to_string(skin) + ": give a finite length, 0 or more");
-  const PairQuestion list{cutoff + skin, full, useful_threads(num_threads, positions.size(0))};
-  return is_float32(positions)
-             ? update<float>(positions, box_vectors, cutoff, skin, geometry, trim, list, state)
-             : update<double>(positions, box_vectors, cutoff, skin, geometry, trim, list, state);
+STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+  implement<kUpdateNeighborList, update_neighbor_list_cpu>(library);
 }
 
 }  // namespace openmm_gnn

@@ -2,8 +2,6 @@
 //
 // EmitPadded: one thread = one slot of the list. Cost: 20 bytes read and 16 to 44 written per slot, whether it holds a
 // pair or padding: a capacity of twice the pairs costs twice the time. Shapes never change, so it fits a CUDA graph.
-// MarkWithin and EmitWithin: the same in two passes for callers that want only the pairs within the cutoff, and can
-// wait for their number.
 #pragma once
 
 #include "neighbors/cuda/pair_actions.h"
@@ -45,55 +43,6 @@ struct EmitPadded {
       int32_t shift[3] = {0, 0, 0};
       if (slot < state.status[kStatusStored]) pair_now(work, state, slot, pair, shift);
       output.write(slot, pair, shift);
-    });
-  }
-};
-
-template <typename T>
-struct MarkWithin {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
-  SkinState<T> state;
-  Workspace<T> work;
-  int32_t* kept;  // (capacity,) 1 for a pair within the cutoff
-  T cutoff;
-
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t slot = first + thread;
-      if (slot >= state.capacity) return;
-      kept[slot] = 0;
-      if (slot >= state.status[kStatusStored]) return;
-      FoundPair<T> pair;
-      int32_t shift[3];
-      pair_now(work, state, slot, pair, shift);
-      kept[slot] = within(pair.squared, cutoff) ? 1 : 0;
-    });
-  }
-};
-
-template <typename T>
-struct EmitWithin {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
-  SkinState<T> state;
-  Workspace<T> work;
-  const int32_t* kept;
-  ScanMemory scan;  // of kept
-  PairTensors<T> output;
-
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t slot = first + thread;
-      if (slot >= state.capacity || kept[slot] == 0) return;
-      FoundPair<T> pair;
-      int32_t shift[3];
-      pair_now(work, state, slot, pair, shift);
-      output.write(scan.start(slot), pair, shift);
     });
   }
 };

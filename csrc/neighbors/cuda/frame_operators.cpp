@@ -1,12 +1,10 @@
-// Checks, memory, device and stream of frame_edges (../cuda_schemas.h), between PyTorch's dispatcher and frame_edges.cu.
-#include <torch/csrc/stable/accelerator.h>
-
+// Checks, memory, device and stream of frame_edges (../neighbor_pairs.h), between PyTorch's dispatcher and frame_edges.cu.
 #include <stdexcept>
 
-#include "base/cuda/boxed_operators.h"
 #include "base/cuda/device_arguments.h"
 #include "neighbors/cuda/frame_search.h"
 #include "neighbors/cuda/row_text.h"
+#include "neighbors/neighbor_arguments.h"
 
 namespace openmm_gnn::cuda {
 
@@ -17,24 +15,9 @@ struct FrameArguments {
   double cutoff;
   int64_t most;
   bool nearest;
-};
 
-void check_frames(const FrameArguments& arguments) {
-  check(arguments.most >= (arguments.nearest ? 1 : 0),
-        "most is " + std::to_string(arguments.most) + ": give at least 1, or 0 for all edges in the order of sources");
-  const Tensor &positions = arguments.positions, &frames = arguments.frames;
-  check(positions.dim() == 2 && positions.size(1) == 3,
-        "positions has shape " + shape_text(positions) + ": give (number of atoms, 3)");
-  check(is_float32(positions) || is_float64(positions), "positions must be float32 or float64");
-  check(positions.size(0) < (int64_t(1) << 30), "positions holds " + std::to_string(positions.size(0)) +
-                                                    " atoms: at most 2^30 - 1 are supported");
-  check(arguments.cutoff > 0 && arguments.cutoff < 1e18,
-        "cutoff is " + std::to_string(arguments.cutoff) + ": give a finite length above 0");
-  check(frames.is_cuda() == positions.is_cuda() && frames.get_device_index() == positions.get_device_index(),
-        "batch and positions are on different devices: move one of them");
-  const bool one_frame = frames.dim() == 1 && frames.size(0) == 0;
-  check_argument(frames, "batch", {one_frame ? 0 : positions.size(0)}, aoti_torch_dtype_int64(), positions);
-}
+  using Fields = std::tuple<Tensor, Tensor, double, int64_t, bool>;
+};
 
 template <typename T>
 [[noreturn]] void fail_frames(StreamHandle stream, const FrameSearch<T>& search, const EdgeReport& report) {
@@ -77,15 +60,21 @@ Tensor frame_edges(const FrameArguments& arguments) {
   return index;
 }
 
+Tensor frame_edges_cuda(const FrameArguments& in) {
+  check(in.most >= (in.nearest ? 1 : 0),
+        "most is " + std::to_string(in.most) + ": give at least 1, or 0 for all edges in the order of sources");
+  check_positions(in.positions, in.cutoff);
+  const bool one_frame = in.frames.dim() == 1 && in.frames.size(0) == 0;
+  CheckedArguments(in.positions, "positions")
+      .get<int64_t>(in.frames, "batch", {one_frame ? 0 : in.positions.size(0)});
+  const DeviceGuard guard(in.positions.get_device_index());
+  return is_float32(in.positions) ? frame_edges<float>(in) : frame_edges<double>(in);
+}
+
 }  // namespace
 
-void boxed_frame_edges(StableIValue* stack, uint64_t, uint64_t) {
-  const FrameArguments arguments{pop_tensor(stack[0]), pop_tensor(stack[1]), pop_float(stack[2]), pop_int(stack[3]),
-                                 pop_bool(stack[4])};
-  check_frames(arguments);
-  const torch::stable::accelerator::DeviceGuard guard(arguments.positions.get_device_index());
-  stack[0] = push_tensor(is_float32(arguments.positions) ? frame_edges<float>(arguments)
-                                                         : frame_edges<double>(arguments));
+STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, OPENMM_GNN_CUDA, library) {
+  implement<kFrameEdges, frame_edges_cuda>(library);
 }
 
 }  // namespace openmm_gnn::cuda

@@ -26,22 +26,6 @@ template <typename T>
 void emit_padded(StreamHandle stream, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
                  const PairTensors<T>& output);
 
-struct WithinReport {
-  int64_t found;  // pairs within the cutoff
-  bool valid;     // whether there is a list; if not, `search` tells why
-  Report search;
-};
-
-// Counts the stored pairs within `cutoff` and waits for their number.
-template <typename T>
-WithinReport count_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
-                          int32_t* kept, const ScanMemory& scan);
-
-// Writes the pairs that `count_within` counted; output.capacity is their number.
-template <typename T>
-void emit_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, const int32_t* kept,
-                 const ScanMemory& scan, const PairTensors<T>& output);
-
 // Copies `bytes` from the device and waits; for error messages.
 void read_back(StreamHandle stream, void* to, const void* from, size_t bytes);
 

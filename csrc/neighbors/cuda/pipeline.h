@@ -78,29 +78,12 @@ void update_list(Launcher& launcher, const System<T>& system, const SkinState<T>
   search(launcher, system, work, WritePairs<T, StoredList<T>>{work.strand_scan, work.wraps, stored});
 }
 
-// update_neighbor_list, trim == false. system.cutoff is that of the search, skin included.
+// update_neighbor_list. system.cutoff is that of the search, skin included.
 template <typename T, class Launcher>
 void emit_padded(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
                  const PairTensors<T>& output) {
   const T far = static_cast<T>(2 * system.cutoff);
   launcher.launch(blocks_for(state.capacity, EmitPadded<T>::kThreads), EmitPadded<T>{state, work, output, far});
-}
-
-// update_neighbor_list, trim == true, first half: afterwards the last of scan.blocks is the number of pairs.
-template <typename T, class Launcher>
-void mark_within(Launcher& launcher, const SkinState<T>& state, const Workspace<T>& work, double cutoff, int32_t* kept,
-                 const ScanMemory& scan) {
-  launcher.launch(blocks_for(state.capacity, MarkWithin<T>::kThreads),
-                  MarkWithin<T>{state, work, kept, static_cast<T>(cutoff)});
-  prefix_sum(launcher, static_cast<const Plan<T>*>(nullptr), kept, scan, FinishNothing{});
-}
-
-// update_neighbor_list, trim == true, second half.
-template <typename T, class Launcher>
-void emit_within(Launcher& launcher, const SkinState<T>& state, const Workspace<T>& work, const int32_t* kept,
-                 const ScanMemory& scan, const PairTensors<T>& output) {
-  launcher.launch(blocks_for(state.capacity, EmitWithin<T>::kThreads),
-                  EmitWithin<T>{state, work, kept, scan, output});
 }
 
 }  // namespace openmm_gnn::cuda

@@ -22,41 +22,15 @@ void emit_padded(StreamHandle stream, const System<T>& system, const SkinState<T
   emit_padded(launcher, system, state, work, output);
 }
 
-template <typename T>
-WithinReport count_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
-                          int32_t* kept, const ScanMemory& scan) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  mark_within(launcher, state, work, cutoff, kept, scan);
-  WithinReport report;
-  int64_t valid = 0;
-  read_back(stream, &valid, state.status + kStatusValid, sizeof(valid));
-  read_back(stream, &report.search, work.report, sizeof(report.search));
-  read_back(stream, &report.found, scan.blocks + scan.num_blocks, sizeof(report.found));
-  report.valid = valid != 0;
-  return report;
-}
-
-template <typename T>
-void emit_within(StreamHandle stream, const SkinState<T>& state, const Workspace<T>& work, const int32_t* kept,
-                 const ScanMemory& scan, const PairTensors<T>& output) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  emit_within(launcher, state, work, kept, scan, output);
-}
-
 void read_back(StreamHandle stream, void* to, const void* from, size_t bytes) {
   wait_and_copy(static_cast<cudaStream_t>(stream), to, from, bytes);
 }
 
-#define OPENMM_GNN_INSTANTIATE(T)                                                                                      \
-  template void update_list(StreamHandle, const System<T>&, const SkinState<T>&, const Workspace<T>&);                 \
-  template void emit_padded(StreamHandle, const System<T>&, const SkinState<T>&, const Workspace<T>&,                  \
-                            const PairTensors<T>&);                                                                    \
-  template WithinReport count_within(StreamHandle, const SkinState<T>&, const Workspace<T>&, double, int32_t*,         \
-                                     const ScanMemory&);                                                               \
-  template void emit_within(StreamHandle, const SkinState<T>&, const Workspace<T>&, const int32_t*, const ScanMemory&, \
-                            const PairTensors<T>&);
-OPENMM_GNN_INSTANTIATE(float)
-OPENMM_GNN_INSTANTIATE(double)
-#undef OPENMM_GNN_INSTANTIATE
+template void update_list(StreamHandle, const System<float>&, const SkinState<float>&, const Workspace<float>&);
+template void update_list(StreamHandle, const System<double>&, const SkinState<double>&, const Workspace<double>&);
+template void emit_padded(StreamHandle, const System<float>&, const SkinState<float>&, const Workspace<float>&,
+                          const PairTensors<float>&);
+template void emit_padded(StreamHandle, const System<double>&, const SkinState<double>&, const Workspace<double>&,
+                          const PairTensors<double>&);
 
 }  // namespace openmm_gnn::cuda

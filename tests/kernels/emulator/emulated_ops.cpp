@@ -1,6 +1,9 @@
 // The CUDA library with the grid emulator in place of the GPU: csrc/neighbors/cuda/ops_cuda.cpp word for word, behind PyTorch's
 // dispatcher, and so the other files of operators, under the names openmm_gnn_emulated::... for tensors on the CPU.
 // So everything but nvcc's part and the calls below is tested on a machine without a GPU.
+#define OPENMM_GNN_LIBRARY openmm_gnn_emulated
+#define OPENMM_GNN_CUDA CPU
+
 #include <torch/csrc/stable/accelerator.h>
 
 #include <atomic>
@@ -37,6 +40,8 @@ namespace torch::stable::accelerator {
 using EmulatedGuard = emulator::Guard;
 }
 
+#include "ops.cpp"
+
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
 #include "encoders/cuda/edge_operators.cpp"
@@ -72,21 +77,6 @@ void emit_padded(StreamHandle, const System<T>& system, const SkinState<T>& stat
                  const PairTensors<T>& output) {
   emulator::Launcher launcher = emulator::launcher();
   emit_padded(launcher, system, state, work, output);
-}
-
-template <typename T>
-WithinReport count_within(StreamHandle, const SkinState<T>& state, const Workspace<T>& work, double cutoff,
-                          int32_t* kept, const ScanMemory& scan) {
-  emulator::Launcher launcher = emulator::launcher();
-  mark_within(launcher, state, work, cutoff, kept, scan);
-  return {scan.blocks[scan.num_blocks], state.status[kStatusValid] != 0, *work.report};
-}
-
-template <typename T>
-void emit_within(StreamHandle, const SkinState<T>& state, const Workspace<T>& work, const int32_t* kept,
-                 const ScanMemory& scan, const PairTensors<T>& output) {
-  emulator::Launcher launcher = emulator::launcher();
-  emit_within(launcher, state, work, kept, scan, output);
 }
 
 void read_back(StreamHandle, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
@@ -211,18 +201,6 @@ void write_frame_edges(StreamHandle, const FrameSearch<T>& search, const NearEdg
 }  // namespace openmm_gnn::cuda
 
 STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
-  library.def(
-      "neighbor_pairs(Tensor positions, Tensor box_vectors, float cutoff, bool full, bool geometry, int num_threads)"
-      " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
-  library.def(
-      "update_neighbor_list(Tensor positions, Tensor box_vectors, float cutoff, float skin, bool full, bool geometry,"
-      " bool trim, int num_threads, Tensor(a!) reference_positions, Tensor(b!) reference_box, Tensor(c!) stored_pairs,"
-      " Tensor(d!) stored_shifts, Tensor(e!) status)"
-      " -> (Tensor pairs, Tensor shifts, Tensor vectors, Tensor distances)");
-  library.def("pair_types(Tensor pairs, Tensor species, Tensor partners, int num_species) -> Tensor");
-  library.def(
-      "radial_pair_forces(Tensor pairs, Tensor types, Tensor vectors, Tensor distances, Tensor table, float start,"
-      " float cutoff, int num_threads, int num_atoms) -> (Tensor forces, Tensor energy)");
   library.def("scaled_tensors(Tensor parts, int num_threads) -> Tensor");
   library.def("tensor_products(Tensor first, Tensor second, int num_threads) -> Tensor");
   library.def("tensor_squares(Tensor parts, Tensor change, int num_threads) -> Tensor");
@@ -230,10 +208,6 @@ STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
-  library.impl("neighbor_pairs", &openmm_gnn::cuda::boxed_neighbor_pairs);
-  library.impl("update_neighbor_list", &openmm_gnn::cuda::boxed_update_neighbor_list);
-  library.impl("pair_types", &openmm_gnn::cuda::boxed_pair_types);
-  library.impl("radial_pair_forces", &openmm_gnn::cuda::boxed_radial_pair_forces);
   library.impl("scaled_tensors", &openmm_gnn::cuda::boxed_scaled_tensors);
   library.impl("tensor_products", &openmm_gnn::cuda::boxed_tensor_products);
   library.impl("tensor_squares", &openmm_gnn::cuda::boxed_tensor_squares);

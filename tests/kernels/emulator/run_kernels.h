@@ -15,7 +15,6 @@
 namespace testing {
 
 using openmm_gnn::cuda::PairTensors;
-using openmm_gnn::cuda::ScanMemory;
 using openmm_gnn::cuda::SkinState;
 using openmm_gnn::cuda::System;
 using openmm_gnn::cuda::Workspace;
@@ -107,7 +106,7 @@ class SkinList {
 
   int64_t status(openmm_gnn::StatusSlot slot) const { return state_.status[slot]; }
 
-  // One call without trim: every slot, padding included.
+  // Every slot, padding included.
   std::vector<Found> padded(const Case& given, Path path, uint64_t seed) {
     Call call(*this, given, path, seed);
     const PairTensors<T> output = call.output(capacity_);
@@ -115,15 +114,12 @@ class SkinList {
     return read(output);
   }
 
-  // One call with trim: the pairs within the cutoff.
+  // Those within the cutoff.
   std::vector<Found> trimmed(const Case& given, Path path, uint64_t seed) {
-    Call call(*this, given, path, seed);
-    int32_t* kept = call.arrays.memory.template take<int32_t>(capacity_);
-    const ScanMemory scan = openmm_gnn::cuda::take_scan(call.arrays.memory, capacity_);
-    openmm_gnn::cuda::mark_within(call.launcher, state_, call.work, given.cutoff, kept, scan);
-    const PairTensors<T> output = call.output(scan.blocks[scan.num_blocks]);
-    openmm_gnn::cuda::emit_within(call.launcher, state_, call.work, kept, scan, output);
-    return read(output);
+    std::vector<Found> pairs = padded(given, path, seed);
+    const auto far = [&](const Found& pair) { return pair.i < 0 || !(pair.distance < given.cutoff); };
+    pairs.erase(std::remove_if(pairs.begin(), pairs.end(), far), pairs.end());
+    return pairs;
   }
 
  private:
