@@ -1,5 +1,7 @@
 """`python -m openmm_gnn` is the command `openmm-gnn`."""
 
+import sys
+
 from openmm_gnn.cli import main
 
-main()
+sys.exit(main())

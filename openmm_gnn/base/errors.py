@@ -11,6 +11,16 @@ class SpecError(OpenMMGNNError, ValueError):
     """A specification contradicts itself, or does not fit what it is used with."""
 
 
+class SettingsError(SpecError):
+    """A field of settings or of a specification has a value that it cannot have."""
+
+    def __init__(self, settings: object, field: str, remedy: str) -> None:
+        self.owner, self.field, self.remedy = type(settings), field, remedy
+        value = getattr(settings, field)
+        self.value = getattr(value, "value", value)
+        super().__init__(f"{self.owner.__name__}.{field} is {self.value!r}: {remedy}")
+
+
 class NeighborOverflowError(OpenMMGNNError, RuntimeError):
     """More neighbour pairs were found than the list can hold."""
 

@@ -1,6 +1,6 @@
-"""The command `openmm-gnn`: one file per command, in the order of the work.
+"""The command `openmm-gnn`: a file per command, whose dataclass is its options; see `options.py`.
 
-A command's file imports nothing heavy at its top, so `openmm-gnn --help` answers at once.
+Only the asked command's file is imported, and nothing heavy at its top: `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -8,17 +8,35 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-
-import typer
+from collections.abc import Sequence
+from typing import Any
 
 from openmm_gnn.base.errors import OpenMMGNNError
+from openmm_gnn.cli.options import Command, UsageError, parse
 
-COMMANDS = (
-    *("doctor", "demo", "label", "import-labels", "train", "evaluate", "export"),
-    *("scan-steps", "simulate", "compare", "validate"),
-    *("featurize", "tail", "analyze", "export-features", "conformers", "import-conformers", "pretrain"),
-    *("regress", "predict"),
-)
+COMMANDS = {
+    "doctor": "Say what works on this machine, and what to install where it does not.",
+    "demo": "Run argon under a network's forces, then peptides with live features, in a few minutes.",
+    "label": "Run any OpenMM System and store frames with its forces, to train on.",
+    "import-labels": "Read frames with forces from other programs, to train on.",
+    "train": "Train a network on the forces of labelled trajectories.",
+    "evaluate": "Measure the force errors of a network on trajectories that it has not seen.",
+    "export": "Write a network as a TorchScript file for other programs.",
+    "scan-steps": "Find the longest stable time step of an accelerated run.",
+    "simulate": "Run a system under a network's forces, its own, or both in multiple time steps.",
+    "compare": "Compare a run with its reference: structure, temperatures, diffusion.",
+    "validate": "Test a network: balance of forces, energy drift, stability, extrapolation, box sizes.",
+    "featurize": "Compute the features of trajectories that exist already.",
+    "tail": "Watch the live features of a run: how far, how fast, how healthy.",
+    "analyze": "Find slow variables, states and kinetics of runs, with figures and a report.",
+    "export-features": "Write stored features for torch, HDF5, zarr or numpy.",
+    "conformers": "Make conformations of molecules, to pretrain an encoder on.",
+    "import-conformers": "Read public sets of molecules, to pretrain an encoder on.",
+    "pretrain": "Pretrain an encoder by denoising conformations.",
+    "regress": "Learn a property of molecules or atoms on a pretrained encoder.",
+    "predict": "Predict a learned property of new structures.",
+}
+"""Every command in the order of the work, and what it does."""
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
 EXTRA_OF = {
     **{"rdkit": "molecules", "ase": "molecules", "lightning": "train", "deeptime": "analysis"},
@@ -26,53 +44,94 @@ EXTRA_OF = {
 }
 """Packages that only some commands need, and the extra that installs them."""
 
-app = typer.Typer(
-    name="openmm-gnn",
-    help="Graph neural networks as forces and live features of OpenMM: label, train, simulate, compare, featurize.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for _name in COMMANDS:
-    _function = _name.replace("-", "_")
-    app.command(_name)(getattr(importlib.import_module(f"openmm_gnn.cli.{_function}"), _function))
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"openmm-gnn {version('openmm-gnn')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    debug: bool = typer.Option(False, "--debug", envvar=DEBUG_VARIABLE, help="Show the traceback of an error."),
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
-    ),
-) -> None:
-    if debug:
-        os.environ[DEBUG_VARIABLE] = "1"
-
-
-def main() -> None:
-    """Run the command line. An expected error is one message on stderr and exit code 1; --debug shows the traceback."""
+    An error that was expected is one message on stderr, and code 1; a command line that is not understood, code 2.
+    --debug, or OPENMM_GNN_DEBUG=1, shows the traceback.
+    """
     # OpenMP threads that spin while they wait take the cores from the ones they wait for, wherever another process is
     # busy: a step of argon then takes 250 ms instead of 15. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["--debug"]:
+        os.environ[DEBUG_VARIABLE] = given.pop(0)
     try:
-        app()
-    except (OpenMMGNNError, OSError, ImportError) as error:
+        return run(given)
+    except (KeyboardInterrupt, OpenMMGNNError, OSError, ImportError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        typer.secho("Error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
-        typer.echo(_in_words(error), err=True)
-        sys.exit(1)
+        message, code = message_of(error, given)
+        print(message, file=sys.stderr)
+        return code
 
 
-def _in_words(error: BaseException) -> str:
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; errors are raised."""
+    name, *rest = arguments or ["--help"]
+    if name in ("--help", "-h"):
+        _print_commands()
+    elif name == "--version":
+        _print_version()
+    elif name in LEFT:
+        sys.modules[__name__].app([name, *rest])
+    else:
+        return parse(name, command_of(name, rest), rest).run() or 0
+    return 0
+
+
+LEFT = (*sorted(COMMANDS.keys() - {"doctor", "export", "export-features", "analyze"}))
+"""Commands that typer still runs."""
+
+
+def __getattr__(name: str) -> Any:
+    """The app of the commands that typer still runs."""
+    import typer
+
+    if name != "app":
+        raise AttributeError(name)
+    app = typer.Typer(name="openmm-gnn", add_completion=False, pretty_exceptions_enable=False)
+    for command in LEFT:
+        module = importlib.import_module(f"openmm_gnn.cli.{command.replace('-', '_')}")
+        app.command(command)(getattr(module, command.replace("-", "_")))
+    return app
+
+
+def message_of(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
+    """What a user reads of an error, and the exit code."""
+    name, *rest = arguments or ["--help"]
+    if isinstance(error, KeyboardInterrupt):
+        return f"Stopped. {command_of(name, rest).after_stop}", 130
+    if isinstance(error, UsageError):
+        return f"Error: {error}" + (f" (see openmm-gnn {name} --help)" if name in COMMANDS else ""), 2
     if isinstance(error, ImportError) and error.name in EXTRA_OF:
-        return f"{error}: install it with `pip install 'openmm-gnn[{EXTRA_OF[error.name]}]'`"
-    return str(error)
+        return f"Error: {error}: install it with `pip install 'openmm-gnn[{EXTRA_OF[error.name]}]'`", 1
+    return f"Error: {error}", 1
+
+
+def command_of(name: str, arguments: Sequence[str] = ()) -> type[Command]:
+    """The dataclass of a command.
+
+    Raises:
+        UsageError: if there is no such command.
+    """
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name}: give one of {', '.join(COMMANDS)}")
+    module = importlib.import_module(f"openmm_gnn.cli.{name.replace('-', '_')}")
+    return getattr(module, name.title().replace("-", "")).variant(arguments)
+
+
+def _print_commands() -> None:
+    print("Usage: openmm-gnn [--debug] COMMAND [arguments and options]\n")
+    print("Graph neural networks as forces and live features of OpenMM.\n")
+    for name, what in COMMANDS.items():
+        print(f"  {name:<18} {what}")
+    print("\n`openmm-gnn COMMAND --help` shows the options of a command, `openmm-gnn --version` the version;")
+    print("--debug, or OPENMM_GNN_DEBUG=1, shows the traceback of an error.")
+
+
+def _print_version() -> None:
+    from importlib.metadata import version
+
+    print(f"openmm-gnn {version('openmm-gnn')}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import typer
+from openmm_gnn.cli.options import Command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,25 +13,30 @@ if TYPE_CHECKING:
     from openmm_gnn.forces.doctor import Diagnosis, Trial
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of tables.")) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Command):
     """Compute a small force on every backend and platform, and say what to install where one fails.
 
     Exit code 0 if the compiled kernels and at least one backend work, else 1.
     """
-    from rich.console import Console
 
-    from openmm_gnn.forces.doctor import examine
+    json: bool = False
+    """Print one JSON object instead of tables."""
 
-    messages = Console(stderr=True)
-    with messages.status("Looking ...") as status:
-        diagnosis = examine(lambda step: status.update(f"Looking at {step} ..."))
-    if as_json:
-        import json
+    def run(self) -> int:
+        from json import dumps
 
-        typer.echo(json.dumps(diagnosis.to_dict(), indent=2))
-    else:
-        _print_tables(diagnosis, Console())
-    raise typer.Exit(0 if diagnosis.healthy else 1)
+        from rich.console import Console
+
+        from openmm_gnn.forces.doctor import examine
+
+        with Console(stderr=True).status("Looking ...") as status:
+            diagnosis = examine(lambda step: status.update(f"Looking at {step} ..."))
+        if self.json:
+            print(dumps(diagnosis.to_dict(), indent=2))
+        else:
+            _print_tables(diagnosis, Console())
+        return 0 if diagnosis.healthy else 1
 
 
 def _print_tables(diagnosis: Diagnosis, console: Console) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.cli.options import parse_seeds
+from openmm_gnn.cli.typer_options import parse_seeds
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.force_field_files import Constraints

@@ -1,34 +1,186 @@
-"""What several commands read from their options in the same way."""
+"""A command's dataclass as its command line, by tyro: names, types, defaults and words are those of the fields.
+
+A field `num_steps: int = 8000` is the option `--steps`; its docstring is the help. `num_` at the beginning of a name
+and a unit at its end are left out of the option's name: the help has the unit. Settings of the library are fields too,
+and their fields are options beside the command's own. Numbers come as `--lags 2,5,10`, whole numbers also as
+`--seeds 1-4,9`; other tuples, and those marked with `tyro.conf.UseAppendAction`, as options that are given again.
+"""
 
 from __future__ import annotations
 
-import typer
+import ast
+import dataclasses
+import inspect
+import itertools
+import re
+import shlex
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec, StructConstructorSpec, StructFieldSpec
+
+from openmm_gnn.base.errors import OpenMMGNNError, SettingsError
+
+WORDS = {int: "INT", float: "FLOAT", Path: "PATH", tuple[int, ...]: "INT,...", tuple[float, ...]: "FLOAT,..."}
+UNITS = re.compile(r"(_per)?_(ps|fs|nm|kj_mol|angstrom)$")
+REGISTRY = tyro.constructors.ConstructorRegistry()
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Whole numbers from text such as "1-8", "9" or "1,3,5-7", each once, in order.
+class UsageError(OpenMMGNNError):
+    """A value that an option cannot have."""
+
+
+class Command:
+    """What a command is: a frozen dataclass of its arguments, and what is done with them."""
+
+    after_stop: ClassVar[str] = "The same command goes on where it was."
+    """Said when the user stops the command with ctrl-C."""
+
+    @classmethod
+    def variant(cls, arguments: Sequence[str]) -> type[Command]:
+        """The class whose fields are the options of these arguments; another one where options depend on another."""
+        return cls
+
+    def run(self) -> int | None:
+        """Do what the command is for, and say what to do next; an exit code other than 0 is returned."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A mark of a field that holds settings: how their fields stand on the command line."""
+
+    settings: type | None = None
+    """Class of the settings, where the field is a `partial` that makes them."""
+    prefix: str = ""
+    """Put before the names of the options."""
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Names of options that are not the fields'."""
+    without: tuple[str, ...] = ()
+    """Fields that are no options: the field is then a `partial`, called with them."""
+
+
+def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Command:
+    """The command with the values that the arguments give to its fields.
 
     Raises:
-        typer.BadParameter: if the text is anything else.
+        SystemExit: with code 2 and a message on stderr if they are not understood; with 0 after --help.
     """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
-            raise typer.BadParameter(f"{text!r} is no list of seeds: give numbers and ranges, such as 1-8 or 1,3,5-7")
-        seeds += range(int(first), int(last or first) + 1)
-    return list(dict.fromkeys(seeds))
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
+    program, what = f"openmm-gnn {name}", inspect.cleandoc(command.__doc__ or "")
+    return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
 
 
-def parse_numbers(text: str, option: str) -> list[float]:
-    """Numbers from text such as "0.1,0.2".
+class _StandIn:
+    """The type of a nested field as tyro sees it."""
 
-    Raises:
-        typer.BadParameter: if the text is anything else.
-    """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is no list of numbers: write it such as 0.1,0.2", param_hint=option
-        ) from error
+    settings: ClassVar[type]
+    nested: ClassVar[Nested]
+
+
+@REGISTRY.struct_rule
+def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | None:
+    if not isinstance(info.type, type) or not issubclass(info.type, (Command, _StandIn)):
+        return None
+    is_command = issubclass(info.type, Command)
+    owner, nested = (info.type, Nested()) if is_command else (info.type.settings, info.type.nested)
+    hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
+    names = {one.name: _name(one.name, nested) for one in dataclasses.fields(owner) if one.name not in nested.without}
+    fields = []
+    for one in dataclasses.fields(owner):
+        if one.name in names:
+            default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+            default = tyro.MISSING_NONPROP if default is dataclasses.MISSING else default
+            kind = _shown(hints[one.name], names[one.name], default, nested)
+            fields.append(StructFieldSpec(one.name, kind, default, words.get(one.name)))
+
+    def make(**values: Any) -> Any:
+        if empty := [one.name for one in fields if one.default is tyro.MISSING_NONPROP and values[one.name] == ()]:
+            raise UsageError(f"{empty[0].upper()}: give at least one")
+        try:
+            return partial(owner, **values) if nested.without else owner(**values)
+        except SettingsError as error:
+            raise UsageError(f"--{names[error.field]} {error.value}: {error.remedy}") from error
+
+    return StructConstructorSpec(make, tuple(fields))
+
+
+@REGISTRY.primitive_rule
+def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Tuples of numbers as lists with commas."""
+    kind = next((one for one in (int, float) if info.type == tuple[one, ...]), None)
+    if kind is None or tyro.conf.UseAppendAction in info.markers:
+        return None
+
+    def read(texts: list[str]) -> tuple[float, ...]:
+        values: list[float] = []
+        for part in texts[0].split(",") if texts[0] != "none" else []:
+            ends = re.fullmatch(r"(\d+)-(\d+)", part.strip())
+            try:
+                values += range(int(ends[1]), int(ends[2]) + 1) if ends and kind is int else [kind(part)]
+            except ValueError:
+                such = "whole numbers such as 1-4,9" if kind is int else "numbers such as 0.5,1.5"
+                raise ValueError(f"{texts[0]!r} is no list: give {such}") from None
+        return tuple(values)
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT,..." if kind is int else "FLOAT,...",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(f"{one:g}" for one in value)],
+    )
+
+
+def _name(field: str, nested: Nested) -> str:
+    name = nested.names.get(field) or UNITS.sub("", field.removeprefix("num_"))
+    return "-".join(filter(None, (nested.prefix, name))).replace("_", "-")
+
+
+def _shown(hint: Any, name: str, default: Any, outer: Nested) -> Any:
+    """The type of a field as tyro is to see it."""
+    marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+    bare = typing.get_args(hint)[0] if marks else hint
+    nested = next((mark for mark in marks if isinstance(mark, Nested)), Nested())
+    if dataclasses.is_dataclass(settings := nested.settings or bare):
+        nested = dataclasses.replace(nested, prefix=nested.prefix or outer.prefix)
+        made = type(settings.__name__, (_StandIn,), {"settings": settings, "nested": nested, "__doc__": ""})
+        return Annotated[made, tyro.conf.arg(name="")]
+    word = None
+    if default is None:
+        (one,) = (one for one in typing.get_args(bare) if one is not types.NoneType)
+        word = WORDS.get(one, "TEXT") if one in WORDS or not issubclass(one, Enum) else "{" + ",".join(one) + "}"
+    if default != tyro.MISSING_NONPROP and typing.get_origin(bare) is tuple and bare not in WORDS:
+        marks = (*marks, tyro.conf.UseAppendAction)
+    if default is False:
+        marks = (*marks, tyro.conf.FlagCreatePairsOff)
+    hint = "" if default in (None, (), "") or default is False else None
+    if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
+        word, hint = f"{name.upper()} ...", "(required)"
+    return Annotated[(bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))]
+
+
+def field_words(owner: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass and of what it inherits from."""
+    found: dict[str, str] = {}
+    for one in reversed([base for base in owner.__mro__ if dataclasses.is_dataclass(base)]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        for field, after in itertools.pairwise(typing.cast(ast.ClassDef, tree).body):
+            match field, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
+    return found
+
+
+def command_line() -> str:
+    """The command as the user has given it, for the record of what it makes."""
+    return shlex.join(["openmm-gnn", *sys.argv[1:]])

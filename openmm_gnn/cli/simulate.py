@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.cli.options import parse_numbers
+from openmm_gnn.cli.typer_options import parse_numbers
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.settings import BiasMethod
 

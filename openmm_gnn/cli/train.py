@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from openmm_gnn.cli.options import parse_seeds
+from openmm_gnn.cli.typer_options import parse_seeds
 
 
 class Network(str, Enum):

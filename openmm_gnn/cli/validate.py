@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openmm_gnn.cli.options import parse_seeds
+from openmm_gnn.cli.typer_options import parse_seeds
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.checks import one_of, positive, whole
+from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.base.specs.tokens import Merging, Mixer
 
 QUICK_STEPS = 100
@@ -74,31 +75,22 @@ class AnalysisSettings:
     def __post_init__(self) -> None:
         if self.merging is None:
             object.__setattr__(self, "merging", Merging.NONE if self.window == 1 else Merging.EQUIVARIANT)
-        for name, kind in (("method", Method), ("mixer", Mixer), ("merging", Merging)):
-            try:
-                object.__setattr__(self, name, kind(getattr(self, name)))
-            except ValueError as error:
-                allowed = [one.value for one in kind]
-                raise SpecError(f"AnalysisSettings.{name} is {getattr(self, name)!r}: give one of {allowed}") from error
+        one_of(self, Method, "method")
+        one_of(self, Mixer, "mixer")
+        one_of(self, Merging, "merging")
         object.__setattr__(self, "lags", tuple(float(lag) for lag in self.lags))
-        for lag in (self.lag, *self.lags):
-            if not (math.isfinite(lag) and lag > 0):
-                raise SpecError(f"a lag of {lag} ps: give a time above 0")
-        least = {"outputs": 1, "states": 0, "seeds": 1, "window": 0, "width": 2, "layers": 1, "steps": 1}
-        for name, value in {**least, "batch_size": 2}.items():
-            if getattr(self, name) < value:
-                raise SpecError(f"AnalysisSettings.{name} is {getattr(self, name)}: give at least {value}")
+        positive(self, "lag", "temperature")
+        if not all(math.isfinite(lag) and lag > 0 for lag in self.lags):
+            raise SettingsError(self, "lags", "give times above 0")
+        whole(self, 0, "states", "window")
+        whole(self, 1, "outputs", "seeds", "layers", "steps")
+        whole(self, 2, "width", "batch_size")
         if self.states == 1:
-            raise SpecError("AnalysisSettings.states is 1: give 2 or more, or 0 for a number that suits the outputs")
+            raise SettingsError(self, "states", "give 2 or more, or 0 for a number that suits the outputs")
         if not 0 <= self.dropout <= 0.9:
-            raise SpecError(f"AnalysisSettings.dropout is {self.dropout}: give a probability from 0 to 0.9")
+            raise SettingsError(self, "dropout", "give a probability from 0 to 0.9")
         if self.window != 1 and self.merging is Merging.NONE:
-            raise SpecError(
-                f"AnalysisSettings.window is {self.window} with merging none: give scalar or equivariant, or a window "
-                "of 1"
-            )
-        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise SpecError(f"AnalysisSettings.temperature is {self.temperature} K: give a temperature above 0")
+            raise SettingsError(self, "window", "give merging scalar or equivariant, or a window of 1")
 
     @property
     def used_seeds(self) -> int:

@@ -149,11 +149,16 @@ class EmbeddingStore:
         """The stores in a directory, by name, to read: each in a folder of its own; one in the directory itself is "".
 
         The names are in natural order: replica-2 comes before replica-10.
+
+        Raises:
+            DataError: if there are none.
         """
         run = Path(run)
         if is_store(run):
             return {"": EmbeddingStore.open(run)}
         folders = [path.name for path in run.iterdir() if is_store(path)] if run.is_dir() else []
+        if not folders:
+            raise DataError(f"{run} holds no embedding store: give the directory that EmbeddingReporter writes to")
         return {name: EmbeddingStore.open(run / name) for name in sorted(folders, key=natural_order)}
 
     def __len__(self) -> int:

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_lines import invoke
 from matplotlib import image
 from matplotlib.colors import to_rgb
-from typer.testing import CliRunner
 
 from openmm_gnn.analysis.compare import compare, observe, runs_in
 from openmm_gnn.analysis.comparison_plot import save_comparison
 from openmm_gnn.analysis.diffusion import self_diffusion
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import REFERENCE_COLOR, RUN_COLOR
-from openmm_gnn.cli import app
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import load_system
@@ -95,7 +94,7 @@ def observe_mixture(runs: Path, tmp_path: Path) -> None:
 
 def test_command_prints_the_table_and_draws_both_colours(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures" / "compare.png"
-    result = CliRunner().invoke(app, ["compare", str(runs / "hot"), str(runs / "cold"), "--out", str(out)])
+    result = invoke(["compare", str(runs / "hot"), str(runs / "cold"), "--out", str(out)])
     assert result.exit_code == 0, result.output
     for words in ("largest |Δg(r)|", "peak at", "peak height", "temperature (K)", "diffusion"):
         assert words in result.output

@@ -11,16 +11,15 @@ import mdtraj
 import numpy as np
 import openmm
 import pytest
+from command_lines import invoke
 from openmm import app, unit
 from small_water import water_on_a_lattice
-from typer.testing import CliRunner
 
 from openmm_gnn.analysis.compare import compare
 from openmm_gnn.analysis.molecules import molecules_of
 from openmm_gnn.analysis.observables import observe
 from openmm_gnn.analysis.structure import partial_radial_distribution
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.cli import app as command
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.systems.systems import load_system
@@ -227,7 +226,7 @@ def test_runs_of_other_systems_and_of_open_space_are_refused(runs: Path, tmp_pat
 def test_command_prints_every_pair_and_draws_them_all(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "water.png"
     arguments = ["compare", str(runs / "hot"), str(runs / "cold"), "--out", str(out)]
-    result = CliRunner().invoke(command, arguments, env={"COLUMNS": "150"})
+    result = invoke(arguments, env={"COLUMNS": "150"})
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     for words in ("O-O largest", "O-H largest", "H-H g(r) peak", "temperature H (K)", "diffusion of molecules"):

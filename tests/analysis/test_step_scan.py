@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from command_lines import invoke
 from openmm import app
 from small_water import water_on_a_lattice
-from typer.testing import CliRunner
 from untrained_networks import untrained
 
 from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, judge
@@ -56,14 +56,12 @@ def test_verdicts(measured: ScanRow, verdict: Verdict) -> None:
 
 
 def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> None:
-    from openmm_gnn.cli import app as command_line
-
     save_system(tmp_path / "droplet", droplet())
     bundle = save_network(weak_network(), tmp_path / "net.safetensors")
     command = ["scan-steps", str(tmp_path / "droplet"), "--model", str(bundle), "--out", str(tmp_path / "scan")]
     command += ["--outer", "1,40", "--inner", "2", "--picoseconds", "0.8", "--equilibration", "0.4"]
     command += ["--friction", "20", "--platform", "Reference", "--no-progress", "--bonded-substeps", "2"]
-    done = CliRunner().invoke(command_line, command, env={"COLUMNS": "200"})
+    done = invoke(command, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "scan" / "scan.json").read_text())
     assert [entry["name"] for entry in rows] == ["reference", "outer-1fs-inner-2", "outer-40fs-inner-2"]
@@ -78,7 +76,7 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
         assert log["time_ps"][-1] == pytest.approx(0.8)
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")}
-    again = CliRunner().invoke(command_line, command, env={"COLUMNS": "200"})
+    again = invoke(command, env={"COLUMNS": "200"})
     assert again.exit_code == 0 and again.output == done.output
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")} == before
 

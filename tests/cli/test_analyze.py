@@ -14,12 +14,10 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 import pytest
-from click.testing import Result
+from command_lines import Result, invoke
 from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.cli import app
 from openmm_gnn.kinetics.report.runs import find_runs
 
 FRAMES = 1500
@@ -39,7 +37,7 @@ def command(runs: Path, out: Path, *arguments: str) -> list[str]:
 
 
 def analysed(runs: Path, out: Path, *arguments: str) -> Result:
-    result = CliRunner().invoke(app, command(runs, out, *arguments))
+    result = invoke(command(runs, out, *arguments))
     assert result.exit_code == 0, (result.output, result.exception)
     return result
 
@@ -141,14 +139,14 @@ def test_a_killed_command_goes_on(runs: tuple[Path, list[np.ndarray]], whole: Pa
 
 
 def test_another_setting_needs_another_directory(runs: tuple[Path, list[np.ndarray]], whole: Path) -> None:
-    error = CliRunner().invoke(app, command(runs[0], whole, "--width", "32")).exception
+    error = invoke(command(runs[0], whole, "--width", "32")).exception
     assert isinstance(error, SpecError)
     assert "settings.width: 16 before, 32 now" in str(error) and "another --out" in str(error)
 
 
 def test_bad_input_is_named_before_anything_is_learned(runs: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
     def error_of(*arguments: str) -> str:
-        error = CliRunner().invoke(app, command(tmp_path / "bad", tmp_path / "out", *arguments)).exception
+        error = invoke(command(tmp_path / "bad", tmp_path / "out", *arguments)).exception
         assert isinstance(error, DataError), error
         assert not (tmp_path / "out" / "training").exists()
         return str(error)

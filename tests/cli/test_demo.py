@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from command_lines import invoke
 from untrained_networks import untrained
 
-from openmm_gnn.cli import app, demo, demo_features
+from openmm_gnn.cli import demo, demo_features
 from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.directory import RunDirectory
@@ -39,7 +39,7 @@ def test_demo_writes_figure_and_runs_and_can_be_given_again(tmp_path: Path, shor
     command = ["demo", "--out", str(out), "--minutes", "0", "--model", str(weights(tmp_path))]
     (out / "untouched").mkdir(parents=True)
     for _ in range(2):
-        result = CliRunner().invoke(app, command)
+        result = invoke(command)
         assert result.exit_code == 0, (result.output, result.exception)
         assert "What you see: 258 argon atoms moved for 1 ps" in " ".join(result.output.split())
         assert (out / "argon.png").stat().st_size > 50_000
@@ -56,10 +56,10 @@ def test_demo_writes_figure_and_runs_and_can_be_given_again(tmp_path: Path, shor
 def test_interrupted_demo_goes_on(tmp_path: Path, short: None) -> None:
     out = tmp_path / "demo-output"
     command = ["demo", "--out", str(out), "--minutes", "0", "--model", str(weights(tmp_path))]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    assert invoke(command).exit_code == 0
     (out / "argon.png").unlink()
     reference = RunDirectory(out / "lennard-jones")
     before = reference.trajectory.stat().st_mtime_ns, reference.trajectory.read_bytes()
-    assert CliRunner().invoke(app, command).exit_code == 0
+    assert invoke(command).exit_code == 0
     assert reference.trajectory.read_bytes() == before[1]
     assert (out / "argon.png").exists()

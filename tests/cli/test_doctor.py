@@ -7,10 +7,9 @@ import sys
 from importlib import metadata
 
 import pytest
-from typer.testing import CliRunner
+from command_lines import invoke
 
 from openmm_gnn.base.version_rules import Breaks, Versions, find_mismatches, installed_version, release
-from openmm_gnn.cli import app
 from openmm_gnn.forces import doctor as doctor
 from openmm_gnn.forces.doctor import Diagnosis, Outcome, Trial, absent_backends, examine, run_command, versions_here
 from openmm_gnn.forces.doctor_probes import RESULT_PREFIX
@@ -139,7 +138,7 @@ def test_this_environment_has_no_mismatch_that_breaks_a_backend(diagnosis: Diagn
 
 def test_the_json_form_holds_the_diagnosis(diagnosis: Diagnosis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "examine", lambda report: diagnosis)
-    result = CliRunner().invoke(app, ["doctor", "--json"])
+    result = invoke(["doctor", "--json"])
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert document["healthy"] is True
@@ -180,7 +179,7 @@ def test_a_sick_machine_is_described_and_exits_with_1(
     kernels: Outcome, trial: Outcome, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda report: sick(kernels, trial))
-    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    result = invoke(["doctor"], env={"COLUMNS": "200"})
     assert result.exit_code == 1
     assert says in result.stdout
     assert "[broken]" in result.stdout

@@ -15,7 +15,7 @@ import numpy as np
 import openmm.app
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_lines import invoke
 
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.cli import _in_words, app
@@ -58,7 +58,7 @@ def command(files: Path, out: Path, *arguments: str) -> list[str]:
 
 def test_several_files_become_a_store_each(files: Path, tmp_path: Path) -> None:
     names = [str(files / name) for name in ("first.xtc", "second.dcd")]
-    result = CliRunner().invoke(app, command(files, tmp_path, *names, "--stored-dtype", "float32"))
+    result = invoke(command(files, tmp_path, *names, "--stored-dtype", "float32"))
     assert result.exit_code == 0, (result.output, result.exception)
     assert f"first.xtc: 5 frames in {tmp_path / 'first'}, 5 of them new" in result.output
     assert "give --frame-time" in result.output  # DCD has no times
@@ -66,7 +66,7 @@ def test_several_files_become_a_store_each(files: Path, tmp_path: Path) -> None:
     assert {name: len(store) for name, store in stores.items()} == {"first": 5, "second": 3}
     np.testing.assert_array_equal(stores["first"].times_ps, np.arange(5))
     assert stores["first"].num_tokens == 35
-    again = CliRunner().invoke(app, command(files, tmp_path, *names, "--stored-dtype", "float32"))
+    again = invoke(command(files, tmp_path, *names, "--stored-dtype", "float32"))
     assert "5 frames" in again.output and "0 of them new" in again.output
 
 
@@ -85,7 +85,7 @@ def test_a_killed_command_goes_on_where_it_was(files: Path, tmp_path: Path) -> N
     assert 0 < written < 150 and store.verify().size == 0 and not store.is_closed
     before = np.array(store.embeddings)
     for folder in ("killed", "whole"):
-        assert CliRunner().invoke(app, command(files, tmp_path / folder, *arguments)).exit_code == 0
+        assert invoke(command(files, tmp_path / folder, *arguments)).exit_code == 0
     resumed, whole = EmbeddingStore.open(tmp_path / "killed/long"), EmbeddingStore.open(tmp_path / "whole/long")
     np.testing.assert_array_equal(resumed.steps, np.arange(0, 300, 2))
     np.testing.assert_array_equal(whole.steps, resumed.steps)
@@ -97,7 +97,7 @@ def test_without_dask_a_scheduler_is_refused_with_what_to_install(files: Path, t
     if importlib.util.find_spec("distributed") is not None:
         pytest.skip("dask.distributed is installed here")
     line = command(files, tmp_path, str(files / "first.xtc"), "--scheduler", "tcp://nowhere:1")
-    error = CliRunner().invoke(app, line).exception
+    error = invoke(line).exception
     assert isinstance(error, ImportError)
     assert "pip install 'openmm-gnn[cluster]'" in _in_words(error)
     assert not any(tmp_path.iterdir())
@@ -107,11 +107,9 @@ def test_a_cluster_makes_the_same_stores(files: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed: openmm-gnn[cluster]")
     names = [str(files / name) for name in ("first.xtc", "second.dcd")]
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        result = CliRunner().invoke(
-            app, command(files, tmp_path / "there", *names, "--scheduler", cluster.scheduler_address)
-        )
+        result = invoke(command(files, tmp_path / "there", *names, "--scheduler", cluster.scheduler_address))
     assert result.exit_code == 0, (result.output, result.exception)
-    assert CliRunner().invoke(app, command(files, tmp_path / "here", *names)).exit_code == 0
+    assert invoke(command(files, tmp_path / "here", *names)).exit_code == 0
     here, there = EmbeddingStore.replicas(tmp_path / "here"), EmbeddingStore.replicas(tmp_path / "there")
     assert list(here) == list(there) == ["first", "second"]
     for name, store in here.items():

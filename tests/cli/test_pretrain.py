@@ -9,10 +9,9 @@ import numpy as np
 import openmm.app
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_lines import invoke
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.cli import app
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.networks.weights import load_encoder
 
@@ -23,7 +22,7 @@ SMALL = "--layers 1 --width 8 --radial 8 --cutoff 3 --steps 4 --validate-every 2
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "peptides"
-    result = CliRunner().invoke(app, [*MAKE.split(), "--out", str(out)])
+    result = invoke([*MAKE.split(), "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "8 frames of 4 peptides" in result.output
     return out
@@ -34,7 +33,7 @@ def test_a_bundle_comes_out_that_load_encoder_reads(data: Path, tmp_path: Path) 
     with open(tmp_path / "gka.pdb", "w") as file:
         openmm.app.PDBFile.writeFile(topology, positions * openmm.unit.nanometer, file)
     first = ["pretrain", str(data), "--out", str(tmp_path / "run"), "--test", str(tmp_path / "gka.pdb")]
-    result = CliRunner().invoke(app, [*first, *SMALL.split()])
+    result = invoke([*first, *SMALL.split()])
     assert result.exit_code == 0, result.output
     encoder = load_encoder(tmp_path / "run" / "model.safetensors")
     metadata = encoder.spec.metadata
@@ -46,7 +45,7 @@ def test_a_bundle_comes_out_that_load_encoder_reads(data: Path, tmp_path: Path) 
     numbers = torch.tensor([6, 8, 7])
     assert encoder.predicted_noise(numbers, torch.randn(3, 3)).shape == (3, 3)
     again = ["pretrain", str(data), "--out", str(tmp_path / "next"), "--start", str(tmp_path / "run/model.safetensors")]
-    result = CliRunner().invoke(app, [*again, *SMALL.split()])
+    result = invoke([*again, *SMALL.split()])
     assert result.exit_code == 0, result.output
     following = load_encoder(tmp_path / "next" / "model.safetensors")
     assert following.spec == encoder.spec
@@ -58,31 +57,31 @@ def test_a_bundle_comes_out_that_load_encoder_reads(data: Path, tmp_path: Path) 
 
 def test_structures_that_cannot_be_tested_are_named_before_the_training(data: Path, tmp_path: Path) -> None:
     villin = str(Path(openmm.app.__file__).parent / "data" / "test.pdb")  # methionine; these peptides have no sulphur
-    result = CliRunner().invoke(app, ["pretrain", str(data), "--out", str(tmp_path), "--test", villin, *SMALL.split()])
+    result = invoke(["pretrain", str(data), "--out", str(tmp_path), "--test", villin, *SMALL.split()])
     assert "test.pdb: the encoder does not know the atomic numbers [16], it knows [6, 7, 8]" in str(result.exception)
     assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_an_encoder_that_does_not_know_the_elements_is_no_start(data: Path, tmp_path: Path) -> None:
-    CliRunner().invoke(app, ["pretrain", str(data), "--out", str(tmp_path), *SMALL.split()])
+    invoke(["pretrain", str(data), "--out", str(tmp_path), *SMALL.split()])
     start = ["--start", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "next")]
-    result = CliRunner().invoke(app, ["pretrain", str(data), *start, "--hydrogens", *SMALL.split()])
+    result = invoke(["pretrain", str(data), *start, "--hydrogens", *SMALL.split()])
     assert "does not know the atomic numbers [1]" in str(result.exception)
 
 
 def test_damaged_molecules_are_named_and_left_out_only_when_asked(data: Path, tmp_path: Path) -> None:
     damaged, other = tmp_path / "damaged", tmp_path / "other"
     shutil.copytree(data, damaged)
-    made = CliRunner().invoke(app, [*MAKE.split(), "--seed", "7", "--out", str(other)])
+    made = invoke([*MAKE.split(), "--seed", "7", "--out", str(other)])
     assert made.exit_code == 0, made.output
     positions = damaged / "shards" / "000000000" / "positions.npy"
     content = bytearray(positions.read_bytes())
     content[-2] ^= 1  # in the last frame of the last molecule
     positions.write_bytes(content)
     command = ["pretrain", str(damaged), str(other), "--out", str(tmp_path / "run"), *SMALL.split()]
-    result = CliRunner().invoke(app, command)
+    result = invoke(command)
     assert isinstance(result.exception, DataError) and str(positions) in str(result.exception)
-    result = CliRunner().invoke(app, [*command, "--skip-bad"])
+    result = invoke([*command, "--skip-bad"])
     assert result.exit_code == 0, result.output
     assert "left out 1 molecules" in result.output
     metadata = load_encoder(tmp_path / "run" / "model.safetensors").spec.metadata["data"]

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import openmm.app
 import pytest
+from command_lines import invoke
 from labelled_peptides import write_labelled_peptides
-from typer.testing import CliRunner
 
-from openmm_gnn.cli import app
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.networks.weights import load_property_model
@@ -40,7 +39,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def run(*command: object) -> str:
-    result = CliRunner().invoke(app, [str(part) for part in command])
+    result = invoke([str(part) for part in command])
     assert result.exit_code == 0, result.output + repr(result.exception)
     return result.output
 
@@ -105,7 +104,7 @@ def test_wrong_options_are_refused_before_training(
     labels: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     command = ["regress", str(labels), *SMALL.split(), "--out", str(tmp_path / "run"), *options]
-    result = CliRunner().invoke(app, command)
+    result = invoke(command)
     assert result.exit_code != 0
     assert message in str(result.exception)
     assert not (tmp_path / "run").exists()

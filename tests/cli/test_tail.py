@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from command_lines import Result, invoke
 
-from openmm_gnn import cli
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.pending_frames import PendingFrame, PendingFrames
 from openmm_gnn.reporters.store_status import State, status_of
@@ -32,7 +31,7 @@ def fill(store: EmbeddingStore, steps: range, seconds: float = 0.5) -> None:
 
 
 def tail(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, ["tail", *arguments], env={"COLUMNS": "160"})
+    return invoke(["tail", *arguments], env={"COLUMNS": "160"})
 
 
 def test_a_running_store_shows_frames_rate_and_lag(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_lines import invoke
 
-from openmm_gnn.cli import app
 from openmm_gnn.networks.weights import load_model
 
 SMALL = (
@@ -22,7 +21,7 @@ SMALL = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("labels") / "argon"
     options = "--seeds 1-3 --frames 3 --stride 5 --equilibration 0.02"
-    result = CliRunner().invoke(app, ["label", "argon", *options.split(), "--out", str(out)])
+    result = invoke(["label", "argon", *options.split(), "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
 
@@ -30,8 +29,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("network")
-    result = CliRunner().invoke(
-        app, ["train", str(data), "--out", str(out), "--train-seeds", "1", "--validation-seeds", "2", *SMALL.split()]
+    result = invoke(
+        ["train", str(data), "--out", str(out), "--train-seeds", "1", "--validation-seeds", "2", *SMALL.split()]
     )
     assert result.exit_code == 0, result.output
     return out / "model.safetensors"
@@ -48,22 +47,22 @@ def test_the_bundle_says_where_it_comes_from(bundle: Path) -> None:
 
 
 def test_evaluate_prints_the_errors_of_held_out_frames_and_records_them(bundle: Path, data: Path) -> None:
-    result = CliRunner().invoke(app, ["evaluate", str(bundle), str(data), "--seeds", "3", "--json", "--record"])
+    result = invoke(["evaluate", str(bundle), str(data), "--seeds", "3", "--json", "--record"])
     assert result.exit_code == 0, result.output
     errors = json.loads(result.stdout)
     assert errors["num_frames"] == 3
     assert errors["mae"] == pytest.approx(errors["relative_error"] * errors["mean_force"])
     assert errors["relative_net_force"] < 1e-5  # a pair decoder's
     assert load_model(bundle).spec.metadata["held_out"]["mae"] == errors["mae"]
-    table = CliRunner().invoke(app, ["evaluate", str(bundle), str(data), "--seeds", "3"])
+    table = invoke(["evaluate", str(bundle), str(data), "--seeds", "3"])
     assert f"{errors['mae']:.4f}" in table.stdout
 
 
 def test_export_writes_a_module_that_can_be_evaluated_too(bundle: Path, data: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["export", str(bundle), "argon", "--out", str(tmp_path / "argon.pt")])
+    result = invoke(["export", str(bundle), "argon", "--out", str(tmp_path / "argon.pt")])
     assert result.exit_code == 0, result.output
     both = [
-        json.loads(CliRunner().invoke(app, ["evaluate", str(path), str(data), "--seeds", "3", "--json"]).stdout)
+        json.loads(invoke(["evaluate", str(path), str(data), "--seeds", "3", "--json"]).stdout)
         for path in (bundle, tmp_path / "argon.pt")
     ]
     assert both[0] == both[1]
@@ -81,7 +80,7 @@ def test_export_writes_a_module_that_can_be_evaluated_too(bundle: Path, data: Pa
 def test_wrong_options_are_refused_before_training(
     data: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
-    result = CliRunner().invoke(app, ["train", str(data), "--out", str(tmp_path / "run"), *options])
+    result = invoke(["train", str(data), "--out", str(tmp_path / "run"), *options])
     assert result.exit_code != 0
     assert message in (str(result.exception) + " ".join(result.output.split()))
     assert not (tmp_path / "run").exists()

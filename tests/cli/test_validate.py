@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from command_lines import invoke
 from untrained_networks import untrained
 
 from openmm_gnn.analysis import extrapolation
-from openmm_gnn.cli import app
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.networks.weights import save_network
 
@@ -22,7 +21,7 @@ SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --no-progress
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("labels") / "argon"
     options = "--seeds 1-2 --frames 3 --stride 20 --equilibration 0.2 --no-progress"
-    result = CliRunner().invoke(app, ["label", "argon", *options.split(), "--out", str(out)])
+    result = invoke(["label", "argon", *options.split(), "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
 
@@ -33,7 +32,7 @@ def bundle(path: Path, metadata: dict[str, Any] | None = None, elements: tuple[i
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["validate", *arguments], env={"COLUMNS": "200"})
+    result = invoke(["validate", *arguments], env={"COLUMNS": "200"})
     return result.exit_code, result.output + str(result.exception or "")
 
 

@@ -15,11 +15,10 @@ from ase import units as ase_units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.neighborlist import primitive_neighbor_list
+from command_lines import invoke
 from label_directories import write_labels
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.cli import app as command
 from openmm_gnn.data.labels.external_labels import ExternalFile, read_external
 from openmm_gnn.data.labels.imported_labels import ImportedLabels, import_labels
 from openmm_gnn.learning.training.data_sets import frame_dataset, open_all, select_seeds
@@ -361,18 +360,18 @@ def test_what_cannot_be_imported_is_refused_in_words(tmp_path: Path) -> None:
 def test_the_commands_import_train_and_evaluate_frames_of_any_size_beside_labelled_runs(tmp_path: Path) -> None:
     path = write(tmp_path / "a.xyz", frames(12))
     out, run = str(tmp_path / "data"), str(tmp_path / "run")
-    result = CliRunner().invoke(command, ["import-labels", str(path), "--out", out, "--blocks", "3"])
+    result = invoke(["import-labels", str(path), "--out", out, "--blocks", "3"])
     assert result.exit_code == 0, result.output
     assert "12 frames of 3 compositions" in result.output and "3: 4 frames of a.xyz" in result.output
     small = "--width 8 --layers 1 --radial 8 --cutoff 0.5 --steps 4 --batch-size 3 --validate-every 2 --no-progress"
     options = ["--out", run, "--train-seeds", "1", "--validation-seeds", "2", *small.split()]
     labelled = write_labels(tmp_path / "argon", argon(120), [1, 2])
-    result = CliRunner().invoke(command, ["train", out, str(labelled), *options])
+    result = invoke(["train", out, str(labelled), *options])
     assert result.exit_code == 0, result.output
     bundle = tmp_path / "run" / "model.safetensors"
     assert load_model(bundle).spec.elements == (1, 8, 10, 18)
     assert load_model(bundle).spec.metadata["data"][0]["files"] == ["a.xyz"]
-    result = CliRunner().invoke(command, ["evaluate", str(bundle), out, "--seeds", "3", "--json"])
+    result = invoke(["evaluate", str(bundle), out, "--seeds", "3", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["num_frames"] == 4
     forces = np.concatenate([atoms.calc.results["forces"] for atoms in frames(12)[8:]])

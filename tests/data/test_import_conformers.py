@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_lines import invoke
 from rdkit import Chem
 from rdkit.Chem import AllChem
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.cli import app
 from openmm_gnn.data.conformers import import_conformers as importing
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.import_conformers import import_conformers
@@ -65,8 +64,8 @@ def sdf(path: Path, *more: str) -> Path:
 @pytest.mark.parametrize("as_archive", [False, True])
 def test_denali_is_read_from_its_folder_and_its_archive(denali: Path, tmp_path: Path, as_archive: bool) -> None:
     source = packed(denali, tmp_path / "orbnet_denali.tar.gz") if as_archive else denali
-    result = CliRunner().invoke(
-        app, ["import-conformers", "orbnet-denali", str(source), "--out", str(tmp_path / "out"), "--no-progress"]
+    result = invoke(
+        ["import-conformers", "orbnet-denali", str(source), "--out", str(tmp_path / "out"), "--no-progress"]
     )
     assert result.exit_code == 0, result.output
     assert "6 frames of 3 molecules" in result.output

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms, units
+from command_lines import invoke
 from rdkit.Chem import rdMolDescriptors
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.cli import app
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.molecule_conformers import MoleculeSettings
 from openmm_gnn.data.conformers.small_molecules import (
@@ -81,7 +80,7 @@ def write(path: Path, *lines: str) -> Path:
 def test_frames_are_of_the_molecules_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.smi", "# remark", "OCC\tethanol", "", "c1ccccc1 benzene ring", "CN", "CCO again")
     out = tmp_path / "out"
-    result = CliRunner().invoke(app, ["conformers", *SHORT, "--smiles", str(file), "--out", str(out)])
+    result = invoke(["conformers", *SHORT, "--smiles", str(file), "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert "24 frames of 4 molecules" in result.output
     data = Conformations.open(out).verify()
@@ -115,8 +114,8 @@ def test_lines_that_cannot_be_run_are_named(tmp_path: Path, smiles: str, message
 def test_lines_that_cannot_be_run_are_skipped_when_asked(tmp_path: Path) -> None:
     file = write(tmp_path / "bad.smi", "CO methanol", "CCX thing", "[Na+].[Cl-] salt")
     options = ["conformers", *SHORT, "--smiles", str(file), "--out", str(tmp_path / "out")]
-    assert isinstance(CliRunner().invoke(app, options).exception, DataError)
-    result = CliRunner().invoke(app, [*options, "--skip-bad"])
+    assert isinstance(invoke(options).exception, DataError)
+    result = invoke([*options, "--skip-bad"])
     assert "6 frames of 1 molecules" in result.output and "skipped 2, the first one:" in result.output
     data = Conformations.open(tmp_path / "out")
     assert [molecule.name for molecule in data.molecules] == ["methanol"] and data.meta["skipped"]["count"] == 2

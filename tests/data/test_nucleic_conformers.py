@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_lines import invoke
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.cli import app
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.nucleic_conformers import NucleicAcidSettings
 
@@ -18,7 +17,7 @@ SHORT = ["--frames", "1", "--interval", "0.04", "--processes", "1", "--no-progre
 
 def test_frames_are_strands_that_hold_together(tmp_path: Path) -> None:
     options = ["conformers", "--kind", "nucleic-acids", "--molecules", "4", "--longest", "2", *SHORT]
-    result = CliRunner().invoke(app, [*options, "--out", str(tmp_path)])
+    result = invoke([*options, "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "12 frames of 4 nucleic acids" in result.output
     data = Conformations.open(tmp_path).verify()

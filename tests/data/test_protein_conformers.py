@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_lines import invoke
 from openmm import app, unit
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.cli import app as command
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.protein_conformers import ProteinSettings
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
@@ -33,7 +32,7 @@ def test_runs_take_the_structures_in_turn(tmp_path: Path) -> None:
     options = [*SHORT, "--out", str(out), "--molecules", "3", "--force-field", "charmm36", "--temperature", "320"]
     bad = tmp_path / "bad.pdb"
     bad.write_text("HEADER nothing")
-    result = CliRunner().invoke(command, ["conformers", *options, *files, "--structure", str(bad), "--skip-bad"])
+    result = invoke(["conformers", *options, *files, "--structure", str(bad), "--skip-bad"])
     assert result.exit_code == 0, result.output
     assert "3 frames of 3 proteins" in result.output and "skipped 1, the first one:" in result.output
     data = Conformations.open(out)
@@ -51,7 +50,7 @@ def test_runs_take_the_structures_in_turn(tmp_path: Path) -> None:
     ]
     # A file that has changed since is no way to go on.
     structure(tmp_path / "b.pdb", "SRV")
-    result = CliRunner().invoke(command, ["conformers", *options, *files, "--structure", str(bad), "--skip-bad"])
+    result = invoke(["conformers", *options, *files, "--structure", str(bad), "--skip-bad"])
     assert "was made with inputs" in str(result.exception)
 
 
@@ -63,5 +62,5 @@ def test_a_benchmark_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
         ProteinSettings().maker([VILLIN], skip_bad=True)
     with pytest.raises(SpecError, match="no structures were given"):
         ProteinSettings().maker([])
-    result = CliRunner().invoke(command, ["conformers", *SHORT, "--out", str(tmp_path), "--longest", "3"])
+    result = invoke(["conformers", *SHORT, "--out", str(tmp_path), "--longest", "3"])
     assert "proteins have no longest: leave that option out" in str(result.exception)

@@ -11,13 +11,12 @@ import numpy as np
 import openmm
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
+from command_lines import invoke
 from label_directories import write_labels
 from openmm import app, unit
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, TopologyError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
-from openmm_gnn.cli import app as command
 from openmm_gnn.data.labels.external_labels import read_external
 from openmm_gnn.data.labels.imported_labels import import_labels
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
@@ -204,8 +203,8 @@ def test_evaluate_refuses_forces_of_another_kind(directories: dict[str, Path], t
     model = GAMD(make_spec((10,), 1.0)).eval()
     save_network(model, tmp_path / "network.safetensors", {"data": [{"forces": "nonbonded"}]})
     arguments = ["evaluate", str(tmp_path / "network.safetensors")]
-    refused = CliRunner().invoke(command, [*arguments, str(directories["neon"]), "--seeds", "3"])
+    refused = invoke([*arguments, str(directories["neon"]), "--seeds", "3"])
     assert refused.exit_code != 0
     assert "trained on nonbonded forces" in str(refused.exception)
-    done = CliRunner().invoke(command, [*arguments, str(directories["nonbonded"]), "--seeds", "2", "--json"])
+    done = invoke([*arguments, str(directories["nonbonded"]), "--seeds", "2", "--json"])
     assert json.loads(done.stdout)["num_frames"] == 4

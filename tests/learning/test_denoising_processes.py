@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_lines import invoke
 
-from openmm_gnn.cli import app
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
 from openmm_gnn.networks.weights import load_encoder
@@ -55,7 +54,7 @@ def test_two_processes_learn_what_one_learns_though_they_are_killed(
     assert 0 < len(rows_of(tmp_path / "two")) < 20
     assert started(tmp_path, "two", *two).wait() == 0
     monkeypatch.chdir(tmp_path)
-    alone = CliRunner().invoke(app, [*COMMAND[3:], "--out", "one"])
+    alone = invoke([*COMMAND[3:], "--out", "one"])
     assert alone.exit_code == 0, alone.output
 
     one, other = torch.tensor(rows_of(tmp_path / "one")), torch.tensor(rows_of(tmp_path / "two"))

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import openmm
 import pytest
+from command_lines import invoke
 from openmm import app, unit
 from small_water import water_on_a_lattice
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
-from openmm_gnn.cli import app as command
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.force_field_files import ForceFieldSettings
@@ -139,9 +138,7 @@ def test_what_cannot_become_a_system_is_refused_in_words(tmp_path: Path) -> None
 def test_label_takes_a_structure_and_force_field_files(tmp_path: Path) -> None:
     pdb = write_water(tmp_path / "box.pdb")
     options = "--force-field tip4pew.xml --nonbonded-cutoff 0.7 --seeds 1 --frames 2 --stride 5 --equilibration 0.02"
-    result = CliRunner().invoke(
-        command, ["label", str(pdb), "--out", str(tmp_path / "data"), *options.split(), "--no-progress"]
-    )
+    result = invoke(["label", str(pdb), "--out", str(tmp_path / "data"), *options.split(), "--no-progress"])
     assert result.exit_code == 0, (result.output, result.exception)
     data = LabelledTrajectories.open(tmp_path / "data")
     system: SimulationSystem = data.system

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_lines import invoke
 from store_examples import DESCRIPTION, TOKENS, WIDTH, coordinates_of, embedding_of, new_store
-from typer.testing import CliRunner
 
-from openmm_gnn import cli
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.reporters import store_exports
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
@@ -133,7 +132,7 @@ def test_the_command_exports_every_replica(tmp_path: Path) -> None:
     for name in ("a", "b"):
         new_store(tmp_path / "run" / name, range(4)).close()
     arguments = ["export-features", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--format", "numpy"]
-    result = CliRunner().invoke(cli.app, [*arguments, "--observables", "mean"])
+    result = invoke([*arguments, "--observables", "mean"])
     assert result.exit_code == 0, result.output
     assert result.output.count("4 frames in") == 2
     assert np.load(tmp_path / "out" / "b.npy").shape == (4, 2 * WIDTH)

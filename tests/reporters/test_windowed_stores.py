@@ -9,12 +9,11 @@ import mdtraj
 import numpy as np
 import openmm
 import pytest
+from command_lines import invoke
 from learned_cvs import chain, small_encoder
 from openmm import app
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.cli import app as commands
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.feature_force import feature_force
 from openmm_gnn.networks.weights import save_network
@@ -93,14 +92,14 @@ def test_featurize_takes_windows_and_keeps_to_them(tmp_path: Path) -> None:
     save_network(small_encoder(), tmp_path / "small.safetensors")
     line = ["featurize", str(tmp_path / "run.trr"), "--topology", str(tmp_path / "villin.pdb"), "--no-progress"]
     line += ["--encoder", str(tmp_path / "small.safetensors"), "--out", str(tmp_path), "--stored-dtype", "float32"]
-    done = CliRunner().invoke(commands, [*line, "--context", "window", "--window", "1"])
+    done = invoke([*line, "--context", "window", "--window", "1"])
     assert done.exit_code == 0, done.output
     store = EmbeddingStore.open(tmp_path / "run")
     topology = app.PDBFile(str(tmp_path / "villin.pdb")).topology
     expected = Featurizer(small_encoder(), topology, context="window", window=1).features(made.xyz)
     np.testing.assert_allclose(store.embeddings, expected, atol=1e-4)
     for other in (["--context", "window"], []):
-        refused = CliRunner().invoke(commands, [*line, *other])
+        refused = invoke([*line, *other])
         assert refused.exit_code == 1
         assert isinstance(refused.exception, DataError) and "holds other features" in str(refused.exception)
 
@@ -116,7 +115,7 @@ def test_simulate_stores_windowed_features(tmp_path: Path) -> None:
         "--no-progress",
     ]
     line += ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference"]
-    done = CliRunner().invoke(commands, [*line, "--context", "window", "--window", "0"])
+    done = invoke([*line, "--context", "window", "--window", "0"])
     assert done.exit_code == 0, done.output
     store = EmbeddingStore.open(tmp_path / "run" / "features")
     assert (store.meta["description"]["context"], store.meta["description"]["window"]) == ("window", 0)

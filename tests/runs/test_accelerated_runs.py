@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from command_lines import invoke
 from openmm import app, unit
 from small_water import water_on_a_lattice
-from typer.testing import CliRunner
 from untrained_networks import untrained
 
 from openmm_gnn import accelerate
@@ -232,15 +232,13 @@ def test_what_cannot_be_accelerated_is_an_error_before_the_first_step(tmp_path: 
 
 
 def test_the_command_accelerates(tmp_path: Path) -> None:
-    from openmm_gnn.cli import app as command_line
-
     save_system(tmp_path / "water", flexible_water())
     bundle = save_network(network().float(), tmp_path / "net.safetensors")
     command = ["simulate", str(tmp_path / "water"), "--out", str(tmp_path / "run"), "--accelerate"]
     command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "2", "--inner-steps", "2"]
     command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--no-progress"]
-    assert CliRunner().invoke(command_line, command).exit_code == 2  # no --model
-    done = CliRunner().invoke(command_line, [*command, "--model", str(bundle)])
+    assert invoke(command).exit_code == 2  # no --model
+    done = invoke([*command, "--model", str(bundle)])
     assert done.exit_code == 0, done.output
     settings = RunDirectory(tmp_path / "run").settings()
     assert (settings.inner_steps, settings.bonded_substeps, settings.hydrogen_mass) == (2, 2, 3.0)

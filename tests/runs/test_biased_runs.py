@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import openmm
 import pytest
+from command_lines import invoke
 from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
-from typer.testing import CliRunner
 
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.cli import app as command
 from openmm_gnn.features.learned_cv import save_learned_cv
 from openmm_gnn.forces.gamd_force import available_backends
 from openmm_gnn.kinetics.reweighting import (
@@ -260,8 +259,7 @@ def test_the_command_biases(tmp_path: Path) -> None:
     cv = save_learned_cv(untrained_cv(system), tmp_path / "cv.safetensors")
     options = ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference", "--no-progress"]
     biased = ["--bias", str(cv), "--bias-method", "metad", "--bias-outputs", "1", "--bias-width", "0.3"]
-    done = CliRunner().invoke(
-        command,
+    done = invoke(
         ["simulate", "alanine-dipeptide", *options, *biased, "--bias-stride", "5", "--out", str(tmp_path / "run")],
     )
     assert done.exit_code == 0, done.output
@@ -269,5 +267,5 @@ def test_the_command_biases(tmp_path: Path) -> None:
     assert records["step"].tolist() == [5, 10, 15, 20]
     meta = json.loads((tmp_path / "run" / "bias" / "meta.json").read_text())
     assert (meta["outputs"], meta["widths"]) == ([1], [0.3])
-    wrong = CliRunner().invoke(command, ["simulate", "chignolin", *options, *biased, "--out", str(tmp_path / "other")])
+    wrong = invoke(["simulate", "chignolin", *options, *biased, "--out", str(tmp_path / "other")])
     assert isinstance(wrong.exception, TopologyError)

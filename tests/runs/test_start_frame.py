@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_lines import invoke
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.cli import app
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
@@ -41,8 +40,8 @@ def test_it_begins_with_the_last_frame_and_leaves_the_system_alone(finished: tup
 def test_the_command_begins_there_too(finished: tuple[SimulationSystem, Path], tmp_path: Path) -> None:
     _, path = finished
     options = ["--steps", "1", "--stride", "1", "--equilibration", "0", "--platform", "CPU", "--threads", "1"]
-    result = CliRunner().invoke(
-        app, ["simulate", "argon", "--start", str(path), *options, "--no-progress", "--out", str(tmp_path / "next")]
+    result = invoke(
+        ["simulate", "argon", "--start", str(path), *options, "--no-progress", "--out", str(tmp_path / "next")]
     )
     assert result.exit_code == 0, result.output
     last, first = RunDirectory(path).read_positions()[0][-1], RunDirectory(tmp_path / "next").read_positions()[0][0]
