@@ -18,7 +18,7 @@ import torch
 from command_lines import invoke
 
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
-from openmm_gnn.cli import _in_words, app
+from openmm_gnn.cli import message_of
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
@@ -99,7 +99,7 @@ def test_without_dask_a_scheduler_is_refused_with_what_to_install(files: Path, t
     line = command(files, tmp_path, str(files / "first.xtc"), "--scheduler", "tcp://nowhere:1")
     error = invoke(line).exception
     assert isinstance(error, ImportError)
-    assert "pip install 'openmm-gnn[cluster]'" in _in_words(error)
+    assert "pip install 'openmm-gnn[cluster]'" in message_of(error, line)[0]
     assert not any(tmp_path.iterdir())
 
 
