@@ -188,14 +188,14 @@ def stability_run(
     times, temperatures, frames, failure = [], [], [], ""
     for sample in range(1, settings.num_frames + 1):
         try:
-            state = guard.step(settings.report_interval)
+            guard.step(settings.report_interval)
         except (NonFiniteError, openmm.OpenMMException) as error:
             failure = str(error).splitlines()[0]
             break
         times.append(sample * settings.frame_interval_ps)
-        temperatures.append(measure.of_state(state))
+        temperatures.append(measure.of_state(guard.state))
         if sample % max(1, settings.num_frames // num_frames) == 0:
-            frames.append(_array(state.getPositions(asNumpy=True)))
+            frames.append(_array(guard.state.getPositions(asNumpy=True)))
         hottest = int(np.nanargmax(temperatures[-1]))
         if temperatures[-1][hottest] > HOTTEST * settings.temperature:
             failure = f"{measure.elements[hottest]} heated to {temperatures.pop()[hottest]:.0f} K at {times.pop():g} ps"

@@ -9,6 +9,7 @@ and the first atom that broke.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -41,20 +42,35 @@ class NanGuard:
         topology: names the atoms.
         directory: where the last good frame is written when the run breaks.
         groups: force groups of the energy and forces that are looked at and returned; all of them if None.
+        check: called after every `step`, to raise what a force written in Python met.
     """
 
     def __init__(
-        self, context: openmm.Context, topology: app.Topology, directory: Path, groups: frozenset[int] | None = None
+        self,
+        context: openmm.Context,
+        topology: app.Topology,
+        directory: Path,
+        groups: frozenset[int] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._context = context
         self._groups: set[int] | int = -1 if groups is None else set(groups)
         self._topology = copy.copy(topology)  # its box follows the last good frame; a deep copy loses its bonds' atoms
         self._directory = Path(directory)
+        self._check = check
+        self._state: openmm.State | None = None
         self.snapshot: bytes = context.createCheckpoint()
         """OpenMM's checkpoint of the last good state."""
 
-    def step(self, num_steps: int) -> openmm.State:
-        """Run `num_steps` and return the state: positions (unwrapped), velocities, forces, energy.
+    @property
+    def state(self) -> openmm.State:
+        """The last good state: positions (unwrapped), velocities, forces, energy."""
+        if self._state is None:
+            self._state = self._full_state()
+        return self._state
+
+    def step(self, num_steps: int) -> None:
+        """Run `num_steps`.
 
         Raises:
             NonFiniteError: names the step, the atom and the file with the last good frame.
@@ -67,8 +83,8 @@ class NanGuard:
             self._stop(num_steps, error)
         if _first_fault(state) is not None:
             self._stop(num_steps, None)
-        self.snapshot = self._context.createCheckpoint()
-        return state
+        self._state, self.snapshot = state, self._context.createCheckpoint()
+        self._check()
 
     def _stop(self, num_steps: int, error: openmm.OpenMMException | None) -> NoReturn:
         """Return to the snapshot, repeat the interval step by step, and say what broke first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ def make_featurizer(settings: FeatureSettings, topology: app.Topology) -> Featur
 
 
 class RunFeatures:
-    """The features of a run on their way into its directory. Close it, or use it as a context manager."""
+    """The features of a run on their way into its directory; a `Listener` of the run."""
 
     def __init__(
         self, settings: FeatureSettings, featurizer: Featurizer, run: Path, periodic: bool, course: RunCourse
@@ -43,35 +42,32 @@ class RunFeatures:
         Raises:
             DataError: if RUN/features holds features of another encoder or selection.
         """
-        self.interval = settings.stride or course.report_interval
-        self._periodic = periodic
+        interval = settings.stride or course.report_interval
+        self.intervals = (interval,)
+        self._periodic, self._time_step_ps = periodic, course.time_step_ps
         self._stream = EmbeddingStream(run / FOLDER, featurizer, append=True, dtype=settings.dtype)
         self._stream.store.describe_system(
             {
                 "num_particles": featurizer.num_particles,
-                "report_interval": self.interval,
+                "report_interval": interval,
                 "time_step_ps": course.time_step_ps,
                 "openmm": openmm.__version__,
             }
         )
 
-    def go_on_after(self, step: int) -> None:
-        """The run goes on from this step of its production; frames past it are dropped."""
+    def resume(self, step: int) -> None:
+        """Drop frames past this step of the production."""
         self._stream.go_on_after(step)
 
-    def write(self, step: int, time_ps: float, state: openmm.State) -> None:
-        """Take a frame. `step` and `time_ps` count from the start of production, as the log does."""
+    def take(self, step: int, state: openmm.State) -> None:
+        """Take a frame; its step and time count from the start of production, as the log does."""
         box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
-        self._stream.submit(step, time_ps, state.getPositions(asNumpy=True)._value, box)
+        self._stream.submit(step, step * self._time_step_ps, state.getPositions(asNumpy=True)._value, box)
 
     def sync(self) -> None:
-        """Wait until all that was taken is on the disk, as before a checkpoint."""
+        """Wait until all that was taken is on the disk."""
         self._stream.flush(durable=True)
 
-    def __enter__(self) -> RunFeatures:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Store what waits, and close the store."""
         self._stream.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ class RunForces:
     """Force groups whose energy and forces are those of the run; None: all."""
     knows_energy: bool
     """A network that predicts the expensive forces directly knows none."""
+    check: Callable[[], None] = lambda: None
+    """Raises the error that a force call met, if one did."""
 
 
 def network_device(platform: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import openmm
@@ -15,23 +15,23 @@ from openmm import app
 from rich.console import Console
 
 import openmm_gnn
-from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures
+from openmm_gnn.md.loop import Listener, advance, start_or_resume
 from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
 from openmm_gnn.runs.directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
-from openmm_gnn.runs.forces import RunForces, network_device, run_forces
+from openmm_gnn.runs.forces import network_device, run_forces
 from openmm_gnn.runs.progress import RunProgress
 
 if TYPE_CHECKING:
     from openmm_gnn.md.systems.systems import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
     from openmm_gnn.runs.bias.run_bias import RunBias
-    from openmm_gnn.runs.features import RunFeatures
     from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 
@@ -58,7 +58,7 @@ def simulate(
     bias_cv: Path | str | None = None,
     bias: BiasSettings | None = None,
 ) -> RunResult:
-    """Equilibrate and run; frames, log and checkpoints go to `directory` (see run_directory.py).
+    """Equilibrate and run; frames, log and checkpoints go to `directory` (see runs/directory.py).
 
     Args:
         simulation_system: System, topology and starting positions.
@@ -106,20 +106,36 @@ def simulate(
         context = make_context(forces.system, course, platform, compute.threads, model is not None, forces.integrator)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
-        step = _start(context, run, course, simulation_system)
+        stored = run.identity()["versions"]["openmm"] if run.exists else ""
+        remedy = f"resume with OpenMM {stored}, with which the run was last started; this is {openmm.__version__}"
+        start = partial(simulation_system.start, course.seed)
+        step = start_or_resume(context, run.checkpoint, start, course, remedy)
         run.write_identity(identity)
-        stack = ExitStack()
-        with stack, RunProgress(course, console, forces_name or simulation_system.name) as progress:
-            live = None
-            if biased is not None:
-                stack.enter_context(biased).go_on_after(run.path, max(0, step - course.equilibration_steps))
-            if features is not None and featurizer is not None:
-                from openmm_gnn.runs.features import RunFeatures
+        guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check)
+        listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
+        if features is not None and featurizer is not None:
+            from openmm_gnn.runs.features import RunFeatures
 
-                periodic = forces.system.usesPeriodicBoundaryConditions()
-                live = RunFeatures(features, featurizer, run.path, periodic, course)
-                stack.enter_context(live).go_on_after(max(0, step - course.equilibration_steps))
-            _advance(context, run, course, simulation_system.topology, step, progress, forces, live, biased)
+            periodic = forces.system.usesPeriodicBoundaryConditions()
+            listeners.append(RunFeatures(features, featurizer, run.path, periodic, course))
+        if biased is not None:
+            frames = tuple(interval for listener in listeners for interval in listener.intervals)
+            biased.follow(context, run.path, frames)
+            listeners.append(biased)
+        with RunProgress(course, console, forces_name or simulation_system.name) as progress:
+            progress.update(step)
+            freedom = degrees_of_freedom(context.getSystem())
+
+            def report(step: int) -> None:
+                progress.update(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
+
+            advance(
+                *(guard, step, course, listeners, run.checkpoint),
+                checkpoint_due=lambda steps, seconds: steps >= course.checkpoint_interval,
+                report=report,
+            )
+        final = context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
+        write_atomically(run.final_state, openmm.XmlSerializer.serialize(final).encode())
         return RunResult(run, course.num_frames, progress.ns_per_day)
 
 
@@ -180,121 +196,53 @@ def _model_hash(model: ForceModel) -> str:
     return digest.hexdigest()
 
 
-def _start(context: openmm.Context, run: RunDirectory, settings: RunCourse, start: SimulationSystem) -> int:
-    """Put the context where the run goes on, cut what lies past it, and return the step reached."""
-    checkpoint = read_checkpoint(run.checkpoint)
-    if checkpoint is None:
-        run.rewind(0)
-        context.setPositions(np.asarray(start.start(settings.seed)))
-        context.applyConstraints(1e-6)
-        context.computeVirtualSites()
-        context.setVelocitiesToTemperature(settings.temperature, settings.seed)
-        return 0
-    production = checkpoint.step - settings.equilibration_steps
-    if production > settings.steps:
-        raise SpecError(f"{run.path} has reached step {production}: steps is {settings.steps}, give at least as many")
-    try:
-        context.loadCheckpoint(checkpoint.state)
-    except openmm.OpenMMException as error:
-        stored, present = run.identity()["versions"]["openmm"], openmm.__version__
-        raise DataError(
-            f"{run.checkpoint} cannot be loaded ({error}): the run was last started with OpenMM {stored}, "
-            f"this is {present}; resume with the version that wrote it"
-        ) from error
-    run.rewind(max(0, production) // settings.report_interval)
-    return checkpoint.step
+class RunFrames:
+    """Frames and log rows of a run, appended to those that are there; a `Listener` of the run.
 
-
-def _advance(
-    context: openmm.Context,
-    run: RunDirectory,
-    settings: RunCourse,
-    topology: app.Topology,
-    step: int,
-    progress: RunProgress,
-    forces: RunForces,
-    features: RunFeatures | None,
-    bias: RunBias | None,
-) -> None:
-    """From `step` (counted from the start of equilibration) to the end, chunk by chunk."""
-    system = context.getSystem()
-    periodic = system.usesPeriodicBoundaryConditions()
-    freedom = degrees_of_freedom(system)
-    guard = NanGuard(context, topology, run.path, forces.groups)
-    total = settings.equilibration_steps + settings.steps
-    progress.update(step)
-    last_checkpoint = step
-    with _RunWriter(run, settings, ElementTemperatures(system, topology), system.getNumParticles(), periodic) as writer:
-        while step < total:
-            phase_end = settings.equilibration_steps if step < settings.equilibration_steps else total
-            intervals = [settings.report_interval]
-            if features is not None and phase_end == total:
-                intervals.append(features.interval)
-            if bias is not None and phase_end == total:
-                intervals.append(bias.settings.stride)
-            done = step - settings.equilibration_steps if phase_end == total else step
-            num_steps = min(phase_end - step, *(interval - done % interval for interval in intervals))
-            state = guard.step(num_steps)
-            if bias is not None:
-                bias.force.check()
-            step += num_steps
-            kinetic = state.getKineticEnergy()._value
-            temperature = kinetic_temperature(kinetic, freedom)
-            production = step - settings.equilibration_steps
-            if production > 0 and features is not None and production % features.interval == 0:
-                features.write(production, production * settings.time_step_ps, state)
-            if production > 0 and production % settings.report_interval == 0:
-                writer.write(production, state, kinetic, temperature, forces.knows_energy)
-            if production > 0 and bias is not None:
-                bias.write(production, context)
-            if step == phase_end or step - last_checkpoint >= settings.checkpoint_interval:
-                writer.sync()
-                if features is not None:
-                    features.sync()
-                if bias is not None:
-                    bias.sync()
-                write_checkpoint(run.checkpoint, Checkpoint(step, guard.snapshot))
-                last_checkpoint = step
-            progress.update(step, temperature)
-    final = context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
-    write_atomically(run.final_state, openmm.XmlSerializer.serialize(final).encode())
-
-
-class _RunWriter:
-    """Frames and log rows of a run, appended to what is there; a log keeps the columns it was begun with."""
+    A log keeps the columns it was begun with.
+    """
 
     def __init__(
-        self,
-        run: RunDirectory,
-        settings: RunCourse,
-        element_temperatures: ElementTemperatures,
-        num_atoms: int,
-        periodic: bool,
+        self, run: RunDirectory, course: RunCourse, context: openmm.Context, topology: app.Topology, knows_energy: bool
     ) -> None:
-        self._element_temperatures = element_temperatures
-        self._periodic = periodic
-        self._time_step_ps = settings.time_step_ps
-        self._frames = DCDWriter(run.trajectory, num_atoms, periodic, settings.time_step_ps, settings.report_interval)
-        new = not run.log.exists() or run.log.stat().st_size == 0
-        columns = [*LOG_COLUMNS, *map(element_column, element_temperatures.elements)] if new else log_columns(run.log)
+        system = context.getSystem()
+        self.intervals = (course.report_interval,)
+        self._run, self._course, self._knows_energy = run, course, knows_energy
+        self._element_temperatures = ElementTemperatures(system, topology)
+        self._freedom, self._num_atoms = degrees_of_freedom(system), system.getNumParticles()
+        self._periodic = system.usesPeriodicBoundaryConditions()
+        self._frames: DCDWriter | None = None
+        self._log: TextIO | None = None
+
+    def resume(self, step: int) -> None:
+        """Cut frames and rows past this step of the production."""
+        self._run.rewind(step // self._course.report_interval)
+        self._frames = DCDWriter(
+            self._run.trajectory,
+            self._num_atoms,
+            self._periodic,
+            self._course.time_step_ps,
+            self._course.report_interval,
+        )
+        path = self._run.log
+        new = not path.exists() or path.stat().st_size == 0
+        elements = [element_column(element) for element in self._element_temperatures.elements]
+        columns = [*LOG_COLUMNS, *elements] if new else log_columns(path)
         self._logs_elements = len(columns) > len(LOG_COLUMNS)
-        self._log = open(run.log, "a")  # noqa: SIM115 - closed by __exit__
+        self._log = open(path, "a")  # noqa: SIM115 - closed by close()
         if new:
             self._log.write(",".join(columns) + "\n")
 
-    def __enter__(self) -> _RunWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._frames.close()
-        self._log.close()
-
-    def write(self, step: int, state: openmm.State, kinetic: float, temperature: float, energies: bool) -> None:
+    def take(self, step: int, state: openmm.State) -> None:
+        """Append a frame and its row."""
+        assert self._frames is not None and self._log is not None
         box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
         self._frames.write(state.getPositions(asNumpy=True)._value, box)
-        potential = f"{state.getPotentialEnergy()._value:.6f}" if energies else ""
+        kinetic = state.getKineticEnergy()._value
+        temperature = kinetic_temperature(kinetic, self._freedom)
+        potential = f"{state.getPotentialEnergy()._value:.6f}" if self._knows_energy else ""
         volume = f"{abs(np.linalg.det(box)):.6f}" if box is not None else ""
-        time_ps = step * self._time_step_ps
+        time_ps = step * self._course.time_step_ps
         row = f"{step},{time_ps:.6f},{potential},{kinetic:.6f},{temperature:.4f},{volume}"
         if self._logs_elements:
             row += "".join(f",{value:.4f}" for value in self._element_temperatures.of_state(state))
@@ -302,6 +250,14 @@ class _RunWriter:
         self._log.flush()
 
     def sync(self) -> None:
+        """Wait until all frames and rows are on the disk."""
+        assert self._frames is not None and self._log is not None
         self._frames.sync()
         self._log.flush()
         os.fsync(self._log.fileno())
+
+    def close(self) -> None:
+        """Close both files."""
+        for file in (self._frames, self._log):
+            if file is not None:
+                file.close()

@@ -100,8 +100,8 @@ def test_other_features_are_refused_on_resuming(tmp_path: Path, features: Featur
     run(tmp_path / "run", SETTINGS, features)
     with pytest.raises(DataError, match="selection: None stored, 'index 0 to 3' given"):
         run(tmp_path / "run", replace(SETTINGS, steps=200), replace(features, selection="index 0 to 3"), resume=True)
-    with pytest.raises(SpecError, match="interval is 0"):
-        replace(features, interval=0)
+    with pytest.raises(SpecError, match="stride is 0"):
+        replace(features, stride=0)
 
 
 ENDLESS = replace(SETTINGS, steps=100_000_000)

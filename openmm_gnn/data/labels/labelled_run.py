@@ -1,29 +1,28 @@
 """One labelled trajectory, in a process of its own (`worker_command`).
 
-Frames are appended in chunks; after each chunk the checkpoint is replaced. A kill at any moment costs the chunk
-in progress and nothing else: a restart cuts the frames past the checkpoint and goes on with the same dynamics.
-The directory holds everything the process needs; it tells its progress on standard output.
+Frames are appended in chunks; after each chunk the checkpoint is replaced (md/loop.py). A kill at any moment costs the
+chunk in progress and nothing else. The directory holds everything the process needs; it reports its progress on
+standard output.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError
-from openmm_gnn.base.files import Checkpoint, read_checkpoint, write_checkpoint
+from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import serve
 from openmm_gnn.data.labels.settings import LabelCourse
 from openmm_gnn.data.labels.trajectories import LabelledTrajectory, frame_fields, listed_trajectories, read_meta
 from openmm_gnn.md.force_parts import NONBONDED_GROUP, LabelledForces, split_groups
-from openmm_gnn.md.run_settings import make_integrator
+from openmm_gnn.md.loop import advance, start_or_resume
+from openmm_gnn.md.run_settings import RunCourse, make_integrator
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 
 if TYPE_CHECKING:
@@ -58,47 +57,136 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
     """
     meta = read_meta(directory)
     (trajectory,) = (t for t in listed_trajectories(directory, meta) if t.name == name)
-    settings = LabelCourse(**meta["settings"])
+    labels = LabelCourse(**meta["settings"])
     system = load_system(directory)
     trajectory.path.mkdir(parents=True, exist_ok=True)
     fields = frame_fields(system.system.getNumParticles(), system.periodic)
     with GrowingArray.open(trajectory.frames_file, fields) as frames:
-        context = _context(system, settings, trajectory)
-        step = _start_or_resume(context, system, settings, trajectory, frames)
-        buffer: list[np.ndarray] = []
-        last_step = settings.equilibration_steps + trajectory.frames * settings.stride
-        written_at = time.monotonic()
-        while step < last_step:
-            phase_end = settings.equilibration_steps if step < settings.equilibration_steps else last_step
-            num_steps = min(settings.stride, phase_end - step)
-            with _openmm_errors_in_words(trajectory, step + num_steps):
-                context.getIntegrator().step(num_steps)
-                step += num_steps
-                if step > settings.equilibration_steps:
-                    buffer.append(_frame(context, frames, trajectory, settings, step))
-            report(step)
-            if step == last_step or time.monotonic() - written_at > checkpoint_seconds:
-                if buffer:
-                    frames.append(np.concatenate(buffer), durable=True)
-                    buffer.clear()
-                write_checkpoint(trajectory.checkpoint_file, Checkpoint(step, context.createCheckpoint()))
-                written_at = time.monotonic()
+        course = labels.run(trajectory.temperature, _random_seed(trajectory), trajectory.frames)
+        context = _context(system, labels, course)
+
+        def start() -> np.ndarray:
+            file = trajectory.start_file
+            return np.load(file, allow_pickle=False) if file.exists() else system.positions
+
+        remedy = f"go on with the OpenMM and the machine that wrote it, or delete {trajectory.path} to run it again"
+        step = start_or_resume(context, trajectory.checkpoint_file, start, course, remedy)
+        stepper = _Stepper(context, trajectory, step)
+        advance(
+            *(stepper, step, course, [_LabelledFrames(context, frames, trajectory, labels)]),
+            trajectory.checkpoint_file,
+            checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
+            report=report,
+        )
 
 
-def _context(system: SimulationSystem, settings: LabelCourse, trajectory: LabelledTrajectory) -> openmm.Context:
+class _Stepper:
+    """Steps a Context; what goes wrong names the trajectory and the step."""
+
+    def __init__(self, context: openmm.Context, trajectory: LabelledTrajectory, step: int) -> None:
+        self._context, self._trajectory, self._step = context, trajectory, step
+
+    def step(self, num_steps: int) -> None:
+        import openmm
+
+        self._step += num_steps
+        try:
+            self._context.getIntegrator().step(num_steps)
+        except openmm.OpenMMException as error:
+            self._stop(error)
+
+    @property
+    def state(self) -> openmm.State:
+        import openmm
+
+        try:
+            return self._context.getState(positions=True, velocities=True, forces=True, energy=True)
+        except openmm.OpenMMException as error:
+            self._stop(error)
+
+    @property
+    def snapshot(self) -> bytes:
+        return self._context.createCheckpoint()
+
+    def _stop(self, error: Exception) -> NoReturn:
+        if "NaN" in str(error):
+            raise _blown_up(self._trajectory, self._step, str(error).partition(".")[0]) from error
+        raise OpenMMGNNError(f"OpenMM stopped {self._trajectory.name} at step {self._step}: {error}") from error
+
+
+class _LabelledFrames:
+    """The labelled frames of a run, kept in memory until a checkpoint; a `Listener` of the run."""
+
+    def __init__(
+        self, context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, labels: LabelCourse
+    ) -> None:
+        self.intervals = (labels.stride,)
+        self._context, self._frames, self._trajectory, self._labels = context, frames, trajectory, labels
+        self._waiting: list[np.ndarray] = []
+
+    def resume(self, step: int) -> None:
+        """Cut frames past this step of the production.
+
+        Raises:
+            DataError: if there are fewer frames than the checkpoint says.
+        """
+        num_frames = step // self._labels.stride
+        if len(self._frames) < num_frames:
+            raise DataError(
+                f"{self._trajectory.frames_file} has {len(self._frames)} frames, its checkpoint was written after "
+                f"{num_frames}: delete {self._trajectory.path} to run it again"
+            )
+        self._frames.truncate(num_frames)
+
+    def take(self, step: int, state: openmm.State) -> None:
+        """Keep a record of everything the context knows now; its forces belong to exactly its positions.
+
+        Raises:
+            NonFiniteError: if positions, forces or the energy are NaN or infinite.
+        """
+        labelled = state
+        if self._labels.forces is LabelledForces.NONBONDED:
+            labelled = self._context.getState(forces=True, groups={NONBONDED_GROUP})
+        record = self._frames.empty_records(1)
+        record["step"] = step + self._labels.equilibration_steps
+        record["time"] = state.getTime()._value
+        record["potential_energy"] = state.getPotentialEnergy()._value
+        record["kinetic_energy"] = state.getKineticEnergy()._value
+        record["positions"] = state.getPositions(asNumpy=True)._value
+        record["velocities"] = state.getVelocities(asNumpy=True)._value
+        record["forces"] = labelled.getForces(asNumpy=True)._value
+        if "box_vectors" in (record.dtype.names or ()):
+            record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True)._value
+        for what in ("positions", "forces", "potential_energy"):
+            bad = np.argwhere(~np.isfinite(record[what][0]))
+            if len(bad):
+                where = "" if what == "potential_energy" else f" of atom {bad[0][0]}"
+                raise _blown_up(self._trajectory, int(record["step"][0]), f"{what}{where}: not finite")
+        self._waiting.append(record)
+
+    def sync(self) -> None:
+        """Write the frames that wait, and return when the disk has them."""
+        if self._waiting:
+            self._frames.append(np.concatenate(self._waiting), durable=True)
+            self._waiting.clear()
+
+    def close(self) -> None:
+        """Forget the frames that wait: without a checkpoint they are made again."""
+        self._waiting.clear()
+
+
+def _context(system: SimulationSystem, labels: LabelCourse, course: RunCourse) -> openmm.Context:
     import openmm
 
-    seed = _random_seed(trajectory)
     split_groups(system.system)
     for force in system.system.getForces():
         if hasattr(force, "setRandomNumberSeed"):  # barostats
-            force.setRandomNumberSeed(seed)
-    integrator = make_integrator(settings.run(trajectory.temperature, seed, trajectory.frames))
-    platform = openmm.Platform.getPlatformByName(settings.platform)
-    properties = {"Threads": "1"} if settings.platform == "CPU" else {}
-    context = openmm.Context(system.system, integrator, platform, properties)
+            force.setRandomNumberSeed(course.seed)
+    platform = openmm.Platform.getPlatformByName(labels.platform)
+    properties = {"Threads": "1"} if labels.platform == "CPU" else {}
+    context = openmm.Context(system.system, make_integrator(course), platform, properties)
     if openmm.MonteCarloBarostat.Temperature() in context.getParameters():
-        context.setParameter(openmm.MonteCarloBarostat.Temperature(), trajectory.temperature)
+        context.setParameter(openmm.MonteCarloBarostat.Temperature(), course.temperature)
     return context
 
 
@@ -106,84 +194,6 @@ def _random_seed(trajectory: LabelledTrajectory) -> int:
     """Another random sequence for every seed and temperature, 1 to 2^31 - 1."""
     sequence = np.random.SeedSequence([trajectory.seed, round(1000 * trajectory.temperature)])
     return 1 + int(sequence.generate_state(1)[0]) % (2**31 - 1)
-
-
-def _start_or_resume(
-    context: openmm.Context,
-    system: SimulationSystem,
-    settings: LabelCourse,
-    trajectory: LabelledTrajectory,
-    frames: GrowingArray,
-) -> int:
-    """Bring context and frames to the same step; that step."""
-    import openmm
-
-    checkpoint = read_checkpoint(trajectory.checkpoint_file)
-    if checkpoint is None:
-        frames.truncate(0)
-        start = trajectory.start_file
-        context.setPositions(np.load(start, allow_pickle=False) if start.exists() else system.positions)
-        context.applyConstraints(1e-6)
-        context.computeVirtualSites()
-        context.setVelocitiesToTemperature(trajectory.temperature, _random_seed(trajectory))
-        return 0
-    num_frames = max(0, checkpoint.step - settings.equilibration_steps) // settings.stride
-    if len(frames) < num_frames:
-        raise DataError(
-            f"{trajectory.frames_file} has {len(frames)} frames, its checkpoint was written after {num_frames}: "
-            f"delete {trajectory.path} to run it again"
-        )
-    frames.truncate(num_frames)
-    try:
-        context.loadCheckpoint(checkpoint.state)
-    except openmm.OpenMMException as error:
-        raise DataError(
-            f"OpenMM cannot read {trajectory.checkpoint_file} ({error}): go on with the OpenMM and the machine that "
-            f"wrote it, or delete {trajectory.path} to run it again"
-        ) from error
-    return checkpoint.step
-
-
-def _frame(
-    context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, settings: LabelCourse, step: int
-) -> np.ndarray:
-    """One record with everything the context knows now; its forces belong to exactly its positions."""
-    from openmm import unit
-
-    state = context.getState(getPositions=True, getVelocities=True, getForces=True, getEnergy=True)
-    labelled = state
-    if settings.forces is LabelledForces.NONBONDED:
-        labelled = context.getState(getForces=True, groups={NONBONDED_GROUP})
-    record = frames.empty_records(1)
-    force_unit = unit.kilojoule_per_mole / unit.nanometer
-    record["step"] = step
-    record["time"] = state.getTime().value_in_unit(unit.picosecond)
-    record["potential_energy"] = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
-    record["kinetic_energy"] = state.getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
-    record["positions"] = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-    record["velocities"] = state.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond)
-    record["forces"] = labelled.getForces(asNumpy=True).value_in_unit(force_unit)
-    if "box_vectors" in (record.dtype.names or ()):
-        record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
-    for what in ("positions", "forces", "potential_energy"):
-        bad = np.argwhere(~np.isfinite(record[what][0]))
-        if len(bad):
-            where = "" if what == "potential_energy" else f" of atom {bad[0][0]}"
-            raise _blown_up(trajectory, step, f"{what}{where}: not finite")
-    return record
-
-
-@contextmanager
-def _openmm_errors_in_words(trajectory: LabelledTrajectory, step: int) -> Iterator[None]:
-    """What OpenMM raises, with the trajectory and the step."""
-    import openmm
-
-    try:
-        yield
-    except openmm.OpenMMException as error:
-        if "NaN" in str(error):
-            raise _blown_up(trajectory, step, str(error).partition(".")[0]) from error
-        raise OpenMMGNNError(f"OpenMM stopped {trajectory.name} at step {step}: {error}") from error
 
 
 def _blown_up(trajectory: LabelledTrajectory, step: int, what: str) -> NonFiniteError:

@@ -8,7 +8,6 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.weights import path_of
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
-from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
+from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, read_bias_records, record_fields
 from openmm_gnn.runs.bias.walls import BiasWalls
 from openmm_gnn.runs.forces import RunForces
 from openmm_gnn.runs.settings import BiasSettings
@@ -48,7 +47,7 @@ class WalledBias:
 
 
 class RunBias:
-    """The bias of a run: its force, its state and its file. Close it, or use it as a context manager."""
+    """The bias of a run: its force, its state and its file; a `Listener` of the run."""
 
     def __init__(
         self,
@@ -114,23 +113,29 @@ class RunBias:
             )
             integrator.setRandomNumberSeed(run.seed)
         self.force.add_to(system)
-        return replace(forces, system=system, integrator=integrator, groups=frozenset(groups))
+        return replace(forces, system=system, integrator=integrator, groups=frozenset(groups), check=self.force.check)
 
-    def go_on_after(self, run: Path, step: int) -> None:
-        """The run goes on from this step of its production: records past it are dropped, the bias is as it was then.
+    def follow(self, context: openmm.Context, run: Path, frames: tuple[int, ...]) -> None:
+        """Name what a run gives its bias before it begins.
+
+        Args:
+            run: directory of the run.
+            frames: steps between frames of any kind, each of which gets a record.
+        """
+        self._context, self._run, self.intervals = context, run, (self.settings.stride, *frames)
+
+    def resume(self, step: int) -> None:
+        """Drop records past this step of the production, and make the bias as it was then.
 
         Raises:
             DataError: if the file is damaged, or another process writes to it.
         """
-        folder = run / FOLDER
+        folder = self._run / FOLDER
         folder.mkdir(exist_ok=True)
         write_atomically(folder / META, (json.dumps(self._meta(), indent=1) + "\n").encode())
-        path = folder / RECORDS
-        self._writer = GrowingArray.open(path, record_fields(len(self._outputs)))
+        self._writer = GrowingArray.open(folder / RECORDS, record_fields(len(self._outputs)))
         if len(self._writer):
-            from openmm_gnn.runs.bias.records import read_bias_records
-
-            records = read_bias_records(run)
+            records = read_bias_records(self._run)
             keep = int(np.searchsorted(records["step"], step, side="right"))
             self._writer.truncate(keep)
             for record in records[:keep]:
@@ -138,14 +143,14 @@ class RunBias:
                     self.bias.repeat(record["values"], float(record["height"]))
         self._offset = self.bias.offset()
 
-    def write(self, step: int, context: openmm.Context) -> None:
-        """Take a record at a step of the production; at a multiple of the stride, let the bias grow.
+    def take(self, step: int, state: openmm.State) -> None:
+        """Take a record of a step; at a multiple of the stride, let the bias grow.
 
         Raises:
             NonFiniteError: if a CV is not finite.
         """
         assert self._writer is not None
-        seen = self.force.values(context)
+        seen = self.force.values(self._context)
         record = self._writer.empty_records(1)
         record["step"], record["time"], record["values"] = step, step * self._time_step_ps, seen.values
         record["wall"] = self.walls.value_and_gradient(seen.values)[0]
@@ -154,23 +159,18 @@ class RunBias:
         if step % self.settings.stride == 0:
             record["height"] = self.bias.deposit(seen.values)
             self._offset = self.bias.offset()
-            self.force.changed(context)
+            self.force.changed(self._context)
         self._writer.append(record)
 
     def sync(self) -> None:
-        """Wait until all records are on the disk, as before a checkpoint."""
+        """Wait until all records are on the disk."""
         if self._writer is not None:
             self._writer.sync()
 
-    def __enter__(self) -> RunBias:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Give up the file of records."""
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
 
     def _meta(self) -> dict[str, Any]:
         return {
