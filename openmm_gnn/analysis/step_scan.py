@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_atomically, write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
 from openmm_gnn.md.simulation_system import Thermostat
@@ -232,7 +232,7 @@ def judge(row: ScanRow, reference: ScanRow | None) -> Verdict:
 
 def save_scan(rows: Sequence[ScanRow], path: Path) -> None:
     """All rows as JSON."""
-    write_atomically(path, (json.dumps([dataclasses.asdict(row) for row in rows], indent=2) + "\n").encode())
+    write_json(path, [dataclasses.asdict(row) for row in rows], indent=2)
 
 
 def _write_row(path: Path, key: str, row: ScanRow) -> None:

@@ -10,13 +10,16 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from openmm_gnn.base.errors import DataError
+
+NO_LOCK_VARIABLE = "OPENMM_GNN_NO_LOCK"
+"""Environment variable; with 1 no file is locked, for file systems that cannot."""
 
 
 @dataclass(frozen=True)
@@ -27,35 +30,73 @@ class Checkpoint:
     state: bytes
 
 
+def take_lock(descriptor: int, path: Path, shared: bool = False) -> bool:
+    """Take the lock of an open file, which the kernel frees when the process ends, however it ends.
+
+    Returns:
+        False if another process holds it.
+    Raises:
+        DataError: if the file system has no locks; with OPENMM_GNN_NO_LOCK=1 nothing is locked, and nobody refused.
+    """
+    if os.environ.get(NO_LOCK_VARIABLE) == "1":
+        return True
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise DataError(
+            f"the file system of {path} does not lock files ({error.strerror}), as Lustre and NFS may be mounted: "
+            f"choose a directory on another file system, or set {NO_LOCK_VARIABLE}=1 to go on without locks and make "
+            "sure that no two processes write into one directory"
+        ) from error
+    return True
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold a directory's lock, which ends with the process however it ends; the directory is made if need be.
 
     Raises:
-        DataError: if another process holds it.
+        DataError: if another process holds it, or the file system has no locks.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another process is writing into {directory}: wait until it is done, or stop it") from None
+        if not take_lock(file.fileno(), directory):
+            raise DataError(f"another process is writing into {directory}: wait until it is done, or stop it")
         yield
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that a reader, or a machine that stops, finds the old content or the new, nothing between."""
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
-        file.write(content)
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Replace a file so that a reader, or a machine that stops, finds the old content or the new, nothing between.
+
+    Args:
+        content: the bytes, or a function that writes them into an open file.
+    """
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            content(file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replace_durably(partial, path)
+
+
+def replace_durably(partial: Path, path: Path) -> None:
+    """Rename a file or directory whose content is on the disk, and return when its new name is there too."""
+    os.replace(partial, path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def write_json(path: Path, document: Any, **options: Any) -> None:
+    """Replace a file atomically by a document in JSON; the options are those of `json.dumps`."""
+    write_atomically(path, (json.dumps(document, **options) + "\n").encode())
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

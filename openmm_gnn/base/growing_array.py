@@ -12,7 +12,6 @@ the process, however it ends. Nothing is pickled.
 from __future__ import annotations
 
 import ast
-import fcntl
 import os
 import time
 import zlib
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import take_lock
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _MIN_HEADER_BYTES = 512
@@ -110,7 +110,7 @@ class GrowingArray:
         self._descriptor = descriptor
         self._header_bytes = header_bytes
         self._count = count
-        # Of the shape: numpy writes and reads the keys in this order.
+        # The count of the shape: numpy writes and reads the keys in this order.
         self._count_offset = _header(dtype, count).rindex(b"(") + 1
 
     @classmethod
@@ -284,13 +284,12 @@ def _read_header(start: bytes, path: Path) -> tuple[np.dtype, int, int]:
 
 
 def is_being_written(path: str | Path) -> bool:
-    """Whether a process has the file open as a GrowingArray now."""
+    """Whether a process has the file open as a GrowingArray now; False where the file system has no locks to tell."""
     with open(path, "rb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back when the file is closed
-        except BlockingIOError:
-            return True
-    return False
+            return not take_lock(file.fileno(), Path(path), shared=True)  # given back when the file is closed
+        except DataError:
+            return False
 
 
 def _write(descriptor: int, data: bytes, offset: int, path: Path) -> None:
@@ -308,10 +307,7 @@ def _write(descriptor: int, data: bytes, offset: int, path: Path) -> None:
 
 def _lock(descriptor: int, path: Path, patience: float) -> None:
     deadline = time.monotonic() + patience
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise DataError(f"another process is writing to {path}: wait until it is done, or stop it") from None
-            time.sleep(0.05)
+    while not take_lock(descriptor, path):
+        if time.monotonic() >= deadline:
+            raise DataError(f"another process is writing to {path}: wait until it is done, or stop it")
+        time.sleep(0.05)

@@ -55,7 +55,6 @@ def validate(
 
     Prints a table with a verdict in words beside each figure, draws one figure, and writes both figures as JSON.
     """
-    import json
     from dataclasses import replace
 
     import torch
@@ -64,7 +63,7 @@ def validate(
     from openmm_gnn.analysis.validation import FULL, QUICK
     from openmm_gnn.analysis.validation import validate as run
     from openmm_gnn.analysis.validation_plot import save_validation
-    from openmm_gnn.base.files import write_atomically
+    from openmm_gnn.base.files import write_json
     from openmm_gnn.networks.weights import load_model
 
     if threads:
@@ -88,7 +87,7 @@ def validate(
         )
     figure = save_validation(validation, out / "validation.png")
     document = {**validation.to_dict(), "settings": {"frames": len(source.frames), **_plain(settings)}}
-    write_atomically(out / "validation.json", (json.dumps(document, indent=2) + "\n").encode())
+    write_json(out / "validation.json", document, indent=2)
     console.print(validation_table(validation))
     console.print(f"Figure: {figure}")
 

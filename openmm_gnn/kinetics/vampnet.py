@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_json
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
@@ -218,7 +218,7 @@ def _finish(
     save_network(network, directory / _NETWORK)
     figures = {name: value for name, value in vars(run).items() if name != "network"}
     document = {"fingerprint": fingerprint, "run": figures}
-    write_atomically(directory / _RESULT, (json.dumps(document, indent=1) + "\n").encode())
+    write_json(directory / _RESULT, document, indent=1)
     (directory / CHECKPOINT).unlink(missing_ok=True)
     return run
 

@@ -14,18 +14,17 @@ The checkpoint alone decides how far a run has come: frames and rows past its st
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import flattened, write_atomically
+from openmm_gnn.base.files import flattened, write_json
 from openmm_gnn.md.dcd_frames import read_dcd, truncate_dcd
 from openmm_gnn.md.run_settings import RunCourse, course_hash
 
@@ -46,7 +45,7 @@ def elements_in(columns: Sequence[str]) -> list[str]:
 
 
 class RunDirectory:
-    """Paths and contents of one run. Reading needs no lock; a writer holds `lock()`."""
+    """Paths and contents of one run. Reading needs no lock; a writer holds its lock (`locked`)."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -60,17 +59,6 @@ class RunDirectory:
     @property
     def exists(self) -> bool:
         return self.description.exists()
-
-    def lock(self) -> IO[str]:
-        """Make the directory and take its lock, which the kernel frees when the process ends, however it ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        file = open(self.path / ".lock", "w")  # noqa: SIM115 - the caller closes it
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise DataError(f"{self.path} is being written by another process: wait for it, or end it") from error
-        return file
 
     def identity(self) -> dict[str, Any]:
         """The content of run.json.
@@ -100,7 +88,7 @@ class RunDirectory:
 
     def write_identity(self, identity: dict[str, Any]) -> None:
         document = {**identity, "version": RUN_VERSION, "course_hash": course_hash(identity)}
-        write_atomically(self.description, (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+        write_json(self.description, document, indent=2, sort_keys=True)
 
     def check_same_course(self, identity: dict[str, Any]) -> None:
         """

@@ -16,7 +16,7 @@ from rich.console import Console
 
 import openmm_gnn
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import locked, write_atomically
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
@@ -89,7 +89,7 @@ def simulate(
     course = settings if isinstance(settings, RunCourse) else settings.course(simulation_system)
     compute = compute or ComputeSettings()
     run = RunDirectory(directory)
-    with run.lock():
+    with locked(run.path):
         if run.exists and not resume:
             raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
         platform = choose_platform(compute.platform)

@@ -17,6 +17,7 @@ import pytest
 from openmm import app, unit
 
 from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SpecError
+from openmm_gnn.base.files import locked
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, with_model_force
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, make_integrator
 from openmm_gnn.md.simulation_system import Thermostat
@@ -154,7 +155,7 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
-    with RunDirectory(tmp_path / "run").lock(), pytest.raises(DataError, match="another process"):
+    with locked(tmp_path / "run"), pytest.raises(DataError, match="another process"):
         simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_json
 from openmm_gnn.data.conformers.conformations import META_FILE, META_KIND, META_VERSION, UNITS, read_meta
 from openmm_gnn.data.conformers.shards import open_shard, shard_paths
 from openmm_gnn.md.systems.peptides import HELD_OUT
@@ -68,7 +68,7 @@ def prepare_directory(
 
 def write_meta(out: Path, meta: dict[str, Any]) -> None:
     """Replace meta.json."""
-    write_atomically(out / META_FILE, (json.dumps(meta, indent=2) + "\n").encode())
+    write_json(out / META_FILE, meta, indent=2)
 
 
 def complete_directory(out: Path, meta: dict[str, Any], also_skipped: Sequence[str] = ()) -> None:

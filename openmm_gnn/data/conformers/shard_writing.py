@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_atomically, write_json
 from openmm_gnn.data.conformers.shards import (
     ARRAYS,
     INDEX,
@@ -109,7 +109,7 @@ def write_shard(
     sums = {file.name: file_sha256(file) for file in sorted(partial.iterdir())}
     content: dict[str, Any] = {"first": first, "numbers": len(molecules) if numbers is None else numbers}
     content |= {"num_molecules": len(molecules), "sha256": sums, **(notes or {})}
-    write_atomically(partial / SHARD_FILE, (json.dumps(content, indent=1) + "\n").encode())
+    write_json(partial / SHARD_FILE, content, indent=1)
     os.replace(partial, folder)
 
 

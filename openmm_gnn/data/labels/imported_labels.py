@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_json
 from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
 from openmm_gnn.data.labels.trajectories import META_FILE
 from openmm_gnn.data.labels.trajectory_views import InOpenSpace, Trajectory
@@ -233,7 +233,7 @@ def import_labels(
         "atoms_of_compositions": [len(n) for n in numbers],
         "units": UNITS,
     }
-    write_atomically(out / META_FILE, (json.dumps(meta, indent=2) + "\n").encode())  # last: it makes the rest count
+    write_json(out / META_FILE, meta, indent=2)  # last: it makes the rest count
     return ImportedLabels.open(out)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import locked, write_atomically
+from openmm_gnn.base.files import locked, write_atomically, write_json
 from openmm_gnn.base.worker_processes import Work, run_workers
 from openmm_gnn.data.labels.labelled_run import steps_done, worker_command
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
@@ -121,7 +120,7 @@ def _prepare(
         entry["frames"] = max(entry["frames"], settings.frames)
     if command and command not in meta["commands"]:
         meta["commands"].append(command)
-    write_atomically(out / META_FILE, (json.dumps(meta, indent=2) + "\n").encode())
+    write_json(out / META_FILE, meta, indent=2)
     if not (out / SYSTEM_FILE).exists() or not (out / TOPOLOGY_FILE).exists():
         save_system(out, system)
     return meta

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import flattened, locked, write_atomically
+from openmm_gnn.base.files import flattened, locked, write_json
 from openmm_gnn.kinetics.report.data import SlowData, lag_frames, read_data
 from openmm_gnn.kinetics.report.drawing import draw_all
 from openmm_gnn.kinetics.report.kinetics import Kinetics, estimate_kinetics
@@ -187,7 +187,7 @@ def _remember(out: Path, settings: AnalysisSettings, data: SlowData) -> None:
     now = json.loads(json.dumps(document))
     stored = _stored(out)
     if stored is None:
-        write_atomically(out / _SETTINGS, (json.dumps(document, indent=1) + "\n").encode())
+        write_json(out / _SETTINGS, document, indent=1)
         return
     before, after = _flat(stored), _flat(now)
     differences = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_json
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, FreeEnergyMap
 from openmm_gnn.kinetics.report.map_figures import StateNumbers, duration
 from openmm_gnn.kinetics.report.representative_frames import RepresentativeFrame
@@ -105,7 +104,7 @@ class SlowAnalysis:
     def save(self, path: Path) -> Path:
         """Write the JSON form; NaN becomes null."""
         document = {"version": RESULT_VERSION, **plain(self)}
-        write_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+        write_json(path, document, indent=1, allow_nan=False)
         return path
 
 

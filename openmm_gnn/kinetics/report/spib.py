@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_json
 from openmm_gnn.kinetics.report.data import SlowData
 from openmm_gnn.kinetics.report.lag_scores import fit_and_score
 from openmm_gnn.kinetics.report.learn import Learned, network_spec
@@ -80,4 +80,4 @@ def _train(settings: AnalysisSettings, data: SlowData, seed: int, folder: Path, 
     epochs = steps * settings.batch_size / max(1, sum(part.stop - part.start for part in data.training))
     row = SeedScore(seed, score, validation, epochs, round(epochs))
     # Last of all: what this file is there for is that the others are complete.
-    write_atomically(folder / "result.json", (json.dumps(plain(row)) + "\n").encode())
+    write_json(folder / "result.json", plain(row))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import openmm
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import write_json
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.features.learned_cv import LEARNED_CVS, load_learned_cv
 from openmm_gnn.forces.bias_force import BiasForce, bias_force
@@ -132,7 +131,7 @@ class RunBias:
         """
         folder = self._run / FOLDER
         folder.mkdir(exist_ok=True)
-        write_atomically(folder / META, (json.dumps(self._meta(), indent=1) + "\n").encode())
+        write_json(folder / META, self._meta(), indent=1)
         self._writer = GrowingArray.open(folder / RECORDS, record_fields(len(self._outputs)))
         if len(self._writer):
             records = read_bias_records(self._run)
