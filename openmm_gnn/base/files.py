@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from openmm_gnn.base.errors import DataError
 
 NO_LOCK_VARIABLE = "OPENMM_GNN_NO_LOCK"
@@ -97,6 +99,11 @@ def replace_durably(partial: Path, path: Path) -> None:
 def write_json(path: Path, document: Any, **options: Any) -> None:
     """Replace a file atomically by a document in JSON; the options are those of `json.dumps`."""
     write_atomically(path, (json.dumps(document, **options) + "\n").encode())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Replace an .npz file atomically by arrays with names."""
+    write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]  # stubs miss the names
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -231,7 +231,7 @@ spec = importlib.util.spec_from_file_location("test_runs", {file!r})
 tests = importlib.util.module_from_spec(spec)
 sys.modules["test_runs"] = tests
 spec.loader.exec_module(tests)
-tests.simulate(tests.small_argon(), {path!r}, tests.ENDLESS, compute=ComputeSettings("Reference"), resume=True)
+tests.simulate(tests.small_argon(), {path!r}, tests.ENDLESS, compute=tests.ComputeSettings("Reference"), resume=True)
 """
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.files import write_atomically, write_json
+from openmm_gnn.base.files import replace_durably, write_atomically, write_json
 from openmm_gnn.data.conformers.shards import (
     ARRAYS,
     INDEX,
@@ -100,17 +100,14 @@ def write_shard(
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir(parents=True)
     for name, array in {**_arrays(molecules), "index": _index(molecules)}.items():
-        with open(partial / f"{name}.npy", "wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
+        write_atomically(partial / f"{name}.npy", functools.partial(np.save, arr=array, allow_pickle=False))
     names = {"names": [m.name for m in molecules], "sequences": [m.sequence for m in molecules]}
     write_atomically(partial / NAMES_FILE, json.dumps(names).encode())
     sums = {file.name: file_sha256(file) for file in sorted(partial.iterdir())}
     content: dict[str, Any] = {"first": first, "numbers": len(molecules) if numbers is None else numbers}
     content |= {"num_molecules": len(molecules), "sha256": sums, **(notes or {})}
     write_json(partial / SHARD_FILE, content, indent=1)
-    os.replace(partial, folder)
+    replace_durably(partial, folder)
 
 
 def _arrays(molecules: Sequence[Conformers]) -> dict[str, np.ndarray]:

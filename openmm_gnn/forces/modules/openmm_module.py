@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import TopologyError
+from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
@@ -130,9 +131,8 @@ def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Pa
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    script_module(model, topology).save(str(partial))
-    os.replace(partial, path)
+    module = script_module(model, topology)
+    write_atomically(path, lambda file: torch.jit.save(module, file))
     return path
 
 

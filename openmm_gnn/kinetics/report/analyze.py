@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import flattened, locked, write_json
+from openmm_gnn.base.files import flattened, locked, write_arrays, write_json
 from openmm_gnn.kinetics.report.data import SlowData, lag_frames, read_data
 from openmm_gnn.kinetics.report.drawing import draw_all
 from openmm_gnn.kinetics.report.kinetics import Kinetics, estimate_kinetics
@@ -151,9 +151,7 @@ def _along(learned: Learned, data: SlowData, file: Path) -> list[np.ndarray]:
     """(frames, K) slow variables of each run, from the file where they are complete."""
     if not file.is_file():
         values = {str(number): learned.along(trajectory) for number, trajectory in enumerate(data.trajectories)}
-        partial = file.with_name(".partial.npz")
-        np.savez(partial, **values)  # type: ignore[arg-type]  # its stubs take allow_pickle for any array's name
-        partial.replace(file)
+        write_arrays(file, **values)
     with np.load(file) as stored:
         return [stored[str(number)] for number in range(len(data.trajectories))]
 
@@ -232,9 +230,8 @@ def _write_variables(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for run, values, own in zip(data.runs, variables, states, strict=True):
-        partial = folder / f".{run.name}.npz"
-        np.savez(partial, steps=run.steps, times_ps=run.times_ps, slow_variables=values, states=own)
-        partial.replace(folder / f"{run.name}.npz")
+        arrays = {"steps": run.steps, "times_ps": run.times_ps, "slow_variables": values, "states": own}
+        write_arrays(folder / f"{run.name}.npz", **arrays)
 
 
 def _write_states(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from openmm_gnn.base.files import write_arrays
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.linear_variables import LinearVariables, fit_tica
 from openmm_gnn.kinetics.report.data import SlowData, stretches
@@ -133,9 +134,7 @@ def _learn_tica(settings: AnalysisSettings, data: SlowData, directory: Path, pro
         lag = max(1, round(settings.lag / data.interval_ps))
         weights = None if data.log_weights is None else list(_piece_weights(data))
         network = fit_tica(_pieces(data), lag, settings.outputs, weights)
-        partial = file.with_name("partial.npz")
-        np.savez(partial, mean=network.mean.numpy(), matrix=network.matrix.numpy())
-        partial.replace(file)
+        write_arrays(file, mean=network.mean.numpy(), matrix=network.matrix.numpy())
     with np.load(file) as stored:
         return Learned(
             LinearVariables(torch.from_numpy(stored["mean"]), torch.from_numpy(stored["matrix"])), [], None, []

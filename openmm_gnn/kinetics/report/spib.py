@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openmm_gnn.base.files import write_json
+from openmm_gnn.base.files import write_arrays, write_json
 from openmm_gnn.kinetics.report.data import SlowData
 from openmm_gnn.kinetics.report.lag_scores import fit_and_score
 from openmm_gnn.kinetics.report.learn import Learned, network_spec
@@ -73,9 +73,7 @@ def _train(settings: AnalysisSettings, data: SlowData, seed: int, folder: Path, 
     model, score, validation = fit_and_score(raw, data, max(1, round(settings.lag / data.interval_ps)))
     network.set_output_map(model.mean_0, model.left)
     save_network(network, folder / "slow_variables.safetensors", {"method": "spib", "seed": seed})
-    partial = folder / ".partial.npz"
-    np.savez(partial, **{str(number): own for number, own in enumerate(states)})  # type: ignore[arg-type]
-    partial.replace(folder / "states.npz")
+    write_arrays(folder / "states.npz", **{str(number): own for number, own in enumerate(states)})
     steps = result.refinements[-1].step
     epochs = steps * settings.batch_size / max(1, sum(part.stop - part.start for part in data.training))
     row = SeedScore(seed, score, validation, epochs, round(epochs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.property import Target
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.learning.properties.property_labels import XYZ_SUFFIXES, MoleculeFrame, check_frame, read_xyz
@@ -103,10 +105,7 @@ def write_predictions(
         for atom, value in zip(atoms, values, strict=True):
             rows.append([frame.name, str(atom), str(frame.atomic_numbers[atom]), f"{value:.8g}"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-    os.replace(partial, path)
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([columns, *rows])
+    write_atomically(path, table.getvalue().encode())
     return len(rows)
