@@ -20,8 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import load_encoder
-from openmm_gnn.learning.pretraining.denoising import denoising_error
-from openmm_gnn.learning.pretraining.denoising_checks import solute
+from openmm_gnn.learning.pretraining.denoising_meter import denoising_error, solute
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"

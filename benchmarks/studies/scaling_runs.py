@@ -28,7 +28,8 @@ from openmm_gnn.base.files import locked, write_atomically
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.conformers.conformations import Molecules, check_elements, elements_of, join_conformations
-from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, pretrain
+from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
+from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, collate
 from openmm_gnn.networks.encoders.encoder import Encoder
 
@@ -215,14 +216,14 @@ def train_cells(out: Path, cells: Sequence[ScalingCell], report: Callable[[int],
     watcher.start()
     try:
         for cell in cells:
-            pretrain(
+            pretrain_on_molecules(
                 grid.spec(cell, elements),
                 training[: cell.molecules or len(training)],
                 validation,
                 dataclasses.replace(grid.training, seed=cell.seed),
                 out / RUNS / cell.name,
                 progress=False,
-                provenance={"data": {"sha256": joined.sha256, "molecules": cell.molecules}},
+                metadata={"data": {"sha256": joined.sha256, "molecules": cell.molecules}},
             )
     finally:
         finished.set()

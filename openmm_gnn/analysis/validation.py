@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.analysis import extrapolation, verdicts
+from openmm_gnn.analysis import verdicts
 from openmm_gnn.analysis.dynamics_checks import EnergyTrace, StabilityRun, constant_energy_run, stability_run
 from openmm_gnn.analysis.force_checks import (
     droplet,
@@ -39,6 +39,8 @@ from openmm_gnn.analysis.size_transfer import (
 )
 from openmm_gnn.analysis.verdicts import Check
 from openmm_gnn.base.errors import NonFiniteError, SpecError
+from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION
+from openmm_gnn.learning.training.training_distribution import scores as distribution_scores
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.run_settings import RunCourse, RunSettings
 from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
@@ -254,7 +256,7 @@ def _check_extrapolation(
     found: Validation, model: ForceModel, system: SimulationSystem, frames: Sequence[ReferenceFrame]
 ) -> None:
     """Neighbourhoods of the frames that were given, and of those that the network's run met."""
-    distribution = model.spec.metadata.get(extrapolation.METADATA_KEY)
+    distribution = model.spec.metadata.get(TRAINING_DISTRIBUTION)
     if distribution is None:
         found.checks.append(
             verdicts.not_measured("extrapolation", "the bundle holds no training distribution: train it again")
@@ -269,7 +271,7 @@ def _check_extrapolation(
     for where, places in groups.items():
         if places:
             found.scores[where] = np.concatenate(
-                [extrapolation.scores(distribution, (numbers, x[atoms], box)) for x, box in places]
+                [distribution_scores(distribution, (numbers, x[atoms], box)) for x, box in places]
             )
             found.checks.append(verdicts.extrapolation(where, found.scores[where], 1 - distribution["quantile"]))
 

@@ -147,7 +147,7 @@ def extrapolation(where: str, scores: np.ndarray, expected: float) -> Check:
     """The fraction of atoms whose neighbourhood lies outside the training data.
 
     Args:
-        scores: (atoms,) of `extrapolation.scores`; 1 is the border.
+        scores: (atoms,) of `training_distribution.scores`; 1 is the border.
         expected: that fraction of the training atoms.
     """
     outside = float((scores > 1).mean())

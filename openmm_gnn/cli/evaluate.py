@@ -22,23 +22,17 @@ def evaluate(
     import json
 
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
     from rich.table import Table
 
-    from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, check_evaluable, open_all, select_seeds
-    from openmm_gnn.networks.weights import load_model, save_network
+    from openmm_gnn.learning.training.data_sets import evaluate as run
+    from openmm_gnn.networks.weights import load_model
 
     network = load_model(model)
-    opened = open_all([data])
-    check_evaluable(network.spec, opened[0])
-    frames = ErrorsOfFrames(network, select_seeds(opened, parse_seeds(seeds)))
     console = Console(stderr=json_output)
-    for index in track(range(len(frames)), f"evaluating {model}", console=console, disable=json_output):
-        frames.add(index)
-    errors = frames.errors()
-    if record:
-        held_out = {"data": data.name, "seeds": seeds, **dataclasses.asdict(errors)}
-        save_network(network, model, {**network.spec.metadata, "held_out": held_out})
+    with Progress(console=console, disable=json_output) as progress:
+        bar = progress.add_task(f"evaluating {model}", total=1.0)
+        errors = run(model, data, parse_seeds(seeds), record, lambda done: progress.update(bar, completed=done))
     if json_output:
         typer.echo(json.dumps(dataclasses.asdict(errors)))
         return

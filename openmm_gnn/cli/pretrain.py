@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -74,93 +73,59 @@ def pretrain(
     The error is the mean square of what is left of the noise, on molecules held out, by that of the noise: 1.0 has
     learned nothing. The bundle is read by `load_encoder`.
     """
+    from functools import partial
+
     import torch
 
     from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec, NeighborRule
-    from openmm_gnn.data.conformers.conformations import check_elements, elements_of, join_conformations
-    from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, Hardware, is_first_process
+    from openmm_gnn.learning.pretraining.denoising import is_first_process
     from openmm_gnn.learning.pretraining.denoising import pretrain as run
-    from openmm_gnn.learning.pretraining.denoising_checks import record_denoising_errors, solute
-    from openmm_gnn.learning.pretraining.denoising_meter import ERROR
+    from openmm_gnn.learning.pretraining.denoising_meter import ERROR, METADATA_KEY
+    from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware
     from openmm_gnn.networks.weights import load_encoder
 
     if threads:
         torch.set_num_threads(threads)
-    hardware = Hardware(devices, strategy, workers)
-    opened = join_conformations(data, skip_bad).verify(skip_bad)
-    split = opened.split(hold_out)
-    elements = elements_of(opened.molecules, hydrogens)
-    begin = None if start is None else load_encoder(start)
-    spec = EncoderSpec(
+    spec = partial(
+        EncoderSpec,
         architecture=Architecture(architecture),
         num_layers=layers,
         cutoff=cutoff,
         width=width,
         num_radial=radial,
         num_heads=heads,
-        max_atomic_number=max(elements),
-        elements=elements,
         neighbor_rule=NeighborRule(neighbor_rule),
         max_neighbors=max_neighbors,
-        noise_scale=(noise or [0.2])[0],
     )
-    if begin is not None:
-        spec = begin.spec
-        check_elements(spec, elements)
-    for path in test or []:
-        solute(path, spec, hydrogens)  # what cannot be tested is said now, not after the training
     settings = DenoisingSettings(
+        noise_scales=tuple(noise or ()),
+        hydrogens=hydrogens,
+        hold_out=hold_out,
         num_steps=steps,
         batch_size=batch_size,
         batch_atoms=batch_atoms,
-        noise_scales=tuple(noise or ()),
         learning_rate=learning_rate,
         warmup_steps=warmup,
         weight_decay=weight_decay,
         average_decay=average_decay,
         start_share=start_share,
-        hydrogens=hydrogens,
         validate_every=validate_every,
         precision=precision,
         seed=seed,
     )
-    provenance = {
-        "start": None if begin is None else begin.spec.metadata,
-        "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
-        "data": {
-            "directory": [folder.resolve().name for folder in data],
-            "sha256": opened.sha256,
-            "commands": opened.meta["commands"],
-            "settings": opened.meta["settings"],
-            "left_out": opened.meta["left_out"],
-            "training_molecules": len(split.training),
-            "training_frames": sum(molecule.num_frames for molecule in split.training),
-            "skipped": list(opened.skipped),
-            "validation_molecules": len(split.validation),
-            "validation_frames": sum(molecule.num_frames for molecule in split.validation),
-        },
-        "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
-    }
-    bundle = run(
-        spec,
-        split.training,
-        split.validation,
-        settings,
-        out,
-        progress=progress,
-        provenance=provenance,
-        start=begin,
-        hardware=hardware,
-    )
+    hardware = Hardware(devices, strategy, workers)
+    command = shlex.join(["openmm-gnn", *sys.argv[1:]])
+    bundle = run(data, out, spec, settings, start, hardware, test or (), skip_bad, progress, command)
     if not is_first_process():
         return
-    if opened.skipped:
-        typer.echo(f"left out {len(opened.skipped)} molecules or shards, such as: {opened.skipped[0]}")
-    figures = load_encoder(bundle).spec.metadata["validation"]
+    metadata = load_encoder(bundle).spec.metadata
+    if skipped := metadata["data"]["skipped"]:
+        typer.echo(f"left out {len(skipped)} molecules or shards, such as: {skipped[0]}")
+    figures = metadata["validation"]
     typer.echo(f"error of denoising (1.0: nothing learned): {figures[ERROR]:.3f} on molecules held out")
     for name, error in figures.items():
         if name.startswith(f"{ERROR}_"):
             typer.echo(f"{error:.3f} {name.removeprefix(f'{ERROR}_').replace('_', ' ', 1)}")
-    for name, error in record_denoising_errors(bundle, test or [], hydrogens).items():
+    for name, error in metadata.get(METADATA_KEY, {}).items():
         typer.echo(f"{error:.3f} on {name}")
     typer.echo(f"wrote {bundle}: load it with `load_encoder`")

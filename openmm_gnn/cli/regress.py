@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -57,45 +56,31 @@ def regress(
     """
     import torch
 
-    from openmm_gnn.learning.properties import property_sets
-    from openmm_gnn.learning.properties.properties import PropertySettings, train_property
-    from openmm_gnn.learning.properties.property_labels import read_labels
-    from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
-    from openmm_gnn.networks.weights import load_encoder, load_property_model
+    from openmm_gnn.learning.properties.properties import regress as run
+    from openmm_gnn.learning.properties.property_settings import LearnedProperty, PropertySettings
+    from openmm_gnn.networks.weights import load_property_model
 
     if threads:
         torch.set_num_threads(threads)
-    pretrained = load_encoder(encoder)
-    frames = read_labels(labels, property_name, target, conformations, group_key)
-    spec = property_sets.property_spec(
-        pretrained.spec, frames, property_name, target, readout, hydrogens, new_elements, unit
-    )
-    sets = property_sets.hold_out(frames, hold_out, by_frame)
+    wanted = LearnedProperty(property_name, target, readout, unit, conformations, group_key, hydrogens, new_elements)
     settings = PropertySettings(
+        freeze_encoder=freeze,
+        random_weights=random_weights,
+        hold_out=hold_out,
+        by_frame=by_frame,
         num_steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        freeze_encoder=freeze and not random_weights,
         validate_every=validate_every,
         seed=seed,
     )
-    provenance = {
-        "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
-        "labels": {
-            "file": labels.name,
-            "training_frames": len(sets.training),
-            "validation_frames": len(sets.validation),
-            "validation_molecules": sorted({frame.group for frame in sets.validation}),
-        },
-        **encoder_provenance(pretrained, settings.freeze_encoder, random_weights),
-        "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
-    }
-    start = None if random_weights else pretrained
-    bundle = train_property(spec, sets, settings, out, start, progress=progress, provenance=provenance)
-    figures = load_property_model(bundle).spec.metadata["validation"]
+    command = shlex.join(["openmm-gnn", *sys.argv[1:]])
+    bundle = run(labels, encoder, wanted, out, settings, progress, command)
+    metadata = load_property_model(bundle).spec.metadata
+    figures, held_out = metadata["validation"], metadata["labels"]["validation_frames"]
     of = f" {unit}" if unit else ""
     typer.echo(
-        f"{property_name} of {len(sets.validation)} frames held out: mean absolute error "
+        f"{property_name} of {held_out} frames held out: mean absolute error "
         f"{figures['validation_mae']:.4g}{of}; by their elements alone {figures['elements_mae']:.4g}{of}"
     )
     typer.echo(f"wrote {bundle}: predict with `openmm-gnn predict {bundle} FILES`")

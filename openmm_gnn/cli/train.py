@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,94 +83,53 @@ def train(
 
     Whole trajectories are held out by their seeds: those in neither list are left for `openmm-gnn evaluate`.
     """
+    from functools import partial
+
     import torch
 
-    from openmm_gnn.analysis.extrapolation import METADATA_KEY, fit, training_frames
-    from openmm_gnn.base.specs.force import Decoder, ForceSpec, GAMDSpec, NeighborSpec, VectorGAMDSpec
-    from openmm_gnn.learning.training.data_sets import force_matching_sets, open_all
-    from openmm_gnn.learning.training.force_matching import TrainingSettings
+    from openmm_gnn.base.specs.force import Decoder, EncoderForceSpec, GAMDSpec, NeighborSpec, VectorGAMDSpec
     from openmm_gnn.learning.training.force_matching import train as run
-    from openmm_gnn.networks.encoder_force import encoder_force_spec
-    from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
-    from openmm_gnn.networks.weights import load_encoder
+    from openmm_gnn.learning.training.settings import TrainingSettings
 
     if threads:
         torch.set_num_threads(threads)
     if (network is Network.ENCODER) != (encoder is not None):
         raise typer.BadParameter("--network encoder and --encoder NAME go together", param_hint="--encoder")
-    pretrained = None if encoder is None else load_encoder(encoder)
     settings = TrainingSettings(
+        train_seeds=tuple(parse_seeds(train_seeds)),
+        validation_seeds=tuple(parse_seeds(validation_seeds)),
+        validation_frames=validation_frames,
+        freeze_encoder=freeze,
+        random_weights=random_weights,
         num_steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
         validate_every=validate_every,
-        freeze_encoder=freeze,
         seed=seed,
     )
-
-    neighbors = NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors)
-
-    def make_spec(elements: tuple[int, ...], force_scale: float) -> ForceSpec:
-        if pretrained is not None:
-            return encoder_force_spec(
-                pretrained.spec,
-                elements,
-                force_scale,
-                conservative=conservative,
-                remove_net_force=remove_net_force,
-                skin=skin,
-                max_neighbors=max_neighbors,
-            )
-        if network is Network.VECTOR:
-            return VectorGAMDSpec(
-                neighbors=neighbors,
-                elements=elements,
-                width=width,
-                num_layers=layers,
-                num_radial=radial,
-                min_distance=min_distance,
-                use_bonds=bonds,
-                pair_cutoff=pair_cutoff,
-                pair_radial=pair_radial,
-                charge_width=charge_width,
-                conservative=conservative,
-                force_scale=force_scale,
-            )
-        return GAMDSpec(
-            neighbors=neighbors,
-            elements=elements,
-            decoder=Decoder(decoder),
-            width=width,
-            num_layers=layers,
-            num_radial=radial,
-            min_distance=min_distance,
-            envelope_exponent=envelope_exponent,
-            use_bonds=bonds,
+    if network is Network.ENCODER:
+        spec: partial[Any] = partial(
+            EncoderForceSpec,
+            conservative=conservative,
             remove_net_force=remove_net_force,
-            force_scale=force_scale,
+            skin=skin,
+            max_neighbors=max_neighbors,
         )
-
-    spec, training, validation, pair_term = force_matching_sets(
-        data, parse_seeds(train_seeds), parse_seeds(validation_seeds), make_spec, validation_frames, seed
-    )
-    provenance = {
-        METADATA_KEY: fit(training_frames(training, spec.elements), spec.neighbors.cutoff),
-        "command": shlex.join(["openmm-gnn", *sys.argv[1:]]),
-        "data": [{"directory": opened.path.name, **opened.meta["settings"]} for opened in open_all(data)],
-        "train_seeds": train_seeds,
-        "validation_seeds": validation_seeds,
-        **({} if pretrained is None else encoder_provenance(pretrained, freeze, random_weights)),
-        "versions": {name: version(name) for name in ("openmm-gnn", "torch", "lightning")},
-    }
-    bundle = run(
-        spec,
-        training,
-        validation,
-        settings,
-        out,
-        progress=progress,
-        provenance=provenance,
-        pair_term=pair_term,
-        encoder=None if random_weights else pretrained,
-    )
+    else:
+        common = {
+            "neighbors": NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors),
+            "width": width,
+            "num_layers": layers,
+            "num_radial": radial,
+            "min_distance": min_distance,
+            "use_bonds": bonds,
+        }
+        if network is Network.VECTOR:
+            own = {"pair_cutoff": pair_cutoff, "pair_radial": pair_radial, "charge_width": charge_width}
+            spec = partial(VectorGAMDSpec, conservative=conservative, **common, **own)
+        else:
+            own = {"envelope_exponent": envelope_exponent, "remove_net_force": remove_net_force}
+            spec = partial(GAMDSpec, decoder=Decoder(decoder), **common, **own)
+    command = shlex.join(["openmm-gnn", *sys.argv[1:]])
+    bundle = run(data, out, spec, settings, encoder, progress, command)
     typer.echo(f"wrote {bundle}: evaluate it on trajectories of other seeds with `openmm-gnn evaluate`")

@@ -7,8 +7,11 @@ import json
 import logging
 import math
 import os
+import shlex
+import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,17 @@ def rise_and_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int) -> 
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) + LAST_FACTOR
 
     return LambdaLR(optimizer, factor)
+
+
+def provenance(command: str | None = None) -> dict[str, Any]:
+    """What the metadata of trained weights say about how they were made: command line and versions.
+
+    Args:
+        command: what the user typed; by default the command line of this process.
+    """
+    made = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    versions = {name: version(name) for name in ("openmm-gnn", "torch", "lightning")}
+    return {"command": made if command is None else command, "versions": versions}
 
 
 def identity_of(spec: Any) -> str:

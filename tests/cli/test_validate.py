@@ -10,8 +10,8 @@ import pytest
 from command_lines import invoke
 from untrained_networks import untrained
 
-from openmm_gnn.analysis import extrapolation
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION, fit_distribution
 from openmm_gnn.networks.weights import save_network
 
 SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --no-progress --sizes"
@@ -43,7 +43,7 @@ def test_everything_is_measured_printed_drawn_and_written(data: Path, tmp_path: 
         for positions in labelled.trajectories[0].positions
     ]
     metadata = {
-        extrapolation.METADATA_KEY: extrapolation.fit(frames, 0.5),
+        TRAINING_DISTRIBUTION: fit_distribution(frames, 0.5),
         "train_seeds": "1",
         "data": [{"directory": "argon", "forces": "all"}],
     }

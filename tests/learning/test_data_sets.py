@@ -20,7 +20,7 @@ from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.data.labels.external_labels import read_external
 from openmm_gnn.data.labels.imported_labels import import_labels
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
-from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
+from openmm_gnn.learning.training.data_sets import force_errors, force_matching_sets, open_all, select_seeds
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.lattice import lattice_sites
 from openmm_gnn.networks.gamd import GAMD
@@ -97,7 +97,7 @@ def sets(directories: dict[str, Path], names: list[str], train: list[int], valid
         [directories[name] for name in names],
         train,
         validation,
-        lambda elements, scale: make_spec(elements, scale, **spec),
+        lambda elements, force_scale: make_spec(elements, force_scale, **spec),
         validation_frames=1000,
         seed=0,
     )
@@ -168,8 +168,8 @@ def test_what_must_not_be_mixed_is_refused_in_words(directories: dict[str, Path]
         open_all([tmp_path])
     with pytest.raises(DataError, match=r"no data has seed 7: it has the seeds \[1, 2, 3\]"):
         select_seeds(open_all([directories["neon"], directories["argon"]]), [1, 7])
-    with pytest.raises(DataError, match=r"seeds \[2\] are for training and for validation"):
-        sets(directories, ["neon"], [1, 2], [2])
+    with pytest.raises(SpecError, match=r"seeds \[2\] are for training and for validation"):
+        TrainingSettings(train_seeds=(1, 2), validation_seeds=(2,))
     with pytest.raises(TopologyError, match="is element Ar"):  # in validation alone
         sets(directories, ["large", "argon"], [1], [2])
 
@@ -189,14 +189,12 @@ def test_a_network_with_bonds_is_not_trained_on_data_without(directories: dict[s
 def test_errors_over_several_topologies_are_those_of_all_frames(directories: dict[str, Path]) -> None:
     model = GAMD(make_spec((10, 18), 1e-9)).eval()  # predicts next to nothing: every error is the force itself
     groups = select_seeds(open_all([directories["neon"], directories["argon"]]), [2])
-    measured = ErrorsOfFrames(model, groups)
-    for index in range(len(measured)):
-        measured.add(index)
+    measured = force_errors(model, groups)
     components = [np.abs(raw_forces(directories, name, 2)).ravel() for name in ("neon", "argon")]
     expected = np.concatenate(components).mean() * (1 * unit.kilojoules_per_mole / unit.AVOGADRO_CONSTANT_NA)
     mev = expected.value_in_unit(unit.joule) / 1.602176634e-19 * 1000 / 10
-    assert measured.errors().mae == pytest.approx(mev, rel=1e-5)
-    assert measured.errors().num_frames == 15
+    assert measured.mae == pytest.approx(mev, rel=1e-5)
+    assert measured.num_frames == 15
 
 
 def test_evaluate_refuses_forces_of_another_kind(directories: dict[str, Path], tmp_path: Path) -> None:

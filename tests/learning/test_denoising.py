@@ -22,10 +22,11 @@ from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.data.conformers.conformations import Conformations, Split
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, denoising_error, pretrain
+from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
+from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
 from openmm_gnn.learning.pretraining.denoising_module import Denoising
-from openmm_gnn.learning.pretraining.denoising_settings import Hardware
+from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware
 from openmm_gnn.learning.pretraining.noisy_batches import NoisyBatch
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, collate, standard_noise
 from openmm_gnn.learning.step_order import StepOrder
@@ -64,7 +65,9 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 @pytest.fixture(scope="module")
 def trained(split: Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return pretrain(SPEC, *split, SHORT, tmp_path_factory.mktemp("run"), progress=False, provenance={"command": "x"})
+    return pretrain_on_molecules(
+        SPEC, *split, SHORT, tmp_path_factory.mktemp("run"), progress=False, metadata={"command": "x"}
+    )
 
 
 def rows_of(directory: Path) -> list[dict[str, str]]:
@@ -167,7 +170,7 @@ def test_frames_are_in_the_encoders_unit_without_hydrogens(split: Split) -> None
 def _run(split: Split, directory: Path) -> None:
     torch.set_num_threads(1)
     settings = dataclasses.replace(SHORT, num_steps=60, validate_every=6)
-    pretrain(SPEC, *split, settings, directory, progress=False)
+    pretrain_on_molecules(SPEC, *split, settings, directory, progress=False)
 
 
 def test_a_run_killed_again_and_again_ends_as_one_never_killed(split: Split, tmp_path: Path) -> None:
@@ -194,20 +197,20 @@ def test_a_run_killed_again_and_again_ends_as_one_never_killed(split: Split, tmp
 def test_a_training_that_diverges_says_so_and_leaves_no_bundle(split: Split, tmp_path: Path) -> None:
     wild = dataclasses.replace(SHORT, num_steps=6, validate_every=3, learning_rate=1e30, warmup_steps=1)
     with pytest.raises(NonFiniteError, match=r"error of step 2 is not .*, frame .* the learning rate, now 1e\+30"):
-        pretrain(SPEC, *split, wild, tmp_path, progress=False)
+        pretrain_on_molecules(SPEC, *split, wild, tmp_path, progress=False)
     assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_another_encoder_other_data_and_nonsense_are_refused(trained: Path, split: Split, tmp_path: Path) -> None:
     other = dataclasses.replace(SPEC, width=8)
     with pytest.raises(DataError, match="another encoder"):
-        pretrain(other, *split, SHORT, trained.parent, progress=False)
+        pretrain_on_molecules(other, *split, SHORT, trained.parent, progress=False)
     with pytest.raises(DataError, match="other data"):
-        pretrain(SPEC, *split, SHORT, trained.parent, progress=False, provenance={"data": {"sha256": "abc"}})
+        pretrain_on_molecules(SPEC, *split, SHORT, trained.parent, progress=False, metadata={"data": {"sha256": "abc"}})
     with pytest.raises(DataError, match="validation set has no molecules"):
-        pretrain(SPEC, split.training, [], SHORT, tmp_path, progress=False)
+        pretrain_on_molecules(SPEC, split.training, [], SHORT, tmp_path, progress=False)
     with pytest.raises(SpecError, match=r"noise_scale is 0"):
-        pretrain(dataclasses.replace(SPEC, noise_scale=0.0), *split, SHORT, tmp_path, progress=False)
+        pretrain_on_molecules(dataclasses.replace(SPEC, noise_scale=0.0), *split, SHORT, tmp_path, progress=False)
     with pytest.raises(SpecError, match="100 steps with a validation every 30"):
         DenoisingSettings(num_steps=100, validate_every=30)
 
@@ -218,7 +221,7 @@ def test_half_of_the_start_is_kept_where_asked_for(trained: Path, split: Split, 
     kept = {}
     for share in (0.0, 0.5, 1.0):
         settings = dataclasses.replace(once, start_share=share)
-        bundle = pretrain(SPEC, *split, settings, tmp_path / str(share), progress=False, start=start)
+        bundle = pretrain_on_molecules(SPEC, *split, settings, tmp_path / str(share), progress=False, start=start)
         kept[share] = dict(load_encoder(bundle).named_parameters())
         validated = float(rows_of(tmp_path / str(share))[-1]["validation_error"])
         assert load_encoder(bundle).spec.metadata["validation"]["validation_error"] == pytest.approx(
@@ -233,6 +236,6 @@ def test_half_of_the_start_is_kept_where_asked_for(trained: Path, split: Split, 
 
 def test_a_share_of_no_start_is_refused(split: Split, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="there is no start"):
-        pretrain(SPEC, *split, dataclasses.replace(SHORT, start_share=0.5), tmp_path, progress=False)
+        pretrain_on_molecules(SPEC, *split, dataclasses.replace(SHORT, start_share=0.5), tmp_path, progress=False)
     with pytest.raises(SpecError, match="give 0 to 1"):
         dataclasses.replace(SHORT, start_share=1.5)

@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, pretrain
+from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
+from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames
 from openmm_gnn.learning.step_order import StepOrder
 
@@ -42,12 +43,12 @@ def test_a_resumed_run_shows_every_step_once(tmp_path: Path) -> None:
     made = PeptideSettings(longest=3, temperatures=(300.0,), frames=4, interval_ps=0.1)
     split = make_conformations(tmp_path / "data", 4, made, processes=1, progress=False).split(4)
     settings = DenoisingSettings(num_steps=20, batch_size=3, validate_every=20, warmup_steps=1, seed=3)
-    pretrain(SPEC, *split, settings, tmp_path, progress=False)
+    pretrain_on_molecules(SPEC, *split, settings, tmp_path, progress=False)
     kept = tmp_path / "kept.ckpt"
     shutil.copy(tmp_path / "last.ckpt", kept)
     for _ in range(2):  # the first of them killed, as it were, before it could write its checkpoint
         shutil.copy(kept, tmp_path / "last.ckpt")
-        pretrain(SPEC, *split, dataclasses.replace(settings, num_steps=40), tmp_path, progress=False)
+        pretrain_on_molecules(SPEC, *split, dataclasses.replace(settings, num_steps=40), tmp_path, progress=False)
     points = points_of(tmp_path)
     assert len(list((tmp_path / "tensorboard").glob("events*"))) == 3
     for name in ("error/train", "learning_rate", "throughput/atoms_per_s", "throughput/molecules_per_s"):

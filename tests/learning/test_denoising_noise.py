@@ -15,8 +15,10 @@ from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.data.conformers.conformations import Split, join_conformations
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, Hardware, Precision, denoising_error, pretrain
+from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
+from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
+from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware, Precision
 from openmm_gnn.learning.pretraining.noisy_batches import (
     NoisyBatch,
     NoisyFrames,
@@ -82,7 +84,7 @@ def test_each_scale_is_drawn_as_often_and_repeats_for_its_place() -> None:
 
 def test_every_scale_is_learned_and_told(split: Split, tmp_path: Path) -> None:
     settings = dataclasses.replace(SHORT, noise_scales=SCALES)
-    encoder = load_encoder(pretrain(SPEC, *split, settings, tmp_path, progress=False))
+    encoder = load_encoder(pretrain_on_molecules(SPEC, *split, settings, tmp_path, progress=False))
     row = last_row(tmp_path)
     assert row["validation_error"] == row["validation_error_at_0.2"] < 0.9
     assert row["validation_error_at_0.4"] < 1.0
@@ -126,7 +128,7 @@ def test_steps_of_so_many_atoms_hold_every_frame_once_and_no_more_atoms(frames: 
 def test_a_training_by_atoms_learns_and_repeats(split: Split, tmp_path: Path) -> None:
     settings = dataclasses.replace(SHORT, batch_atoms=80, num_steps=20, validate_every=10)
     for name in ("one", "two"):
-        pretrain(
+        pretrain_on_molecules(
             SPEC, *split, settings, tmp_path / name, progress=False, hardware=Hardware(workers=2 * (name == "two"))
         )
     one, two = (load_encoder(tmp_path / name / "model.safetensors").state_dict() for name in ("one", "two"))
@@ -191,7 +193,7 @@ def test_bfloat16_training_keeps_float32_weights_and_learns_as_much(split: Split
     for precision in Precision:
         directory = tmp_path / precision.value
         settings = dataclasses.replace(SHORT, num_steps=60, batch_size=4, precision=precision)
-        bundle = pretrain(SPEC, *split, settings, directory, progress=False)
+        bundle = pretrain_on_molecules(SPEC, *split, settings, directory, progress=False)
         errors[precision] = last_row(directory)["validation_error"]
     encoder = load_encoder(bundle)
     assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
@@ -206,7 +208,7 @@ def test_sets_are_told_apart(folder: Path, tmp_path: Path) -> None:
     other = make_conformations(tmp_path / "more", 8, settings, 1, progress=False).path
     split = join_conformations([folder, other]).split(4)
     recipe = dataclasses.replace(SHORT, num_steps=2, validate_every=2)
-    pretrain(SPEC, *split, recipe, tmp_path / "run", progress=False)
+    pretrain_on_molecules(SPEC, *split, recipe, tmp_path / "run", progress=False)
     row = last_row(tmp_path / "run")
     low, high = sorted((row["validation_error_of_more"], row["validation_error_of_pep_tides"]))
     assert low < row["validation_error"] < high
@@ -216,12 +218,12 @@ def test_nonsense_is_refused(split: Split) -> None:
     for wrong, words in (
         ({"noise_scales": (0.2, -1.0)}, "give finite lengths above 0"),
         ({"noise_scales": (0.2, 0.2)}, "give each once"),
-        ({"precision": "16"}, "'16' is not a valid Precision: give one of"),
-        ({"batch_size": 0}, "at least one molecule"),
+        ({"precision": "16"}, "precision is '16': give one of 32, bf16-mixed"),
+        ({"batch_size": 0}, "batch_size is 0: give a whole number, 1 or more"),
     ):
         with pytest.raises(SpecError, match=words):
             DenoisingSettings(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="0 devices"):
+    with pytest.raises(SpecError, match="devices is 0"):
         Hardware(devices=0)
     with pytest.raises(SpecError, match="7 processes share 6 molecules per step"):
         DenoisingData(SPEC, *split, SHORT, Hardware(devices=7))

@@ -13,7 +13,9 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.data.conformers.conformations import check_elements
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.learning.pretraining.denoising import DenoisingSettings, denoising_error, pretrain
+from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
+from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
+from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames
 from openmm_gnn.networks.weights import load_encoder
 
@@ -27,7 +29,7 @@ def test_training_goes_on_from_a_public_checkpoint(geom2vec_data: Path, tmp_path
     split = make_conformations(tmp_path / "data", 4, made, processes=1, progress=False).split(4)
     start = load_encoder(geom2vec_data / name)
     settings = DenoisingSettings(num_steps=2, batch_size=2, learning_rate=1e-5, warmup_steps=1, validate_every=1)
-    bundle = pretrain(start.spec, *split, settings, tmp_path, progress=False, start=start)
+    bundle = pretrain_on_molecules(start.spec, *split, settings, tmp_path, progress=False, start=start)
     derived = load_encoder(bundle)
     assert derived.spec == start.spec
     moved = [not torch.equal(value, start.state_dict()[key]) for key, value in derived.named_parameters()]
@@ -52,7 +54,7 @@ def test_what_the_public_weights_have_not_met_is_refused(geom2vec_data: Path) ->
     with pytest.raises(SpecError, match=r"atomic numbers \[34\]"):
         check_elements(spec, (6, 34))
     with pytest.raises(SpecError, match="the weights to start from belong to"):
-        pretrain(
+        pretrain_on_molecules(
             dataclasses.replace(spec, width=32),
             [],
             [],

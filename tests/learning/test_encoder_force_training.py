@@ -15,8 +15,9 @@ from torch import Tensor
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.data.labels.metrics import ForceErrorMeter
-from openmm_gnn.learning.training.force_matching import TrainingSettings, train
+from openmm_gnn.learning.training.force_matching import train_on_frames
 from openmm_gnn.learning.training.frames import FrameDataset, predicted_forces
+from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
 from openmm_gnn.networks.weights import load_model
 
@@ -71,7 +72,9 @@ def test_forces_of_springs_are_learned_and_the_bundle_gives_the_validated_error(
 ) -> None:
     spec = make_spec(conservative)
     held_out = dataset(spec, 2)
-    bundle = train(spec, dataset(spec, 1), held_out, settings(), tmp_path, progress=False, encoder=small_encoder())
+    bundle = train_on_frames(
+        spec, dataset(spec, 1), held_out, settings(), tmp_path, progress=False, encoder=small_encoder()
+    )
     model, meter = load_model(bundle), ForceErrorMeter()
     assert isinstance(model, EncoderForce) and model.spec == spec
     for index in range(len(held_out)):
@@ -86,7 +89,7 @@ def test_forces_of_springs_are_learned_and_the_bundle_gives_the_validated_error(
 def test_a_frozen_encoder_learns_the_new_elements_and_nothing_else(tmp_path: Path) -> None:
     spec, pretrained = make_spec(), small_encoder()
     data = dataset(spec, 1, 8)
-    bundle = train(spec, data, data, settings(6, freeze=True), tmp_path, progress=False, encoder=pretrained)
+    bundle = train_on_frames(spec, data, data, settings(6, freeze=True), tmp_path, progress=False, encoder=pretrained)
     model = load_model(bundle)
     assert isinstance(model, EncoderForce)
     before: dict[str, Tensor] = {
@@ -106,7 +109,7 @@ def test_a_frozen_encoder_learns_the_new_elements_and_nothing_else(tmp_path: Pat
 def test_random_weights_are_not_frozen(tmp_path: Path) -> None:
     data = dataset(make_spec(), 1, 4)
     with pytest.raises(SpecError, match="random weights are to be frozen"):
-        train(make_spec(), data, data, settings(2, freeze=True), tmp_path / "run", progress=False)
+        train_on_frames(make_spec(), data, data, settings(2, freeze=True), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -115,7 +118,7 @@ def test_a_run_that_was_stopped_goes_on_after_its_last_step(tmp_path: Path) -> N
     data = dataset(spec, 1, 8)
     short = TrainingSettings(num_steps=4, batch_size=8, warmup_steps=2, validate_every=2)
     longer = TrainingSettings(num_steps=6, batch_size=8, warmup_steps=2, validate_every=2)
-    train(spec, data, data, short, tmp_path, progress=False, encoder=encoder)
-    train(spec, data, data, longer, tmp_path, progress=False, encoder=encoder)
+    train_on_frames(spec, data, data, short, tmp_path, progress=False, encoder=encoder)
+    train_on_frames(spec, data, data, longer, tmp_path, progress=False, encoder=encoder)
     with open(tmp_path / "log.csv") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [2, 4, 6]

@@ -15,8 +15,9 @@ from argon_frames import NUM_ATOMS, MemoryTrajectory, lennard_jones_trajectory
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
-from openmm_gnn.learning.training.force_matching import TrainingSettings, train
+from openmm_gnn.learning.training.force_matching import train_on_frames
 from openmm_gnn.learning.training.frames import FrameDataset
+from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.networks.weights import load_model
 
 CUTOFF = 0.75
@@ -58,7 +59,7 @@ def rows_of(directory: Path) -> list[dict[str, str]]:
 
 def test_forces_of_another_trajectory_are_learned(trajectories: list[MemoryTrajectory], tmp_path: Path) -> None:
     settings = TrainingSettings(num_steps=240, batch_size=2, learning_rate=5e-3, warmup_steps=20, validate_every=80)
-    bundle = train(
+    bundle = train_on_frames(
         make_spec(), dataset(trajectories[0]), dataset(trajectories[1]), settings, tmp_path / "run", progress=False
     )
     errors = [float(row["validation_relative_error"]) for row in rows_of(tmp_path / "run")]
@@ -69,7 +70,7 @@ def test_forces_of_another_trajectory_are_learned(trajectories: list[MemoryTraje
 
 def test_the_bundle_is_the_best_and_not_the_last(trajectories: list[MemoryTrajectory], tmp_path: Path) -> None:
     settings = TrainingSettings(num_steps=30, batch_size=1, learning_rate=0.5, warmup_steps=1, validate_every=5)
-    bundle = train(
+    bundle = train_on_frames(
         make_spec(), dataset(trajectories[0]), dataset(trajectories[1]), settings, tmp_path / "run", progress=False
     )
     best = min(float(row["validation_mae"]) for row in rows_of(tmp_path / "run"))
@@ -88,18 +89,18 @@ def test_empty_data_and_another_networks_directory_are_refused(
 ) -> None:
     settings = TrainingSettings(num_steps=2, batch_size=1, validate_every=1)
     with pytest.raises(DataError, match="validation set has no frames"):
-        train(make_spec(), dataset(trajectories[0]), dataset(), settings, tmp_path / "empty", progress=False)
+        train_on_frames(make_spec(), dataset(trajectories[0]), dataset(), settings, tmp_path / "empty", progress=False)
     short = MemoryTrajectory(*(array[:2] for array in vars(trajectories[0]).values()))
-    train(make_spec(), dataset(short), dataset(short), settings, tmp_path / "run", progress=False)
+    train_on_frames(make_spec(), dataset(short), dataset(short), settings, tmp_path / "run", progress=False)
     longer = TrainingSettings(num_steps=4, batch_size=1, validate_every=1)
     with pytest.raises(DataError, match="another network"):
-        train(make_spec(width=8), dataset(short), dataset(short), longer, tmp_path / "run", progress=False)
+        train_on_frames(make_spec(width=8), dataset(short), dataset(short), longer, tmp_path / "run", progress=False)
 
 
 def _run(trajectory: MemoryTrajectory, directory: Path, num_steps: int) -> None:
     torch.set_num_threads(1)
     settings = TrainingSettings(num_steps=num_steps, batch_size=1, warmup_steps=5, validate_every=10)
-    train(make_spec(width=8), dataset(trajectory), dataset(trajectory), settings, directory, progress=False)
+    train_on_frames(make_spec(width=8), dataset(trajectory), dataset(trajectory), settings, directory, progress=False)
 
 
 def test_a_run_killed_20_times_at_random_moments_loses_no_row_and_repeats_none(

@@ -14,10 +14,11 @@ from small_encoders import small_encoder
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
-from openmm_gnn.learning.properties.properties import PropertySettings, train_property
+from openmm_gnn.learning.properties.properties import train_property
 from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_labels
 from openmm_gnn.learning.properties.property_predictions import predict
 from openmm_gnn.learning.properties.property_sets import PropertyFrames, fit_elements, hold_out, property_spec, seen
+from openmm_gnn.learning.properties.property_settings import PropertySettings
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.weights import ENCODERS, load_encoder, load_property_model, path_of, save_network

@@ -8,8 +8,7 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.learning.pretraining.denoising import denoising_error
-from openmm_gnn.learning.pretraining.denoising_checks import solute
+from openmm_gnn.learning.pretraining.denoising_meter import denoising_error, solute
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import ENCODERS, load_encoder, shipped_names
 

@@ -35,19 +35,24 @@ LENGTH_UNITS = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
 class EncoderSpec:
     """Everything that defines an encoder but its weights. Lengths in `length_unit`."""
 
-    architecture: Architecture
-    num_layers: int
-    cutoff: float
+    architecture: Architecture = Architecture.TORCHMD_ET
+    """Network that the encoder is."""
+    num_layers: int = 4
+    """Rounds of messages."""
+    cutoff: float = 7.5
+    """Distance below which atoms are neighbours, in the encoder's length unit (angstrom)."""
     width: int = 64
     """Scalars, and vectors, of an atom."""
     num_radial: int = 64
+    """Radial basis functions."""
     num_heads: int = 8
     """Heads of the attention; TensorNet has none."""
     max_atomic_number: int = 99
     elements: tuple[int, ...] = ()
     """Atomic numbers the training data held; empty: unknown, every number up to `max_atomic_number` is taken."""
     neighbor_rule: NeighborRule = NeighborRule.NEAREST
-    """Nearest gives the lowest error of denoising: 0.39 for the public TorchMD-ET (full 0.40, index 0.69), 0.37 for
+    """Atoms within the cutoff that send messages to an atom: the nearest, all (full), or the first by number (index).
+    Nearest gives the lowest error of denoising: 0.39 for the public TorchMD-ET (full 0.40, index 0.69), 0.37 for
     ViSNet (0.47, 0.77), 0.66 by all rules for TensorNet; see benchmarks/neighbor_rules.py."""
     max_neighbors: int = 32
     """Most edges to an atom, its own included, by the rules nearest and index."""

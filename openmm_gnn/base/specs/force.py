@@ -27,10 +27,12 @@ class Decoder(str, Enum):
 class NeighborSpec:
     """The neighbourhood of an atom. Lengths in nm."""
 
-    cutoff: float
+    cutoff: float = 0.75
+    """Distance below which atoms are neighbours, nm."""
     skin: float = 0.1
+    """Margin of the neighbour list, nm: it is made anew when an atom has moved more than half of it."""
     max_neighbors: int = 96
-    """Capacity of the list: mean number of pairs per atom, each pair counted once, within cutoff + skin."""
+    """Capacity of the neighbour list: mean number of pairs per atom within cutoff + skin, each pair counted once."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cutoff) and self.cutoff > 0):
@@ -49,9 +51,14 @@ class GAMDSpec:
     elements: tuple[int, ...]
     """Atomic numbers the network knows; an atom's species is its index here."""
     decoder: Decoder = Decoder.PAIR
+    """How forces are read from the network: off each pair (covariant, no net force), or off each atom as in the paper
+    (node)."""
     width: int = 64
+    """Features of an atom and of an edge."""
     num_layers: int = 2
+    """Rounds of messages."""
     num_radial: int = 48
+    """Radial basis functions."""
     min_distance: float = 0.0
     """Centre of the first radial basis function, nm."""
     envelope_exponent: int = 6
@@ -98,6 +105,7 @@ class VectorGAMDSpec:
     width: int = 32
     """Scalars, and vectors, of an atom; a multiple of 16."""
     num_layers: int = 2
+    """Rounds of messages."""
     num_radial: int = 20
     """Spline coefficients of a radial function."""
     min_distance: float = 0.08
@@ -165,7 +173,7 @@ class EncoderForceSpec:
     skin: float = 0.1
     """Width of the shell around the cutoff from which the neighbour list keeps pairs, nm."""
     max_neighbors: int = 96
-    """Capacity of the neighbour list, see `NeighborSpec`."""
+    """Capacity of the neighbour list: mean number of pairs per atom within cutoff + skin, each pair counted once."""
     force_scale: float = 1.0
     """Root mean square of a force component in the training data, kJ/mol/nm."""
     metadata: dict[str, Any] = field(default_factory=dict, compare=False)

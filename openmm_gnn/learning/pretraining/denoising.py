@@ -9,7 +9,7 @@ of 0.2 angstrom and AdamW with amsgrad: Pengmei et al., J. Chem. Phys. 162 (2025
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,51 +18,112 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.data.conformers.conformations import Molecule
+from openmm_gnn.data.conformers.conformations import Molecule, check_elements, elements_of, join_conformations
 from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
-from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter, denoising_error
+from openmm_gnn.learning.pretraining.denoising_meter import ERROR, record_denoising_errors, solute
 from openmm_gnn.learning.pretraining.denoising_module import Denoising, scales_of
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware, Precision, Strategy
+from openmm_gnn.learning.pretraining.denoising_settings import (
+    USUAL_NOISE,
+    DenoisingSettings,
+    Hardware,
+    Precision,
+    Strategy,
+)
 from openmm_gnn.learning.pretraining.training_curves import PretrainingBar, TrainingCurves, tensorboard_logger
-from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit
+from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.weights import save_network
-
-__all__ = [
-    "Denoising",
-    "DenoisingErrorMeter",
-    "DenoisingSettings",
-    "Hardware",
-    "Precision",
-    "Strategy",
-    "denoising_error",
-    "is_first_process",
-    "pretrain",
-]
+from openmm_gnn.networks.weights import load_encoder, save_network
 
 ORIGIN = ("source", "license")
 """Fields of an encoder's metadata that pass on to what is trained from its weights."""
 
 
 def pretrain(
+    data: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    spec: Callable[..., EncoderSpec] = EncoderSpec,
+    settings: DenoisingSettings | None = None,
+    start: Encoder | str | os.PathLike[str] | None = None,
+    hardware: Hardware | None = None,
+    tests: Sequence[Path] = (),
+    skip_bad: bool = False,
+    progress: bool = True,
+    command: str | None = None,
+) -> Path:
+    """Pretrain an encoder and return the path of its bundle, the best by the error on held-out molecules.
+
+    The bundle's metadata say where it comes from: data with their sha256, command, recipe, versions, the weights to
+    start from, the figures of the best validation and the error on each test structure. A run that was killed goes on
+    from its last validation when called again with the same arguments, with the frames and the noise that it would have
+    met; the hardware may be another. With several devices Lightning starts the other processes by the command line that
+    started this one, unless a launcher such as torchrun has done so.
+
+    Args:
+        data: directories written by `openmm-gnn conformers` or `import-conformers`.
+        out: directory of the run.
+        spec: gives the spec for `elements`, `max_atomic_number` and `noise_scale`: a partial of `EncoderSpec`.
+        start: encoder whose weights to begin with, or its path or shipped name; it brings its spec.
+        tests: structures in PDB or PDBx/mmCIF files, never trained on, whose error is kept with the weights.
+        skip_bad: leave out molecules that are damaged, and name them in the metadata.
+        command: what the user typed; by default the command line of this process.
+    Raises:
+        DataError: if there are no molecules, one is damaged, or the directory belongs to another encoder or other data.
+        SpecError: if the encoder to start from, or a test structure, has other elements, or the data do not fit into
+            the batches.
+        NonFiniteError: if the training diverged.
+    """
+    settings = settings or DenoisingSettings()
+    begin_with = start if start is None or isinstance(start, Encoder) else load_encoder(start)
+    paths = [Path(path) for path in data]
+    opened = join_conformations(paths, skip_bad).verify(skip_bad)
+    split = opened.split(settings.hold_out)
+    elements = elements_of(opened.molecules, settings.hydrogens)
+    if begin_with is None:
+        noise_scale = (*settings.noise_scales, USUAL_NOISE)[0]
+        made = spec(elements=elements, max_atomic_number=max(elements), noise_scale=noise_scale)
+    else:
+        made = begin_with.spec
+        check_elements(made, elements)
+    for path in tests:
+        solute(path, made, settings.hydrogens)  # what cannot be tested is said now, not after the training
+    training, validation = (
+        {f"{name}_molecules": len(molecules), f"{name}_frames": sum(molecule.num_frames for molecule in molecules)}
+        for name, molecules in (("training", split.training), ("validation", split.validation))
+    )
+    metadata = {
+        "start": None if begin_with is None else begin_with.spec.metadata,
+        "data": {
+            "directory": [path.resolve().name for path in paths],
+            "sha256": opened.sha256,
+            **{name: opened.meta[name] for name in ("commands", "settings", "left_out")},
+            "skipped": list(opened.skipped),
+            **training,
+            **validation,
+        },
+        **provenance(command),
+    }
+    bundle = pretrain_on_molecules(made, *split, settings, out, progress, metadata, begin_with, hardware)
+    if tests and is_first_process():
+        record_denoising_errors(bundle, tests, settings.hydrogens)
+    return bundle
+
+
+def pretrain_on_molecules(
     spec: EncoderSpec,
     training: Sequence[Molecule],
     validation: Sequence[Molecule],
     settings: DenoisingSettings,
     directory: str | os.PathLike[str],
     progress: bool = True,
-    provenance: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
     start: Encoder | None = None,
     hardware: Hardware | None = None,
 ) -> Path:
-    """Train an encoder and return the path of its bundle, the best by the error on held-out molecules.
+    """Pretrain an encoder on these molecules; see `pretrain`.
 
-    `provenance` (data with their sha256, command) goes into the bundle's metadata beside recipe and figures. A run that
-    was killed goes on from its last checkpoint when called again with the same arguments, with the frames and the noise
-    that it would have met; the hardware may be another. `start`: an encoder of this spec whose weights to begin with,
-    in place of random ones. With several devices Lightning starts the other processes by the command line that started
-    this one, unless a launcher such as torchrun has done so.
+    `metadata` (data with their sha256, command) go into the bundle beside recipe and figures; `start` is an encoder of
+    this spec whose weights to begin with, in place of random ones.
 
     Raises:
         DataError: if there are no molecules, or the directory belongs to another encoder or other data.
@@ -85,12 +146,12 @@ def pretrain(
     if start is not None:
         encoder.load_state_dict(start.state_dict())
         origin = {name: start.spec.metadata[name] for name in ORIGIN if name in start.spec.metadata}
-    data = DenoisingData(spec, training, validation, settings, hardware)
-    metadata = {**origin, "recipe": asdict(settings), **(provenance or {})}
+    molecules = DenoisingData(spec, training, validation, settings, hardware)
+    metadata = {**origin, "recipe": asdict(settings), **(metadata or {})}
     module = Denoising(encoder, settings, data_identity=str(metadata.get("data", {}).get("sha256", "")))
     best = BestWeights(
         directory,
-        ("train_error", *data.columns(scales_of(spec, settings))),
+        ("train_error", *molecules.columns(scales_of(spec, settings))),
         lambda path, metadata: save_network(module.best_weights, path, metadata),
         metadata,
         ERROR,
@@ -98,7 +159,7 @@ def pretrain(
     curves = TrainingCurves()
     fit(
         module,
-        data,
+        molecules,
         best,
         settings.num_steps,
         progress=progress,
@@ -117,5 +178,5 @@ def pretrain(
 
 
 def is_first_process() -> bool:
-    """Of those that train together: the one that writes and speaks."""
+    """Whether this is the first of the processes that train together: the one that writes and prints."""
     return not getattr(rank_zero_only, "rank", 0)

@@ -1,15 +1,26 @@
-"""The error of denoising: a share of the noise, for each scale of the noise and each set of molecules."""
+"""The error of denoising, a share of the noise: on molecules held out, and on structures that were never trained on."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from openmm_gnn.learning.pretraining.noisy_frames import standard_noise
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.specs.encoder import EncoderSpec
+from openmm_gnn.data.conformers.conformations import check_elements
+from openmm_gnn.features.selection import as_mdtraj, select_atoms
+from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of, standard_noise, unit_per_nm
+from openmm_gnn.md.systems.structure_files import read_structure
 from openmm_gnn.networks.encoders.encoder import Encoder
+from openmm_gnn.networks.weights import load_encoder, save_network
 
+METADATA_KEY = "denoising_error"
+DRAWS = 10
+"""How often noise is drawn for each structure."""
 ERROR = "validation_error"
 """The column of log.csv by which weights are chosen: all held-out molecules, at the spec's scale of the noise."""
 
@@ -63,3 +74,34 @@ def denoising_error(
             noise = noise_scale * standard_noise(len(positions), seed, k).to(positions)
             meter.add(encoder.predicted_noise(atomic_numbers, positions + noise), noise)
     return meter.error
+
+
+def solute(path: Path, spec: EncoderSpec, hydrogens: bool = False) -> tuple[Tensor, Tensor]:
+    """Atomic numbers (N,) and positions (N, 3) in the encoder's length unit, of all that is neither water nor ion.
+
+    Raises:
+        DataError: if the file cannot be read.
+        SpecError: if it holds an element that the encoder does not know.
+    """
+    topology, positions = read_structure(path)
+    named = as_mdtraj(topology)
+    atoms = select_atoms(named, "not water" if hydrogens else None)
+    numbers = torch.tensor([named.atom(int(index)).element.number for index in atoms])
+    try:
+        check_elements(spec, sorted(set(numbers.tolist())))
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+    return numbers, torch.from_numpy(positions[atoms] * unit_per_nm(spec.length_unit)).float()
+
+
+def record_denoising_errors(
+    bundle: str | os.PathLike[str], structures: Sequence[Path], hydrogens: bool = False
+) -> dict[str, float]:
+    """The error on each structure by the name of its file, also written into the metadata of the bundle."""
+    encoder = load_encoder(bundle)
+    errors = dict(encoder.spec.metadata.get(METADATA_KEY, {}))
+    for path in structures:
+        molecules = [solute(path, encoder.spec, hydrogens)] * DRAWS
+        errors[path.name] = denoising_error(encoder, molecules, noise_scale_of(encoder.spec))
+    save_network(encoder, bundle, {**encoder.spec.metadata, METADATA_KEY: errors})
+    return errors

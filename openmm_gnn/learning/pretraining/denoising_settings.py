@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.checks import at_least, one_of, positive, share, whole
+from openmm_gnn.base.errors import SettingsError, SpecError
+
+USUAL_NOISE = 0.2
+"""Standard deviation of the noise, angstrom, where neither settings nor the weights to start from say another."""
 
 
 class Precision(str, Enum):
-    """Of the arithmetic of training steps. Weights, their average, the loss and validations are float32."""
+    """Arithmetic of training steps. Weights, their average, the loss and validations are float32."""
 
     FLOAT32 = "32"
     BFLOAT16_MIXED = "bf16-mixed"
@@ -27,57 +30,63 @@ class Strategy(str, Enum):
 
 @dataclass(frozen=True)
 class DenoisingSettings:
-    """How to pretrain; everything about the network itself is in its spec."""
+    """How an encoder is pretrained; everything about the network itself is in its spec."""
 
-    num_steps: int = 8000
-    batch_size: int = 16
-    """Molecules per step, of all processes."""
-    batch_atoms: int = 0
-    """At most so many atoms per step, of all processes, in place of `batch_size`; 0: `batch_size` counts."""
     noise_scales: tuple[float, ...] = ()
-    """Standard deviations of the noise, in the encoder's length unit; each molecule of a step draws one of them, and
-    each is validated. Empty: `EncoderSpec.noise_scale` alone, which is the unit of the head in any case."""
-    learning_rate: float = 5e-4
-    """Highest of the schedule: a linear rise, then half a cosine down to zero."""
-    warmup_steps: int = 200
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    average_decay: float = 0.999
-    """Of the exponential moving average of the weights, which is what is validated and kept."""
-    start_share: float = 0.0
-    """Share of the weights begun with in what is validated and kept, beside the trained ones: a half keeps what the
-    start knew of other data at a small cost on these. Source: Wortsman et al., "Robust fine-tuning of zero-shot
-    models", CVPR 2022, arXiv 2109.01903."""
+    """Standard deviations of the noise, angstrom: each molecule of a step draws one. The first is the unit of the
+    denoising head, and chooses the best weights. Default: 0.2, or that of the weights to start from."""
     hydrogens: bool = False
+    """Learn from hydrogens, too."""
+    hold_out: int = 10
+    """Share of the molecules that choose the best weights: every tenth for 10."""
+    num_steps: int = 8000
+    """Optimisation steps, a multiple of the steps between validations."""
+    batch_size: int = 16
+    """Molecules per optimisation step, of all processes together."""
+    batch_atoms: int = 0
+    """Most atoms per optimisation step, of all processes together, in place of a number of molecules; 0: the number of
+    molecules counts."""
+    learning_rate: float = 5e-4
+    """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
+    warmup_steps: int = 200
+    """Optimisation steps in which the learning rate rises."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient of all weights; a longer one is shortened."""
+    average_decay: float = 0.999
+    """Decay of the exponential moving average of the weights, which is validated and kept; 0: no average."""
+    start_share: float = 0.0
+    """Share of the weights to start from in those that are validated and kept: 0.5 keeps what they knew of other data
+    at a small cost on these. Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv
+    2109.01903."""
     validate_every: int = 250
-    """Steps; also between checkpoints, which a kill costs at most."""
+    """Optimisation steps between validations and checkpoints; a kill costs as many at most."""
     precision: Precision = Precision.FLOAT32
+    """Arithmetic of training steps: float32, or bfloat16 where it is precise enough."""
     seed: int = 0
+    """Random seed of the weights, the order of the molecules and the noise."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise_scales", tuple(float(scale) for scale in self.noise_scales))
-        try:
-            object.__setattr__(self, "precision", Precision(self.precision))
-        except ValueError as error:
-            raise SpecError(f"{error}: give one of {[kind.value for kind in Precision]}") from error
+        one_of(self, Precision, "precision")
         if self.num_steps < 1 or self.validate_every < 1 or self.num_steps % self.validate_every:
             raise SpecError(
                 f"{self.num_steps} steps with a validation every {self.validate_every}: give a multiple, so that the "
                 "last step is validated"
             )
-        if not 0 <= self.average_decay < 1:
-            raise SpecError(f"the decay of the average is {self.average_decay}: give 0 (none) or more, below 1")
+        whole(self, 1, "batch_size")
+        whole(self, 0, "batch_atoms", "warmup_steps", "seed")
+        whole(self, 2, "hold_out")
+        positive(self, "learning_rate", "gradient_clip")
+        at_least(self, 0, "weight_decay")
+        share(self, "average_decay")
         if not 0 <= self.start_share <= 1:
-            raise SpecError(f"the share of the start's weights is {self.start_share}: give 0 to 1")
-        if self.batch_size < 1 or self.batch_atoms < 0:
-            raise SpecError(
-                f"a step has {self.batch_size} molecules, or at most {self.batch_atoms} atoms: give at least one "
-                "molecule, and 0 or more atoms"
-            )
-        if not all(math.isfinite(scale) and scale > 0 for scale in self.noise_scales):
-            raise SpecError(f"the noise scales are {self.noise_scales}: give finite lengths above 0")
+            raise SettingsError(self, "start_share", "give 0 to 1")
+        if not all(0 < scale < float("inf") for scale in self.noise_scales):
+            raise SettingsError(self, "noise_scales", "give finite lengths above 0")
         if len(set(self.noise_scales)) < len(self.noise_scales):
-            raise SpecError(f"the noise scales are {self.noise_scales}: give each once")
+            raise SettingsError(self, "noise_scales", "give each once")
 
 
 @dataclass(frozen=True)
@@ -85,15 +94,13 @@ class Hardware:
     """What a pretraining runs on. Frames, noise and loss of a step do not depend on it, but for rounding."""
 
     devices: int = 1
-    """Processes, each with a GPU of its own where there are any."""
+    """Processes that share each step, each with a GPU of its own where there are any."""
     strategy: Strategy = Strategy.AUTO
+    """How several processes work together; auto is ddp."""
     workers: int = 0
-    """Processes that load frames, for each of the others; 0: they load their own."""
+    """Processes that load frames for each of these; 0: they load their own."""
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "strategy", Strategy(self.strategy))
-        except ValueError as error:
-            raise SpecError(f"{error}: give one of {[kind.value for kind in Strategy]}") from error
-        if self.devices < 1 or self.workers < 0:
-            raise SpecError(f"{self.devices} devices, {self.workers} workers: give at least 1, and 0 or more")
+        one_of(self, Strategy, "strategy")
+        whole(self, 1, "devices")
+        whole(self, 0, "workers")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,26 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.learning.best_weights import BestWeights
-from openmm_gnn.learning.properties.property_sets import PropertyBatch, PropertyFrames, PropertySets, fit_elements
-from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of
+from openmm_gnn.learning.properties.property_labels import read_labels
+from openmm_gnn.learning.properties.property_sets import (
+    PropertyBatch,
+    PropertyFrames,
+    PropertySets,
+    fit_elements,
+    hold_out,
+    property_spec,
+)
+from openmm_gnn.learning.properties.property_settings import LearnedProperty, PropertySettings
+from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import freeze, start_from
+from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance, freeze, start_from
 from openmm_gnn.networks.encoders.property_model import PropertyModel
-from openmm_gnn.networks.weights import save_network
+from openmm_gnn.networks.weights import load_encoder, save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "elements_mae")
 """The columns of log.csv; the first chooses the best weights."""
-
-
-@dataclass(frozen=True)
-class PropertySettings:
-    """How to train; everything about the network itself is in its spec."""
-
-    num_steps: int = 2000
-    batch_size: int = 16
-    """Frames per step."""
-    learning_rate: float = 1e-3
-    """Highest of the schedule: a linear rise, then half a cosine down to zero."""
-    warmup_steps: int = 100
-    gradient_clip: float = 1.0
-    freeze_encoder: bool = False
-    """Train the head alone, and the embeddings of elements that the encoder has not met."""
-    validate_every: int = 200
-    seed: int = 0
 
 
 class PropertyErrorMeter:
@@ -99,6 +91,57 @@ class PropertyRegression(ResumableModule):
         return self.scheduled(optimizer, self.settings.warmup_steps, self.settings.num_steps)
 
 
+def regress(
+    labels: str | os.PathLike[str],
+    encoder: Encoder | str | os.PathLike[str],
+    wanted: LearnedProperty,
+    out: str | os.PathLike[str],
+    settings: PropertySettings | None = None,
+    progress: bool = True,
+    command: str | None = None,
+) -> Path:
+    """Learn a property from labels in a file and return the path of its bundle, the best by the error on held-out ones.
+
+    Args:
+        labels: extended XYZ, or a table (.csv) with the columns molecule, perhaps frame, and the property.
+        encoder: pretrained encoder, or its path or shipped name.
+        wanted: the property.
+        out: directory of the run; a run that was killed goes on from its last validation.
+        command: what the user typed; by default the command line of this process.
+    Raises:
+        DataError: if a label is missing or of another shape, nothing is left to hold out, an element is not known, or
+            the directory belongs to another model.
+        NonFiniteError: if the training diverged before its first validation.
+    """
+    settings, labels = settings or PropertySettings(), Path(labels)
+    pretrained = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    frames = read_labels(labels, wanted.name, wanted.target, wanted.conformations, wanted.group_key)
+    spec = property_spec(
+        pretrained.spec,
+        frames,
+        wanted.name,
+        wanted.target,
+        wanted.readout,
+        wanted.hydrogens,
+        wanted.new_elements,
+        wanted.unit,
+    )
+    sets = hold_out(frames, settings.hold_out, settings.by_frame)
+    frozen = settings.freeze_encoder and not settings.random_weights
+    metadata = {
+        "labels": {
+            "file": labels.name,
+            "training_frames": len(sets.training),
+            "validation_frames": len(sets.validation),
+            "validation_molecules": sorted({frame.group for frame in sets.validation}),
+        },
+        **encoder_provenance(pretrained, frozen, settings.random_weights),
+        **provenance(command),
+    }
+    start = None if settings.random_weights else pretrained
+    return train_property(spec, sets, settings, out, start, progress, metadata)
+
+
 def train_property(
     spec: PropertySpec,
     sets: PropertySets,
@@ -106,21 +149,18 @@ def train_property(
     directory: str | os.PathLike[str],
     encoder: Encoder | None = None,
     progress: bool = True,
-    provenance: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> Path:
-    """Train a property model and return the path of its bundle, the best by the error on held-out molecules.
+    """Train a property model on these frames; see `regress`.
 
-    `encoder` is the pretrained one to begin with; None: random weights. `provenance` (labels, command) goes into the
-    bundle's metadata beside recipe and figures. A run that was killed goes on from its last checkpoint when called
-    again with the same arguments.
+    `encoder` is the pretrained one to begin with; None: random weights, none of them frozen. `metadata` go into the
+    bundle beside recipe and figures.
 
     Raises:
         DataError: if a frame has an element that the spec does not, or the directory belongs to another model.
-        SpecError: if random weights are to be frozen, or the encoder is not the one of the spec.
+        SpecError: if the encoder is not the one of the spec.
         NonFiniteError: if the training diverged before its first validation.
     """
-    if settings.freeze_encoder and encoder is None:
-        raise SpecError("random weights are to be frozen: give a pretrained encoder, or let all weights learn")
     training, validation = (PropertyFrames(frames, spec) for frames in sets)
     directory = begin(directory, settings.seed)
     model = PropertyModel(spec)
@@ -132,8 +172,8 @@ def train_property(
     best = BestWeights(
         directory,
         FIGURES,
-        lambda path, metadata: save_network(model, path, metadata),
-        {"recipe": asdict(settings), **(provenance or {})},
+        partial(save_network, model),
+        {"recipe": asdict(settings), **(metadata or {})},
         FIGURES[0],
     )
     loaders = (

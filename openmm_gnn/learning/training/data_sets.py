@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +23,19 @@ from openmm_gnn.data.labels.trajectory_views import EveryNth, InOpenSpace, Traje
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, predicted_forces
 from openmm_gnn.learning.training.pair_fit import PairFit, evenly
+from openmm_gnn.learning.training.settings import seed_ranges
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.pair_term import PairTerm
 from openmm_gnn.networks.vector_gamd import num_pair_types
+from openmm_gnn.networks.weights import load_model, save_network
 
 if TYPE_CHECKING:
     from openmm import app
 
 
 PAIR_FIT_FRAMES = 150
-"""Forces of a few would do; the closest pairs, where the walls begin, are rare."""
+"""Frames that a pair term is fitted to: many, because the closest pairs, where the walls begin, are rare."""
 
 
 class ForceMatchingSets(NamedTuple):
@@ -122,7 +125,7 @@ def force_matching_sets(
     paths: Sequence[Path],
     train_seeds: Sequence[int],
     validation_seeds: Sequence[int],
-    make_spec: Callable[[tuple[int, ...], float], ForceSpec],
+    make_spec: Callable[..., ForceSpec],
     validation_frames: int,
     seed: int,
 ) -> ForceMatchingSets:
@@ -132,19 +135,17 @@ def force_matching_sets(
 
     Args:
         paths: directories written by `openmm-gnn label` or `import-labels`, of one topology or of several.
-        train_seeds, validation_seeds: whole trajectories; none may be in both.
-        make_spec: gives the spec for (atomic numbers of all training frames, their force scale in kJ/mol/nm).
+        train_seeds, validation_seeds: whole trajectories, none of them in both.
+        make_spec: gives the spec for `elements` (atomic numbers of all training frames) and `force_scale` (kJ/mol/nm).
         validation_frames: about how many frames to validate on, evenly spread.
         seed: of the rotations, if the network needs them.
     Raises:
-        DataError: if a seed is in both lists or missing, or bonds are asked for where none are known.
+        DataError: if a seed is missing, or bonds are asked for where none are known.
         TopologyError: if a validation frame has an element that no training frame has.
     """
-    if both := sorted(set(train_seeds) & set(validation_seeds)):
-        raise DataError(f"the seeds {both} are for training and for validation: a trajectory is for one of them")
     opened = open_all(paths)
     training, validation = select_seeds(opened, train_seeds), select_seeds(opened, validation_seeds)
-    spec = make_spec(elements_of(training), force_scale_of(training))
+    spec = make_spec(elements=elements_of(training), force_scale=force_scale_of(training))
     check_bonds_known(spec, opened)
     num_frames = sum(len(t.positions) for group in validation for t in group.trajectories)
     stride = max(1, num_frames // max(1, validation_frames))
@@ -282,28 +283,47 @@ def frame_dataset(
     )
 
 
-class ErrorsOfFrames:
-    """Errors of a network on every frame of some trajectories, added one by one so that progress can be shown.
+def force_errors(
+    model: ForceModel, groups: Sequence[TopologyFrames], report: Callable[[float], None] = lambda _: None
+) -> ForceErrors:
+    """Errors of a network on every frame of some trajectories.
 
     Raises:
         TopologyError: if a topology has an element the network does not know.
     """
+    frames = frame_dataset(model.spec, groups, pair_term=getattr(model, "pair_term", None))
+    meter = ForceErrorMeter()
+    with torch.no_grad():
+        for index in range(len(frames)):
+            frame = frames[index]
+            meter.add(predicted_forces(model, frame), frame.forces)
+            report((index + 1) / len(frames))
+    return meter.errors()
 
-    def __init__(self, model: ForceModel, groups: Sequence[TopologyFrames]) -> None:
-        self.model = model
-        self.frames = frame_dataset(model.spec, groups, pair_term=getattr(model, "pair_term", None))
-        self.meter = ForceErrorMeter()
 
-    def __len__(self) -> int:
-        return len(self.frames)
+def evaluate(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    seeds: Sequence[int],
+    record: bool = False,
+    report: Callable[[float], None] = lambda _: None,
+) -> ForceErrors:
+    """The errors of a network on trajectories that it was not trained on.
 
-    def add(self, index: int) -> None:
-        """Predict the forces of one frame and compare them."""
-        frame = self.frames[index]
-        with torch.no_grad():
-            predicted = predicted_forces(self.model, frame)
-        self.meter.add(predicted, frame.forces)
-
-    def errors(self) -> ForceErrors:
-        """The figures of all frames added so far."""
-        return self.meter.errors()
+    Args:
+        model: shipped name, bundle, or exported module.
+        data: directory written by `openmm-gnn label` or `import-labels`.
+        seeds: of the trajectories.
+        record: write the figures into the bundle's metadata, too.
+        report: called with the share of the frames that is done.
+    Raises:
+        DataError: if the network was trained on other forces than the data holds, or a seed is missing.
+        TopologyError: if a topology has an element the network does not know.
+    """
+    network, opened = load_model(model), open_all([Path(data)])
+    check_evaluable(network.spec, opened[0])
+    errors = force_errors(network, select_seeds(opened, seeds), report)
+    if record:
+        held_out = {"data": Path(data).name, "seeds": seed_ranges(seeds), **dataclasses.asdict(errors)}
+        save_network(network, model, {**network.spec.metadata, "held_out": held_out})
+    return errors

@@ -5,8 +5,11 @@ Source: Li et al., J. Chem. Phys. 156, 144103 (2022), eq. (10).
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +22,22 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.force import ForceSpec
 from openmm_gnn.data.labels.metrics import ForceErrorMeter
 from openmm_gnn.learning.best_weights import BestWeights
-from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of
+from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of, provenance
+from openmm_gnn.learning.training.data_sets import force_matching_sets, open_all
 from openmm_gnn.learning.training.energy_matching import energy_matching_loss
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
-from openmm_gnn.networks.encoder_force import EncoderForce
+from openmm_gnn.learning.training.settings import TrainingSettings, seed_ranges
+from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION, fit_distribution, training_frames
+from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import freeze
+from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance, freeze
 from openmm_gnn.networks.force_model import ForceModel, make_model
 from openmm_gnn.networks.pair_term import PairTerm
 from openmm_gnn.networks.vector_gamd import VectorGAMD
-from openmm_gnn.networks.weights import save_network
+from openmm_gnn.networks.weights import load_encoder, save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
 """The columns of log.csv; the first chooses the best weights."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; everything about the network itself is in its spec."""
-
-    num_steps: int = 8000
-    batch_size: int = 4
-    learning_rate: float = 2e-3
-    warmup_steps: int = 200
-    net_force_weight: float = 0.1
-    """lambda of equation (10); it moves the node decoder only, a pair decoder has no net force."""
-    validate_every: int = 500
-    freeze_encoder: bool = False
-    """Of an `EncoderForce`, train the head alone, and the embeddings of elements that its encoder has not met."""
-    seed: int = 0
 
 
 class ForceMatching(ResumableModule):
@@ -107,21 +97,85 @@ class ForceMatching(ResumableModule):
 
 
 def train(
+    data: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    network: Callable[..., ForceSpec],
+    settings: TrainingSettings | None = None,
+    encoder: Encoder | str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    command: str | None = None,
+) -> Path:
+    """Train a force model on labelled trajectories and return the path of its bundle, the best by validation error.
+
+    ```python
+    network = functools.partial(GAMDSpec, NeighborSpec(cutoff=0.75), width=16)
+    bundle = train(["argon"], "network", network, TrainingSettings(train_seeds=(1, 2), validation_seeds=(3,)))
+    ```
+
+    The bundle's metadata say where it comes from: command, data, seeds, recipe, versions, the figures of the best
+    validation, and the distribution of the neighbourhoods that it was trained on. A run that was killed goes on from
+    its last validation when called again with the same arguments.
+
+    Args:
+        data: directories written by `openmm-gnn label` or `import-labels`, of one topology or of several.
+        out: directory of the run.
+        network: gives the spec for `elements` (atomic numbers of all training frames) and `force_scale` (root mean
+            square of a force component, kJ/mol/nm): a partial of a spec class. With an encoder, a partial of
+            `EncoderForceSpec` with the fields that are not to be its defaults.
+        encoder: pretrained encoder whose features a head turns into forces, or its path or shipped name.
+        command: what the user typed; by default the command line of this process.
+    Raises:
+        DataError: if a seed is missing, bonds are asked for where none are known, or the directory belongs to another
+            network.
+        TopologyError: if a validation frame has an element that no training frame has.
+        SpecError: if random weights are to be frozen.
+        NonFiniteError: if the training diverged before its first validation.
+    """
+    settings, pretrained = settings or TrainingSettings(), None
+    if encoder is not None:
+        pretrained = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+        begin, given = pretrained.spec, getattr(network, "keywords", {})
+
+        def network(elements: tuple[int, ...], force_scale: float) -> ForceSpec:
+            return dataclasses.replace(encoder_force_spec(begin, elements, force_scale), **given)
+
+    paths = [Path(path) for path in data]
+    sets = force_matching_sets(
+        paths, settings.train_seeds, settings.validation_seeds, network, settings.validation_frames, settings.seed
+    )
+    metadata = {
+        TRAINING_DISTRIBUTION: fit_distribution(
+            training_frames(sets.training, sets.spec.elements), sets.spec.neighbors.cutoff
+        ),
+        "data": [{"directory": opened.path.name, **opened.meta["settings"]} for opened in open_all(paths)],
+        "train_seeds": seed_ranges(settings.train_seeds),
+        "validation_seeds": seed_ranges(settings.validation_seeds),
+        "recipe": asdict(settings),
+        **provenance(command),
+    }
+    if pretrained is not None:
+        metadata |= encoder_provenance(pretrained, settings.freeze_encoder, settings.random_weights)
+    start = None if settings.random_weights else pretrained
+    return train_on_frames(
+        sets.spec, sets.training, sets.validation, settings, out, progress, metadata, sets.pair_term, start
+    )
+
+
+def train_on_frames(
     spec: ForceSpec,
     training: FrameDataset | ConcatDataset[FrameBatch],
     validation: FrameDataset | ConcatDataset[FrameBatch],
     settings: TrainingSettings,
     directory: str | os.PathLike[str],
     progress: bool = True,
-    provenance: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
     pair_term: PairTerm | None = None,
     encoder: Encoder | None = None,
 ) -> Path:
-    """Train a network and return the path of its bundle, the best by validation error.
+    """Train a network on these frames, whatever seeds the settings name; see `train`.
 
-    `provenance` (data, command) goes into the bundle's metadata beside the validation figures; `pair_term` is the one
-    the data sets were made with; an `EncoderForce` begins with the weights of the pretrained `encoder`. A run that was
-    killed goes on from its last checkpoint when called again with the same arguments.
+    `metadata` go into the bundle beside the validation figures; `pair_term` is the one the data sets were made with; an
+    `EncoderForce` begins with the weights of the pretrained `encoder`.
 
     Raises:
         DataError: if a data set is empty, or the directory belongs to another network.
@@ -143,9 +197,7 @@ def train(
         new_elements = model.start_from(encoder)
         if settings.freeze_encoder:
             freeze(model.encoder, except_elements=new_elements)
-    best = BestWeights(
-        directory, FIGURES, lambda path, metadata: save_network(model, path, metadata), provenance or {}, FIGURES[0]
-    )
+    best = BestWeights(directory, FIGURES, partial(save_network, model), metadata or {}, FIGURES[0])
     loaders = (
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),
         DataLoader(validation, settings.batch_size, collate_fn=collate),

@@ -3,8 +3,8 @@
 A neighbourhood is described by numbers that no rotation, translation or exchange of equal atoms changes: for each
 element, smooth counts of its atoms in radial shells, and the distances of the nearest few. Their mean and covariance
 over the training frames make a Mahalanobis distance for the atoms of each element; the distance that all but a few
-training atoms keep is the border. It is a warning, not a proof: inside it the network has been taught, outside it
-guesses.
+training atoms keep is the border. It is a warning, not a proof: the network interpolates inside and guesses
+outside.
 Source: Mahalanobis, Proc. Natl. Inst. Sci. India 2, 49 (1936); for potentials, the descriptor is a coarse form of
 Behler, J. Chem. Phys. 134, 074106 (2011), doi 10.1063/1.3553717, equation 6.
 """
@@ -13,28 +13,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch.utils.data import ConcatDataset
 
 from openmm_gnn.base.errors import DataError
-
-if TYPE_CHECKING:
-    from torch.utils.data import ConcatDataset
-
-    from openmm_gnn.learning.training.frames import FrameBatch
+from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
+from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 """Atomic numbers (num_atoms,), without virtual sites; positions (num_atoms, 3), nm; box (3, 3), nm, or None."""
 
-METADATA_KEY = "training_distribution"
-"""Where a bundle's metadata holds the result of `fit`."""
+TRAINING_DISTRIBUTION = "training_distribution"
+"""Where a bundle's metadata holds the result of `fit_distribution`."""
 VERSION = 1
 NUM_SHELLS = 4
 NUM_NEAREST = 3
 QUANTILE = 0.999
 _LEAST_SPREAD = (0.02, 0.002)
-"""Of a count and of a distance in nm: what is rigid in training, such as a bond, may differ by so little elsewhere."""
+"""Least standard deviation of a count and of a distance in nm: a bond that is rigid in training may differ a little."""
 
 
 def descriptors(frame: Frame, elements: tuple[int, ...], cutoff: float) -> np.ndarray:
@@ -48,10 +47,6 @@ def descriptors(frame: Frame, elements: tuple[int, ...], cutoff: float) -> np.nd
     Raises:
         DataError: if the frame has an element that is not among them.
     """
-    import torch
-
-    from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
-
     numbers, positions, box = frame
     numbers = np.asarray(numbers)
     if unknown := sorted(set(numbers.tolist()) - set(elements)):
@@ -85,14 +80,12 @@ def descriptors(frame: Frame, elements: tuple[int, ...], cutoff: float) -> np.nd
 
 
 def training_frames(training: ConcatDataset[FrameBatch], elements: tuple[int, ...], count: int = 60) -> list[Frame]:
-    """Frames for `fit`, about `count` of them, evenly spread over what a network is trained on.
+    """Frames for `fit_distribution`, about `count` of them, evenly spread over what a network is trained on.
 
     Args:
         training: as `force_matching_sets` gives it.
         elements: atomic numbers that its species are indices of.
     """
-    from openmm_gnn.learning.training.frames import FrameDataset
-
     known = np.array(elements)
     frames: list[Frame] = []
     every = max(1, len(training) // count)
@@ -107,7 +100,7 @@ def training_frames(training: ConcatDataset[FrameBatch], elements: tuple[int, ..
     return frames
 
 
-def fit(frames: Iterable[Frame], cutoff: float, quantile: float = QUANTILE) -> dict[str, Any]:
+def fit_distribution(frames: Iterable[Frame], cutoff: float, quantile: float = QUANTILE) -> dict[str, Any]:
     """The distribution of the neighbourhoods in training frames, as plain data for JSON.
 
     Args:

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openmm_gnn.analysis.extrapolation import NUM_NEAREST, NUM_SHELLS, QUANTILE, descriptors, fit, outside, scores
 from openmm_gnn.analysis.force_checks import random_rotation
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.learning.training.training_distribution import (
+    NUM_NEAREST,
+    NUM_SHELLS,
+    QUANTILE,
+    descriptors,
+    fit_distribution,
+    outside,
+    scores,
+)
 
 CUTOFF = 0.5
 BOX = np.diag([1.5, 1.6, 1.7])
@@ -26,7 +34,7 @@ def frame(seed: int, spacing: float = 0.35, noise: float = 0.02) -> tuple[np.nda
 
 @pytest.fixture(scope="module")
 def distribution() -> dict[str, Any]:
-    return fit([frame(seed) for seed in range(40)], CUTOFF)
+    return fit_distribution([frame(seed) for seed in range(40)], CUTOFF)
 
 
 def test_descriptors_do_not_change_when_the_frame_is_turned_moved_or_its_atoms_are_exchanged() -> None:
@@ -80,7 +88,7 @@ def test_compressed_frames_and_single_intruders_are_outside(distribution: dict[s
 
 def test_what_is_rigid_in_training_may_differ_by_little(distribution: dict[str, Any]) -> None:
     """Without a least spread the covariance of identical frames could not be inverted."""
-    still = fit([frame(1, noise=0.0)], CUTOFF)
+    still = fit_distribution([frame(1, noise=0.0)], CUTOFF)
     assert not outside(still, frame(1, noise=0.0)).any()
     assert not outside(still, frame(1, noise=0.0005)).any()
     assert outside(still, frame(1, noise=0.02)).mean() > 0.9
@@ -99,4 +107,4 @@ def test_unknown_elements_versions_and_no_frames_are_refused(distribution: dict[
     with pytest.raises(DataError, match="has version 99"):
         scores({**distribution, "version": 99}, frame(1))
     with pytest.raises(DataError, match="no training frame .* give at least one"):
-        fit([], CUTOFF)
+        fit_distribution([], CUTOFF)
