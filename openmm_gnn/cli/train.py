@@ -116,7 +116,7 @@ def train(
             max_neighbors=max_neighbors,
         )
     else:
-        common = {
+        common: dict[str, Any] = {
             "neighbors": NeighborSpec(cutoff, skin=skin, max_neighbors=max_neighbors),
             "width": width,
             "num_layers": layers,
@@ -125,7 +125,7 @@ def train(
             "use_bonds": bonds,
         }
         if network is Network.VECTOR:
-            own = {"pair_cutoff": pair_cutoff, "pair_radial": pair_radial, "charge_width": charge_width}
+            own: dict[str, Any] = {"pair_cutoff": pair_cutoff, "pair_radial": pair_radial, "charge_width": charge_width}
             spec = partial(VectorGAMDSpec, conservative=conservative, **common, **own)
         else:
             own = {"envelope_exponent": envelope_exponent, "remove_net_force": remove_net_force}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from command_lines import invoke
 
+from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
+from openmm_gnn.learning.training.force_matching import train
+from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.networks.weights import load_model
 
 SMALL = (
@@ -44,6 +48,19 @@ def test_the_bundle_says_where_it_comes_from(bundle: Path) -> None:
     assert metadata["training_distribution"]["num_frames"] == 3
     assert metadata["validation"]["validation_mae"] > 0
     assert torch.__version__.startswith(metadata["versions"]["torch"].split("+")[0])
+
+
+def test_training_from_python_makes_the_same_bundle_with_the_same_metadata(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    network = partial(GAMDSpec, NeighborSpec(cutoff=0.6, max_neighbors=50), width=8, num_layers=1, num_radial=8)
+    settings = TrainingSettings((1,), (2,), num_steps=4, batch_size=1, validate_every=2)
+    made = load_model(train([data], tmp_path, network, settings, progress=False, command="python"))
+    expected = load_model(bundle)
+    assert made.spec == expected.spec
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in expected.state_dict().items())
+    metadata = dict(expected.spec.metadata)
+    assert {**made.spec.metadata, "command": metadata["command"]} == metadata
 
 
 def test_evaluate_prints_the_errors_of_held_out_frames_and_records_them(bundle: Path, data: Path) -> None:

@@ -146,20 +146,20 @@ def pretrain_on_molecules(
     if start is not None:
         encoder.load_state_dict(start.state_dict())
         origin = {name: start.spec.metadata[name] for name in ORIGIN if name in start.spec.metadata}
-    molecules = DenoisingData(spec, training, validation, settings, hardware)
+    data = DenoisingData(spec, training, validation, settings, hardware)
     metadata = {**origin, "recipe": asdict(settings), **(metadata or {})}
     module = Denoising(encoder, settings, data_identity=str(metadata.get("data", {}).get("sha256", "")))
     best = BestWeights(
         directory,
-        ("train_error", *molecules.columns(scales_of(spec, settings))),
-        lambda path, metadata: save_network(module.best_weights, path, metadata),
+        ("train_error", *data.columns(scales_of(spec, settings))),
+        lambda path, figures: save_network(module.best_weights, path, figures),
         metadata,
         ERROR,
     )
     curves = TrainingCurves()
     fit(
         module,
-        molecules,
+        data,
         best,
         settings.num_steps,
         progress=progress,
