@@ -13,7 +13,7 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.conformations import check_elements
 from openmm_gnn.features.selection import as_mdtraj, select_atoms
-from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of, standard_noise, unit_per_nm
+from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of, standard_noise
 from openmm_gnn.md.systems.structure_files import read_structure
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder, save_network
@@ -91,7 +91,7 @@ def solute(path: Path, spec: EncoderSpec, hydrogens: bool = False) -> tuple[Tens
         check_elements(spec, sorted(set(numbers.tolist())))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
-    return numbers, torch.from_numpy(positions[atoms] * unit_per_nm(spec.length_unit)).float()
+    return numbers, torch.from_numpy(positions[atoms] * spec.per_nm).float()
 
 
 def record_denoising_errors(
