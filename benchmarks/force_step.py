@@ -20,7 +20,8 @@ from harness import save_results
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn.forces.gamd_force import available_backends, gamd_force
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.contexts import with_model_force

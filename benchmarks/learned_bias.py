@@ -26,8 +26,8 @@ from openmm_gnn import cv_force, load_encoder
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges
-from openmm_gnn.forces.bias_force import bias_force
-from openmm_gnn.forces.gamd_force import chosen_backend
+from openmm_gnn.forces.backends import chosen_backend
+from openmm_gnn.forces.cv_force import bias_force
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.tokens.cv_network import CVNetwork

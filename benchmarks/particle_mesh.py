@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn.kernels.particle_mesh import particle_mesh, particle_mesh_reference
-from openmm_gnn.networks.charge_term import grid_sizes
+from openmm_gnn.networks.pair_term import grid_sizes
 
 WIDTH = 0.18
 EDGES_NM = {774: 2.0, 6_192: 4.0, 24_768: 6.35, 72_279: 9.0}

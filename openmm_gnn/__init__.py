@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from openmm_gnn.networks.weights import load_encoder as load_encoder
     from openmm_gnn.networks.weights import load_model as load_model
     from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter as EmbeddingReporter
+    from openmm_gnn.reporters.embedding_reporter import FeatureForceReporter as FeatureForceReporter
     from openmm_gnn.reporters.embedding_store import EmbeddingStore as EmbeddingStore
-    from openmm_gnn.reporters.feature_force_reporter import FeatureForceReporter as FeatureForceReporter
 
 _HOME_OF = {
     "EmbeddingReporter": "openmm_gnn.reporters.embedding_reporter",
     "EmbeddingStore": "openmm_gnn.reporters.embedding_store",
     "EncoderSpec": "openmm_gnn.base.specs.force",
-    "FeatureForceReporter": "openmm_gnn.reporters.feature_force_reporter",
+    "FeatureForceReporter": "openmm_gnn.reporters.embedding_reporter",
     "Featurizer": "openmm_gnn.features.featurizer",
     "GAMD": "openmm_gnn.networks.gamd",
     "GAMDSpec": "openmm_gnn.base.specs.force",

@@ -45,7 +45,7 @@ class Step(nn.Module):
 
     def forward(self, positions: Tensor, box: Tensor) -> Tensor:
         pairs, vectors, distances = self.neighbors(positions, box)
-        return self.model.energy_and_forces(self.species, pairs, vectors, distances)[1]
+        return self.model.network_energy_and_forces(self.species, pairs, vectors, distances)[1]
 
 
 def operations(num_atoms: int, num_pairs: int) -> float:

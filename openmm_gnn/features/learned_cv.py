@@ -126,7 +126,7 @@ class LearnedCV:
             NonFiniteError: if the network's outputs are not finite, naming the store.
         """
         stores = list(store) if isinstance(store, list | tuple) else [store]
-        loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+        loaded = load_encoder(encoder)
         network = copy.deepcopy(network).requires_grad_(False).eval()
         own = encoder_hash(loaded)
         first = stores[0].meta["description"]
@@ -207,8 +207,8 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
     return write_bundle(weights, json.dumps(document, sort_keys=True), path)
 
 
-def load_learned_cv(path_or_name: str | os.PathLike[str]) -> LearnedCV:
-    """The CV of a bundle, or a shipped one, on the CPU, its weights frozen.
+def load_learned_cv(path_or_name: LearnedCV | str | os.PathLike[str]) -> LearnedCV:
+    """The CV of a bundle, or a shipped one, on the CPU, its weights frozen; a CV is given back.
 
     Raises:
         FileNotFoundError: if it is neither a shipped name nor a file.

@@ -31,7 +31,7 @@ _log = logging.getLogger("openmm_gnn")
 
 
 class CudaModule:
-    """Calls a module on a CUDA device; see `export.openmm_module` for its signature."""
+    """Calls a module on a CUDA device; see `forces.modules.openmm_module` for its signature."""
 
     def __init__(
         self, module: torch.jit.ScriptModule, device: torch.device, cuda_graph: bool, name: str = "network"

@@ -1,14 +1,30 @@
-"""One learned CV as an openmm.Force whose energy is its value: for CustomCVForce and openmm.app.Metadynamics."""
+"""Forces from learned CVs: one CV as an energy, and a bias along several.
+
+OpenMM's CustomCVForce evaluates a network per CV. In a `BiasForce` the energy is V(s(x)) of all CVs s together, and the
+forces are -(dV/ds) . ds/dx, which costs one backward pass however many CVs there are. The bias V is an object in Python
+that changes while the simulation runs, see `forces.python_call`; the networks run there too, from one place for both
+backends. OpenMM may have kept the forces of the positions when the bias changes: `changed` says so.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
+import openmm
+import torch
+from torch import Tensor
+
+from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
 from openmm_gnn.features.learned_cv import LearnedCV, load_learned_cv
-from openmm_gnn.forces import python_force, torch_force
-from openmm_gnn.forces.gamd_force import Backend, chosen_backend
-from openmm_gnn.forces.modules.cv_module import cv_energy_module
+from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
+from openmm_gnn.forces.modules.cv_module import CVModule, cv_energy_module
+from openmm_gnn.forces.python_call import PythonCall
+
+_WARM_UP_CALLS = 4
+"""TorchScript rewrites a module in its first calls, and its last digits with it: a restart must not see that."""
 
 
 def cv_force(
@@ -42,13 +58,158 @@ def cv_force(
         BackendError: if the backend is unknown or does not work here.
     """
     chosen = chosen_backend(backend)
-    loaded = cv if isinstance(cv, LearnedCV) else load_learned_cv(cv)
-    module = cv_energy_module(loaded, topology, output)
-    if periodic is None:
-        periodic = topology.getPeriodicBoxVectors() is not None
-    if chosen is Backend.TORCHFORCE:
-        force = torch_force.torch_force(module, periodic)
-    else:
-        force = python_force.python_force(module, periodic)
-    force.setName("CVForce")
-    return force
+    module = cv_energy_module(load_learned_cv(cv), topology, output)
+    return make_force(module, "CVForce", is_periodic(topology, periodic), chosen)
+
+
+class BiasPotential(Protocol):
+    """A bias as the force sees it."""
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """kJ/mol, and (D,) kJ/mol per unit of each CV, at the CVs' values (D,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SeenValues:
+    """Values of the CVs and of the bias at the positions of a force call."""
+
+    values: np.ndarray
+    """(D,) values of the CVs."""
+    energy: float
+    """Energy of the bias, kJ/mol."""
+
+
+class BiasForce(PythonCall):
+    """A bias along several outputs of a learned CV. Make one with `bias_force`, and `add_to` a System."""
+
+    def __init__(
+        self,
+        cv: LearnedCV,
+        topology: Any,
+        potential: BiasPotential,
+        outputs: tuple[int, ...],
+        backend: Backend,
+        periodic: bool,
+        group: int,
+    ) -> None:
+        """Use `bias_force`."""
+        module = CVModule(cv, topology)
+        super().__init__(module.read_atoms.numpy().copy(), module.num_particles, group)
+        self.potential, self.outputs, self.periodic = potential, outputs, periodic
+        self.latest: SeenValues | None = None
+        """Values at the last force call; None before the first."""
+        self.num_selected = module.num_selected
+        self._per_nm = module.per_nm
+        # Frozen weights cannot follow to a GPU: there the copy of the first call's device is made.
+        self._modules = {"cpu": torch.jit.freeze(torch.jit.script(module.eval()), ["places", "values"])}
+        self._cv_module = module
+        self._chosen = torch.tensor(outputs)
+        self.force = make_force(self.module, "BiasForce", periodic, backend, group=group)
+
+    @property
+    def parameter(self) -> str:
+        """The Context's parameter by which OpenMM learns of a change."""
+        return f"openmm_gnn_bias_changes_{self.group}"
+
+    def add_to(self, system: openmm.System) -> None:
+        """Add the force, and an empty one that brings the parameter of `changed`."""
+        super().add_to(system)
+        bell = openmm.CustomBondForce("0")
+        bell.addGlobalParameter(self.parameter, 0.0)
+        bell.setForceGroup(self.group)
+        bell.setName("BiasChanges")
+        system.addForce(bell)
+
+    def changed(self, context: openmm.Context) -> None:
+        """The bias is another one from now on: the Context forgets the forces it has kept."""
+        context.setParameter(self.parameter, 1.0 - context.getParameter(self.parameter))  # an equal one goes unheard
+
+    def values(self, context: openmm.Context) -> SeenValues:
+        """CVs and bias at the positions that a Context has now.
+
+        Raises:
+            NonFiniteError: if a CV or its gradient is not finite.
+            BackendError: if the Context's System has not this force.
+        """
+        self.latest = None
+        try:
+            # Not the energy: with it comes the kinetic one, for which a CustomIntegrator draws random numbers.
+            context.getState(forces=True, groups={self.group})
+        finally:
+            self.check()
+        if self.latest is None:
+            raise BackendError("the Context did not evaluate the BiasForce: `add_to` the System before it is made")
+        return self.latest
+
+    def warm_up(self, positions: np.ndarray, box_vectors: np.ndarray | None) -> None:
+        """Evaluate a few times at (num_particles, 3) nm, so that later calls at the same positions agree exactly."""
+        read = torch.from_numpy(np.ascontiguousarray(positions[self.read_atoms], dtype=np.float64))
+        box = torch.from_numpy(np.array(box_vectors, np.float64)) if self.periodic else None
+        for _ in range(_WARM_UP_CALLS):
+            self.called(read, box)
+        self.latest = None
+        self.check()
+
+    def evaluate(self, read: Tensor, box_vectors: Tensor | None) -> tuple[float, Tensor]:
+        """Energy of the bias and its forces, as `PythonCall.evaluate`."""
+        module = self._on(read.device)
+        with torch.inference_mode(False), torch.enable_grad():
+            places, box = module.places(read, box_vectors)
+            places.requires_grad_(True)
+            outputs = module.values(places, box)[self._chosen.to(read.device)]
+            values = outputs.detach().double().cpu().numpy()
+            energy, slope = self.potential.value_and_gradient(values)
+            direction = torch.from_numpy(slope).to(outputs)
+            (gradient,) = torch.autograd.grad([outputs], [places], [direction])
+        if not (np.isfinite(values).all() and bool(torch.isfinite(gradient).all())):
+            raise NonFiniteError(
+                f"the CVs are {values.tolist()}, or their gradient is not finite: atoms overlap, or the simulation "
+                "has blown up; look at the last good frame, or take a lower bias"
+            )
+        forces = torch.zeros_like(read)
+        forces[: self.num_selected] = gradient.to(read.dtype) * -self._per_nm
+        self.latest = SeenValues(values, energy)
+        return energy, forces
+
+    def _on(self, device: torch.device) -> Any:
+        if str(device) not in self._modules:
+            moved = torch.jit.script(self._cv_module.to(device))
+            self._modules[str(device)] = torch.jit.freeze(moved, ["places", "values"])
+        return self._modules[str(device)]
+
+
+def bias_force(
+    cv: LearnedCV,
+    topology: Any,
+    potential: BiasPotential,
+    outputs: tuple[int, ...] | None = None,
+    backend: Backend | str = Backend.AUTO,
+    periodic: bool | None = None,
+    group: int = 30,
+) -> BiasForce:
+    """A bias along outputs of a learned CV as one Force.
+
+    ```python
+    bias = bias_force(cv, topology, MetadynamicsBias(...))
+    bias.add_to(system)
+    ...
+    simulation.step(500)
+    bias.potential.deposit(bias.values(simulation.context).values)
+    bias.changed(simulation.context)
+    ```
+
+    Args:
+        outputs: which of the CV's outputs, counted from 0; None: all of them.
+        backend: "torchforce", "pythonforce", or "auto": the first of these that works.
+        periodic: whether the System is periodic; by default, whether the topology has box vectors.
+        group: the force group, of its own.
+    Raises:
+        SpecError: for an output or a group that cannot be.
+        TopologyError: if the CV was learned for another topology.
+        BackendError: if the backend is unknown or does not work here.
+    """
+    chosen = tuple(range(cv.num_outputs)) if outputs is None else tuple(outputs)
+    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= output < cv.num_outputs for output in chosen):
+        raise SpecError(f"outputs are {chosen}: give each once, of {cv.num_outputs} counted from 0")
+    return BiasForce(cv, topology, potential, chosen, chosen_backend(backend), is_periodic(topology, periodic), group)

@@ -1,42 +1,33 @@
 """Features made inside a force call: a Force of zero energy and zero forces that sees the positions where they are.
 
-TorchForce hands tensors on the Context's device to the module, so on a GPU nothing but the features comes to the host.
-A module's buffers cannot be read from Python; the way out is an operator, `openmm_gnn_features::see`, that the module
-calls and that is written in Python: it finds its `FeatureForce` by number and gives it the positions.
+The force calls Python, see `forces.python_call`; on a GPU nothing but the features comes to the host.
 
 **Which positions.** `FeatureForce.features(context)` evaluates this force alone, in its own force group, at the
 Context's positions: the features are exactly theirs. With `every`, features are made while the integrator steps, from
 the positions at which it evaluates its forces: those before the atoms are moved. After step n, `latest` is of the
 positions after step n - 1 (Verlet, Langevin; integrators that evaluate forces several times per step: of the last
 time). Use it where that is wanted, and `features` where it is not.
-
-The force belongs to this process: a System that is read from XML elsewhere has no one to give features to, which is an
-error there. TorchForce's CUDA graphs cannot call Python and must be off.
 """
 
-# No `from __future__ import annotations` here: TorchScript and torch.library read the types of functions.
-import itertools
+from __future__ import annotations
+
 import threading
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.forces import python_force, torch_force
-from openmm_gnn.forces.gamd_force import Backend, chosen_backend
-
-_numbers = itertools.count()
-_forces: "weakref.WeakValueDictionary[int, FeatureForce]" = weakref.WeakValueDictionary()
+from openmm_gnn.forces.backends import Backend, chosen_backend, make_force
+from openmm_gnn.forces.python_call import PythonCall
 
 
 @dataclass(frozen=True)
 class SeenFeatures:
-    """Features that a force call made."""
+    """Features made in a force call."""
 
     evaluation: int
     """How many times the force had been evaluated, this time included."""
@@ -46,30 +37,21 @@ class SeenFeatures:
     """(num_tokens, 3) nm, as `Featurizer.coordinates`, of the same positions."""
 
 
-class FeatureForce:
-    """A featurizer as a Force. Make one with `feature_force`, and add its `.force` to the System."""
+class FeatureForce(PythonCall):
+    """A featurizer as a Force. Make one with `feature_force`, and `add_to` a System."""
 
     def __init__(self, featurizer: Featurizer, backend: Backend, periodic: bool, group: int, every: int) -> None:
         """Use `feature_force`."""
+        super().__init__(featurizer.read_atoms, featurizer.num_particles, group)
         self.featurizer = featurizer
-        self.group = group
         self.every = every
         self.latest: SeenFeatures | None = None
-        """What the last wanted force call saw, see the time offset above; None before the first."""
+        """Features of the last wanted force call, see the time offset above; None before the first."""
         self.evaluations = 0
         """How many times the force was evaluated."""
         self._wanted = False
-        self._error: Exception | None = None
         self._lock = threading.Lock()
-        number = next(_numbers)
-        _forces[number] = self
-        if backend is Backend.TORCHFORCE:
-            module = torch.jit.script(_SeeingModule(number, featurizer.read_atoms, featurizer.num_particles).eval())
-            self.force = torch_force.torch_force(module, periodic)
-        else:
-            self.force = python_force.callable_force(_SeeingComputation(number, periodic), periodic)
-        self.force.setForceGroup(group)
-        self.force.setName("FeatureForce")
+        self.force = make_force(self.module, "FeatureForce", periodic, backend, group=group)
 
     def features(self, context: Any) -> SeenFeatures:
         """Features of the positions that a Context has now.
@@ -89,32 +71,23 @@ class FeatureForce:
             self.check()
             if self.evaluations == before or self.latest is None:
                 raise BackendError(
-                    "the Context did not evaluate the FeatureForce: add `.force` to the System before it is made"
+                    "the Context did not evaluate the FeatureForce: `add_to` the System before it is made"
                 )
             return self.latest
-
-    def check(self) -> None:
-        """Raise the error that a force call met, if one did: OpenMM would lose its type."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
 
     def leave_out_of(self, integrator: Any) -> None:
         """Keep an integrator from evaluating this force, which then costs nothing until `features` asks for it."""
         groups = integrator.getIntegrationForceGroups() & 0xFFFFFFFF
         integrator.setIntegrationForceGroups(groups & ~(1 << self.group))
 
-    def see(self, positions: Any, box_vectors: Any) -> None:
-        """Called by the force: positions (num_read, 3) nm of `read_atoms`, on any device."""
+    def evaluate(self, read: Tensor, box_vectors: Tensor | None) -> tuple[float, Tensor]:
+        """Energy and forces of zero, as `PythonCall.evaluate`; makes features if they are wanted."""
         self.evaluations += 1
-        if not self._wanted and (self.every == 0 or self.evaluations % self.every != 0):
-            return
-        try:
-            features = self.featurizer.features(positions, box_vectors, of_read_atoms=True)
-            coordinates = self.featurizer.coordinates(positions, box_vectors, of_read_atoms=True)
+        if self._wanted or (self.every > 0 and self.evaluations % self.every == 0):
+            features = self.featurizer.features(read, box_vectors, of_read_atoms=True)
+            coordinates = self.featurizer.coordinates(read, box_vectors, of_read_atoms=True)
             self.latest = SeenFeatures(self.evaluations, features, coordinates)
-        except Exception as error:  # thrown through OpenMM it would lose its type, or end the process
-            self._error = error
+        return 0.0, torch.zeros_like(read)
 
 
 def feature_force(
@@ -128,7 +101,7 @@ def feature_force(
 
     ```python
     seeing = feature_force(featurizer, periodic=True)
-    system.addForce(seeing.force)
+    seeing.add_to(system)
     seeing.leave_out_of(integrator)
     simulation = Simulation(topology, system, integrator)
     simulation.step(1000)
@@ -140,69 +113,11 @@ def feature_force(
         periodic: whether the System is periodic.
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
         group: the force group, of its own.
-        every: keep the features of every so many force calls in `latest`, one step behind; 0: only when asked.
+        every: number of force calls between features that `latest` keeps, one step behind; 0: only when asked.
     Raises:
         SpecError: for a group or number of calls that cannot be.
         BackendError: if the backend is unknown or does not work here.
     """
-    if not 0 <= group <= 31:
-        raise SpecError(f"the force group is {group}: give one from 0 to 31 that no other force has")
     if every < 0:
         raise SpecError(f"every is {every}: give 0 for only when asked, or more")
     return FeatureForce(featurizer, chosen_backend(backend), periodic, group, every)
-
-
-def _find(number: int) -> FeatureForce:
-    found = _forces.get(number)
-    if found is None:
-        raise BackendError(
-            f"there is no FeatureForce number {number} in this process: keep the object that feature_force returned, "
-            "and make it anew after reading a System from XML"
-        )
-    return found
-
-
-def _see(positions: Tensor, box_vectors: Tensor, number: int) -> Tensor:
-    """Hand (num_read, 3) positions and (3, 3) or (0, 3) box vectors, nm, to a FeatureForce; returns the energy, 0."""
-    _find(number).see(positions, box_vectors if box_vectors.size(0) == 3 else None)
-    return positions.new_zeros(())
-
-
-_library = torch.library.Library("openmm_gnn_features", "DEF")  # torch.library.custom_op would load the compiler
-_library.define("see(Tensor positions, Tensor box_vectors, int number) -> Tensor")
-_library.impl("see", _see, "CompositeExplicitAutograd")
-
-
-class _SeeingModule(nn.Module):
-    """What TorchForce calls."""
-
-    atoms: Tensor
-
-    def __init__(self, number: int, atoms: np.ndarray, num_particles: int) -> None:
-        super().__init__()
-        self.number = number
-        self.num_particles = num_particles
-        self.register_buffer("atoms", torch.from_numpy(atoms.copy()))
-
-    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Energy and forces, which are zero."""
-        if positions.size(0) != self.num_particles:
-            raise ValueError(f"{positions.size(0)} positions came to a FeatureForce of {self.num_particles} particles")
-        box = torch.empty((0, 3), dtype=positions.dtype) if box_vectors is None else box_vectors
-        with torch.no_grad():
-            energy = torch.ops.openmm_gnn_features.see(positions.index_select(0, self.atoms), box, self.number)
-        return energy, torch.zeros_like(positions)
-
-
-class _SeeingComputation:
-    """What PythonForce calls."""
-
-    def __init__(self, number: int, periodic: bool) -> None:
-        self.number, self.periodic = number, periodic
-
-    def __call__(self, state: Any) -> tuple[float, np.ndarray]:
-        positions = state.getPositions(asNumpy=True)._value
-        box = np.array(state.getPeriodicBoxVectors(asNumpy=True)._value) if self.periodic else None
-        force = _find(self.number)
-        force.see(positions[force.featurizer.read_atoms], box)
-        return 0.0, np.zeros_like(positions)

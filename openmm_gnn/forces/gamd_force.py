@@ -4,50 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
-from openmm_gnn.base.errors import BackendError
-from openmm_gnn.forces import python_force, torch_force
-from openmm_gnn.forces.modules.openmm_module import script_module
-from openmm_gnn.forces.modules.subset_module import subset_module
+from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
+from openmm_gnn.forces.modules.openmm_module import script_module, subset_module
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.weights import load_model
-
-
-class Backend(str, Enum):
-    """Which of OpenMM's forces calls the network."""
-
-    AUTO = "auto"
-    TORCHFORCE = "torchforce"
-    PYTHONFORCE = "pythonforce"
-
-
-def available_backends() -> list[Backend]:
-    """The backends that can be used here, the preferred one first."""
-    candidates = ((Backend.TORCHFORCE, torch_force), (Backend.PYTHONFORCE, python_force))
-    return [backend for backend, module in candidates if module.why_unavailable() is None]
-
-
-def chosen_backend(backend: Backend | str) -> Backend:
-    """The backend of this name; for "auto" the first that works.
-
-    Raises:
-        BackendError: if the name is unknown, or nothing works here.
-    """
-    try:
-        chosen = Backend(backend)
-    except ValueError as error:
-        raise BackendError(f"no backend {backend!r}: give one of {[name.value for name in Backend]}") from error
-    if chosen is Backend.AUTO:
-        usable = available_backends()
-        if not usable:
-            raise BackendError(
-                f"no force backend works here: {torch_force.why_unavailable()}; {python_force.why_unavailable()}. "
-                "`openmm-gnn doctor` says what to install"
-            )
-        chosen = usable[0]
-    return chosen
 
 
 def gamd_force(
@@ -59,7 +21,10 @@ def gamd_force(
     device: str = "cpu",
     cuda_graphs: bool = False,
 ) -> Any:
-    """An openmm.Force with the forces that a network predicts; its energy is zero.
+    """An openmm.Force with the forces that a network predicts.
+
+    Its energy is that of the network where `model.conservative`, and the forces are its gradient. Networks that predict
+    forces directly have no energy: zero stands for it, which neither minimisers nor barostats can use.
 
     Args:
         model: a network, or a name or path for `load_model`.
@@ -75,13 +40,6 @@ def gamd_force(
         BackendError: if the backend is unknown or does not work here.
     """
     chosen = chosen_backend(backend)
-    network = model if isinstance(model, ForceModel) else load_model(model)
+    network = load_model(model)
     module = script_module(network, topology) if atoms is None else subset_module(network, topology, atoms)
-    if periodic is None:
-        periodic = topology.getPeriodicBoxVectors() is not None
-    if chosen is Backend.TORCHFORCE:
-        force = torch_force.torch_force(module, periodic, cuda_graphs)
-    else:
-        force = python_force.python_force(module, periodic, device, cuda_graphs)
-    force.setName("GAMDForce")
-    return force
+    return make_force(module, "GAMDForce", is_periodic(topology, periodic), chosen, device, cuda_graphs)

@@ -17,7 +17,8 @@ import openmm
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import dalton, kelvin, per_picosecond, picoseconds
-from openmm_gnn.forces.gamd_force import Backend, gamd_force
+from openmm_gnn.forces.backends import Backend
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.model_checks import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
 from openmm_gnn.md.contexts import refuse_virtual_sites
 from openmm_gnn.md.force_parts import ForcePart, part_of
@@ -94,7 +95,7 @@ def accelerate(
         TopologyError: if the topology does not fit the System or the model.
         BackendError: if the backend does not work here.
     """
-    network = load_model(model) if isinstance(model, (str, os.PathLike)) else model
+    network = load_model(model)
     _check_system(system)
     check_model_fits(network, system, topology)
     check_trained_on_nonbonded(network, system)

@@ -53,10 +53,9 @@ class GAMDPotential:
 
     def __init__(self, model: ForceModel | str | os.PathLike[str]) -> None:
         from openmm_gnn.forces.model_checks import trained_on_nonbonded
-        from openmm_gnn.networks.force_model import ForceModel
         from openmm_gnn.networks.weights import load_model
 
-        self.model = model if isinstance(model, ForceModel) else load_model(model)
+        self.model = load_model(model)
         if trained_on_nonbonded(self.model):
             raise SpecError(
                 "the model was trained on non-bonded forces, but openmm-ml removes the bonded ones: train on data of "
@@ -79,7 +78,8 @@ class GAMDPotential:
             SpecError: if an argument is unknown.
             TopologyError: if an atom is of an element that the network does not know.
         """
-        from openmm_gnn.forces.gamd_force import Backend, gamd_force
+        from openmm_gnn.forces.backends import Backend
+        from openmm_gnn.forces.gamd_force import gamd_force
 
         backend = args.pop("backend", Backend.AUTO)
         if unknown := sorted(set(args) - set(_OF_EMBEDDINGS)):

@@ -7,7 +7,6 @@ PythonForce that comes from strangers. The callable here carries its module as T
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,6 +71,7 @@ class ModuleComputation:
         return {"source": self._source, **{name: getattr(self, name) for name in names}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        import openmm_gnn.forces.python_call
         import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
 
         self.__init__(_from_bytes(state.pop("source")), **state)  # type: ignore[misc]
@@ -81,25 +81,16 @@ def python_force(module: torch.jit.ScriptModule, periodic: bool, device: str = "
     """An openmm.PythonForce that takes energy and forces from the module.
 
     Args:
-        module: (positions, box_vectors) -> (energy, forces), see export.openmm_module.
+        module: (positions, box_vectors) -> (energy, forces), see `forces.modules.openmm_module`.
         periodic: whether box vectors are handed to the module.
         device: where the module runs; PythonForce hands positions over on the host, whatever the platform.
         cuda_graphs: capture the step on a GPU; `cuda_module.graph_reports` tells whether that worked.
     Raises:
         BackendError: if PythonForce or the device cannot be used here.
     """
-    return callable_force(ModuleComputation(module, periodic, device, cuda_graphs), periodic)
-
-
-def callable_force(computation: Callable[[Any], tuple[float, np.ndarray]], periodic: bool) -> Any:
-    """An openmm.PythonForce of any callable: State in, energy (kJ/mol) and forces (kJ/mol/nm) out; it is pickled.
-
-    Raises:
-        BackendError: if PythonForce cannot be used here.
-    """
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"PythonForce is not available: {reason}. `openmm-gnn doctor` says what to install")
-    force = openmm.PythonForce(computation)
+    force = openmm.PythonForce(ModuleComputation(module, periodic, device, cuda_graphs))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 

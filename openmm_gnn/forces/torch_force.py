@@ -77,7 +77,7 @@ def torch_force(module: torch.jit.ScriptModule, periodic: bool, cuda_graphs: boo
     """An openmmtorch.TorchForce that takes energy and forces from the module.
 
     Args:
-        module: (positions, box_vectors) -> (energy, forces), see export.openmm_module.
+        module: (positions, box_vectors) -> (energy, forces), see `forces.modules.openmm_module`.
         periodic: whether box vectors are handed to the module.
         cuda_graphs: have openmmtorch capture the step on the CUDA platform after ten calls, and fail in words where it
             cannot; other platforms ignore it. `getProperties` of the force shows it.

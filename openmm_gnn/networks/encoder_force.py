@@ -6,18 +6,18 @@ the energy (Zaidi et al., ICLR 2023, arXiv 2206.00133).
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import start_from, transferred_spec
+from openmm_gnn.networks.encoders.encoder_transfer import freeze, start_from, transferred_spec
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
-from openmm_gnn.networks.gamd import _mean_per_frame
+from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
 from openmm_gnn.networks.vector_gamd import ENERGY_LENGTH
 
 
@@ -33,7 +33,7 @@ def encoder_force_spec(
     """The spec of forces from a pretrained encoder, with a head of the shape of a denoising head.
 
     Args:
-        pretrained: of the encoder; elements that it has not met become new rows of its embedding.
+        pretrained: spec of the encoder; elements that it has not met become new rows of its embedding.
         elements: atomic numbers of the labelled atoms.
         force_scale: root mean square of a force component in the training data, kJ/mol/nm.
         conservative, remove_net_force, skin, max_neighbors: see `EncoderForceSpec`.
@@ -50,21 +50,21 @@ def encoder_force_spec(
     )
 
 
-class EncoderForce(nn.Module):
-    """Forces of a set of atoms from their neighbour pairs, by an encoder and a head.
+class EncoderForce(ForceModel):
+    """Forces, or an energy, by an encoder and a head.
 
-    One module for any number of atoms and any box. Lengths come in nm, forces leave in kJ/mol/nm; inside, lengths are
-    in the encoder's unit. All messages vanish at the cutoff (`EdgeNetwork.make_smooth`). Scriptable.
+    Lengths come in nm, forces leave in kJ/mol/nm; inside, lengths are in the encoder's unit. All messages vanish at the
+    cutoff (`EdgeNetwork.make_smooth`).
     """
 
     atomic_numbers: Tensor
 
+    if TYPE_CHECKING:
+        spec: EncoderForceSpec
+
     def __init__(self, spec: EncoderForceSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.conservative = spec.conservative
+        super().__init__(spec)
         self.remove_net_force = spec.remove_net_force
-        self.force_scale = spec.force_scale
         self.energy_scale = ENERGY_LENGTH * spec.force_scale
         self.per_nm = spec.encoder.per_nm
         self.encoder = Encoder(spec.encoder)
@@ -87,13 +87,14 @@ class EncoderForce(nn.Module):
         return result
 
     @torch.jit.unused
-    def start_from(self, pretrained: Encoder) -> tuple[int, ...]:
+    def start_from(self, pretrained: Encoder, frozen: bool = False) -> tuple[int, ...]:
         """Begin with a pretrained encoder, and with its denoising head if the forces are direct and the head fits.
 
-        Returns:
-            Elements that the encoder has not met, whose embeddings are new.
+        Args and returns: as `ForceModel.start_from`.
         """
         new = start_from(self.encoder, pretrained)
+        if frozen:
+            freeze(self.encoder, except_elements=new)
         if pretrained.noise_head is not None and not self.conservative:
             self.head.start_from(pretrained.noise_head)
         self.train(self.training)
@@ -108,23 +109,12 @@ class EncoderForce(nn.Module):
         types: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> Tensor:
-        """Forces on the atoms.
-
-        Args:
-            species: (N,) int64, indices into `spec.elements`.
-            pairs: (2, P) int64, each pair of neighbours once, as `NeighborList(full=False)` gives them; -1 is padding.
-            vectors: (P, 3) from i to j, nm.
-            distances: (P,), nm; at or beyond the cutoff on padding.
-            types: not needed: the network knows no bonds.
-            batch: (N,) int64, the frame of each atom, for `remove_net_force`; None: one frame.
-        Returns:
-            (N, 3) in kJ/mol/nm.
-        """
+        """(N, 3) forces, as `ForceModel.forward`; the network knows no bonds, and so no types."""
         if self.conservative:
             return self._differentiate(species, pairs, vectors)[1]
         return self._direct(species, pairs, vectors, distances, batch)
 
-    def energy_and_forces(
+    def network_energy_and_forces(
         self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energy (1,) in kJ/mol, zero if the forces are predicted directly, and the forces of `forward`."""
@@ -155,7 +145,7 @@ class EncoderForce(nn.Module):
     ) -> Tensor:
         forces = self._outputs(species, pairs, vectors, distances)[1]
         if self.remove_net_force:
-            forces = forces - _mean_per_frame(forces, batch)
+            forces = forces - mean_per_frame(forces, batch)
         return self.force_scale * forces
 
     def _differentiate(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

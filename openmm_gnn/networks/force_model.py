@@ -1,17 +1,118 @@
-"""The force models there are, and the one that belongs to a spec."""
+"""The interface of force models: what the modules of OpenMM's forces and the training ask of a network."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: TorchScript reads the types of functions.
+from typing import TYPE_CHECKING, NamedTuple
 
-from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, VectorGAMDSpec
-from openmm_gnn.networks.encoder_force import EncoderForce
-from openmm_gnn.networks.gamd import GAMD
-from openmm_gnn.networks.vector_gamd import VectorGAMD
+from torch import Tensor, nn
 
-ForceModel = GAMD | VectorGAMD | EncoderForce
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.specs.force import ForceSpec, NeighborSpec
+
+if TYPE_CHECKING:
+    from openmm_gnn.networks.encoders.encoder import Encoder
+    from openmm_gnn.networks.pair_term import PairTerm
 
 
-def make_model(spec: ForceSpec) -> ForceModel:
-    """A network of this spec with fresh weights."""
-    if isinstance(spec, EncoderForceSpec):
-        return EncoderForce(spec)
-    return VectorGAMD(spec) if isinstance(spec, VectorGAMDSpec) else GAMD(spec)
+class PairList(NamedTuple):
+    """Neighbour pairs within one of the cutoffs that a model asks for, each pair once."""
+
+    pairs: Tensor
+    """(2, P) int64, atoms i and j, as `NeighborList(full=False)` gives them; -1 is padding."""
+    vectors: Tensor
+    """(P, 3) from i to j, nm."""
+    distances: Tensor
+    """(P,), nm; at or beyond the cutoff on padding."""
+    types: Tensor | None = None
+    """(P,) int64 of `pair_types`; None if the model does not use them."""
+
+
+class ForceModel(nn.Module):
+    """Forces of a set of atoms from their neighbour pairs. Lengths nm, energies kJ/mol, forces kJ/mol/nm. Scriptable.
+
+    One module serves any number of atoms and any box. A subclass gives `network_energy_and_forces`, and what differs
+    from the rest here; its spec says whether it is conservative and whether it uses the types of pairs.
+    """
+
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class too, and cannot read these
+        spec: ForceSpec
+        pair_term: PairTerm | None
+
+    def __init__(self, spec: ForceSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.conservative = spec.conservative
+        self.force_scale = spec.force_scale
+        self.pair_term = None
+
+    def lists(self) -> list[NeighborSpec]:
+        """The neighbour lists that `energy_and_forces` takes, in this order."""
+        return [self.spec.neighbors]
+
+    def energy_and_forces(
+        self, species: Tensor, lists: list[PairList], positions: Tensor, box: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Energy (1,), zero if the forces are predicted directly, and forces (N, 3).
+
+        Args:
+            species: (N,) int64, indices into `spec.elements`.
+            lists: the pairs of each of `lists()`.
+            positions: (N, 3), wrapped or not, for what has no neighbour list.
+            box: (3, 3), rows a, b, c; None: open boundaries.
+        """
+        near = lists[0]
+        return self.network_energy_and_forces(species, near.pairs, near.vectors, near.distances, near.types)
+
+    def network_energy_and_forces(
+        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the network alone contributes to `energy_and_forces`; pairs of the first list, as in `PairList`."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        species: Tensor,
+        pairs: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        types: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """(N, 3) forces of the network alone, for training.
+
+        Args:
+            species: (N,) int64, indices into `spec.elements`.
+            pairs, vectors, distances, types: as in `PairList`.
+            batch: (N,) int64, the frame of each atom, for models that remove a frame's net force; None: one frame.
+        """
+        return self.network_energy_and_forces(species, pairs, vectors, distances, types)[1]
+
+    def matches_energies(self, vectors: Tensor) -> bool:
+        """Whether training on pairs with these vectors is done by differences of energies, see `energy_matching`."""
+        return False
+
+    def compiled_energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor) -> Tensor:
+        """0-d energy that can be differentiated once; models that match energies have it."""
+        raise NotImplementedError
+
+    def start_from(self, pretrained: "Encoder", frozen: bool = False) -> tuple[int, ...]:
+        """Begin with a pretrained encoder.
+
+        Args:
+            frozen: keep the encoder as it is, but for the embeddings of elements that it has not met.
+
+        Returns:
+            Elements that the encoder has not met, whose embeddings are new.
+        Raises:
+            SpecError: if the model is not made of that encoder.
+        """
+        raise SpecError(f"{type(self).__name__} is not made of an encoder: train it without one")
+
+
+def mean_per_frame(values: Tensor, batch: Tensor | None) -> Tensor:
+    """(N, 3): the mean over each atom's frame."""
+    if batch is None:
+        return values.mean(dim=0, keepdim=True)
+    num_frames = int(batch.max()) + 1
+    sums = values.new_zeros((num_frames, 3)).index_add(0, batch, values)
+    counts = values.new_zeros((num_frames,)).index_add(0, batch, values.new_ones((values.size(0),)))
+    return (sums / counts.unsqueeze(-1)).index_select(0, batch)

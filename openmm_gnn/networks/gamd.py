@@ -17,6 +17,7 @@ from openmm_gnn.graph.topology_tables import SEPARATIONS
 from openmm_gnn.kernels.gamd_tiles import fits_tiles, gamd_edges, gamd_messages, gamd_strengths, products_of
 from openmm_gnn.kernels.pair_rows import pair_rows
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
+from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
 
 
 class MessageLayer(nn.Module):
@@ -142,21 +143,16 @@ class PairDecoder(nn.Module):
         return scatter_pair_forces(strengths.unsqueeze(-1) * unit_vectors, pairs, nodes.size(0))
 
 
-class GAMD(nn.Module):
-    """Forces of a set of atoms from their neighbour pairs.
-
-    One module for any number of atoms and any box. All lengths nm, forces kJ/mol/nm. Scriptable.
-    """
+class GAMD(ForceModel):
+    """Forces predicted directly by a network of messages between atoms."""
 
     def __init__(self, spec: GAMDSpec) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.is_pair = spec.decoder is Decoder.PAIR
         self.use_bonds = spec.use_bonds
         self.remove_net_force = spec.remove_net_force
-        self.force_scale = spec.force_scale
         self.precision = "float32"
-        """Of the operands of products over edges on CUDA: float32, tf32 or bfloat16; set it before the export."""
+        """Precision of products over edges on CUDA: float32, tf32 or bfloat16; set it before the export."""
         self.has_tiles = fits_tiles(spec.width, spec.num_radial)
         self.cutoff = spec.neighbors.cutoff
         self.num_kinds = len(spec.elements) * (len(spec.elements) + 1) // 2
@@ -181,21 +177,10 @@ class GAMD(nn.Module):
         types: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> Tensor:
-        """Forces on the atoms.
-
-        Args:
-            species: (N,) int64, indices into `spec.elements`.
-            pairs: (2, P) int64, each pair of neighbours once, as `NeighborList(full=False)` gives them; -1 is padding.
-            vectors: (P, 3) from i to j, nm.
-            distances: (P,), nm; at or beyond the cutoff on padding.
-            types: (P,) int64 of `pair_types`, needed if the spec uses bonds.
-            batch: (N,) int64, the frame of each atom, when several frames are concatenated; one frame if absent.
-        Returns:
-            (N, 3) in kJ/mol/nm.
-        """
+        """(N, 3) forces, as `ForceModel.forward`."""
         return self._forces(species, pairs, vectors, distances, types, batch)
 
-    def energy_and_forces(
+    def network_energy_and_forces(
         self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energy (1,), zero because the forces are predicted directly, and the forces of `forward`."""
@@ -235,7 +220,7 @@ class GAMD(nn.Module):
             assert self.node_decoder is not None
             forces = self.node_decoder(nodes)
             if self.remove_net_force:
-                forces = forces - _mean_per_frame(forces, batch)
+                forces = forces - mean_per_frame(forces, batch)
         return forces * self.force_scale
 
     def tiled_forces(
@@ -276,7 +261,7 @@ class GAMD(nn.Module):
             assert self.node_decoder is not None
             forces = self.node_decoder(nodes)
             if self.remove_net_force:
-                forces = forces - _mean_per_frame(forces, batch)
+                forces = forces - mean_per_frame(forces, batch)
         # A list that is invalid says so by distances of NaN, and has no pairs to carry them to the atoms.
         return forces * self.force_scale + 0.0 * distances[:1].sum()
 
@@ -285,15 +270,3 @@ class GAMD(nn.Module):
         if types is None:
             raise ValueError("this model uses bonds: give `types`, (P,), of kernels.pair_types")
         return types // self.num_kinds
-
-
-def _mean_per_frame(values: Tensor, batch: Tensor | None) -> Tensor:
-    """(N, 3): the mean over each atom's frame."""
-    if batch is None:
-        return values.mean(dim=0, keepdim=True)
-    num_frames = int(batch.max()) + 1
-    sums = torch.zeros((num_frames, 3), dtype=values.dtype, device=values.device).index_add(0, batch, values)
-    counts = torch.zeros(num_frames, dtype=values.dtype, device=values.device).index_add(
-        0, batch, torch.ones_like(values[:, 0])
-    )
-    return (sums / counts.unsqueeze(-1)).index_select(0, batch)

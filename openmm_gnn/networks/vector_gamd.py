@@ -12,14 +12,18 @@ arXiv 2102.03150, for scalars and vectors side by side.
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 
+import math
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.base.specs.force import VectorGAMDSpec
+from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 from openmm_gnn.graph.topology_tables import SEPARATIONS
 from openmm_gnn.kernels.pair_rows import pair_rows
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
+from openmm_gnn.networks.force_model import ForceModel, PairList
 from openmm_gnn.networks.pair_term import PairTerm
 
 MESSAGE_SCALE = 0.2
@@ -118,22 +122,18 @@ class VectorPairDecoder(nn.Module):
         )  # fmt: skip
 
 
-class VectorGAMD(nn.Module):
-    """Forces of a set of atoms from their neighbour pairs, by a network with scalar and vector features.
+class VectorGAMD(ForceModel):
+    """Forces, or an energy, by a network with scalar and vector features; a pair term may reach beyond its cutoff."""
 
-    One module for any number of atoms and any box. All lengths nm, forces kJ/mol/nm. Scriptable.
-    """
+    if TYPE_CHECKING:
+        spec: VectorGAMDSpec
 
     def __init__(self, spec: VectorGAMDSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.conservative = spec.conservative
-        self.force_scale = spec.force_scale
+        super().__init__(spec)
         self.energy_scale = ENERGY_LENGTH * spec.force_scale
         self.num_species = len(spec.elements)
         self.cutoff, self.width = spec.neighbors.cutoff, spec.width
         num_types = num_pair_types(self.num_species)
-        self.pair_term: PairTerm | None = None
         if spec.pair_cutoff > 0:
             self.pair_term = PairTerm(
                 num_types, spec.pair_radial, spec.min_distance, spec.pair_cutoff, spec.charge_width, self.num_species
@@ -141,6 +141,14 @@ class VectorGAMD(nn.Module):
         self.embedding = nn.Embedding(self.num_species, spec.width)
         self.layers = nn.ModuleList([VectorMessageLayer(spec, num_types, k > 0) for k in range(spec.num_layers)])
         self.decoder = VectorPairDecoder(spec, num_types)
+
+    def lists(self) -> list[NeighborSpec]:
+        """That of the network, and that of the pair term, skin and capacity in proportion."""
+        near, reach = self.spec.neighbors, self.spec.pair_cutoff
+        if reach == 0:
+            return [near]
+        ratio = (reach + near.skin) / (near.cutoff + near.skin)
+        return [near, NeighborSpec(reach, near.skin, math.ceil(near.max_neighbors * max(1.0, ratio) ** 3))]
 
     def strengths(
         self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor, distances: Tensor, fused: bool
@@ -155,41 +163,29 @@ class VectorGAMD(nn.Module):
             scalars, features = layer(scalars, features, pairs, types, vectors, distances, fused, rows)
         return self.decoder(scalars, features, pairs, types, vectors, distances, fused, rows)
 
-    def forward(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None = None,
-        batch: Tensor | None = None,
-    ) -> Tensor:
-        """Forces on the atoms, without those of the pair term.
-
-        Args:
-            species: (N,) int64, indices into `spec.elements`.
-            pairs: (2, P) int64, each pair of neighbours once, as `NeighborList(full=False)` gives them; -1 is padding.
-            vectors: (P, 3) from i to j, nm.
-            distances: (P,), nm; at or beyond the cutoff on padding.
-            types: (P,) int64 of `pair_types`.
-            batch: not needed: what happens in a frame depends on its pairs alone.
-        Returns:
-            (N, 3) in kJ/mol/nm.
-        Raises:
-            ValueError: as `energy_and_forces`.
-        """
-        return self.energy_and_forces(species, pairs, vectors, distances, types)[1]
-
     def energy_and_forces(
+        self, species: Tensor, lists: list[PairList], positions: Tensor, box: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `ForceModel.energy_and_forces`: network and pair term together."""
+        near = lists[0]
+        energy, forces = self.network_energy_and_forces(species, near.pairs, near.vectors, near.distances, near.types)
+        if self.pair_term is not None:
+            pair_energy, pair_forces = self.pair_term.energy_and_forces(species, lists[1], positions, box)
+            forces = forces + pair_forces
+            if self.conservative:
+                energy = energy + pair_energy
+        return energy, forces
+
+    def network_energy_and_forces(
         self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Energy (1,) in kJ/mol, zero if the forces are predicted directly, and the forces of `forward`.
+        """Energy (1,), zero if the forces are predicted directly, and forces (N, 3), without the pair term's.
 
         Raises:
-            ValueError: if the kinds of the pairs are not given; torch.jit.Error once it is scripted.
+            ValueError: if the types of the pairs are not given; torch.jit.Error once it is scripted.
         """
         if types is None:
-            raise ValueError("this model needs the kinds of its pairs: give `types`, (P,), of kernels.pair_types")
+            raise ValueError("this model needs the types of its pairs: give `types`, (P,), of kernels.pair_types")
         if self.conservative:
             return self._differentiate(species, pairs, vectors, types)
         strengths = self.strengths(species, pairs, types, vectors, distances, self.is_fused(vectors))
@@ -216,6 +212,14 @@ class VectorGAMD(nn.Module):
         if gradient is None:
             gradient = torch.zeros_like(vectors)
         return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
+
+    def matches_energies(self, vectors: Tensor) -> bool:
+        """True for an energy model on the compiled operators, which have one derivative."""
+        return self.conservative and self.is_fused(vectors)
+
+    def compiled_energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor) -> Tensor:
+        """The energy by the compiled operators."""
+        return self.energy(species, pairs, types, vectors, True)
 
     def is_fused(self, vectors: Tensor) -> bool:
         """Whether the compiled operators can be used; 256 is `kernels.pair_rows.MOST_CHANNELS`."""

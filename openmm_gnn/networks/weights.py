@@ -22,14 +22,17 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
-from openmm_gnn.base.specs.force import FORCE_SPECS, ForceSpec
+from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
 from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
+from openmm_gnn.networks.encoder_force import EncoderForce
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.geom2vec_checkpoint import read_geom2vec
 from openmm_gnn.networks.encoders.property_model import PropertyModel
-from openmm_gnn.networks.force_model import ForceModel, make_model
+from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.tokens.cv_network import CVNetwork, cv_network_for
+from openmm_gnn.networks.vector_gamd import VectorGAMD
 
 Loaded = TypeVar("Loaded")
 Network = TypeVar("Network", bound=nn.Module)
@@ -37,6 +40,19 @@ Weights = dict[str, Tensor]
 BUNDLE_SUFFIX = ".safetensors"
 SPEC_KEY = "openmm_gnn_spec"
 WEIGHTS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights"
+
+
+_FORCE_MODELS: dict[type[Any], Callable[[Any], ForceModel]] = {
+    GAMDSpec: GAMD,
+    VectorGAMDSpec: VectorGAMD,
+    EncoderForceSpec: EncoderForce,
+}
+"""The force model of each class of specs."""
+
+
+def make_model(spec: ForceSpec) -> ForceModel:
+    """A force model of this spec with fresh weights."""
+    return _FORCE_MODELS[type(spec)](spec)
 
 
 def write_bundle(weights: Mapping[str, Tensor], spec_json: str, path: str | os.PathLike[str]) -> Path:
@@ -83,7 +99,7 @@ def read_exported(path: Path) -> tuple[str, Weights]:
     if not isinstance(spec_json, str):
         raise DataError(f"{path} carries no spec_json: give a module that `openmm-gnn export` wrote")
     # TorchScript stores every buffer, also those that follow from the spec: only the weights are taken.
-    expected = make_model(spec_from_json(spec_json, *FORCE_SPECS)).state_dict().keys()
+    expected = make_model(spec_from_json(spec_json, *_FORCE_MODELS)).state_dict().keys()
     saved = {name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()}
     return spec_json, {name: saved[name] for name in expected if name in saved}
 
@@ -106,18 +122,23 @@ class Kind(Generic[Loaded]):
     """The reader of each suffix; the first is for any other one."""
 
 
-def load(kind: Kind[Loaded], name_or_path: str | os.PathLike[str], **changes: Any) -> Loaded:
-    """What a file or a shipped name holds, on the CPU and in evaluation mode.
+def load(kind: Kind[Loaded], name_or_path: Loaded | str | os.PathLike[str], **changes: Any) -> Loaded:
+    """What a file or a shipped name holds, on the CPU and in evaluation mode; what is loaded already is given back.
 
     Args:
-        kind: of the weights, such as `FORCE_MODELS`.
-        name_or_path: a shipped name, or the path of a file.
+        kind: kind of the weights, such as `FORCE_MODELS`.
+        name_or_path: a shipped name, the path of a file, or what is loaded already.
         changes: fields of the spec that are to have another value.
     Raises:
         FileNotFoundError: if it is neither a shipped name nor a file.
         DataError: if the file is damaged, of another kind, or a weight is missing, unknown, of the wrong shape or not
             finite.
+        SpecError: if changes are asked of what is loaded already.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        if changes:
+            raise SpecError(f"the {kind.name} is loaded already: give its file to change {sorted(changes)}")
+        return name_or_path
     path = path_of(kind, name_or_path)
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty: it was cut short; copy it again")
@@ -193,7 +214,7 @@ FORCE_MODELS: Kind[ForceModel] = Kind(
     "model",
     "",
     f"a bundle ({BUNDLE_SUFFIX}) or an exported module (.pt)",
-    _maker(FORCE_SPECS, _force_model, frozen=False),
+    _maker(tuple(_FORCE_MODELS), _force_model, frozen=False),
     {BUNDLE_SUFFIX: read_bundle, ".pt": read_exported},
 )
 ENCODERS: Kind[Encoder] = Kind(
@@ -217,18 +238,21 @@ PROPERTY_MODELS: Kind[PropertyModel] = Kind(
 )
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> ForceModel:
+def load_model(name_or_path: ForceModel | str | os.PathLike[str]) -> ForceModel:
     """A force model with its weights, on the CPU and in evaluation mode; `.spec` says all about it.
 
     Args:
-        name_or_path: a shipped name ("gamd-argon"), a bundle (.safetensors) or an exported module (.pt).
+        name_or_path: a shipped name ("gamd-argon"), a bundle (.safetensors) or an exported module (.pt); a model is
+            given back.
     Raises:
         FileNotFoundError, DataError: as `load`.
     """
     return load(FORCE_MODELS, name_or_path)
 
 
-def load_encoder(path_or_name: str | os.PathLike[str], neighbor_rule: str | NeighborRule | None = None) -> Encoder:
+def load_encoder(
+    path_or_name: Encoder | str | os.PathLike[str], neighbor_rule: str | NeighborRule | None = None
+) -> Encoder:
     """A pretrained encoder on the CPU, in float32 and evaluation mode, its weights frozen; `.spec` says all about it.
 
     Args:

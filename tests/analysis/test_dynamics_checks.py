@@ -14,7 +14,7 @@ from openmm_gnn.analysis.dynamics_checks import constant_energy_run, drift_rate,
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces import python_force, torch_force
-from openmm_gnn.forces.gamd_force import Backend, available_backends
+from openmm_gnn.forces.backends import Backend, available_backends
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import Thermostat
 

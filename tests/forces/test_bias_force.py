@@ -11,9 +11,8 @@ import pytest
 from learned_cvs import chain, untrained_cv, values_of
 
 from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
-from openmm_gnn.forces.bias_force import BiasForce, bias_force
-from openmm_gnn.forces.cv_force import cv_force
-from openmm_gnn.forces.gamd_force import available_backends
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.cv_force import BiasForce, bias_force, cv_force
 
 BACKENDS = available_backends()
 CV = untrained_cv(chain(), 3)

@@ -197,7 +197,7 @@ def test_forces_that_are_not_numbers_are_an_error() -> None:
 @pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 def test_dynamics_on_the_cuda_platform_give_the_forces_of_the_reference(backend: str, cuda_graphs: bool) -> None:
-    from openmm_gnn.forces.gamd_force import available_backends
+    from openmm_gnn.forces.backends import available_backends
 
     if backend not in [name.value for name in available_backends()]:
         pytest.skip(f"{backend} is not installed")

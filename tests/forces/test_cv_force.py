@@ -16,8 +16,8 @@ from openmm import app
 import openmm_gnn
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.features.learned_cv import save_learned_cv
+from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.cv_force import cv_force
-from openmm_gnn.forces.gamd_force import available_backends
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule
 from openmm_gnn.md.simulation_system import SimulationSystem
 

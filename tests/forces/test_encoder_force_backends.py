@@ -14,7 +14,8 @@ from small_encoders import small_encoder_force
 
 from openmm_gnn.base.errors import TopologyError
 from openmm_gnn.base.specs.encoder import Architecture
-from openmm_gnn.forces.gamd_force import Backend, available_backends, gamd_force
+from openmm_gnn.forces.backends import Backend, available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.modules.openmm_module import export
 from openmm_gnn.forces.multiple_time_step import accelerate
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
@@ -47,7 +48,7 @@ def plain_forces(
         full=False,
     )
     with torch.no_grad():
-        energy, forces = copy.deepcopy(model).double().eval().energy_and_forces(species, *pairs)
+        energy, forces = copy.deepcopy(model).double().eval().network_energy_and_forces(species, *pairs)
     return float(energy), forces.numpy()
 
 

@@ -13,7 +13,8 @@ from openmm import app, unit
 from openmm_gnn.base.errors import BackendError, TopologyError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.forces import python_force, torch_force
-from openmm_gnn.forces.gamd_force import Backend, available_backends, gamd_force
+from openmm_gnn.forces.backends import Backend, available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import FORCE_MODELS, load_model, shipped_names

@@ -9,7 +9,7 @@ PROGRAM = """
 import openmm
 assert "torch" not in __import__("sys").modules
 from openmm_gnn.forces.doctor_probes import probe_force
-from openmm_gnn.forces.gamd_force import available_backends
+from openmm_gnn.forces.backends import available_backends
 names = {"torchforce": "TorchForce", "pythonforce": "PythonForce"}
 for backend in available_backends():
     print("error:", probe_force(names[backend.value], "PLATFORM")["error"])
@@ -26,6 +26,6 @@ def test_every_backend_works_where_openmm_was_imported_first(platform_name: str)
 
 
 def test_choosing_a_backend_prints_nothing() -> None:
-    program = "from openmm_gnn.forces.gamd_force import available_backends; assert available_backends()"
+    program = "from openmm_gnn.forces.backends import available_backends; assert available_backends()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

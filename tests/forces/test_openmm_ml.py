@@ -13,11 +13,12 @@ from small_water import water_on_a_lattice
 
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
-from openmm_gnn.forces.gamd_force import available_backends, gamd_force
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.force_model import ForceModel, make_model
+from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.gamd import GAMD
-from openmm_gnn.networks.weights import save_network
+from openmm_gnn.networks.weights import make_model, save_network
 
 EDGE, MOLECULES = 1.8, 27
 SUBSET = [5, 3, 4, 30, 31, 32]

@@ -10,14 +10,15 @@ import pytest
 import torch
 from openmm import unit
 
-from openmm_gnn.forces.gamd_force import available_backends, gamd_force
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.graph.topology_tables import real_atoms, separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.md.force_parts import NONBONDED_GROUP, split_groups
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
+from openmm_gnn.networks.pair_term import box_lengths, grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model
 

@@ -11,14 +11,15 @@ import torch
 from openmm import app, unit
 
 from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
-from openmm_gnn.forces.gamd_force import available_backends, gamd_force
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.modules.openmm_module import export, script_module
 from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.md.systems.lattice import lattice_sites
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.charge_term import grid_sizes
+from openmm_gnn.networks.pair_term import grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model
 
@@ -50,7 +51,7 @@ def eager(model: VectorGAMD) -> tuple[float, np.ndarray]:
     species, partners = species_table(TOPOLOGY, (1, 8)), separation_table(TOPOLOGY)
     pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, box, full=False)
     types = pair_types(pairs, species, partners, 2)
-    energy, forces = model.energy_and_forces(species, pairs, vectors.float(), distances.float(), types)
+    energy, forces = model.network_energy_and_forces(species, pairs, vectors.float(), distances.float(), types)
     assert model.pair_term is not None
     pairs, vectors, distances = neighbor_pairs(positions, REACH, box, full=False)
     types = pair_types(pairs, species, partners, 2)

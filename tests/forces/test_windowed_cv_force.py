@@ -10,9 +10,8 @@ import openmm
 import pytest
 from learned_cvs import chain, untrained_cv, values_of
 
-from openmm_gnn.forces.bias_force import bias_force
-from openmm_gnn.forces.cv_force import cv_force
-from openmm_gnn.forces.gamd_force import available_backends
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.cv_force import bias_force, cv_force
 
 BACKENDS = available_backends()
 BOX = np.diag([1.9, 2.0, 2.1])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import NeighborOverflowError
-from openmm_gnn.graph.neighbor_list import NeighborList
+from openmm_gnn.graph.neighbor_list import ERROR_OVERFLOW, STATUS_ERRORS, NeighborList
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 DTYPES = [torch.float32, torch.float64]
@@ -187,6 +187,9 @@ def test_capacity_may_be_exactly_full_and_one_short_is_an_error(full: bool) -> N
     short = NeighborList(CUTOFF, SKIN, max_neighbors=needed - 1, full=full)
     with pytest.raises(NeighborOverflowError, match=message):
         short(positions, box)
+    short.status[STATUS_ERRORS] = ERROR_OVERFLOW  # as on CUDA, which does not wait to say so
+    with pytest.raises(NeighborOverflowError, match=message):
+        short.check()
     for form in ("scripted", "frozen"):
         module = FORMS[form](NeighborList(CUTOFF, SKIN, max_neighbors=needed - 1, full=full))
         for _ in range(2):  # never silently short, at no later call either

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from openmm_gnn.kernels.particle_mesh import COULOMB, particle_mesh, particle_mesh_reference
-from openmm_gnn.networks.charge_term import grid_sizes
+from openmm_gnn.networks.pair_term import grid_sizes
 
 WIDTH = 0.2
 TRICLINIC = torch.tensor([[2.0, 0, 0], [0.3, 2.1, 0], [-0.2, 0.4, 1.9]], dtype=torch.float64)

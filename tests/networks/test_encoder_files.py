@@ -17,8 +17,7 @@ from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.base.specs.force import FORCE_SPECS, GAMDSpec, NeighborSpec
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.encoders.geom2vec_checkpoint import DENALI_ELEMENTS, trained_elements
-from openmm_gnn.networks.force_model import make_model
-from openmm_gnn.networks.weights import load_encoder, load_model, read_bundle, save_network, write_bundle
+from openmm_gnn.networks.weights import load_encoder, load_model, make_model, read_bundle, save_network, write_bundle
 
 SMALL = EncoderSpec("visnet", 2, 4.0, width=16, num_radial=8, elements=(1, 6, 8), noise_scale=0.2)
 ET, VISNET, TENSORNET = "et_l6_h64_rbf64_r75.pth", "visnet_l6_h64_rbf64_r75.pth", "tensornet_l3_h64_rbf32_r5.pth"

@@ -52,7 +52,7 @@ def energy_and_forces(
 ) -> tuple[float, Tensor]:
     pairs, vectors, distances = neighbor_pairs(positions, model.spec.neighbors.cutoff, box, full=False)
     with torch.no_grad():
-        energy, forces = model.energy_and_forces(species, pairs, vectors, distances)
+        energy, forces = model.network_energy_and_forces(species, pairs, vectors, distances)
     return float(energy), forces
 
 
@@ -177,7 +177,7 @@ def test_padding_and_pairs_of_the_skin_change_nothing(architecture: Architecture
 def test_atoms_alone_have_no_forces(conservative: bool) -> None:
     model = small_encoder_force(conservative=conservative)
     none = (torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0))
-    energy, forces = model.energy_and_forces(torch.tensor([0, 1]), *none)
+    energy, forces = model.network_energy_and_forces(torch.tensor([0, 1]), *none)
     assert forces.shape == (2, 3) and float(forces.abs().max()) == 0.0
     assert (float(energy) != 0.0) is conservative
 

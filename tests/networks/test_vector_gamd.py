@@ -19,9 +19,8 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.md.systems.water import water_topology
-from openmm_gnn.networks.force_model import make_model
 from openmm_gnn.networks.vector_gamd import VectorGAMD
-from openmm_gnn.networks.weights import load_model, save_network
+from openmm_gnn.networks.weights import load_model, make_model, save_network
 
 MOLECULES, CUTOFF = 6, 0.45
 TOPOLOGY = water_topology(MOLECULES, 0.8)
@@ -113,7 +112,7 @@ def test_conservative_forces_are_minus_the_gradient_of_the_energy() -> None:
     def energy(positions: Tensor) -> float:
         pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, None, full=False)
         types = pair_types(pairs, SPECIES, PARTNERS, 2)
-        return float(model.energy_and_forces(SPECIES, pairs, vectors, distances, types)[0])
+        return float(model.network_energy_and_forces(SPECIES, pairs, vectors, distances, types)[0])
 
     forces, step = forces_of(model, positions), 1e-5
     for atom, axis in ((0, 0), (4, 1), (11, 2)):

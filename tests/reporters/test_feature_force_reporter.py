@@ -14,12 +14,11 @@ import torch
 from openmm_gnn.base.errors import NonFiniteError
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.feature_force import feature_force
-from openmm_gnn.forces.gamd_force import available_backends
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
+from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter, FeatureForceReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.feature_force_reporter import FeatureForceReporter
 
 BOX = np.diag([2.5, 2.6, 2.7])
 

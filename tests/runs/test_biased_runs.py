@@ -24,7 +24,7 @@ from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.features.learned_cv import save_learned_cv
-from openmm_gnn.forces.gamd_force import available_backends
+from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.kinetics.reweighting import (
     Reweighting,
     effective_frames,

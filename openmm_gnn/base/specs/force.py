@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
@@ -46,6 +46,9 @@ class NeighborSpec:
 @dataclass(frozen=True)
 class GAMDSpec:
     """Everything that defines a GAMD network but its weights. Lengths in nm, forces in kJ/mol/nm."""
+
+    conservative: ClassVar[bool] = False
+    """Whether forces are the gradient of an energy: they are predicted directly."""
 
     neighbors: NeighborSpec
     elements: tuple[int, ...]
@@ -94,10 +97,25 @@ class GAMDSpec:
         if not (math.isfinite(self.force_scale) and self.force_scale > 0):
             raise SpecError(f"GAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")
 
+    @property
+    def uses_types(self) -> bool:
+        """Whether the network is given the types of its pairs, `pair_types`."""
+        return self.use_bonds
+
+    @property
+    def is_covariant(self) -> bool:
+        """Whether forces turn with the positions exactly, so that training needs no rotated frames."""
+        return self.decoder is Decoder.PAIR
+
 
 @dataclass(frozen=True)
 class VectorGAMDSpec:
     """Everything that defines a VectorGAMD network but its weights. Lengths in nm, forces in kJ/mol/nm."""
+
+    uses_types: ClassVar[bool] = True
+    """Whether the network is given the types of its pairs: pairs of each type have splines of their own."""
+    is_covariant: ClassVar[bool] = True
+    """Whether forces turn with the positions exactly."""
 
     neighbors: NeighborSpec
     elements: tuple[int, ...]
@@ -160,6 +178,13 @@ class EncoderForceSpec:
     The cutoff is the encoder's; every neighbour within it counts, as the choice of the nearest ones makes forces jump.
     """
 
+    use_bonds: ClassVar[bool] = False
+    """Whether the network knows which atoms are bonded: it does not."""
+    uses_types: ClassVar[bool] = False
+    """Whether the network is given the types of its pairs: it is not."""
+    is_covariant: ClassVar[bool] = True
+    """Whether forces turn with the positions exactly."""
+
     encoder: EncoderSpec
     elements: tuple[int, ...]
     """Atomic numbers the network knows; an atom's species is its index here."""
@@ -205,11 +230,6 @@ class EncoderForceSpec:
     def neighbors(self) -> NeighborSpec:
         """The neighbourhood of an atom, nm."""
         return NeighborSpec(self.encoder.cutoff / self.encoder.per_nm, self.skin, self.max_neighbors)
-
-    @property
-    def use_bonds(self) -> bool:
-        """Whether the network knows which atoms are bonded: it does not."""
-        return False
 
 
 ForceSpec = GAMDSpec | VectorGAMDSpec | EncoderForceSpec

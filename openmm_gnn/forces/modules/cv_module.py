@@ -23,7 +23,7 @@ from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whol
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Anchor, TokenTable
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
-from openmm_gnn.forces.modules.openmm_module import _without_calls
+from openmm_gnn.forces.modules.openmm_module import without_calls
 
 
 class CVModule(nn.Module):
@@ -248,7 +248,7 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
     """
     if not 0 <= output < cv.num_outputs:
         raise SpecError(f"output is {output}: the CV has {cv.num_outputs}, counted from 0")
-    return _without_calls(
+    return without_calls(
         torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, spec_to_json(cv.network.spec)).eval())
     )
 

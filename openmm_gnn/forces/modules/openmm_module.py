@@ -1,13 +1,9 @@
-"""The border between OpenMM and a network: positions in nm come in, forces in kJ/mol/nm go out, in OpenMM's dtype.
-
-Every spec of a GAMD is in nm and kJ/mol already, so nothing is converted here but dtypes; a network with other units
-is converted here and nowhere else.
-"""
+"""The border between OpenMM and a network: positions in nm come in, forces in kJ/mol/nm go out, in OpenMM's dtype."""
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import io
-import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +16,7 @@ from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
-from openmm_gnn.networks.force_model import ForceModel
-from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.force_model import ForceModel, PairList
 
 
 class OpenMMModule(nn.Module):
@@ -44,14 +38,12 @@ class OpenMMModule(nn.Module):
         self.num_particles = topology.getNumAtoms()
         self.all_real = len(atoms) == self.num_particles
         self.num_species = len(spec.elements)
-        self.needs_types = spec.use_bonds or isinstance(model, VectorGAMD)
+        self.uses_types = spec.uses_types
         self.model = model
         self.dtype = next(model.parameters()).dtype
-        self.neighbors = NeighborList(spec.neighbors.cutoff, spec.neighbors.skin, spec.neighbors.max_neighbors)
-        self.conservative = isinstance(model, VectorGAMD) and model.conservative
-        self.pair_term = model.pair_term if isinstance(model, VectorGAMD) else None
-        self.far_neighbors = far_neighbor_list(model)
-        self.charge_term = None if self.pair_term is None else self.pair_term.charge_term
+        self.neighbor_lists = nn.ModuleList(
+            [NeighborList(one.cutoff, one.skin, one.max_neighbors) for one in model.lists()]
+        )
         self.register_buffer("species", species_table(topology, spec.elements))
         self.register_buffer("atoms", torch.tensor(atoms, dtype=torch.int64))
         self.register_buffer("partners", separation_table(topology) if spec.use_bonds else no_partners(len(atoms)))
@@ -75,42 +67,52 @@ class OpenMMModule(nn.Module):
             )
         with torch.no_grad():
             x = positions if self.all_real else positions.index_select(0, self.atoms)
-            pairs, vectors, distances = self.neighbors(x, box_vectors)
-            types: Tensor | None = None
-            if self.needs_types:
-                types = pair_types(pairs, self.species, self.partners, self.num_species)
-            energy, forces = self.model.energy_and_forces(
-                self.species, pairs, vectors.to(self.dtype), distances.to(self.dtype), types
-            )
-            if self.pair_term is not None and self.far_neighbors is not None:
-                pairs, vectors, distances = self.far_neighbors(x, box_vectors)
-                types = pair_types(pairs, self.species, self.partners, self.num_species)
-                pair_forces, pair_energy = self.pair_term(
-                    pairs, types, vectors.to(self.dtype), distances.to(self.dtype), x.size(0)
-                )
-                if self.charge_term is not None:
-                    lengths = box_lengths(box_vectors)
-                    assert box_vectors is not None
-                    sizes = grid_sizes(lengths, self.charge_term.width)
-                    charge_forces, charge_energy = self.charge_term(x, self.species, box_vectors, sizes)
-                    pair_forces, pair_energy = pair_forces + charge_forces, pair_energy + charge_energy
-                forces = forces + pair_forces
-                if self.conservative:
-                    energy = energy + pair_energy
+            lists: list[PairList] = []
+            for neighbors in self.neighbor_lists:
+                pairs, vectors, distances = neighbors(x, box_vectors)
+                lists.append(PairList(pairs, vectors.to(self.dtype), distances.to(self.dtype), self.types_of(pairs)))
+            energy, forces = self.model.energy_and_forces(self.species, lists, x, box_vectors)
             forces = forces.to(positions.dtype)
             if not self.all_real:
                 forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
             energy = energy.to(positions.dtype).reshape([])
         return energy, forces.contiguous()
 
+    def types_of(self, pairs: Tensor) -> Tensor | None:
+        """(P,) types of these pairs, if the model uses them."""
+        if not self.uses_types:
+            return None
+        return pair_types(pairs, self.species, self.partners, self.num_species)
 
-def far_neighbor_list(model: ForceModel) -> NeighborList | None:
-    """The list of a model's pair term, skin and capacity in proportion to the network's; None without one."""
-    if not isinstance(model, VectorGAMD) or model.pair_term is None:
-        return None
-    near, reach = model.spec.neighbors, model.spec.pair_cutoff
-    ratio = (reach + near.skin) / (near.cutoff + near.skin)
-    return NeighborList(reach, near.skin, math.ceil(near.max_neighbors * max(1.0, ratio) ** 3))
+
+class SubsetModule(nn.Module):
+    """The module of some atoms, called with the positions of all of them; the others get no force."""
+
+    subset: Tensor
+
+    def __init__(self, inner: OpenMMModule, subset: Sequence[int], num_particles: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.spec_json = inner.spec_json
+        self.num_particles = num_particles
+        self.register_buffer("subset", torch.tensor(subset, dtype=torch.int64))
+
+    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy and forces, as `OpenMMModule` gives them.
+
+        Args:
+            positions: (num_particles, 3), nm; of all particles.
+            box_vectors: (3, 3), nm, rows a, b, c; open boundaries if absent.
+        Raises:
+            ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
+        """
+        if positions.size(0) != self.num_particles:
+            raise ValueError(
+                f"{positions.size(0)} positions came in, the module was made for {self.num_particles} particles: "
+                "make it again for this topology"
+            )
+        energy, forces = self.inner(positions.index_select(0, self.subset), box_vectors)
+        return energy, torch.zeros_like(positions).index_copy(0, self.subset, forces)
 
 
 def script_module(model: ForceModel, topology: Any) -> torch.jit.ScriptModule:
@@ -121,7 +123,48 @@ def script_module(model: ForceModel, topology: Any) -> torch.jit.ScriptModule:
     """
     if topology is None or not hasattr(topology, "getNumAtoms"):
         raise TopologyError(f"expected an openmm.app.Topology, got {type(topology).__name__}")
-    return _without_calls(torch.jit.script(OpenMMModule(model.eval(), topology).eval()))
+    return without_calls(torch.jit.script(OpenMMModule(model.eval(), topology).eval()))
+
+
+def subset_module(model: ForceModel, topology: Any, atoms: Sequence[int]) -> torch.jit.ScriptModule:
+    """The TorchScript module of a network for some atoms of a topology, in evaluation mode.
+
+    Raises:
+        TopologyError: if an atom is named twice or does not exist, or is of an element the model does not know.
+    """
+    inner = OpenMMModule(model.eval(), subset_topology(topology, atoms))
+    return without_calls(torch.jit.script(SubsetModule(inner, list(atoms), topology.getNumAtoms()).eval()))
+
+
+def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:
+    """A Topology of these atoms in this order, with the bonds between them and the same box.
+
+    Raises:
+        TopologyError: if an atom is named twice or does not exist, or none is named.
+    """
+    from openmm import app
+
+    known = list(topology.atoms())
+    wrong = [atom for atom in atoms if not 0 <= atom < len(known)]
+    if wrong or len(set(atoms)) != len(atoms) or not len(atoms):
+        raise TopologyError(
+            f"the atoms {wrong or list(atoms)[:8]} cannot be chosen of {len(known)}: give each index once, from "
+            f"0 to {len(known) - 1}"
+        )
+    chosen = app.Topology()
+    chosen.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
+    chain = chosen.addChain()
+    copies: dict[int, Any] = {}
+    last = None
+    for index in atoms:
+        atom = known[index]
+        if atom.residue is not last:  # also when it comes again: a Topology lists its atoms residue by residue
+            residue, last = chosen.addResidue(atom.residue.name, chain, atom.residue.id), atom.residue
+        copies[index] = chosen.addAtom(atom.name, atom.element, residue)
+    for bond in topology.bonds():
+        if bond[0].index in copies and bond[1].index in copies:
+            chosen.addBond(copies[bond[0].index], copies[bond[1].index])
+    return chosen
 
 
 def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Path:
@@ -136,7 +179,7 @@ def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Pa
     return path
 
 
-def _without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+def without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """The same module with every method it calls written out in `forward`; weights stay weights.
 
     OpenMM's forces freeze a copy of the module and drop the copy, but TorchScript's interpreter still asks the copy's

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.force import Decoder, ForceSpec, VectorGAMDSpec
+from openmm_gnn.base.specs.force import ForceSpec
 from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels, trajectory_of
 from openmm_gnn.data.labels.metrics import ForceErrorMeter, ForceErrors
 from openmm_gnn.data.labels.trajectories import META_FILE, LabelledTrajectories
@@ -27,8 +27,7 @@ from openmm_gnn.learning.training.settings import seed_ranges
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.pair_term import PairTerm
-from openmm_gnn.networks.vector_gamd import num_pair_types
-from openmm_gnn.networks.weights import load_model, save_network
+from openmm_gnn.networks.weights import load_model, make_model, save_network
 
 if TYPE_CHECKING:
     from openmm import app
@@ -153,30 +152,20 @@ def force_matching_sets(
         TopologyFrames(group.path, group.topology, [EveryNth(t, stride) for t in group.trajectories])
         for group in validation
     ]
-    pair_term = None
-    if isinstance(spec, VectorGAMDSpec) and spec.pair_cutoff > 0:
-        pair_term = fit_pair_term(spec, training)
+    pair_term = make_model(spec).pair_term
+    if pair_term is not None:
+        fit_pair_term(pair_term, spec, training)
         spec = dataclasses.replace(spec, force_scale=rest_scale(frame_dataset(spec, training, pair_term=pair_term)))
-    rotate = getattr(spec, "decoder", None) is Decoder.NODE
     return ForceMatchingSets(
         spec,
-        frame_dataset(spec, training, rotate, seed, pair_term),
+        frame_dataset(spec, training, not spec.is_covariant, seed, pair_term),
         frame_dataset(spec, thinned, pair_term=pair_term),
         pair_term,
     )
 
 
-def fit_pair_term(spec: VectorGAMDSpec, groups: Sequence[TopologyFrames]) -> PairTerm:
-    """The pair term of a spec, fitted to some `PAIR_FIT_FRAMES` of these frames, evenly spread."""
-    num_species = len(spec.elements)
-    term = PairTerm(
-        num_pair_types(num_species),
-        spec.pair_radial,
-        spec.min_distance,
-        spec.pair_cutoff,
-        spec.charge_width,
-        num_species,
-    )
+def fit_pair_term(term: PairTerm, spec: ForceSpec, groups: Sequence[TopologyFrames]) -> None:
+    """Fit the pair term of a spec's model to some `PAIR_FIT_FRAMES` of these frames, evenly spread."""
     fit = PairFit(term, len(spec.elements))
     trajectories = [(group, trajectory) for group in groups for trajectory in group.trajectories]
     each = max(1, PAIR_FIT_FRAMES // len(trajectories))
@@ -192,7 +181,6 @@ def fit_pair_term(spec: VectorGAMDSpec, groups: Sequence[TopologyFrames]) -> Pai
             box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
             fit.add(positions, box, forces, species, partners)
     fit.solve()
-    return term
 
 
 def rest_scale(frames: ConcatDataset[FrameBatch]) -> float:
@@ -207,9 +195,9 @@ def rest_scale(frames: ConcatDataset[FrameBatch]) -> float:
 
 def partner_table(spec: ForceSpec, topology: app.Topology) -> torch.Tensor | None:
     """What a network needs of a topology to tell kinds of pairs apart, see `pair_types`; None if it does not."""
-    if spec.use_bonds:
-        return separation_table(topology)
-    return no_partners(len(real_atoms(topology))) if isinstance(spec, VectorGAMDSpec) else None
+    if not spec.uses_types:
+        return None
+    return separation_table(topology) if spec.use_bonds else no_partners(len(real_atoms(topology)))
 
 
 def elements_of(groups: Sequence[TopologyFrames]) -> tuple[int, ...]:
@@ -291,7 +279,7 @@ def force_errors(
     Raises:
         TopologyError: if a topology has an element the network does not know.
     """
-    frames = frame_dataset(model.spec, groups, pair_term=getattr(model, "pair_term", None))
+    frames = frame_dataset(model.spec, groups, pair_term=model.pair_term)
     meter = ForceErrorMeter()
     with torch.no_grad():
         for index in range(len(frames)):

@@ -15,19 +15,19 @@ from torch import Tensor
 
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.learning.training.frames import FrameBatch
-from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.force_model import ForceModel
 
 LARGEST_MOVE_NM = 1e-3
 """How far the atom with the largest gradient moves: small beside the network's features, large beside rounding."""
 
 
 def energy_matching_loss(
-    model: VectorGAMD, frames: FrameBatch, largest_move: float = LARGEST_MOVE_NM
+    model: ForceModel, frames: FrameBatch, largest_move: float = LARGEST_MOVE_NM
 ) -> tuple[Tensor, Tensor]:
     """A stand-in whose gradient by the weights is that of the loss, and the loss.
 
     Args:
-        model: an energy model.
+        model: one that matches energies, see `ForceModel.matches_energies`.
         frames: N atoms and P pairs.
         largest_move: nm.
     Returns:
@@ -37,7 +37,7 @@ def energy_matching_loss(
     types, (i, j) = frames.types, frames.pairs
     vectors = frames.vectors.detach().requires_grad_()
     with torch.enable_grad():
-        energy = model.energy(frames.species, frames.pairs, types, vectors, fused=True)
+        energy = model.compiled_energy(frames.species, frames.pairs, types, vectors)
         (gradient,) = torch.autograd.grad(energy, vectors)
     forces = scatter_pair_forces(gradient, frames.pairs, len(frames.species))
     if frames.pair_forces is not None:
@@ -47,6 +47,6 @@ def energy_matching_loss(
     (direction,) = torch.autograd.grad(loss, forces)
     step = largest_move / direction.norm(dim=1).max().clamp(min=1e-30)
     moves = step * (direction.index_select(0, j) - direction.index_select(0, i))
-    ahead = model.energy(frames.species, frames.pairs, types, frames.vectors + moves, fused=True)
-    behind = model.energy(frames.species, frames.pairs, types, frames.vectors - moves, fused=True)
+    ahead = model.compiled_energy(frames.species, frames.pairs, types, frames.vectors + moves)
+    behind = model.compiled_energy(frames.species, frames.pairs, types, frames.vectors - moves)
     return (behind - ahead) / (2 * step), loss.detach()

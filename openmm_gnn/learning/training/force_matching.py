@@ -28,13 +28,12 @@ from openmm_gnn.learning.training.energy_matching import energy_matching_loss
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.learning.training.settings import TrainingSettings, seed_ranges
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION, fit_distribution, training_frames
-from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
+from openmm_gnn.networks.encoder_force import encoder_force_spec
 from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance, freeze
-from openmm_gnn.networks.force_model import ForceModel, make_model
+from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
+from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.pair_term import PairTerm
-from openmm_gnn.networks.vector_gamd import VectorGAMD
-from openmm_gnn.networks.weights import load_encoder, save_network
+from openmm_gnn.networks.weights import load_encoder, make_model, save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
 """The columns of log.csv; the first chooses the best weights."""
@@ -59,7 +58,7 @@ class ForceMatching(ResumableModule):
 
     def training_step(self, frames: FrameBatch, _: int) -> Tensor:
         scale = self.model.force_scale
-        if isinstance(self.model, VectorGAMD) and self.model.conservative and self.model.is_fused(frames.vectors):
+        if self.model.matches_energies(frames.vectors):
             stand_in, error = energy_matching_loss(self.model, frames)
             self.log("train_error", error, prog_bar=True, batch_size=frames.num_frames)
             return stand_in
@@ -190,13 +189,10 @@ def train_on_frames(
     directory = begin(directory, settings.seed)
     model = make_model(spec)
     if pair_term is not None:
-        assert isinstance(model, VectorGAMD) and model.pair_term is not None
+        assert model.pair_term is not None
         model.pair_term.load_state_dict(pair_term.state_dict())
     if encoder is not None:
-        assert isinstance(model, EncoderForce)
-        new_elements = model.start_from(encoder)
-        if settings.freeze_encoder:
-            freeze(model.encoder, except_elements=new_elements)
+        model.start_from(encoder, settings.freeze_encoder)
     best = BestWeights(directory, FIGURES, partial(save_network, model), metadata or {}, FIGURES[0])
     loaders = (
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),

@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 from openmm_gnn.data.labels.trajectory_views import Trajectory
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
-from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.force_model import ForceModel, PairList
 from openmm_gnn.networks.pair_term import PairTerm
 
 
@@ -134,13 +133,8 @@ class FrameDataset(Dataset):
         if index not in self.known_pair_forces:
             with torch.no_grad():
                 pairs, vectors, distances = neighbor_pairs(positions, self.pair_term.cutoff, box, full=False)
-                forces, _ = self.pair_term(
-                    pairs, self.types(pairs), vectors.to(torch.float32), distances.to(torch.float32), len(positions)
-                )
-                if self.pair_term.charge_term is not None:
-                    sizes = grid_sizes(box_lengths(box), self.pair_term.charge_term.width)
-                    forces = forces + self.pair_term.charge_term(positions, self.species, box, sizes)[0]
-                self.known_pair_forces[index] = forces
+                far = PairList(pairs, vectors.to(torch.float32), distances.to(torch.float32), self.types(pairs))
+                self.known_pair_forces[index] = self.pair_term.energy_and_forces(self.species, far, positions, box)[1]
         return self.known_pair_forces[index]
 
 

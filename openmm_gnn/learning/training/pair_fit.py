@@ -16,8 +16,7 @@ from openmm_gnn.kernels.particle_mesh import particle_mesh
 from openmm_gnn.kernels.radial_pairs import pair_types, spline_slopes
 from openmm_gnn.kernels.vector_network_reference import spline_weights
 from openmm_gnn.learning.training.pair_walls import put_up_walls
-from openmm_gnn.networks.charge_term import box_lengths, grid_sizes
-from openmm_gnn.networks.pair_term import PairTerm
+from openmm_gnn.networks.pair_term import PairTerm, box_lengths, grid_sizes
 
 SMOOTHNESS = 1e-6
 """Weight of the coefficients' third differences beside the mean of the normal matrix's diagonal."""

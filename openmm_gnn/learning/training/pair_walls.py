@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.kernels.radial_pairs import spline_slopes
-from openmm_gnn.networks.charge_term import ChargeTerm
-from openmm_gnn.networks.pair_term import PairTerm
+from openmm_gnn.networks.pair_term import ChargeTerm, PairTerm
 
 WALL_GROWTH = 2.5e6
 """kJ/mol/nm^3, force over squared depth: 300 K reach 0.014 nm into a wall where nothing else pulls or pushes."""
