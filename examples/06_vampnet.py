@@ -18,9 +18,9 @@ from peptide_stream import streamed_run
 
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import split_by_time
+from openmm_gnn.kinetics.methods.vampnet import slow_variables, train_vampnet
+from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_store
-from openmm_gnn.kinetics.vampnet import slow_variables, train_vampnet
-from openmm_gnn.kinetics.vampnet_training import VampnetSettings
 
 LAG_PS = 4.0
 

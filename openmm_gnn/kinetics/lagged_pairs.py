@@ -1,4 +1,4 @@
-"""Pairs of frames a lag apart, of several trajectories: what slow variables are learned from.
+"""Pairs of frames a lag apart in several trajectories, from which slow variables are learned.
 
 No pair goes from one trajectory to another, nor over a gap in time, such as a restart leaves.
 """
@@ -25,14 +25,14 @@ class PairBatch(NamedTuple):
     coordinates: Tensor
     """(B, T, 3) nm."""
     later_tokens: Tensor
-    """At time t + lag."""
+    """(B, T, 4, H) at time t + lag."""
     later_coordinates: Tensor
     weights: Tensor | None
-    """(B,) of the pairs; None: all alike."""
+    """(B,) weights of the pairs; None: all equal."""
 
 
 class LaggedPairs:
-    """All pairs (t, t + lag) of some trajectories. `batch` reads those that are asked for, from memory or the disk."""
+    """All pairs (t, t + lag) of some trajectories. `batch` reads the requested ones from memory or from disk."""
 
     def __init__(self, trajectories: Sequence[TokenTrajectory], lag_ps: float) -> None:
         """
@@ -40,17 +40,17 @@ class LaggedPairs:
             lag_ps: rounded to whole frames, at least one.
         Raises:
             DataError: if the trajectories do not belong together, or naming the one that is too short for the lag.
-            SpecError: if the lag is no time above 0.
+            SpecError: if the lag is not above 0.
         """
         check_together(trajectories)
         self.trajectories = tuple(trajectories)
         self.interval_ps = next((one.interval_ps for one in trajectories if len(one) > 1), 0.0)
         self.lag_frames = lag_in_frames(lag_ps, self.interval_ps, trajectories[0].name)
         self.starts = [lagged_starts(trajectory, self.lag_frames) for trajectory in trajectories]
-        """For each trajectory the frames t of its pairs."""
+        """The frames t of the pairs of each trajectory."""
         self._offsets = np.concatenate([[0], np.cumsum([len(starts) for starts in self.starts])])
         self.weights = _frame_weights(self.trajectories)
-        """For each trajectory (frames,) weights of the frames, at most 1; None: all alike."""
+        """(frames,) weights of the frames of each trajectory, at most 1; None: all equal."""
 
     @property
     def lag_ps(self) -> float:
@@ -64,8 +64,8 @@ class LaggedPairs:
         """The pairs of these numbers, 0 to len - 1, as float32."""
         owners = np.searchsorted(self._offsets, indices, side="right") - 1
         first = self.trajectories[0]
-        shape, places = (2, len(indices), *first.tokens.shape[1:]), (2, len(indices), *first.coordinates.shape[1:])
-        tokens, coordinates = np.empty(shape, np.float32), np.empty(places, np.float32)
+        shape, located = (2, len(indices), *first.tokens.shape[1:]), (2, len(indices), *first.coordinates.shape[1:])
+        tokens, coordinates = np.empty(shape, np.float32), np.empty(located, np.float32)
         weights = np.ones(len(indices), np.float32)
         for owner, (trajectory, starts) in enumerate(zip(self.trajectories, self.starts, strict=True)):
             mine = np.flatnonzero(owners == owner)
@@ -82,11 +82,11 @@ class LaggedPairs:
         return PairBatch(now, here, later, there, None if self.weights is None else torch.from_numpy(weights))
 
     def evenly_spaced(self, most: int) -> np.ndarray:
-        """Numbers of at most so many pairs, spread over all of them."""
+        """Numbers of at most `most` pairs, spread over all of them."""
         return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64))
 
     def pairs_of(self, series: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The same pairs of another series, one array (frames, ...) per trajectory: x, y, weights."""
+        """The same pairs in another series, one array (frames, ...) per trajectory: x, y, weights."""
         later = [values[starts + self.lag_frames] for values, starts in zip(series, self.starts, strict=True)]
         now = [values[starts] for values, starts in zip(series, self.starts, strict=True)]
         weights = None
@@ -96,9 +96,10 @@ class LaggedPairs:
 
 
 def lag_in_frames(lag_ps: float, interval_ps: float, name: str) -> int:
-    """
+    """A lag rounded to whole frames, at least 1.
+
     Raises:
-        SpecError: if the lag is no time above 0.
+        SpecError: if the lag is not above 0.
         DataError: naming the trajectory, if its frames have no interval.
     """
     if not (np.isfinite(lag_ps) and lag_ps > 0):
@@ -131,7 +132,7 @@ def split_by_time(
     """Training and validation parts of each trajectory, contiguous in time, with a gap of a lag between them.
 
     Args:
-        validation_share: of the frames, above 0 and below 1.
+        validation_share: share of the frames, above 0 and below 1.
         num_blocks: how many times training and validation take turns along a trajectory.
     Raises:
         DataError: naming the trajectory whose parts are too short for the lag.
@@ -161,34 +162,8 @@ def split_by_time(
     return training, validation
 
 
-def rescaled_time_pairs(times: np.ndarray, lag: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of frames of which each stands for the time up to the next, that time being stretched by a bias.
-
-    The correlation 1/T int x(t) y(t + lag) dt of two step functions is a sum over pairs (i, j) with the overlap of
-    frame i's time, moved by the lag, and frame j's as weight.
-
-    Args:
-        times: (frames,) increasing, in any unit: dt exp(log weight) added up.
-        lag: in that unit.
-    Returns:
-        frames i (pairs,), frames j (pairs,), weights (pairs,). The last frame stands for no time.
-    Departure from the published code of geom2vec: a frame whose time has a partner in part counts with that part.
-    Source: Yang and Parrinello, J. Chem. Theory Comput. 14, 2889 (2018), doi:10.1021/acs.jctc.8b00231.
-    """
-    begins, ends = times[:-1], times[1:]
-    if not (np.diff(times) > 0).all():
-        raise DataError("the rescaled times do not increase: look at the log weights")
-    first = np.searchsorted(ends, begins + lag, side="right")
-    last = np.searchsorted(begins, ends + lag, side="left")
-    counts = np.maximum(last - first, 0)
-    i = np.repeat(np.arange(len(begins)), counts)
-    j = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
-    overlaps = np.minimum(ends[i] + lag, ends[j]) - np.maximum(begins[i] + lag, begins[j])
-    return i, j, overlaps
-
-
 def _frame_weights(trajectories: Sequence[TokenTrajectory]) -> list[np.ndarray] | None:
-    """exp(log w - max) of each frame, the maximum over all trajectories; all or none must have log weights.
+    """(frames,) exp(log w - max) for each trajectory, with the maximum over all; all or none must have log weights.
 
     Raises:
         DataError: naming a trajectory without log weights, if others have them.

@@ -1,4 +1,4 @@
-"""Markov models of slow variables or states, estimated with deeptime, every figure with an interval.
+"""Markov models of slow variables or states, estimated with deeptime; every number has an interval.
 
 Source: Prinz et al., J. Chem. Phys. 134, 174105 (2011), doi:10.1063/1.3565032; samples of the reversible posterior:
 Trendelkamp-Schroer et al., J. Chem. Phys. 143, 174101 (2015), doi:10.1063/1.4934536; metastable sets (PCCA+):
@@ -7,44 +7,31 @@ Roeblitz and Weber, Adv. Data Anal. Classif. 7, 147 (2013), doi:10.1007/s11634-0
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.kinetics.markov_estimates import (
-    Interval,
-    Posterior,
-    interval_of,
-    metastable_states,
-    passage_times,
-    sample_posterior,
-    set_probabilities,
-    set_transitions,
-    timescales,
-)
 
 FIT_FRAMES = 50_000
-"""For the cluster centres, evenly spaced over all trajectories."""
+"""Frames for the cluster centres, evenly spaced over all trajectories."""
 
 
 @dataclass(frozen=True)
 class MarkovSettings:
-    """How to discretise and estimate."""
+    """Settings of the clusters and of the estimates."""
 
     num_clusters: int = 100
     num_states: int = 2
     """Metastable sets of PCCA."""
     num_timescales: int = 3
     lags: tuple[int, ...] = ()
-    """In frames, for the implied timescales; empty: doubling up to four times the model's lag."""
+    """Lags of the implied timescales, frames; empty: doubling up to four times the model's lag."""
     chapman_kolmogorov_steps: int = 5
     samples: int = 100
-    """Of the posterior."""
+    """Samples of the posterior."""
     confidence: float = 0.95
     """Share of the samples within an interval."""
     seed: int = 0
@@ -61,19 +48,29 @@ class MarkovSettings:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An estimate, and the interval with the chosen share of the posterior's samples; arrays of one shape."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
 class MarkovModel:
-    """States, populations, kinetics, and whether the model may be trusted. Times are in ps."""
+    """States, populations, kinetics, and tests of the model. Times are in ps."""
 
     lag_ps: float
     confidence: float
     timescales_ps: Interval
     """(timescales,) at the model's lag."""
     implied_lags_ps: np.ndarray
+    """(lags,)"""
     implied_timescales_ps: Interval
-    """(lags, timescales): a model may be trusted where they no longer change with the lag; NaN where too few states
-    are connected."""
+    """(lags, timescales): the model is valid where they no longer change with the lag; NaN where too few states are
+    connected."""
     populations: Interval
-    """(states,) share of the equilibrium."""
+    """(states,) shares of the equilibrium."""
     passage_times_ps: Interval
     """(states, states) mean first-passage times from row to column, 0 on the diagonal."""
     chapman_kolmogorov_lags_ps: np.ndarray
@@ -83,21 +80,26 @@ class MarkovModel:
     """(steps, states, states) probabilities to be in a column's set after having been in a row's: by powers of the
     model, and by models of those lags. They agree where the dynamics is Markovian."""
     states: tuple[np.ndarray, ...]
-    """Of each trajectory (frames,) the metastable set; -1 for frames outside the connected part."""
+    """(frames,) the metastable set of each frame of each trajectory; -1 for frames outside the connected part."""
     memberships: np.ndarray
     """(connected clusters, states)"""
     clusters: np.ndarray
     """(connected clusters,) their numbers."""
     connected_share: float
-    """Of the counts that lie in the connected part; what is not was not visited to and fro."""
+    """Share of the counts in the connected part, within which every cluster is reached from every other."""
     transitions: np.ndarray
-    """(states, states) times a trajectory was seen to go from one set to the other; few make every figure uncertain."""
+    """(states, states) transitions seen from one set to another; few of them make every number uncertain."""
     cluster_centers: np.ndarray | None
     """(clusters, K) in the slow variables; None where states were given."""
 
-    def to_json(self) -> str:
-        """All of it but the states of the frames; NaN and infinity become null."""
-        return json.dumps({name: _plain(value) for name, value in vars(self).items() if name != "states"})
+    @property
+    def num_states(self) -> int:
+        return len(self.populations.value)
+
+    @property
+    def visits(self) -> list[int]:
+        """How often the trajectories came into each state from another one."""
+        return self.transitions.sum(axis=0).tolist()
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Discretisation:
     """Slow variables as numbers of clusters."""
 
     labels: tuple[np.ndarray, ...]
-    """Of each trajectory (frames,)."""
+    """(frames,) numbers of the clusters for each trajectory."""
     centers: np.ndarray
     """(clusters, K)"""
 
@@ -114,7 +116,7 @@ def discretise(series: Sequence[np.ndarray], num_clusters: int = 100, seed: int 
     """Clusters of slow variables by k-means.
 
     Args:
-        series: of each trajectory (frames, K).
+        series: (frames, K) variables of each trajectory.
     Raises:
         DataError: if there are fewer frames than clusters, or a number is not finite.
     """
@@ -137,20 +139,17 @@ def estimate_markov_model(
     lag_frames: int,
     interval_ps: float,
     settings: MarkovSettings | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> MarkovModel:
-    """A Markov model of slow variables, or of states.
+    """Estimate a Markov model of slow variables, or of states.
 
     Args:
-        series: of each uninterrupted trajectory (frames, K) slow variables, or (frames,) integer states such as SPIB's.
+        series: (frames, K) slow variables of each uninterrupted trajectory, or (frames,) integer states such as SPIB's.
         lag_frames: lag of the model.
-        interval_ps: between two frames.
-        progress: told what is being done.
+        interval_ps: time between two frames.
     Raises:
-        DataError: if the trajectories are too short for the lag, or nothing is seen to go to and fro.
+        DataError: if the trajectories are too short for the lag, or no two clusters are connected in both directions.
     """
     settings = settings or MarkovSettings()
-    tell = progress or (lambda _: None)
     longest = max((len(values) for values in series), default=0)
     if lag_frames < 1 or longest <= lag_frames:
         raise DataError(
@@ -159,23 +158,19 @@ def estimate_markov_model(
         )
     centers = None
     if series[0].ndim == 2:
-        tell("clusters")
         clusters = discretise(series, settings.num_clusters, settings.seed)
         labels, centers = list(clusters.labels), clusters.centers
     else:
         labels = [np.asarray(values, np.int64) for values in series]
-    tell("Markov model")
     np.random.seed(settings.seed)  # noqa: NPY002  (deeptime samples from the global state)
     posterior = sample_posterior(labels, lag_frames, settings.samples)
     memberships = _memberships(posterior, settings.num_states)
     sets = memberships.argmax(axis=1)
     members = [np.flatnonzero(sets == state) for state in range(memberships.shape[1])]
     states = metastable_states(labels, posterior.clusters, sets)
-    tell("passage times")
     populations = [model.stationary_distribution @ memberships for model in posterior.models]
     passages = [passage_times(model, members) * interval_ps for model in posterior.models]
     own = _timescales(posterior, settings, interval_ps)
-    tell("implied timescales")
     lags = settings.lags or _doubling(lag_frames, longest)
     implied = [
         own
@@ -183,7 +178,6 @@ def estimate_markov_model(
         else _timescales(sample_posterior(labels, lag, settings.samples), settings, interval_ps)
         for lag in lags
     ]
-    tell("Chapman-Kolmogorov test")
     predicted, estimated = _chapman_kolmogorov(labels, lag_frames, posterior, memberships, settings)
     return MarkovModel(
         lag_ps=lag_frames * interval_ps,
@@ -206,7 +200,7 @@ def estimate_markov_model(
 
 
 def _memberships(posterior: Posterior, num_states: int) -> np.ndarray:
-    """(clusters, states) of PCCA, the most populated state first; of no more clusters than wanted, each is a state.
+    """(clusters, states) memberships of PCCA, the most populated state first; few clusters are a state each.
 
     Raises:
         DataError: if a set holds no cluster.
@@ -269,7 +263,7 @@ def _chapman_kolmogorov(
 
 
 def _doubling(lag: int, longest: int) -> tuple[int, ...]:
-    """Lags from an eighth of the model's to four times it, doubling, that leave half of the longest trajectory."""
+    """Lags from an eighth of the model's to four times it, doubling, up to half of the longest trajectory."""
     lags = sorted({max(1, round(lag * 2.0**power)) for power in range(-3, 3)})
     return tuple(one for one in lags if one <= longest // 2 or one == lag)
 
@@ -278,12 +272,115 @@ def _stacked(intervals: Sequence[Interval]) -> Interval:
     return Interval(*(np.array([getattr(one, part) for one in intervals]) for part in ("value", "low", "high")))
 
 
-def _plain(value: Any) -> Any:
-    """For JSON, which knows no NaN."""
-    if isinstance(value, Interval):
-        return {name: _plain(part) for name, part in vars(value).items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def interval_of(values: Sequence[np.ndarray], confidence: float) -> Interval:
+    """The interval of samples around an estimate, which is the first value; NaN marks what a sample lacks."""
+    samples = np.array(values[1:], np.float64)
+    tail = 50 * (1 - confidence)
+    known = np.isfinite(samples).all(axis=0)
+    low, high = np.percentile(np.where(known, samples, 0.0), [tail, 100 - tail], axis=0)
+    value = np.asarray(values[0], np.float64)
+    # The estimate may lie outside of few samples; an interval always holds it.
+    low, high = np.fmin(low, value), np.fmax(high, value)
+    return Interval(value, np.where(known, low, np.nan), np.where(known, high, np.nan))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The most likely reversible model and samples around it, deeptime's MarkovStateModels."""
+
+    most_likely: Any
+    samples: tuple[Any, ...]
+    clusters: np.ndarray
+    """(n,) numbers of the connected clusters."""
+    connected_share: float
+    """Share of all counts."""
+
+    @property
+    def models(self) -> list[Any]:
+        """All models, the most likely one first."""
+        return [self.most_likely, *self.samples]
+
+
+def count_matrix(labels: Sequence[np.ndarray], lag: int) -> np.ndarray:
+    """(clusters, clusters) transitions that start at every frame, divided by the lag.
+
+    Transitions less than a lag apart are not independent: all are used, but they count as the number that fits side by
+    side. The most likely model does not depend on the divisor, the width of the intervals does.
+    """
+    from deeptime.markov import TransitionCountEstimator
+
+    long_enough = [values for values in labels if len(values) > lag]
+    if not long_enough:
+        raise DataError(f"no trajectory is longer than {lag} frames: give a shorter lag, or simulate longer")
+    size = max(int(values.max()) for values in labels) + 1
+    counts = TransitionCountEstimator(lag, "sliding", n_states=size).fit_fetch(long_enough).count_matrix
+    return np.asarray(counts, np.float64) / lag
+
+
+def sample_posterior(labels: Sequence[np.ndarray], lag: int, num_samples: int) -> Posterior:
+    """Sample reversible models of the largest part in which every cluster is reached from every other.
+
+    Raises:
+        DataError: if that part is a single cluster.
+    """
+    from deeptime.markov import TransitionCountModel
+    from deeptime.markov.msm import BayesianMSM
+
+    # "effective" is what deeptime calls counts that were corrected for correlation, as those divided by the lag are.
+    counts = TransitionCountModel(count_matrix(labels, lag), counting_mode="effective", lagtime=lag)
+    connected = counts.submodel_largest(connectivity_threshold=0.0, directed=True)
+    if connected.n_states < 2:
+        raise DataError(
+            f"at a lag of {lag} frames no two clusters are connected in both directions: simulate longer, give a "
+            "shorter lag, or fewer clusters"
+        )
+    share = float(connected.count_matrix.sum() / counts.count_matrix.sum())
+    posterior = BayesianMSM(n_samples=num_samples, reversible=True, lagtime=lag).fit_fetch(connected)
+    return Posterior(posterior.prior, tuple(posterior.samples), np.asarray(connected.state_symbols), share)
+
+
+def timescales(model: Any, count: int) -> np.ndarray:
+    """(count,) implied timescales in frames, slowest first; NaN beyond those that the model has."""
+    found = np.full(count, np.nan)
+    known = min(count, model.n_states - 1)
+    # A reversible matrix is symmetric once scaled by its equilibrium: much faster than deeptime's own way.
+    root = np.sqrt(model.stationary_distribution)
+    symmetric = root[:, None] * model.transition_matrix / root
+    values = np.sort(np.abs(np.linalg.eigvalsh((symmetric + symmetric.T) / 2)))[::-1][1 : 1 + known]
+    with np.errstate(divide="ignore"):
+        found[:known] = -model.lagtime / np.log(np.minimum(values, 1 - 1e-15))
+    return found
+
+
+def passage_times(model: Any, sets: Sequence[np.ndarray]) -> np.ndarray:
+    """(sets, sets) mean first-passage times in frames, from row to column."""
+    times = np.zeros((len(sets), len(sets)))
+    for row, start in enumerate(sets):
+        for column, target in enumerate(sets):
+            if row != column:
+                times[row, column] = model.mfpt(start, target)
+    return times
+
+
+def set_probabilities(transition_matrix: np.ndarray, stationary: np.ndarray, memberships: np.ndarray) -> np.ndarray:
+    """(sets, sets) probabilities to go from a row's set, in equilibrium within it, to a column's."""
+    starts = (stationary[:, None] * memberships).T
+    starts /= starts.sum(axis=1, keepdims=True)
+    return starts @ transition_matrix @ memberships
+
+
+def metastable_states(labels: Sequence[np.ndarray], clusters: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(frames,) the set of each frame's cluster for each trajectory, -1 outside the connected clusters."""
+    table = np.full(max(int(values.max()) for values in labels) + 1, -1)
+    table[clusters] = sets
+    return tuple(table[values] for values in labels)
+
+
+def set_transitions(states: Sequence[np.ndarray], num_sets: int) -> np.ndarray:
+    """(sets, sets) counts of steps from one set to another; frames outside the model are left out."""
+    transitions = np.zeros((num_sets, num_sets), np.int64)
+    for values in states:
+        inside = values[values >= 0]
+        moved = np.flatnonzero(np.diff(inside))
+        np.add.at(transitions, (inside[moved], inside[moved + 1]), 1)
+    return transitions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,12 +18,12 @@ from openmm_gnn.features.graph_context import WHOLE
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 PRELOAD_BYTES = 2**31
-"""Stores up to this size are read into memory once; larger ones stay memory maps."""
+"""Size up to which a store is read into memory; larger ones stay memory maps."""
 CHUNK_FRAMES = 2048
 _GAP = 0.01
-"""A time between two frames that differs from the usual one by more than this share of it is a gap."""
+"""Relative difference of a time between two frames from the usual one, above which it is a gap."""
 _NAMES = ("encoder.name", "encoder.spec.metadata", "dtype")
-"""Say where a model was found, and how its features were rounded, not what they are."""
+"""Entries that may differ: they say where a model was found, and how its features were rounded."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class TokenTrajectory:
     """Frames of one trajectory in the order of time; there may be gaps, where a run was restarted."""
 
     name: str
-    """What errors call it: usually a path."""
+    """Name in error messages: usually a path."""
     tokens: np.ndarray
-    """(frames, T, 4, H), component 0 the scalars, 1 to 3 the vectors' x, y, z; float16, float32 or float64."""
+    """(frames, T, 4, H); component 0 has the scalars, 1 to 3 the vectors' x, y, z; float16, float32 or float64."""
     coordinates: np.ndarray
     """(frames, T, 3) nm."""
     times_ps: np.ndarray
     """(frames,), increasing."""
     log_weights: np.ndarray | None = None
-    """(frames,) logarithm of each frame's weight in the unbiased ensemble, up to a constant; None: all alike."""
+    """(frames,) logarithm of each frame's weight in the unbiased ensemble, up to a constant; None: all equal."""
     description: dict[str, Any] = field(default_factory=dict, compare=False)
-    """Of the features, `Featurizer.describe()`; trajectories that are used together must agree."""
+    """Description of the features, `Featurizer.describe()`; trajectories used together must agree."""
 
     def __post_init__(self) -> None:
         frames = len(self.tokens)
@@ -72,6 +73,12 @@ class TokenTrajectory:
         """(frames,) number of the uninterrupted piece that a frame belongs to."""
         gaps = np.abs(np.diff(self.times_ps) - self.interval_ps) > _GAP * self.interval_ps
         return np.concatenate([[0], np.cumsum(gaps)])[: len(self)]
+
+    @property
+    def pieces(self) -> list[slice]:
+        """The frames of each uninterrupted piece."""
+        borders = [0, *(np.flatnonzero(np.diff(self.segments)) + 1).tolist(), len(self)]
+        return [slice(start, stop) for start, stop in itertools.pairwise(borders)]
 
     def part(self, start: int, stop: int) -> TokenTrajectory:
         """The frames from `start` up to `stop`, without copying them."""
@@ -121,8 +128,8 @@ def trajectory_of_store(
     """The frames that a store has now, with their checksums compared.
 
     Args:
-        num_frames: take the first ones alone; the store may grow meanwhile.
-        log_weights: (frames,) of those.
+        num_frames: number of first frames to take; the store may grow meanwhile.
+        log_weights: (frames,) log weights of those.
     Raises:
         DataError: naming the store and what to do, if a frame is damaged or not finite, or no frame differs.
     """
@@ -149,7 +156,8 @@ def trajectory_of_store(
 
 
 def check_frames(trajectory: TokenTrajectory) -> None:
-    """
+    """Check that all numbers are finite and that the frames differ.
+
     Raises:
         DataError: naming the trajectory and the frame, if a number is not finite or all frames are alike.
     """
@@ -173,7 +181,8 @@ def check_frames(trajectory: TokenTrajectory) -> None:
 
 
 def check_together(trajectories: Sequence[TokenTrajectory]) -> None:
-    """
+    """Check that trajectories can be used together.
+
     Raises:
         DataError: if there are none, or naming two, if they differ in tokens, encoder, topology, context or interval.
     """
@@ -204,17 +213,17 @@ def check_together(trajectories: Sequence[TokenTrajectory]) -> None:
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """What `CVNetwork.set_input_statistics` takes."""
+    """Statistics of the inputs, for `CVNetwork.set_input_statistics`."""
 
     scalar_mean: Tensor
     scalar_std: Tensor
-    """0 where the scalar does not change but by its rounding."""
+    """Standard deviations; 0 where the scalar changes by rounding alone."""
     vector_scale: Tensor
     """Root mean square length of a vector; all (T, H), float64."""
 
 
 def input_statistics(trajectories: Sequence[TokenTrajectory]) -> InputStatistics:
-    """Over all frames of all trajectories, in one pass."""
+    """Statistics over all frames of all trajectories, in one pass."""
     count, shape = 0, trajectories[0].tokens.shape
     total, squares, lengths = (np.zeros((shape[1], shape[3])) for _ in range(3))
     origin = trajectories[0].tokens[0, :, 0].astype(np.float64)  # near the mean, so that little cancels

@@ -18,7 +18,7 @@ from command_lines import Result, invoke
 from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.kinetics.report.runs import find_runs
+from openmm_gnn.kinetics.data import find_runs
 
 FRAMES = 1500
 LAG_PS = 2 * INTERVAL_PS

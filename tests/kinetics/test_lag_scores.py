@@ -13,10 +13,9 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.base.specs.tokens import Merging
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.kinetics.data import AnalysisData, Part, find_runs, lag_frames, read_data
 from openmm_gnn.kinetics.free_energy import free_energy_line
-from openmm_gnn.kinetics.report.data import Part, SlowData, lag_frames, read_data
-from openmm_gnn.kinetics.report.lag_scores import score_lags
-from openmm_gnn.kinetics.report.runs import find_runs
+from openmm_gnn.kinetics.lag_scores import score_lags
 from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
 
@@ -28,7 +27,7 @@ def hopping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.nda
     return folder, [hopper.write(folder / f"run-{seed}", 1500, seed) for seed in range(4)]
 
 
-def data_of(folder: Path) -> SlowData:
+def data_of(folder: Path) -> AnalysisData:
     return read_data(find_runs([folder]), [], lag_ps=2 * INTERVAL_PS)
 
 

@@ -12,7 +12,7 @@ from slow_tokens import slow_trajectory, store_of
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics import token_trajectories
-from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, rescaled_time_pairs, split_by_time
+from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, split_by_time
 from openmm_gnn.kinetics.token_trajectories import (
     TokenTrajectory,
     check_together,
@@ -91,24 +91,6 @@ def test_the_heaviest_frame_of_all_trajectories_has_the_weight_1() -> None:
     np.testing.assert_allclose(weights, [np.exp(-1)] * 5 + [1.0] * 5, rtol=1e-6)
     with pytest.raises(DataError, match="b has no log weights, others have: give zeros"):
         LaggedPairs([shifted[0], second], 1.0)
-
-
-def test_pairs_in_rescaled_time_are_those_of_the_published_code(geom2vec_data: Path) -> None:
-    stored = np.load(geom2vec_data / "vamp_example.npz")
-    i, j, overlaps = rescaled_time_pairs(stored["rescaled_time"], int(stored["rescaled_lag"]))
-    features, known = stored["rescaled_feats"], len(stored["rescaled_w_lag"])
-    np.testing.assert_array_equal(features[i[:known]], stored["rescaled_pairs_x"])
-    np.testing.assert_array_equal(features[j[:known]], stored["rescaled_pairs_y"])
-    np.testing.assert_allclose(overlaps[:known], stored["rescaled_w_lag"], atol=1e-12)
-    # The published code leaves out a frame of whose time only a part has a partner; here that part counts.
-    assert (i[known:].tolist(), j[known:].tolist()) == ([36], [38])
-
-
-def test_overlaps_in_rescaled_time_add_up_to_the_time_that_has_a_partner() -> None:
-    times = np.cumsum(np.random.default_rng(0).exponential(size=60))
-    _, _, overlaps = rescaled_time_pairs(times, 4.0)
-    assert overlaps.min() > 0
-    assert overlaps.sum() == pytest.approx(times[-1] - times[0] - 4.0)
 
 
 def test_parts_of_a_split_in_time_are_a_lag_apart() -> None:

@@ -1,19 +1,23 @@
-"""Saliency of functions whose gradient is known by hand."""
+"""Saliency of functions whose gradient is known by hand; saliency and attention over samples of real runs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hopping_runs import INTERVAL_PS, HoppingRuns
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer
-from openmm_gnn.kinetics.report.saliency_figure import save_attention, save_saliency
-from openmm_gnn.kinetics.saliency import feature_scales, saliency
+from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging, Mixer
+from openmm_gnn.kinetics.data import AnalysisData, find_runs, read_data
+from openmm_gnn.kinetics.methods.interface import Learned
+from openmm_gnn.kinetics.report.figures import save_attention, save_saliency
+from openmm_gnn.kinetics.report.saliency import feature_scales, residue_attention, residue_saliency, saliency
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 LABELS = ["A:ALA1", "A:GLY2"]
+FRAMES = 300
 
 
 def features(frames: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -84,3 +88,38 @@ def test_figures_are_drawn_for_few_tokens_and_many(count: int, tmp_path: object)
     assert save_saliency(found, folder / "saliency.png").stat().st_size > 10_000
     weights = generator.dirichlet(np.ones(count), (2, count))
     assert save_attention(weights, labels, folder / "attention.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> AnalysisData:
+    folder, hopper = tmp_path_factory.mktemp("hopping"), HoppingRuns()
+    for seed in range(2):
+        hopper.write(folder / f"run-{seed}", FRAMES, seed)
+    return read_data(find_runs([folder]), [], INTERVAL_PS)
+
+
+def learned(mixer: Mixer, merging: Merging = Merging.NONE, window: int = 1) -> Learned:
+    spec = CVNetworkSpec(3, 64, num_outputs=2, mixer=mixer, width=16, num_layers=2, merging=merging, window=window)
+    return Learned(CVNetwork(spec).eval())
+
+
+def test_a_rare_state_has_a_saliency_of_its_own_frames(data: AnalysisData) -> None:
+    states = [np.zeros(FRAMES, int), np.zeros(FRAMES, int)]
+    states[1][37] = 1
+    found = residue_saliency(learned(Mixer.SUBMIXER), data, states, num_states=3)
+    assert found.by_state.shape == (3, 2, 3) and found.labels == data.runs[0].labels
+    assert np.isfinite(found.by_state[:2]).all() and np.isnan(found.by_state[2]).all()
+    assert (found.overall > 0).all() and found.num_frames == 2 * FRAMES
+
+
+@pytest.mark.parametrize("mixer", [Mixer.SUBFORMER, Mixer.EQUIVARIANT_ATTENTION])
+def test_attention_of_a_residue_adds_up_to_one(data: AnalysisData, mixer: Mixer) -> None:
+    weights = residue_attention(learned(mixer), data)
+    assert weights is not None and weights.shape == (2, 3, 3)
+    np.testing.assert_allclose(weights.sum(axis=2), 1, rtol=1e-5)
+
+
+def test_networks_without_attention_per_residue_show_none(data: AnalysisData) -> None:
+    assert residue_attention(learned(Mixer.SUBMIXER), data) is None
+    merged = learned(Mixer.EQUIVARIANT_ATTENTION, Merging.EQUIVARIANT, window=3)
+    assert residue_attention(merged, data) is None

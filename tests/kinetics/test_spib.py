@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
-from openmm_gnn.kinetics.spib import SpibResult, SpibSettings, train_spib
-from openmm_gnn.kinetics.spib_network import SpibNetwork
+from openmm_gnn.kinetics.methods.spib import SpibResult, SpibSettings, train_spib
+from openmm_gnn.kinetics.methods.spib_network import SpibNetwork
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays
 
 SPEC = CVNetworkSpec(2, 4, 2, Mixer.MLP, width=16, num_layers=1, dropout=0.0, pooling=Pooling.FLATTEN)

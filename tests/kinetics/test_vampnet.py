@@ -18,10 +18,10 @@ from slow_tokens import RATES, hidden_series, slow_trajectory, tokens_of
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
+from openmm_gnn.kinetics.methods.vampnet import VampnetResult, slow_variables, train_vampnet
+from openmm_gnn.kinetics.methods.vampnet_training import Vampnet, VampnetSettings, collected
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays
 from openmm_gnn.kinetics.vamp import VampScore
-from openmm_gnn.kinetics.vampnet import VampnetResult, slow_variables, train_vampnet
-from openmm_gnn.kinetics.vampnet_training import Vampnet, VampnetSettings, collected
 from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.networks.weights import load_cv_network
 

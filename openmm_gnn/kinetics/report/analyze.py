@@ -1,4 +1,4 @@
-"""From runs to a report: slow variables are learned, tested, drawn and written, each stage kept in the directory.
+"""The analysis of runs: slow variables are learned, tested, drawn and written; complete stages are kept on disk.
 
 report.html          everything on one page
 analysis.json        the numbers
@@ -6,7 +6,7 @@ cv.safetensors       the slow variables with their encoder, for `openmm-gnn simu
 slow_variables/      RUN.npz: steps, times_ps, slow_variables (frames, K), states (frames,)
 states/              state-N.pdb: the frames closest to the centre of each state
 figures/             PNG
-settings.json        what was asked, and of which frames; the same command goes on from what is complete
+settings.json        the settings and the frames; the same command resumes from what is complete
 training/            networks and logs of every seed
 """
 
@@ -23,15 +23,16 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, locked, write_arrays, write_json
-from openmm_gnn.kinetics.report.data import SlowData, lag_frames, read_data
-from openmm_gnn.kinetics.report.drawing import draw_all
-from openmm_gnn.kinetics.report.kinetics import Kinetics, estimate_kinetics
-from openmm_gnn.kinetics.report.lag_scores import score_lags
-from openmm_gnn.kinetics.report.learn import Learned, learn
-from openmm_gnn.kinetics.report.representative_frames import RepresentativeFrame, closest_frames, write_state
-from openmm_gnn.kinetics.report.residues import residue_attention, residue_saliency
-from openmm_gnn.kinetics.report.results import SlowAnalysis
-from openmm_gnn.kinetics.report.runs import SlowRun, find_runs
+from openmm_gnn.kinetics.data import AnalysedRun, AnalysisData, find_runs, lag_frames, read_data
+from openmm_gnn.kinetics.free_energy import free_energy_line, free_energy_map
+from openmm_gnn.kinetics.lag_scores import LagScores, score_lags
+from openmm_gnn.kinetics.markov import MarkovModel, MarkovSettings, estimate_markov_model
+from openmm_gnn.kinetics.methods.interface import Learned, learn, method_file
+from openmm_gnn.kinetics.report.figures import draw_all
+from openmm_gnn.kinetics.report.page import write_report
+from openmm_gnn.kinetics.report.representative_frames import closest_frames, write_state
+from openmm_gnn.kinetics.report.results import Analysis
+from openmm_gnn.kinetics.report.saliency import residue_attention, residue_saliency
 from openmm_gnn.kinetics.report.warnings import all_warnings
 from openmm_gnn.kinetics.settings import AnalysisSettings, Method
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MODELS_PER_STATE = 5
+MOST_CLUSTERS, FRAMES_PER_CLUSTER = 100, 20
+SAMPLES, QUICK_SAMPLES = 100, 20
+MOST_TIMESCALES = 5
 _SETTINGS = "settings.json"
 
 
@@ -49,7 +53,7 @@ def analyze_runs(
     validation: Sequence[Path] = (),
     encoder: str | None = None,
     progress: bool = True,
-) -> SlowAnalysis:
+) -> Analysis:
     """Learn the slow variables of runs, test them, and write the report with everything it shows.
 
     Args:
@@ -68,104 +72,145 @@ def analyze_runs(
 
     console = Console(stderr=True) if progress else None
     with locked(out):
-        training, held_out = _runs(runs, validation, out)
+        training, held_out = _find_runs(runs, validation, out)
         temperature = _temperature((*training, *held_out), settings)
         with _stage(console, "Reading and checking the runs"):
             data = read_data(training, held_out, settings.lag)
         lags = lag_frames(settings, data.interval_ps, data.shortest)
-        _remember(out, settings, data)
+        _record_settings(out, settings, data)
         learned = learn(settings, data, out / "training", progress)
         with _stage(console, "Slow variables of every frame"):
             variables = _along(learned, data, out / "training" / f"{settings.method.value}-variables.npz")
         with _stage(console, "Scores at several lags"):
-            scores = [score_lags(_name(settings.method), variables, data, lags)]
+            scores = [score_lags(method_file(settings.method).TITLE, variables, data, lags)]
             if settings.method is not Method.TICA:
-                linear = learn(_linear(settings), data, out / "training", progress=False)
+                linear = learn(dataclasses.replace(settings, method=Method.TICA), data, out / "training", False)
                 along = _along(linear, data, out / "training" / "tica-variables.npz")
                 scores.append(score_lags("TICA of the features", along, data, lags))
         with _stage(console, "Markov model"):
-            kinetics = estimate_kinetics(learned, variables, data, settings, lags)
+            markov, states = markov_model(learned, variables, data, settings, lags)
         with _stage(console, "Frames, saliency, figures"):
-            return _report(settings, data, temperature, learned, variables, scores, kinetics, encoder, out)
+            return _report(settings, data, temperature, learned, variables, scores, markov, states, encoder, out)
+
+
+def markov_model(
+    learned: Learned,
+    variables: Sequence[np.ndarray],
+    data: AnalysisData,
+    settings: AnalysisSettings,
+    lags: Sequence[int],
+) -> tuple[MarkovModel, list[np.ndarray]]:
+    """Estimate a Markov model of all runs, at the lag of the training.
+
+    Args:
+        variables: (frames, K) for each run; states that were learned with them take their place.
+        lags: lags of the implied timescales, frames.
+    Returns:
+        The model, and (frames,) states of each run, -1 for none.
+    Raises:
+        DataError: if the runs are too short, or no two states are connected in both directions.
+    """
+    series: list[np.ndarray] = list(variables)
+    num_states = settings.wanted_states
+    if learned.states is not None:
+        series = list(learned.states)
+        num_states = 1 + max(int(own.max()) for own in series)
+    pieces = [(run, rows) for run, trajectory in enumerate(data.trajectories) for rows in trajectory.pieces]
+    frames = sum(map(len, series))
+    model = estimate_markov_model(
+        [series[run][rows] for run, rows in pieces],
+        data.in_frames(settings.lag),
+        data.interval_ps,
+        MarkovSettings(
+            num_clusters=max(2 * settings.wanted_states, min(MOST_CLUSTERS, frames // FRAMES_PER_CLUSTER)),
+            num_states=num_states,
+            num_timescales=min(MOST_TIMESCALES, max(num_states - 1, settings.outputs + 1)),
+            lags=tuple(lags),
+            samples=QUICK_SAMPLES if settings.quick else SAMPLES,
+        ),
+    )
+    states = [np.full(len(values), -1) for values in series]
+    for (run, rows), own in zip(pieces, model.states, strict=True):
+        states[run][rows] = own
+    return model, states
 
 
 def _report(
     settings: AnalysisSettings,
-    data: SlowData,
+    data: AnalysisData,
     temperature: float,
     learned: Learned,
     variables: list[np.ndarray],
-    scores: list[Any],
-    kinetics: Kinetics,
+    scores: list[LagScores],
+    markov: MarkovModel,
+    states: list[np.ndarray],
     encoder: str | None,
     out: Path,
-) -> SlowAnalysis:
-    """All that follows from variables and states, written."""
-    from openmm_gnn.kinetics.free_energy import free_energy_line, free_energy_map
-    from openmm_gnn.kinetics.report.page import write_report
-
+) -> Analysis:
+    """Compute what follows from variables and states, and write all of it."""
     files = {"this report": "report.html", "the numbers": "analysis.json"}
-    _write_variables(data, variables, kinetics.states, out / "slow_variables")
+    (out / "slow_variables").mkdir(parents=True, exist_ok=True)
+    for run, values, own in zip(data.runs, variables, states, strict=True):
+        arrays = {"steps": run.steps, "times_ps": run.times_ps, "slow_variables": values, "states": own}
+        write_arrays(out / "slow_variables" / f"{run.name}.npz", **arrays)
     files["slow variables and states of every frame"] = "slow_variables/"
-    count = len(kinetics.numbers.populations)
-    representatives = closest_frames(data.runs, variables, kinetics.states, count, MODELS_PER_STATE)
+    representatives = closest_frames(data.runs, variables, states, markov.num_states, MODELS_PER_STATE)
     if any(representatives):
-        _write_states(representatives, data.runs, out / "states")
+        for state, frames in enumerate(representatives, start=1):
+            if frames:
+                write_state(frames, data.runs, out / "states" / f"state-{state}.pdb")
         files["structures of the states"] = "states/"
     notes = _write_cv(settings, data, learned, variables, encoder, out / "cv.safetensors")
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
     weights = data.log_weights
-    analysis = SlowAnalysis(
+    analysis = Analysis(
         system=_system(data.runs),
-        settings=settings.to_json(),
-        inputs=[{**run.fingerprint(), "role": role} for run, role in zip(data.runs, data.roles, strict=True)],
+        settings=settings,
+        inputs=_inputs(data),
         temperature=temperature,
         weighted=weights is not None,
-        seeds=learned.seeds,
-        chosen_seed=learned.chosen_seed,
-        curves=learned.curves,
+        learned=learned,
         lag_scores=scores,
-        timescales=kinetics.timescales,
-        prediction=kinetics.prediction,
-        states=kinetics.numbers,
-        state_frames=[sum(int((own == state).sum()) for own in kinetics.states) for state in range(count)],
-        state_visits=kinetics.visits,
+        markov=markov,
+        variables=variables,
+        states=states,
         representatives=representatives,
         lines=[free_energy_line(values, temperature, weights) for values in by_variable],
         surface=free_energy_map(by_variable[0], by_variable[1], temperature, weights) if len(by_variable) > 1 else None,
-        saliency=residue_saliency(learned, data, kinetics.states, count),
+        saliency=residue_saliency(learned, data, states, markov.num_states),
         attention=residue_attention(learned, data),
         files=files,
     )
     analysis.warnings.extend([*all_warnings(analysis, data.log_weights), *notes])
-    figures = draw_all(analysis, data, variables, kinetics.states, out / "figures")
+    figures = draw_all(analysis, data, out / "figures")
     files["figures"] = "figures/"
     analysis.save(out / "analysis.json")
     write_report(analysis, figures, out / "report.html")
     return analysis
 
 
-def _along(learned: Learned, data: SlowData, file: Path) -> list[np.ndarray]:
+def _along(learned: Learned, data: AnalysisData, file: Path) -> list[np.ndarray]:
     """(frames, K) slow variables of each run, from the file where they are complete."""
     if not file.is_file():
-        values = {str(number): learned.along(trajectory) for number, trajectory in enumerate(data.trajectories)}
-        write_arrays(file, **values)
+        write_arrays(file, **{str(number): learned.along(one) for number, one in enumerate(data.trajectories)})
     with np.load(file) as stored:
         return [stored[str(number)] for number in range(len(data.trajectories))]
 
 
-def _runs(paths: Sequence[Path], held_out: Sequence[Path], out: Path) -> tuple[list[SlowRun], list[SlowRun]]:
-    """The runs, with as many frames as an analysis in `out` has begun with."""
-    stored = _stored(out)
+def _find_runs(
+    paths: Sequence[Path], held_out: Sequence[Path], out: Path
+) -> tuple[list[AnalysedRun], list[AnalysedRun]]:
+    """The training and the held-out runs, with as many frames as an analysis in `out` has begun with."""
+    stored = _stored_settings(out)
     counts = {run["name"]: int(run["frames"]) for run in stored["runs"]} if stored else None
     count = len(find_runs(paths))
     together = find_runs([*paths, *held_out], counts)
     return together[:count], together[count:]
 
 
-def _stored(out: Path) -> dict[str, Any] | None:
+def _stored_settings(out: Path) -> dict[str, Any] | None:
     try:
         return json.loads((out / _SETTINGS).read_text())
     except FileNotFoundError:
@@ -174,20 +219,22 @@ def _stored(out: Path) -> dict[str, Any] | None:
         raise DataError(f"{out / _SETTINGS} is damaged ({error}): give another --out") from error
 
 
-def _remember(out: Path, settings: AnalysisSettings, data: SlowData) -> None:
-    """Write down what is analysed, or compare it with what was.
+def _inputs(data: AnalysisData) -> list[dict[str, Any]]:
+    return [{**run.fingerprint(), "role": role} for run, role in zip(data.runs, data.roles, strict=True)]
+
+
+def _record_settings(out: Path, settings: AnalysisSettings, data: AnalysisData) -> None:
+    """Write settings and inputs, or compare them with those that were written.
 
     Raises:
-        SpecError: naming what differs.
+        SpecError: naming the differences.
     """
-    runs = [{**run.fingerprint(), "role": role} for run, role in zip(data.runs, data.roles, strict=True)]
-    document = {"settings": settings.to_json(), "runs": runs}
-    now = json.loads(json.dumps(document))
-    stored = _stored(out)
+    document = {"settings": settings.to_json(), "runs": _inputs(data)}
+    stored = _stored_settings(out)
     if stored is None:
         write_json(out / _SETTINGS, document, indent=1)
         return
-    before, after = _flat(stored), _flat(now)
+    before, after = _flat(stored), _flat(json.loads(json.dumps(document)))
     differences = [
         f"{name}: {before.get(name)!r} before, {after.get(name)!r} now"
         for name in sorted({*before, *after})
@@ -203,11 +250,11 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     return flattened({**document, "runs": runs})
 
 
-def _temperature(runs: Sequence[SlowRun], settings: AnalysisSettings) -> float:
-    """K.
+def _temperature(runs: Sequence[AnalysedRun], settings: AnalysisSettings) -> float:
+    """The temperature of all runs, K.
 
     Raises:
-        DataError: if it is not known, or not one.
+        DataError: if it is not known, or the runs have several.
     """
     if settings.temperature is not None:
         return settings.temperature
@@ -221,36 +268,15 @@ def _temperature(runs: Sequence[SlowRun], settings: AnalysisSettings) -> float:
     return float(next(value for value in known.values() if value is not None))
 
 
-def _linear(settings: AnalysisSettings) -> AnalysisSettings:
-    return dataclasses.replace(settings, method=Method.TICA)
-
-
-def _write_variables(
-    data: SlowData, variables: Sequence[np.ndarray], states: Sequence[np.ndarray], folder: Path
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for run, values, own in zip(data.runs, variables, states, strict=True):
-        arrays = {"steps": run.steps, "times_ps": run.times_ps, "slow_variables": values, "states": own}
-        write_arrays(folder / f"{run.name}.npz", **arrays)
-
-
-def _write_states(
-    representatives: Sequence[Sequence[RepresentativeFrame]], runs: Sequence[SlowRun], folder: Path
-) -> None:
-    for state, frames in enumerate(representatives, start=1):
-        if frames:
-            write_state(frames, runs, folder / f"state-{state}.pdb")
-
-
 def _write_cv(
     settings: AnalysisSettings,
-    data: SlowData,
+    data: AnalysisData,
     learned: Learned,
     variables: Sequence[np.ndarray],
     encoder: str | None,
     path: Path,
 ) -> list[str]:
-    """Write the bundle with which a simulation can be biased; or say in words why there is none."""
+    """Write the bundle with which a simulation can be biased; the reasons, if there is none."""
     from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges, save_learned_cv
     from openmm_gnn.networks.weights import load_encoder
 
@@ -268,18 +294,12 @@ def _write_cv(
     return []
 
 
-def _system(runs: Sequence[SlowRun]) -> str:
-    """The name in run.json, or that of the directory."""
+def _system(runs: Sequence[AnalysedRun]) -> str:
+    """The name of the system in run.json, or that of the directory."""
     run = runs[0]
     if run.directory is not None and run.directory.exists:
         return str(run.directory.identity()["system"]["name"])
     return run.store.path.resolve().name
-
-
-def _name(method: Method) -> str:
-    from openmm_gnn.kinetics.report.page import METHOD_NAMES
-
-    return METHOD_NAMES[method.value]
 
 
 @contextmanager

@@ -1,9 +1,8 @@
-"""Figures in the slow variables: free energies, the course of each run, and the states."""
+"""Figures in the slow variables: free energies, the time series of each run, and the states."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,41 +10,24 @@ import numpy as np
 
 from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, figure_file
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, FreeEnergyMap
+from openmm_gnn.kinetics.markov import MarkovModel
+from openmm_gnn.kinetics.report.results import duration, variable_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HIGHEST_KJ_MOL = 30.0
-"""Higher free energies, which a handful of frames make, are drawn in the last colour."""
+"""Free energy above which all is drawn in the last colour: a handful of frames make such values."""
 MOST_RUNS, MOST_VARIABLES = 8, 3
 POINTS_PER_RUN = 4000
 PALE_COLOR = "#c9c9c9"
-"""Of frames in no state."""
-
-
-@dataclass(frozen=True)
-class StateNumbers:
-    """Populations and mean first-passage times, with intervals."""
-
-    populations: np.ndarray
-    population_low: np.ndarray
-    population_high: np.ndarray
-    """(states,)"""
-    passage_ps: np.ndarray
-    passage_low_ps: np.ndarray
-    passage_high_ps: np.ndarray
-    """(states, states), from row to column; 0 on the diagonal, NaN where none is known."""
-    confidence: float
+"""Colour of frames in no state."""
 
 
 def state_color(state: int) -> str:
     """The colour of a state in every figure; -1 is no state."""
     return PALE_COLOR if state < 0 else COLORS[state % len(COLORS)]
-
-
-def variable_name(index: int) -> str:
-    return f"slow variable {index + 1}"
 
 
 def save_free_energy(
@@ -55,10 +37,10 @@ def save_free_energy(
     path: Path,
     centers: np.ndarray | None = None,
 ) -> Path:
-    """Along each slow variable, and over the first two.
+    """Draw the free energy along each slow variable, and over the first two.
 
     Args:
-        centers: (states, 2) to be marked on the map.
+        centers: (states, 2) positions of the states, marked on the map.
     """
     lines = lines[:MOST_VARIABLES]
     columns = len(lines) + (surface is not None)
@@ -72,7 +54,7 @@ def save_free_energy(
 
 
 def draw_line(axes: Axes, line: FreeEnergyLine, index: int) -> None:
-    """One free energy with its one-sigma band."""
+    """Draw one free energy with its one-sigma band."""
     axes.fill_between(
         line.centers,
         line.values - line.errors,
@@ -89,7 +71,7 @@ def draw_line(axes: Axes, line: FreeEnergyLine, index: int) -> None:
 
 
 def draw_map(figure: Figure | Any, axes: Axes, surface: FreeEnergyMap, centers: np.ndarray | None = None) -> None:
-    """A free energy over two variables in colour; where there are no frames it stays white."""
+    """Draw a free energy over two variables in colour; bins without frames stay white."""
     highest = min(HIGHEST_KJ_MOL, float(np.nanmax(surface.values)))
     x, y = surface.edges
     values = np.minimum(surface.values, highest).T
@@ -104,7 +86,7 @@ def draw_map(figure: Figure | Any, axes: Axes, surface: FreeEnergyMap, centers: 
 
 
 def mark_state(axes: Axes, number: int, center: np.ndarray) -> None:
-    """The number of a state in a disc of its colour."""
+    """Draw the number of a state in a disc of its colour."""
     box = {"boxstyle": "circle,pad=0.25", "facecolor": state_color(number), "edgecolor": "white", "linewidth": 1.2}
     axes.text(
         center[0], center[1], str(number + 1), color="white", fontweight="bold", fontsize=10, ha="center", va="center",
@@ -119,12 +101,12 @@ def save_time_series(
     states: Sequence[np.ndarray],
     path: Path,
 ) -> Path:
-    """Each slow variable along each run, frames in the colour of their state.
+    """Draw each slow variable along each run, frames in the colour of their state.
 
     Args:
-        times_ps: of each run (frames,).
-        variables: of each run (frames, K).
-        states: of each run (frames,) integers, -1 for none.
+        times_ps: (frames,) for each run.
+        variables: (frames, K) for each run.
+        states: (frames,) integers for each run, -1 for none.
     """
     shown, columns = min(MOST_RUNS, len(names)), min(MOST_VARIABLES, variables[0].shape[1])
     title = "Slow variables along the runs"
@@ -144,20 +126,18 @@ def save_time_series(
     return path
 
 
-def save_states(
-    numbers: StateNumbers, variables: Sequence[np.ndarray], states: Sequence[np.ndarray], path: Path
-) -> Path:
-    """Where the states are, how populated, and how long it takes from one to the other."""
+def save_states(model: MarkovModel, variables: Sequence[np.ndarray], states: Sequence[np.ndarray], path: Path) -> Path:
+    """Draw where the states are, their populations, and the mean first-passage times between them."""
     with figure_file(path, 12.6, 4.1, "States") as figure:
-        place, bars, passages = figure.subplots(1, 3, width_ratios=(1.2, 0.9, 1.2))
-        draw_places(place, variables, states)
-        _draw_populations(bars, numbers)
-        _draw_passages(passages, numbers)
+        positions, bars, passages = figure.subplots(1, 3, width_ratios=(1.2, 0.9, 1.2))
+        _draw_positions(positions, variables, states)
+        _draw_populations(bars, model)
+        _draw_passages(passages, model)
     return path
 
 
-def draw_places(axes: Axes, variables: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:
-    """Frames over the first two slow variables in the colour of their state; of one variable, its distribution."""
+def _draw_positions(axes: Axes, variables: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:
+    """Frames over the first two slow variables in the colour of their state; for one variable, its distribution."""
     together, labels = np.concatenate(variables), np.concatenate(states)
     present = np.unique(labels)
     if together.shape[1] == 1:
@@ -183,26 +163,27 @@ def draw_places(axes: Axes, variables: Sequence[np.ndarray], states: Sequence[np
     axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel=f"{variable_name(1)} (sd)", title="Where they are")
 
 
-def _draw_populations(axes: Axes, numbers: StateNumbers) -> None:
-    populations, places = 100 * numbers.populations, np.arange(len(numbers.populations))
-    bars = 100 * np.stack([numbers.population_low, numbers.population_high])
+def _draw_populations(axes: Axes, model: MarkovModel) -> None:
+    populations, numbers = 100 * model.populations.value, np.arange(model.num_states)
+    bars = 100 * np.stack([model.populations.low, model.populations.high])
     errors = np.clip(np.abs(bars - populations), 0, None)
-    axes.bar(places, populations, color=[state_color(int(place)) for place in places], width=0.62)
-    axes.errorbar(places, populations, yerr=errors, fmt="none", color="#333333", capsize=3, linewidth=1)
-    for place, population, high in zip(places, populations, bars[1], strict=True):
+    axes.bar(numbers, populations, color=[state_color(int(state)) for state in numbers], width=0.62)
+    axes.errorbar(numbers, populations, yerr=errors, fmt="none", color="#333333", capsize=3, linewidth=1)
+    for state, population, high in zip(numbers, populations, bars[1], strict=True):
         axes.annotate(
-            f"{population:.3g} %", (place, max(population, high)), xytext=(0, 3), textcoords="offset points",
+            f"{population:.3g} %", (state, max(population, high)), xytext=(0, 3), textcoords="offset points",
             ha="center", fontsize=9, color="#333333",
         )  # fmt: skip
-    axes.set_xticks(places, [str(place + 1) for place in places])
-    title = f"Populations ({100 * numbers.confidence:.0f} % interval)"
+    axes.set_xticks(numbers, [str(state + 1) for state in numbers])
+    title = f"Populations ({100 * model.confidence:.0f} % interval)"
     axes.set(xlabel="state", ylabel="population (%)", title=title, ylim=(0, 1.12 * max(bars[1].max(), 1e-9)))
 
 
-def _draw_passages(axes: Axes, numbers: StateNumbers) -> None:
+def _draw_passages(axes: Axes, model: MarkovModel) -> None:
     from matplotlib.colors import LogNorm
 
-    passages = np.where(np.isfinite(numbers.passage_ps) & (numbers.passage_ps > 0), numbers.passage_ps, np.nan)
+    times = model.passage_times_ps.value
+    passages = np.where(np.isfinite(times) & (times > 0), times, np.nan)
     np.fill_diagonal(passages, np.nan)
     count = len(passages)
     if not np.isfinite(passages).any():
@@ -224,16 +205,6 @@ def _draw_passages(axes: Axes, numbers: StateNumbers) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set(xlabel="to state", ylabel="from state", title="Mean first-passage times")
-
-
-def duration(time_ps: float) -> str:
-    """A time with a unit that suits it."""
-    if not np.isfinite(time_ps):
-        return "-"
-    for unit, length in (("µs", 1e6), ("ns", 1e3)):
-        if time_ps >= length:
-            return f"{time_ps / length:.3g} {unit}"
-    return f"{time_ps:.3g} ps"
 
 
 def _draw_course(axes: Axes, times_ns: np.ndarray, values: np.ndarray, states: np.ndarray) -> None:

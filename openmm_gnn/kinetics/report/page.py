@@ -1,4 +1,4 @@
-"""The report of an analysis of slow variables: figures, tables and warnings on one page that is one file."""
+"""The report of an analysis: figures, tables and warnings on one page that is one file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import numpy as np
 
 from openmm_gnn.base.files import flattened
 from openmm_gnn.base.html_page import Page
-from openmm_gnn.kinetics.report.map_figures import duration, variable_name
-from openmm_gnn.kinetics.report.results import SlowAnalysis
+from openmm_gnn.kinetics.methods.interface import method_file
+from openmm_gnn.kinetics.report.results import Analysis, duration, variable_name
 
-METHOD_NAMES = {"vampnet": "VAMPnet", "spib": "SPIB", "tica": "TICA"}
 MOST_RESIDUES = 15
 """Rows of the table of saliencies."""
 
 
-def write_report(analysis: SlowAnalysis, figures: Mapping[str, Path], path: Path) -> Path:
+def write_report(analysis: Analysis, figures: Mapping[str, Path], path: Path) -> Path:
     """Write the page.
 
     Args:
@@ -32,7 +31,7 @@ def write_report(analysis: SlowAnalysis, figures: Mapping[str, Path], path: Path
         page.section("Warnings", "warnings")
         page.points(analysis.warnings)
     else:
-        page.section("Nothing to warn of", "fine")
+        page.section("No warnings", "fine")
         page.words("States were entered often enough, timescales have converged, and the seeds agree.")
     _scores(page, analysis, figures)
     _timescales(page, analysis, figures)
@@ -44,36 +43,37 @@ def write_report(analysis: SlowAnalysis, figures: Mapping[str, Path], path: Path
     return page.write(path)
 
 
-def _lead(analysis: SlowAnalysis) -> str:
-    method = METHOD_NAMES[analysis.settings["method"]]
+def _lead(analysis: Analysis) -> str:
+    method = method_file(analysis.settings.method).TITLE
     count = len(analysis.inputs)
     runs = f"{count} run{'s' if count > 1 else ''}, {analysis.total_ns:.4g} ns together, {analysis.temperature:g} K"
     weighted = "; biased runs are reweighted" if analysis.weighted else ""
     written = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
-    return f"{method} with a lag of {analysis.lag_ps:g} ps on {runs}{weighted}. Written {written}."
+    return f"{method} with a lag of {analysis.settings.lag:g} ps on {runs}{weighted}. Written {written}."
 
 
-def _cards(analysis: SlowAnalysis) -> list[tuple[str, str]]:
+def _cards(analysis: Analysis) -> list[tuple[str, str]]:
     cards = []
     score, spread = analysis.score
-    name = f"VAMP-2, cross-validated, of at most {1 + int(analysis.settings['num_outputs'])}"
+    name = f"VAMP-2, cross-validated, of at most {1 + analysis.settings.outputs}"
     cards.append((_with_error(score, spread), name))
     slowest, low, high = analysis.slowest_ps
     if np.isfinite(slowest):
         cards.append((duration(slowest), f"slowest timescale, {duration(low)} to {duration(high)}"))
-    cards.append((str(len(analysis.states.populations)), "states"))
-    cards.append((f"{sum(analysis.state_visits)}", "changes of state in all runs"))
+    cards.append((str(analysis.markov.num_states), "states"))
+    cards.append((f"{sum(analysis.markov.visits)}", "changes of state in all runs"))
     return cards
 
 
-def _scores(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+def _scores(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
     page.section("How much slow motion the variables hold")
     page.words(
-        "VAMP-2 adds up the squared correlations of the variables with themselves one lag later; 1 is nothing slow, "
-        "each variable adds at most 1. Cross-validated: the linear map is fitted to some runs and scored on the others."
+        "VAMP-2 is the sum of the squared correlations of the variables with themselves one lag later; 1 is nothing "
+        "slow, each variable adds at most 1. Cross-validated: the linear map is fitted to some runs and scored on the "
+        "others."
     )
     _figure(page, figures, "scores", "VAMP-2 scores against epoch and lag")
-    if analysis.seeds:
+    if analysis.learned.seeds:
         page.table(
             ("seed", "training", "validation", "best epoch", "epochs", ""),
             [
@@ -83,9 +83,9 @@ def _scores(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> 
                     f"{seed.validation:.4f}",
                     f"{seed.best_epoch:g}",
                     str(seed.num_epochs),
-                    "used" if seed.seed == analysis.chosen_seed else "",
+                    "used" if seed.seed == analysis.learned.chosen_seed else "",
                 )
-                for seed in analysis.seeds
+                for seed in analysis.learned.seeds
             ],
         )
     lags = analysis.lag_scores[0].lags_ps
@@ -98,58 +98,58 @@ def _scores(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> 
     )
 
 
-def _timescales(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+def _timescales(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
     page.section("Timescales")
     page.words(
         "Implied timescales of a Markov model on the slow variables. Where the lag is long enough, they do not depend "
-        "on it; in the grey region a process is over before the lag is."
+        "on it; in the grey region a process decays within one lag."
     )
     _figure(page, figures, "timescales", "Implied timescales against lag")
-    times = analysis.timescales
+    lags, times = analysis.markov.implied_lags_ps, analysis.markov.implied_timescales_ps
     page.table(
-        ("lag", *(f"timescale {k + 1}" for k in range(times.values_ps.shape[1]))),
+        ("lag", *(f"timescale {k + 1}" for k in range(times.value.shape[1]))),
         [
             (f"{lag:g} ps", *(_between(*numbers) for numbers in zip(values, low, high, strict=True)))
-            for lag, values, low, high in zip(times.lags_ps, times.values_ps, times.low_ps, times.high_ps, strict=True)
+            for lag, values, low, high in zip(lags, times.value, times.low, times.high, strict=True)
         ],
     )
-    if "prediction" in figures:
-        page.words(
-            "The Chapman-Kolmogorov test compares what the model at its lag predicts for longer times with what is "
-            "estimated there."
-        )
-        _figure(page, figures, "prediction", "Chapman-Kolmogorov test")
+    page.words(
+        "The Chapman-Kolmogorov test compares the predictions of the model at its lag for longer times with estimates "
+        "at those times."
+    )
+    _figure(page, figures, "prediction", "Chapman-Kolmogorov test")
 
 
-def _landscape(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
-    page.section("Free energy and course")
+def _landscape(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
+    page.section("Free energy and time series")
     page.words(
         "The variables have mean 0 and standard deviation 1 over the training frames. The band is one sigma, from "
-        "drawing blocks of the runs anew." + (" Frames of biased runs have their weights." if analysis.weighted else "")
+        "resampling blocks of the runs." + (" Frames of biased runs have their weights." if analysis.weighted else "")
     )
     _figure(page, figures, "free_energy", "Free energies along and over the slow variables")
     _figure(page, figures, "time_series", "Slow variables along the runs")
 
 
-def _states(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
+def _states(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
     page.section("States")
     _figure(page, figures, "states", "Where the states are, populations and mean first-passage times")
-    numbers = analysis.states
+    markov = analysis.markov
+    populations, passages, count = markov.populations, markov.passage_times_ps, markov.num_states
+    frames = analysis.state_frames
     page.table(
-        ("state", "population (%)", f"{100 * numbers.confidence:.0f} % interval", "frames", "entered"),
+        ("state", "population (%)", f"{100 * markov.confidence:.0f} % interval", "frames", "entered"),
         [
             (
                 str(state + 1),
-                f"{100 * numbers.populations[state]:.3g}",
-                f"{100 * numbers.population_low[state]:.3g} to {100 * numbers.population_high[state]:.3g}",
-                f"{analysis.state_frames[state]:,}",
-                str(analysis.state_visits[state]),
+                f"{100 * populations.value[state]:.3g}",
+                f"{100 * populations.low[state]:.3g} to {100 * populations.high[state]:.3g}",
+                f"{frames[state]:,}",
+                str(markov.visits[state]),
             )
-            for state in range(len(numbers.populations))
+            for state in range(count)
         ],
     )
     page.words("Mean first-passage times, from the state of the row to that of the column, and their intervals:")
-    count = len(numbers.populations)
     page.table(
         ("from", *(f"to {state + 1}" for state in range(count))),
         [
@@ -157,9 +157,7 @@ def _states(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> 
                 str(i + 1),
                 *(
                     "" if i == j
-                    else _between(
-                        numbers.passage_ps[i, j], numbers.passage_low_ps[i, j], numbers.passage_high_ps[i, j]
-                    )
+                    else _between(passages.value[i, j], passages.low[i, j], passages.high[i, j])
                     for j in range(count)
                 ),
             )
@@ -168,23 +166,21 @@ def _states(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> 
     )  # fmt: skip
     rows = [
         (str(state + 1), frame.run, f"{frame.step:,}", str(frame.frame), f"{frame.distance:.3f}")
-        for state, frames in enumerate(analysis.representatives)
-        for frame in frames
+        for state, chosen in enumerate(analysis.representatives)
+        for frame in chosen
     ]
     if rows:
-        page.words("Frames closest to the centre of each state, the models of states/state-N.pdb in this order:")
+        page.words("Frames closest to the centre of each state, in the order of the models in states/state-N.pdb:")
         page.table(("state", "run", "step", "frame of trajectory.dcd", "distance (sd)"), rows)
     else:
         page.words("No trajectory lies beside the features, so no representative frames were written.")
 
 
-def _residues(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -> None:
-    if analysis.saliency is None:
-        return
+def _residues(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
     page.section("Residues")
     page.words(
-        "Saliency: by how many standard deviations a slow variable moves when the features of a residue move by one "
-        f"of theirs, from its gradient, mean over {analysis.saliency.num_frames:,} frames. "
+        "Saliency: the change of a slow variable, in standard deviations, when the features of a residue change by "
+        f"one of theirs; from the gradient, mean over {analysis.saliency.num_frames:,} frames. "
         "Shares add up to 100 % for each variable."
     )
     _figure(page, figures, "saliency", "Saliency of each residue")
@@ -195,11 +191,11 @@ def _residues(page: Page, analysis: SlowAnalysis, figures: Mapping[str, Path]) -
         [(analysis.saliency.labels[token], *(f"{value:.3f}" for value in overall[:, token])) for token in order],
     )
     if "attention" in figures:
-        page.words("Attention: which residue (row) listens to which (column) inside the network.")
+        page.words("Attention of each residue (row) to each other residue (column) inside the network.")
         _figure(page, figures, "attention", "Attention weights")
 
 
-def _next_steps(page: Page, analysis: SlowAnalysis) -> None:
+def _next_steps(page: Page, analysis: Analysis) -> None:
     page.section("Files, and what to do next")
     page.table(("file", "what it is"), [(name, what) for what, name in analysis.files.items()], numbers=False)
     cv = next((name for name in analysis.files.values() if name.endswith("cv.safetensors")), None)
@@ -208,9 +204,9 @@ def _next_steps(page: Page, analysis: SlowAnalysis) -> None:
         page.command(f"openmm-gnn simulate SYSTEM --bias {cv} --out biased")
 
 
-def _origins(page: Page, analysis: SlowAnalysis) -> None:
+def _origins(page: Page, analysis: Analysis) -> None:
     page.section("Settings and inputs")
-    settings = flattened({name: _shown(value) for name, value in analysis.settings.items()})
+    settings = flattened({name: _shown(value) for name, value in analysis.settings.to_json().items()})
     page.table(("setting", "value"), [(name, str(value)) for name, value in settings.items()], numbers=False)
     page.table(
         ("run", "role", "frames", "interval", "SHA-256 of the frames"),

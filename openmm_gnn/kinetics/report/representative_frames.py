@@ -1,4 +1,4 @@
-"""Frames that stand for a state: those closest to its centre in the slow variables, written as models of a PDB file."""
+"""Representative frames of states: those closest to the centre in the slow variables, as models of a PDB file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.features.selection import select_atoms
 from openmm_gnn.features.trajectory_frames import read_topology
-from openmm_gnn.kinetics.report.runs import SlowRun
+from openmm_gnn.kinetics.data import AnalysedRun
 from openmm_gnn.md.dcd_frames import dcd_layout
 
 if TYPE_CHECKING:
@@ -22,34 +22,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RepresentativeFrame:
-    """One frame, and where it is from."""
+    """One frame, and its origin."""
 
     run: str
     step: int
     frame: int
-    """In the run's trajectory.dcd, counted from 0."""
+    """Index in the run's trajectory.dcd, from 0."""
     distance: float
-    """From the centre of the state, in standard deviations of the slow variables."""
+    """Distance from the centre of the state, in standard deviations of the slow variables."""
 
 
 def closest_frames(
-    runs: Sequence[SlowRun],
+    runs: Sequence[AnalysedRun],
     variables: Sequence[np.ndarray],
     states: Sequence[np.ndarray],
     num_states: int,
     count: int = 5,
 ) -> list[list[RepresentativeFrame]]:
-    """Of each state the frames closest to its centre, the mean of its frames' slow variables.
+    """Find the frames closest to the centre of each state, the mean of its frames' slow variables.
 
-    Each is from another visit to the state, a stretch of frames without a break, so that the models are not one moment
-    five times.
+    Each is from another visit to the state, a contiguous stretch of frames, so that the models differ in time.
 
     Args:
-        runs: with trajectories; frames of others are passed over.
-        variables: of each run (frames, K).
-        states: of each run (frames,) integers, -1 for none.
+        runs: frames of runs without a trajectory are skipped.
+        variables: (frames, K) for each run.
+        states: (frames,) integers for each run, -1 for none.
     Returns:
-        Of each state at most `count`, closest first; fewer, or none, where the frames do not suffice.
+        At most `count` frames for each state, closest first; fewer, or none, where the frames do not suffice.
     """
     everything = np.concatenate(variables)
     scale = everything.std(axis=0)
@@ -64,22 +63,22 @@ def closest_frames(
             continue
         center, candidates = members.mean(axis=0), []
         for run, values, mask, frames in zip(runs, variables, inside, in_trajectory, strict=True):
-            places = np.flatnonzero(mask & (frames >= 0))
-            if not len(places):
+            rows = np.flatnonzero(mask & (frames >= 0))
+            if not len(rows):
                 continue
-            distances = np.linalg.norm((values[places] - center) / scale, axis=1)
-            for visit in np.split(np.arange(len(places)), np.flatnonzero(np.diff(places) > 1) + 1):
+            distances = np.linalg.norm((values[rows] - center) / scale, axis=1)
+            for visit in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) > 1) + 1):
                 best = visit[int(distances[visit].argmin())]
-                place = int(places[best])
-                step = int(run.store.records["step"][place])
-                candidates.append((float(distances[best]), run.name, step, int(frames[place])))
+                here = int(rows[best])
+                step = int(run.store.records["step"][here])
+                candidates.append((float(distances[best]), run.name, step, int(frames[here])))
         nearest = sorted(candidates)[:count]
         chosen.append([RepresentativeFrame(name, step, frame, far) for far, name, step, frame in nearest])
     return chosen
 
 
-def write_state(frames: Sequence[RepresentativeFrame], runs: Sequence[SlowRun], path: Path) -> Path:
-    """Write frames as the models of one PDB file, without water and ions, each laid over the first one.
+def write_state(frames: Sequence[RepresentativeFrame], runs: Sequence[AnalysedRun], path: Path) -> Path:
+    """Write frames as the models of one PDB file, without water and ions, each superposed on the first one.
 
     Raises:
         DataError: if there are no frames, or a trajectory and its topology do not fit together.
@@ -103,8 +102,8 @@ def write_state(frames: Sequence[RepresentativeFrame], runs: Sequence[SlowRun], 
     return path
 
 
-def _frame(run: SlowRun, index: int) -> mdtraj.Trajectory:
-    """One frame of the residues that the encoder may see, hydrogens included: no water, no ions, no box."""
+def _frame(run: AnalysedRun, index: int) -> mdtraj.Trajectory:
+    """One frame of the residues that the encoder takes, hydrogens included: no water, no ions, no box."""
     import mdtraj
 
     assert run.directory is not None

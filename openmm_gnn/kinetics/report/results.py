@@ -1,4 +1,4 @@
-"""All that an analysis of slow variables found, as one object and as JSON."""
+"""The results of an analysis of slow variables, as one object and as JSON."""
 
 from __future__ import annotations
 
@@ -13,57 +13,45 @@ import numpy as np
 
 from openmm_gnn.base.files import write_json
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, FreeEnergyMap
-from openmm_gnn.kinetics.report.map_figures import StateNumbers, duration
+from openmm_gnn.kinetics.lag_scores import LagScores
+from openmm_gnn.kinetics.markov import Interval, MarkovModel
+from openmm_gnn.kinetics.methods.interface import Learned
 from openmm_gnn.kinetics.report.representative_frames import RepresentativeFrame
-from openmm_gnn.kinetics.report.score_figures import LagScores, MarkovPrediction, TimescaleCurves, TrainingCurve
-from openmm_gnn.kinetics.saliency import Saliency
+from openmm_gnn.kinetics.report.saliency import Saliency
+from openmm_gnn.kinetics.settings import AnalysisSettings
 
 RESULT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class SeedScore:
-    """What the training from one random seed came to, VAMP-2."""
-
-    seed: int
-    training: float
-    validation: float
-    """By which the best seed is chosen."""
-    best_epoch: float
-    num_epochs: int
-
-
-@dataclass(frozen=True)
-class SlowAnalysis:
-    """What is drawn and reported. Arrays of frames are in files beside it."""
+class Analysis:
+    """Everything that is drawn and reported."""
 
     system: str
-    settings: dict[str, Any]
+    settings: AnalysisSettings
     inputs: list[dict[str, Any]]
     """Fingerprints of the runs, and their role: training or validation."""
     temperature: float
+    """K."""
     weighted: bool
     """Whether runs were biased, so that frames have weights."""
-    seeds: list[SeedScore]
-    chosen_seed: int | None
-    curves: list[TrainingCurve]
+    learned: Learned
     lag_scores: list[LagScores]
-    timescales: TimescaleCurves
-    prediction: MarkovPrediction | None
-    states: StateNumbers
-    state_frames: list[int]
-    """Frames in each state."""
-    state_visits: list[int]
-    """How often the runs came into each state, from another one."""
+    """Scores of the method, then those of TICA for comparison."""
+    markov: MarkovModel
+    variables: list[np.ndarray]
+    """(frames, K) slow variables of each run."""
+    states: list[np.ndarray]
+    """(frames,) integers for each run, -1 for no state."""
     representatives: list[list[RepresentativeFrame]]
     lines: list[FreeEnergyLine]
     surface: FreeEnergyMap | None
-    saliency: Saliency | None
+    saliency: Saliency
     attention: np.ndarray | None
     """(layers, tokens, tokens)"""
     warnings: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
-    """What was written, by its meaning; paths relative to the directory of the analysis."""
+    """Files that were written, by what they are; paths relative to the directory of the analysis."""
 
     @property
     def total_ns(self) -> float:
@@ -71,45 +59,93 @@ class SlowAnalysis:
         return sum(run["frames"] * run["interval_ps"] for run in self.inputs) / 1000
 
     @property
-    def lag_ps(self) -> float:
-        return float(self.settings["lag_ps"])
-
-    @property
     def score(self) -> tuple[float, float]:
         """Cross-validated VAMP-2 at the lag of the training, and its spread."""
         row = self.lag_scores[0]
-        here = int(np.abs(row.lags_ps - self.lag_ps).argmin())
+        here = int(np.abs(row.lags_ps - self.settings.lag).argmin())
         return float(row.scores[here]), float(row.spread[here])
 
     @property
     def slowest_ps(self) -> tuple[float, float, float]:
-        """The slowest timescale at the lag of the model, and its interval; NaN where there is none."""
-        times = self.timescales
-        here = int(np.abs(times.lags_ps - times.lag_ps).argmin())
-        if not times.values_ps.shape[1]:
-            return np.nan, np.nan, np.nan
-        return tuple(float(part[here, 0]) for part in (times.values_ps, times.low_ps, times.high_ps))  # type: ignore
+        """The slowest timescale at the lag of the model, and the ends of its interval; NaN where there is none."""
+        times = self.markov.timescales_ps
+        return float(times.value[0]), float(times.low[0]), float(times.high[0])
+
+    @property
+    def state_frames(self) -> list[int]:
+        """Frames in each state."""
+        return [sum(int((own == state).sum()) for own in self.states) for state in range(self.markov.num_states)]
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The main numbers in one line."""
         score, spread = self.score
         value, low, high = self.slowest_ps
         return (
-            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.lag_ps:g} ps, cross-validated; slowest timescale "
-            f"{duration(value)} ({duration(low)} to {duration(high)}); {len(self.states.populations)} states; "
+            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.settings.lag:g} ps, cross-validated; slowest timescale "
+            f"{duration(value)} ({duration(low)} to {duration(high)}); {self.markov.num_states} states; "
             f"{len(self.warnings)} warnings"
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """The contents of analysis.json; NaN becomes null, and arrays of frames are left to the files beside it."""
+        return {
+            "version": RESULT_VERSION,
+            "system": self.system,
+            "settings": self.settings.to_json(),
+            "inputs": self.inputs,
+            "temperature": self.temperature,
+            "weighted": self.weighted,
+            "seeds": plain(self.learned.seeds),
+            "chosen_seed": self.learned.chosen_seed,
+            "curves": plain(self.learned.curves),
+            "lag_scores": plain(self.lag_scores),
+            **markov_json(self.markov),
+            "state_frames": self.state_frames,
+            "state_visits": self.markov.visits,
+            "representatives": plain(self.representatives),
+            "lines": plain(self.lines),
+            "surface": plain(self.surface),
+            "saliency": plain(self.saliency),
+            "attention": plain(self.attention),
+            "warnings": self.warnings,
+            "files": self.files,
+        }
+
     def save(self, path: Path) -> Path:
-        """Write the JSON form; NaN becomes null."""
-        document = {"version": RESULT_VERSION, **plain(self)}
-        write_json(path, document, indent=1, allow_nan=False)
+        """Write the JSON form."""
+        write_json(path, self.to_json(), indent=1, allow_nan=False)
         return path
 
 
+def markov_json(model: MarkovModel) -> dict[str, Any]:
+    """Timescales, Chapman-Kolmogorov test and states of a Markov model, by their names in analysis.json."""
+
+    def ends(interval: Interval, value: str, low: str, high: str) -> dict[str, np.ndarray]:
+        return {value: interval.value, low: interval.low, high: interval.high}
+
+    confidence = {"confidence": model.confidence}
+    passages = ends(model.passage_times_ps, "passage_ps", "passage_low_ps", "passage_high_ps")
+    timescales = ends(model.implied_timescales_ps, "values_ps", "low_ps", "high_ps")
+    return plain(
+        {
+            "timescales": {
+                "lags_ps": model.implied_lags_ps, **timescales, "lag_ps": model.lag_ps, **confidence,
+            },
+            "prediction": {
+                "times_ps": model.chapman_kolmogorov_lags_ps,
+                **ends(model.predicted, "predicted", "predicted_low", "predicted_high"),
+                **ends(model.estimated, "estimated", "estimated_low", "estimated_high"),
+            },
+            "states": {
+                **ends(model.populations, "populations", "population_low", "population_high"), **passages, **confidence,
+            },
+        }
+    )  # fmt: skip
+
+
 def plain(value: Any) -> Any:
-    """Dataclasses, arrays, enums and paths as what JSON has; numbers that are not finite as None."""
+    """Dataclasses, arrays, enums and paths in the types of JSON; numbers that are not finite become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):
@@ -127,3 +163,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def duration(time_ps: float) -> str:
+    """A time with the unit that suits it: ps, ns or µs."""
+    if not np.isfinite(time_ps):
+        return "-"
+    for unit, length in (("µs", 1e6), ("ns", 1e3)):
+        if time_ps >= length:
+            return f"{time_ps / length:.3g} {unit}"
+    return f"{time_ps:.3g} ps"
+
+
+def variable_name(index: int) -> str:
+    return f"slow variable {index + 1}"

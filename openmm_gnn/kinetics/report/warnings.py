@@ -1,4 +1,4 @@
-"""What a reader of slow variables should be warned of, in words. The borders are written here alone."""
+"""Warnings about the results of an analysis, in words, and the limits beyond which they are given."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from openmm_gnn.kinetics.report.map_figures import duration
-from openmm_gnn.kinetics.report.results import SeedScore, SlowAnalysis
-from openmm_gnn.kinetics.report.score_figures import TimescaleCurves
+from openmm_gnn.kinetics.markov import MarkovModel
+from openmm_gnn.kinetics.methods.interface import SeedScore
+from openmm_gnn.kinetics.report.results import Analysis, duration
+from openmm_gnn.kinetics.reweighting import effective_frames
 
 FEW_VISITS = 10
 """Entries into a state below which its rates are known to no better than a third."""
 TIMESCALES_OF_DATA = 20.0
-"""Slowest timescales that the runs should last, all together."""
+"""Length of all runs together, in slowest timescales, below which that timescale is uncertain."""
 GROWTH = 1.25
-"""Of a timescale from the lag used to a longer one, above which the lag is too short."""
+"""Growth of a timescale, from the lag used to a longer one, above which the lag is too short."""
 SEED_SPREAD = 0.02
+"""Spread of the seeds' scores above 1, relative to the best, above which the seeds disagree."""
 OVERFIT = 0.1
-"""Relative: between seeds, and of training above validation, both of what exceeds 1."""
+"""Excess of the training score over the validated one, relative to what exceeds 1, above which a network overfits."""
 EFFECTIVE = 0.05
-"""Of the frames: below, a few frames have all the weight."""
+"""Share of effective frames below which a few frames have all the weight."""
 
 
-def all_warnings(analysis: SlowAnalysis, log_weights: Sequence[np.ndarray] | None) -> list[str]:
-    """Of an analysis, the gravest first.
+def all_warnings(analysis: Analysis, log_weights: Sequence[np.ndarray] | None) -> list[str]:
+    """The warnings of an analysis, the most serious first.
 
     Args:
-        log_weights: of biased runs (frames,).
+        log_weights: (frames,) for each run, of biased runs.
     """
-    processes = min(analysis.settings["num_outputs"], len(analysis.states.populations) - 1)
-    words = of_states(analysis.state_visits, analysis.state_frames)
-    words += of_timescales(analysis.timescales, 1000 * analysis.total_ns, processes)
-    if analysis.settings["method"] == "vampnet":
-        words += of_seeds(analysis.seeds)
+    markov = analysis.markov
+    words = state_warnings(markov.visits, analysis.state_frames)
+    processes = min(analysis.settings.outputs, markov.num_states - 1)
+    words += timescale_warnings(markov, 1000 * analysis.total_ns, processes)
+    if analysis.learned.curves:  # the training maximised the score
+        words += seed_warnings(analysis.learned.seeds)
     if log_weights is not None:
-        words += of_weights(log_weights)
+        words += weight_warnings(log_weights)
         words.append(
             "Runs were biased: populations and free energies are reweighted, timescales and passage times are those of "
             "the biased dynamics."
@@ -43,8 +46,8 @@ def all_warnings(analysis: SlowAnalysis, log_weights: Sequence[np.ndarray] | Non
     return words
 
 
-def of_states(visits: Sequence[int], frames: Sequence[int]) -> list[str]:
-    """States that were entered seldom."""
+def state_warnings(visits: Sequence[int], frames: Sequence[int]) -> list[str]:
+    """Names states that were entered seldom."""
     words = []
     for state, (entered, inside) in enumerate(zip(visits, frames, strict=True), start=1):
         if entered < FEW_VISITS:
@@ -56,16 +59,16 @@ def of_states(visits: Sequence[int], frames: Sequence[int]) -> list[str]:
     return words
 
 
-def of_timescales(timescales: TimescaleCurves, total_ps: float, processes: int) -> list[str]:
-    """Timescales that still grow with the lag, are shorter than it, or are long beside the data.
+def timescale_warnings(model: MarkovModel, total_ps: float, processes: int) -> list[str]:
+    """Names timescales that still grow with the lag, are shorter than it, or are long compared with the data.
 
     Args:
         total_ps: simulated time of all runs.
-        processes: slowest ones that are looked at.
+        processes: number of slowest processes to check.
     """
     words = []
-    lags, values = timescales.lags_ps, timescales.values_ps
-    here = int(np.abs(lags - timescales.lag_ps).argmin())
+    lags, values = model.implied_lags_ps, model.implied_timescales_ps.value
+    here = int(np.abs(lags - model.lag_ps).argmin())
     for process in range(min(processes, values.shape[1])):
         now = values[here, process]
         if not np.isfinite(now):
@@ -73,8 +76,8 @@ def of_timescales(timescales: TimescaleCurves, total_ps: float, processes: int) 
             continue
         if now < lags[here]:
             words.append(
-                f"Timescale {process + 1} ({duration(now)}) is shorter than the lag of {lags[here]:g} ps: what it "
-                "describes is over within one lag. Choose a shorter lag, or fewer outputs."
+                f"Timescale {process + 1} ({duration(now)}) is shorter than the lag of {lags[here]:g} ps: the process "
+                "decays within one lag. Choose a shorter lag, or fewer outputs."
             )
         later = [row for row in range(here + 1, len(lags)) if np.isfinite(values[row, process])]
         # Beyond the timescale itself a longer lag measures noise, and the estimate follows the lag.
@@ -94,8 +97,8 @@ def of_timescales(timescales: TimescaleCurves, total_ps: float, processes: int) 
     return words
 
 
-def of_seeds(seeds: Sequence[SeedScore]) -> list[str]:
-    """Trainings that disagree, or that learned the training data by heart. Scores are VAMP-2, of which 1 is nothing."""
+def seed_warnings(seeds: Sequence[SeedScore]) -> list[str]:
+    """Warns of trainings that disagree or overfit. Scores are VAMP-2, of which 1 is nothing slow."""
     words = []
     validation = np.array([seed.validation for seed in seeds])
     if len(seeds) > 1 and np.ptp(validation) > SEED_SPREAD * max(validation.max() - 1, 1e-9):
@@ -107,19 +110,18 @@ def of_seeds(seeds: Sequence[SeedScore]) -> list[str]:
     if best is not None and best.training - best.validation > OVERFIT * max(best.training - 1, 1e-9):
         words.append(
             f"The training score {best.training:.3f} is well above the validated {best.validation:.3f}: the network "
-            "knows its data by heart, or the held-out runs saw other states. Give more data, or fewer outputs."
+            "overfits, or the held-out runs were in other states. Give more data, or fewer outputs."
         )
     return words
 
 
-def of_weights(log_weights: Sequence[np.ndarray]) -> list[str]:
-    """Biased runs of which few frames carry all the weight; Kish, Survey Sampling, Wiley (1965)."""
+def weight_warnings(log_weights: Sequence[np.ndarray]) -> list[str]:
+    """Warns of biased runs of which few frames carry all the weight."""
     together = np.concatenate(log_weights)
-    weights = np.exp(together - together.max())
-    effective = float(weights.sum() ** 2 / (weights**2).sum())
-    if effective < EFFECTIVE * len(weights):
+    effective = effective_frames(together)
+    if effective < EFFECTIVE * len(together):
         return [
-            f"The weights of the biased runs leave {effective:.0f} effective frames of {len(weights)}: free energies "
+            f"The weights of the biased runs leave {effective:.0f} effective frames of {len(together)}: free energies "
             "are noisy. Run longer with the bias as it is now."
         ]
     return []

@@ -1,4 +1,4 @@
-"""The Lightning side of training a VAMPnet: loss, validation, and the best weights kept on disk."""
+"""The Lightning module of a VAMPnet: loss, validation, and the best weights kept on disk."""
 
 from __future__ import annotations
 
@@ -32,26 +32,27 @@ EVALUATION_PAIRS = 4096
 
 @dataclass(frozen=True)
 class VampnetSettings:
-    """How to train; everything about the network itself is in its spec."""
+    """Settings of a training; everything about the network itself is in its spec."""
 
     num_steps: int = 1000
-    """At most; the schedule of the learning rate ends there."""
+    """Training steps, at most; the schedule of the learning rate ends there."""
     batch_size: int = 4000
-    """Pairs per step: covariances of few pairs are noise, which a network learns to please."""
+    """Pairs per step; the covariances of few pairs are noise, to which a network overfits."""
     learning_rate: float = 2e-3
     warmup_steps: int = 20
     weight_decay: float = 0.01
     score: VampScore = VampScore.VAMP2
-    """What is maximised."""
+    """Score that is maximised."""
     epsilon: float = 1e-6
+    """Regularisation of the covariances."""
     reversible: bool = False
-    """Take every pair both ways round."""
+    """Count every pair in both directions of time."""
     validate_every: int = 50
-    """Steps; also between checkpoints, which a kill costs at most."""
+    """Steps between two validations, and between two checkpoints."""
     patience: int = 6
     """Validations in a row without a better score, after which training ends."""
     most_pairs: int = 50_000
-    """For validation: so many training pairs, and held-out pairs, evenly spaced, at most."""
+    """Training pairs, and held-out pairs, of a validation at most; they are evenly spaced."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.validate_every < 1 or self.num_steps % self.validate_every:
@@ -72,7 +73,7 @@ class VampnetSettings:
 
 
 class PairsDataset(Dataset[PairBatch]):
-    """Takes the numbers of pairs, gives the pairs."""
+    """Maps the numbers of pairs to the pairs."""
 
     def __init__(self, pairs: LaggedPairs) -> None:
         self.pairs = pairs
@@ -87,7 +88,7 @@ class PairsDataset(Dataset[PairBatch]):
 class TrainingOrder(Sampler[list[int]]):
     """The numbers of the pairs of each step until the next validation.
 
-    They are found by the step that the module has come to: Lightning counts an epoch twice when it goes on from a
+    They follow from the step that the module has reached: Lightning counts an epoch twice when it resumes from a
     checkpoint.
     """
 
@@ -105,7 +106,7 @@ class TrainingOrder(Sampler[list[int]]):
 
 
 def evaluation_loader(pairs: LaggedPairs, most: int) -> DataLoader[PairBatch]:
-    """At most so many pairs, evenly spaced, in the order of time."""
+    """At most `most` pairs, evenly spaced, in the order of time."""
     numbers = pairs.evenly_spaced(most)
     portions = [numbers[start : start + EVALUATION_PAIRS] for start in range(0, len(numbers), EVALUATION_PAIRS)]
     return DataLoader(PairsDataset(pairs), sampler=portions, batch_size=None)
@@ -132,7 +133,7 @@ class PairOutputs:
 
     @property
     def third_moments(self) -> Tensor:
-        """(k,) of the outputs at t, about their means; their signs tell an output from its negative."""
+        """(k,) third central moments of the outputs at t; the sign distinguishes an output from its negative."""
         x = torch.cat(self._x).double()
         return (x - x.mean(dim=0)).pow(3).mean(dim=0)
 
@@ -178,10 +179,11 @@ class Vampnet(ResumableModule):
             self.log(name, value, prog_bar=name == "validation_score")
 
     def scores(self) -> dict[str, float]:
-        """Of the outputs collected last: fitted to training pairs, on those and on held-out ones.
+        """Scores of the outputs collected last.
 
-        `validation_score` is that of the functions fitted to the training pairs on held-out ones;
-        `refitted_score` that of functions fitted anew to the held-out pairs, as deeptime's networks report it.
+        `training_score` and `validation_score` are those of the functions fitted to the training pairs, on training
+        and on held-out pairs; `refitted_score` is that of functions fitted anew to the held-out pairs, as deeptime's
+        networks report it.
         """
         settings = self.settings
         fitted, held_out = (outputs.covariances(settings.reversible) for outputs in self.outputs)
@@ -201,7 +203,7 @@ class Vampnet(ResumableModule):
 
 
 def collected(network: CVNetwork, pairs: LaggedPairs, most: int) -> PairOutputs:
-    """The outputs of at most so many pairs, evenly spaced."""
+    """The outputs of at most `most` pairs, evenly spaced."""
     outputs = PairOutputs()
     with torch.no_grad():
         for batch in evaluation_loader(pairs, most):

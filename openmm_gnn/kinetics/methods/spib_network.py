@@ -15,14 +15,14 @@ from openmm_gnn.base.errors import SpecError
 
 
 class SpibLoss(NamedTuple):
-    """Means over the frames, by weight."""
+    """Weighted means over the frames."""
 
     total: Tensor
     """reconstruction + beta * divergence"""
     reconstruction: Tensor
     """Cross entropy of the future states."""
     divergence: Tensor
-    """log p(z | x) - log p(z) at one sample z: of KL the estimate from that sample."""
+    """log p(z | x) - log p(z) at one sample z, an estimate of the Kullback-Leibler divergence."""
 
 
 class SpibNetwork(nn.Module):
@@ -41,9 +41,9 @@ class SpibNetwork(nn.Module):
     ) -> None:
         """
         Args:
-            encoder: from tokens and coordinates of frames to (frames, latent_dim); a CVNetwork.
-            representatives: (states, ...) one frame of tokens for each state.
-            representative_coordinates: (states, ...) the coordinates of those.
+            encoder: maps tokens and coordinates of frames to (frames, latent_dim); a CVNetwork.
+            representatives: (states, ...) the tokens of one frame for each state.
+            representative_coordinates: (states, ...) the coordinates of those frames.
         Raises:
             SpecError: if there are fewer than 2 states.
         """
@@ -74,7 +74,7 @@ class SpibNetwork(nn.Module):
         return self.encoder(tokens, coordinates)
 
     def sample(self, means: Tensor) -> Tensor:
-        """One z of each mean."""
+        """A sample of z for each mean."""
         return means + torch.exp(self.log_variance / 2) * torch.randn_like(means)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -92,13 +92,13 @@ class SpibNetwork(nn.Module):
         return torch.logsumexp(components + torch.log_softmax(self.prior_logits, dim=0), dim=1)
 
     def loss(self, means: Tensor, z: Tensor, future: Tensor, beta: float, weights: Tensor | None = None) -> SpibLoss:
-        """The information bottleneck: what z says of the future against what it keeps of x.
+        """The information bottleneck: how well z predicts the future, against what it keeps of x.
 
         Args:
-            means, z: (B, latent_dim), of p(z | x), and a sample of it.
+            means, z: (B, latent_dim) means of p(z | x), and a sample of it.
             future: (B, states) one-hot states a lag later, or probabilities.
-            beta: price of what z keeps.
-            weights: (B,) of the frames; None: all alike.
+            beta: weight of what z keeps.
+            weights: (B,) weights of the frames; None: all equal.
         """
         reconstruction = -(future * self.decode(z)).sum(dim=1)
         divergence = self.log_posterior(z, means) - self.log_prior(z)
@@ -112,10 +112,10 @@ class SpibNetwork(nn.Module):
 
     @torch.no_grad()
     def keep_states(self, kept: Tensor, representatives: Tensor, representative_coordinates: Tensor) -> None:
-        """Leave out all states but these, and take new representative frames for them.
+        """Drop all states but these, and take new representative frames for them.
 
         Args:
-            kept: (states left,) numbers, increasing; at least 2.
+            kept: (states left,) increasing numbers of the states; at least 2.
         """
         last = self.decoder[-1]
         assert isinstance(last, nn.Linear)

@@ -10,8 +10,8 @@ import pytest
 from hopping_runs import INTERVAL_PS, STRIDE, TEMPERATURE, HoppingRuns
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.kinetics.data import find_runs
 from openmm_gnn.kinetics.report.representative_frames import closest_frames, write_state
-from openmm_gnn.kinetics.report.runs import find_runs
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Slow variables that are linear in the invariants of the tokens: what TICA finds, as a network of one layer.
+"""TICA: slow variables that are linear in the invariants of the tokens, as a network of one layer.
 
 The invariants are the scalars and the lengths of the vectors, as `observables_of` has them. TICA is the reversible case
 of VAMP: Perez-Hernandez et al., J. Chem. Phys. 139, 015102 (2013), doi 10.1063/1.4811489.
@@ -6,16 +6,24 @@ of VAMP: Perez-Hernandez et al., J. Chem. Phys. 139, 015102 (2013), doi 10.1063/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import write_arrays
+from openmm_gnn.kinetics.data import AnalysisData
+from openmm_gnn.kinetics.methods.interface import Learned
+from openmm_gnn.kinetics.settings import AnalysisSettings
+from openmm_gnn.reporters.store_exports import observables_of
 
+TITLE = "TICA"
 EPSILON = 1e-6
-"""Directions with less of the variance than this share are left out: they are rounding."""
+"""Share of the variance below which a direction is left out, as rounding."""
+CHUNK_FRAMES = 4096
 
 
 class LinearVariables(nn.Module):
@@ -48,12 +56,12 @@ def fit_tica(
     num_outputs: int,
     weights: Sequence[np.ndarray] | None = None,
 ) -> LinearVariables:
-    """Slow variables with mean 0 and variance 1, the slowest first.
+    """Fit slow variables with mean 0 and variance 1, the slowest first.
 
     Args:
-        trajectories: invariants of each piece without a gap, (frames, n).
+        trajectories: (frames, n) invariants of each piece without a gap.
         lag_frames: frames between the two of a pair.
-        weights: of each piece (frames,); of a pair, that of its first frame counts.
+        weights: (frames,) weights of each piece; a pair has the weight of its first frame.
     Raises:
         DataError: if no piece is longer than the lag, or the invariants have fewer directions than outputs.
     """
@@ -85,3 +93,36 @@ def fit_tica(
         )
     mean = torch.from_numpy(np.asarray(fitted.mean_0)).float()
     return LinearVariables(mean, torch.from_numpy(np.ascontiguousarray(found[:, :num_outputs])).float())
+
+
+def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: bool) -> Learned:
+    """TICA of the training parts; there is nothing random in it, so it has no seeds."""
+    file = folder / "tica.npz"
+    if not file.is_file():
+        weights = None if data.log_weights is None else _training_weights(data)
+        network = fit_tica(training_invariants(data), data.in_frames(settings.lag), settings.outputs, weights)
+        write_arrays(file, mean=network.mean.numpy(), matrix=network.matrix.numpy())
+    with np.load(file) as stored:
+        return Learned(LinearVariables(torch.from_numpy(stored["mean"]), torch.from_numpy(stored["matrix"])))
+
+
+def training_invariants(data: AnalysisData) -> Iterator[np.ndarray]:
+    """(frames, n) invariants of each training piece without a gap, one after the other."""
+    for trajectory in data.cut(data.training):
+        for rows in trajectory.pieces:
+            parts = [
+                observables_of(trajectory.tokens[start : min(start + CHUNK_FRAMES, rows.stop)])
+                for start in range(rows.start, rows.stop, CHUNK_FRAMES)
+            ]
+            yield np.concatenate(parts)
+
+
+def _training_weights(data: AnalysisData) -> list[np.ndarray]:
+    """(frames,) weights of the frames of each of those pieces, at most 1."""
+    trajectories = data.cut(data.training)
+    highest = max(float(one.log_weights.max()) for one in trajectories if one.log_weights is not None)
+    weights = []
+    for trajectory in trajectories:
+        assert trajectory.log_weights is not None
+        weights += [np.exp(trajectory.log_weights[rows] - highest) for rows in trajectory.pieces]
+    return weights

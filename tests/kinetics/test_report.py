@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,10 +13,10 @@ import pytest
 
 from openmm_gnn.base.figures import figure_file
 from openmm_gnn.base.html_page import Page
-from openmm_gnn.kinetics.report.map_figures import duration
-from openmm_gnn.kinetics.report.results import SeedScore, plain
-from openmm_gnn.kinetics.report.score_figures import TimescaleCurves
-from openmm_gnn.kinetics.report.warnings import of_seeds, of_states, of_timescales, of_weights
+from openmm_gnn.kinetics.markov import Interval, MarkovModel, MarkovSettings, estimate_markov_model
+from openmm_gnn.kinetics.methods.interface import SeedScore
+from openmm_gnn.kinetics.report.results import duration, markov_json, plain
+from openmm_gnn.kinetics.report.warnings import seed_warnings, state_warnings, timescale_warnings, weight_warnings
 
 VOID = {"meta", "img"}
 
@@ -70,27 +72,47 @@ def test_json_has_no_arrays_and_no_nan() -> None:
     }
 
 
-def curves(values: list[list[float]], lag_ps: float = 20.0) -> TimescaleCurves:
+@pytest.fixture(scope="module")
+def model() -> MarkovModel:
+    """Of two states, at a lag of 20 ps."""
+    states = (np.random.default_rng(0).random(4000) < 0.05).cumsum() % 2
+    return estimate_markov_model([states], 2, 10.0, MarkovSettings(samples=10, num_timescales=1))
+
+
+def with_timescales(model: MarkovModel, values: list[list[float]]) -> MarkovModel:
     array = np.array(values)
-    return TimescaleCurves(np.array([10.0, 20.0, 40.0, 80.0]), array, array, array, lag_ps, 0.95)
+    lags = np.array([10.0, 20.0, 40.0, 80.0])
+    return replace(model, implied_lags_ps=lags, implied_timescales_ps=Interval(array, array, array))
+
+
+def test_a_markov_model_is_json_without_nan(model: MarkovModel) -> None:
+    unknown = with_timescales(model, [[np.nan], [100.0], [100.0], [np.inf]])
+    found = json.loads(json.dumps(markov_json(unknown), allow_nan=False))
+    assert found["states"]["populations"] == pytest.approx(model.populations.value.tolist())
+    assert found["states"]["passage_low_ps"][0][1] == pytest.approx(model.passage_times_ps.low[0, 1])
+    assert found["timescales"]["values_ps"] == [[None], [100.0], [100.0], [None]]
+    assert found["timescales"]["lag_ps"] == 20.0
+    assert found["prediction"]["times_ps"] == model.chapman_kolmogorov_lags_ps.tolist()
 
 
 def test_states_that_were_seldom_entered_are_named() -> None:
-    assert of_states([10, 12], [500, 600]) == []
-    [words] = of_states([40, 3], [500, 60])
+    assert state_warnings([10, 12], [500, 600]) == []
+    [words] = state_warnings([40, 3], [500, 60])
     assert "State 2 was entered 3 times" in words and "(60 frames)" in words
 
 
-def test_converged_timescales_are_not_warned_of() -> None:
-    assert of_timescales(curves([[1000.0], [1010.0], [1000.0], [1020.0]]), 1e6, 1) == []
+def test_converged_timescales_are_not_warned_of(model: MarkovModel) -> None:
+    assert timescale_warnings(with_timescales(model, [[1000.0], [1010.0], [1000.0], [1020.0]]), 1e6, 1) == []
 
 
-def test_growing_short_and_hardly_seen_timescales_are_warned_of() -> None:
-    [growing] = of_timescales(curves([[50.0], [100.0], [200.0], [400.0]]), 1e6, 1)
+def test_growing_short_and_hardly_seen_timescales_are_warned_of(model: MarkovModel) -> None:
+    [growing] = timescale_warnings(with_timescales(model, [[50.0], [100.0], [200.0], [400.0]]), 1e6, 1)
     assert "grows from 100 ps at a lag of 20 ps to 400 ps at 80 ps" in growing
-    [short] = of_timescales(curves([[1000.0, 9.0], [1000.0, 9.0], [1000.0, 18.0], [1000.0, 40.0]]), 1e6, 2)
+    [short] = timescale_warnings(
+        with_timescales(model, [[1000.0, 9.0], [1000.0, 9.0], [1000.0, 18.0], [1000.0, 40.0]]), 1e6, 2
+    )
     assert "Timescale 2 (9 ps) is shorter than the lag of 20 ps" in short
-    [seldom] = of_timescales(curves([[1000.0]] * 4), 5000, 1)
+    [seldom] = timescale_warnings(with_timescales(model, [[1000.0]] * 4), 5000, 1)
     assert "last 5 ns together, 5.0 times the slowest timescale" in seldom
 
 
@@ -98,16 +120,16 @@ def test_seeds_that_disagree_and_training_by_heart_are_warned_of() -> None:
     def seed(training: float, validation: float) -> SeedScore:
         return SeedScore(0, training, validation, 1.0, 2)
 
-    assert of_seeds([seed(1.92, 1.90), seed(1.91, 1.90)]) == []
-    [apart] = of_seeds([seed(1.92, 1.90), seed(1.6, 1.5)])
+    assert seed_warnings([seed(1.92, 1.90), seed(1.91, 1.90)]) == []
+    [apart] = seed_warnings([seed(1.92, 1.90), seed(1.6, 1.5)])
     assert "score from 1.500 to 1.900" in apart
-    [by_heart] = of_seeds([seed(2.0, 1.5)])
+    [by_heart] = seed_warnings([seed(2.0, 1.5)])
     assert "training score 2.000 is well above the validated 1.500" in by_heart
 
 
 def test_weights_of_few_frames_are_warned_of() -> None:
-    assert of_weights([np.zeros(100), np.zeros(50)]) == []
-    [words] = of_weights([np.concatenate([[50.0], np.zeros(99)])])
+    assert weight_warnings([np.zeros(100), np.zeros(50)]) == []
+    [words] = weight_warnings([np.concatenate([[50.0], np.zeros(99)])])
     assert "leave 1 effective frames of 100" in words
 
 

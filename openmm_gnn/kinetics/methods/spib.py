@@ -1,8 +1,8 @@
-"""State Predictive Information Bottleneck: states and slow variables that find each other.
+"""State Predictive Information Bottleneck: states and slow variables, each refined with the help of the other.
 
-A network learns to foretell from a frame the state a lag later, through a bottleneck of few variables. When the loss no
-longer falls, every frame is given the state that the network foretells for it; states that nobody is in any more are
-dropped, and the network learns again, until the states stay as they are.
+A network learns to predict from a frame the state a lag later, through a bottleneck of few variables. When the loss no
+longer falls, every frame gets the state that the network predicts for it; empty states are dropped, and the network
+learns again, until the states no longer change.
 
 Source: Wang and Tiwary, J. Chem. Phys. 154, 134111 (2021), doi:10.1063/5.0038198, arXiv 2011.10127.
 """
@@ -10,45 +10,57 @@ Source: Wang and Tiwary, J. Chem. Phys. 154, 134111 (2021), doi:10.1063/5.003819
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.files import write_arrays, write_json
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
+from openmm_gnn.kinetics.data import AnalysisData
+from openmm_gnn.kinetics.lag_scores import fit_and_score
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
-from openmm_gnn.kinetics.spib_network import SpibNetwork
+from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, network_spec
+from openmm_gnn.kinetics.methods.spib_network import SpibNetwork
+from openmm_gnn.kinetics.methods.vampnet_training import network_outputs
+from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
-from openmm_gnn.kinetics.vampnet_training import network_outputs
 from openmm_gnn.learning.step_order import StepOrder
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn.networks.weights import load_cv_network, save_network
 
+TITLE = "SPIB"
+ROUND_STEPS = 50
+QUICK_REFINEMENTS = 3
+INITIAL_STATES = 10
 MOST_INITIAL_FRAMES = 50_000
-"""For the components and clusters of the first states, evenly spaced."""
-
+"""Frames of the components and clusters of the first states, at most; they are evenly spaced."""
 MOST_IDLE = 4
-"""Trainings in a row that leave a single state, after which there is none to be found."""
+"""Trainings in a row that leave a single state, after which no other is expected."""
 
 
 @dataclass(frozen=True)
 class SpibSettings:
-    """How to train; the encoder is in its spec, whose num_outputs is the number of variables z."""
+    """Settings of a training; the encoder is in its spec, whose num_outputs is the number of variables z."""
 
     num_states: int = 10
-    """To begin with; refinement leaves those that last."""
+    """Initial number of states; refinement drops those that become empty."""
     beta: float = 1e-3
+    """Weight of the information that z keeps of the frame."""
     learning_rate: float = 1e-3
     batch_size: int = 2000
     round_steps: int = 50
-    """After so many steps it is looked at whether the loss still falls."""
+    """Steps per round; after each it is checked whether the loss still falls."""
     flat: float = 0.005
-    """The loss is flat when the mean of a round is not lower by this share than the lowest before."""
+    """Relative decrease of the loss per round below which it counts as flat."""
     patience: int = 2
     """Flat rounds in a row before the states are refined."""
     most_rounds: int = 20
-    """Between two refinements."""
+    """Rounds between two refinements, at most."""
     refinements: int = 15
     converged: float = 0.005
     """Share of frames whose state changes, below which refinement ends."""
@@ -70,17 +82,17 @@ class SpibSettings:
 
 @dataclass(frozen=True)
 class SpibRefinement:
-    """The figures when the states were looked at again."""
+    """The record of one refinement of the states."""
 
     step: int
     loss: float
     reconstruction: float
     divergence: float
-    """Means of the last round."""
+    """Means over the last round."""
     num_states: int
-    """That are left."""
+    """States that are left."""
     changed: float
-    """Share of frames whose state is another one now."""
+    """Share of frames whose state has changed."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +104,13 @@ class SpibResult:
     network: SpibNetwork
     refinements: tuple[SpibRefinement, ...]
     states: tuple[np.ndarray, ...]
-    """Of each training trajectory (frames,), the most populated state is 0."""
+    """(frames,) states of each training trajectory; 0 is the most populated."""
     order: np.ndarray
-    """(states,) the network's own number of each."""
+    """(states,) the network's own number of each state."""
 
     @property
     def encoder(self) -> CVNetwork:
-        """From frames to the variables z."""
+        """The network from frames to the variables z."""
         encoder = self.network.encoder
         assert isinstance(encoder, CVNetwork)
         return encoder
@@ -116,6 +128,60 @@ class SpibResult:
         return np.argsort(self.order)[_network_states(self.network, self.variables(trajectory))]
 
 
+def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: bool) -> Learned:
+    """Train every seed that is not complete; the best is that whose variables score highest on held-out frames.
+
+    The variables z have no order and no scale: they are turned into the slow directions of their span, with mean 0 and
+    variance 1, which changes neither the states nor the information in the variables.
+    """
+    found = []
+    for seed in range(settings.used_seeds):
+        home = folder / f"seed-{seed}"
+        if not (home / "result.json").is_file():
+            _fit_seed(settings, data, seed, home, progress)
+        found.append(SeedScore(**json.loads((home / "result.json").read_text())))
+    best = max(found, key=lambda seed: seed.validation)
+    home = folder / f"seed-{best.seed}"
+    with np.load(home / "states.npz") as stored:
+        states = [stored[str(number)] for number in range(len(data.runs))]
+    return Learned(load_cv_network(home / "slow_variables.safetensors"), found, best.seed, states=states)
+
+
+def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder: Path, progress: bool) -> None:
+    from rich.console import Console
+
+    folder.mkdir(parents=True, exist_ok=True)
+    training = SpibSettings(
+        num_states=settings.states or INITIAL_STATES,
+        batch_size=settings.batch_size,
+        round_steps=min(ROUND_STEPS, settings.used_steps),
+        most_rounds=max(1, settings.used_steps // ROUND_STEPS),
+        refinements=QUICK_REFINEMENTS if settings.quick else SpibSettings.refinements,
+    )
+    console = Console(stderr=True, quiet=not progress)
+
+    def show(refinement: SpibRefinement) -> None:
+        console.print(
+            f"seed {seed}, step {refinement.step}: loss {refinement.loss:.3f}, {refinement.num_states} states, "
+            f"{100 * refinement.changed:.1f} % of the frames changed theirs",
+            highlight=False,
+        )
+
+    spec, held_out = network_spec(settings, data), data.cut(data.validation)
+    result = train_spib(spec, data.cut(data.training), settings.lag, training, seed, None, held_out, show)
+    states = [result.states_of(trajectory) for trajectory in data.trajectories]
+    network = copy.deepcopy(result.encoder).eval()
+    raw = [result.variables(trajectory).astype(np.float64) for trajectory in data.trajectories]
+    model, score, validation = fit_and_score(raw, data, data.in_frames(settings.lag))
+    network.set_output_map(model.mean_0, model.left)
+    save_network(network, folder / "slow_variables.safetensors", {"method": "spib", "seed": seed})
+    write_arrays(folder / "states.npz", **{str(number): own for number, own in enumerate(states)})
+    epochs = result.refinements[-1].step * settings.batch_size / max(1, sum(p.stop - p.start for p in data.training))
+    row = SeedScore(seed, score, validation, epochs, round(epochs))
+    # The last file of all: it says that the others are complete.
+    write_json(folder / "result.json", asdict(row))
+
+
 def train_spib(
     spec: CVNetworkSpec,
     training: Sequence[TokenTrajectory],
@@ -129,16 +195,16 @@ def train_spib(
     """Learn states and variables together.
 
     Args:
-        spec: of the encoder; num_outputs is the number of variables, usually 2.
+        spec: the encoder; num_outputs is the number of variables, usually 2.
         training: trajectories; frames without a partner a lag later only get their states.
-        initial_states: of each trajectory, those for validation last, (frames,) integers from 0; None: clusters of slow
+        initial_states: (frames,) integers from 0 of each trajectory, those for validation last; None: clusters of slow
             components.
-        validation: trajectories whose loss says when the network has learned enough, and the weights with the lowest
-            are kept. Without them it is the loss of training, and with few frames a network learns those by heart:
-            its states are then stretches of time.
-        progress: told after every refinement.
+        validation: trajectories whose loss ends the training of a round, and whose lowest loss decides which weights
+            are kept. Without them it is the loss of training: a network overfits to few frames, and its states are
+            then stretches of time.
+        progress: called after every refinement.
     Raises:
-        DataError: naming the trajectory that is too short or does not fit the others, or if less than two states last.
+        DataError: naming the trajectory that is too short or does not fit the others, or if fewer than 2 states last.
         SpecError: if the spec has other tokens than the trajectories.
         NonFiniteError: if the training diverged.
     """
@@ -160,7 +226,7 @@ def train_spib(
     encoder = CVNetwork(spec)
     statistics = input_statistics(training)
     encoder.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
-    # Before anything is learned, one place is as representative as another: the first frame of each state.
+    # Before anything is learned, any frame represents its state as well as another: take the first.
     first = [_first_frame(labels, state) for state in range(1 + max(int(one.max()) for one in labels))]
     network = SpibNetwork(encoder, *_frames(trajectories, first), spec.num_outputs, settings.decoder_width)
     batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
@@ -171,7 +237,7 @@ def train_spib(
         found = [_network_states(network, one) for one in means]
         changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
         kept = np.unique(np.concatenate(found))
-        if len(kept) < 2:  # on the first plateau, where the network foretells the largest state for every frame
+        if len(kept) < 2:  # on the first plateau, where the network predicts the largest state for every frame
             idle += 1
             if idle < MOST_IDLE:
                 continue
@@ -272,7 +338,7 @@ def _learn(
 
 
 def _held_out_loss(network: SpibNetwork, held_out: LaggedPairs, labels: Sequence[np.ndarray], beta: float) -> float:
-    """Of at most so many pairs as the first states were made of, at the means of z."""
+    """The loss of at most MOST_INITIAL_FRAMES pairs, at the means of z."""
     _, future, _ = held_out.pairs_of(labels[-len(held_out.trajectories) :])
     numbers = held_out.evenly_spaced(MOST_INITIAL_FRAMES)
     batch = held_out.batch(numbers)
@@ -291,7 +357,7 @@ def _network_states(network: SpibNetwork, means: np.ndarray) -> np.ndarray:
 
 
 def _renumbered(labels: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Numbers from 0 without gaps."""
+    """The states with numbers from 0 without gaps."""
     used = np.unique(np.concatenate(labels))
     if len(used) < 2:
         raise DataError(f"all frames are in state {used.tolist()}: give at least two states")
@@ -299,13 +365,13 @@ def _renumbered(labels: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _first_frame(labels: Sequence[np.ndarray], state: int) -> tuple[int, int]:
-    """Trajectory and frame at which a state is first seen."""
+    """Trajectory and frame in which a state first occurs."""
     owner = next(number for number, one in enumerate(labels) if (one == state).any())
     return owner, int(np.flatnonzero(labels[owner] == state)[0])
 
 
 def _nearest_to_means(means: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """For each state trajectory and frame of the member nearest to the mean of its members."""
+    """Trajectory and frame, for each state, of the member nearest to the mean of its members."""
     together, states = np.concatenate(means), np.concatenate(labels)
     starts = np.concatenate([[0], np.cumsum([len(one) for one in means])])
     found = []

@@ -1,36 +1,47 @@
 """Cross-validated VAMP-2 of slow variables at several lags.
 
-The variables stay what they are; at each lag the best linear map of them is fitted to the training parts and scored on
+The variables are not changed; at each lag the best linear map of them is fitted to the training parts and scored on
 the held-out ones: McGibbon, Pande, J. Chem. Phys. 142, 124105 (2015), doi 10.1063/1.4916292.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.kinetics.data import AnalysisData, Part
 from openmm_gnn.kinetics.lagged_pairs import lagged_starts
-from openmm_gnn.kinetics.report.data import Part, SlowData
-from openmm_gnn.kinetics.report.score_figures import LagScores
 from openmm_gnn.kinetics.vamp import LaggedCovariances, VampModel, fit_vamp, held_out_score, vamp_score
 
 BLOCKS = 20
-"""Stretches of the held-out frames, drawn anew as wholes for the spread."""
+"""Contiguous blocks of the held-out frames, which are resampled for the spread."""
+
+
+@dataclass(frozen=True)
+class LagScores:
+    """Cross-validated VAMP-2 at several lags."""
+
+    name: str
+    lags_ps: np.ndarray
+    scores: np.ndarray
+    """(lags,) scores; NaN where there are too few pairs."""
+    spread: np.ndarray
+    """(lags,) standard deviations over bootstrap samples of the held-out blocks."""
 
 
 def score_lags(
-    name: str, variables: Sequence[np.ndarray], data: SlowData, lags: Sequence[int], draws: int = 100, seed: int = 0
+    name: str, variables: Sequence[np.ndarray], data: AnalysisData, lags: Sequence[int], draws: int = 100, seed: int = 0
 ) -> LagScores:
-    """
+    """Score slow variables at several lags; NaN at lags that are too long for the parts.
+
     Args:
-        variables: of each run (frames, K).
-        lags: in frames.
+        variables: (frames, K) for each run.
+        lags: lags in frames.
         draws: bootstrap samples of the held-out blocks.
-    Returns:
-        NaN at lags that are too long for the parts.
     """
     generator = np.random.default_rng(seed)
     scores, spreads = [], []
@@ -55,14 +66,14 @@ def score_lags(
     return LagScores(name, np.array(lags) * data.interval_ps, np.array(scores), np.array(spreads))
 
 
-def fit_and_score(variables: Sequence[np.ndarray], data: SlowData, lag: int) -> tuple[VampModel, float, float]:
-    """The slow directions within the span of some variables.
+def fit_and_score(variables: Sequence[np.ndarray], data: AnalysisData, lag: int) -> tuple[VampModel, float, float]:
+    """Fit the slow directions within the span of some variables.
 
     Args:
-        variables: of each run (frames, K).
-        lag: in frames.
+        variables: (frames, K) for each run.
+        lag: lag in frames.
     Returns:
-        The directions, fitted to the training parts, and their VAMP-2 on those and on the held-out parts.
+        The directions, fitted to the training parts, and their VAMP-2 on the training and on the held-out parts.
     Raises:
         DataError: if a part is too short for the lag, or a variable does not vary.
     """
@@ -72,7 +83,7 @@ def fit_and_score(variables: Sequence[np.ndarray], data: SlowData, lag: int) -> 
     return model, float(vamp_score(fitted)), held_out_score(model, tested)
 
 
-def _moments(variables: Sequence[np.ndarray], data: SlowData, parts: Sequence[Part], lag: int) -> list[np.ndarray]:
+def _moments(variables: Sequence[np.ndarray], data: AnalysisData, parts: Sequence[Part], lag: int) -> list[np.ndarray]:
     """Sums over blocks of pairs of the outer products of (1, x, y), each (1 + 2 K, 1 + 2 K)."""
     weights = None
     if data.log_weights is not None:

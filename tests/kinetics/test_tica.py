@@ -8,7 +8,7 @@ import torch
 from deeptime.decomposition import TICA
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.kinetics.linear_variables import fit_tica
+from openmm_gnn.kinetics.methods.tica import fit_tica
 from openmm_gnn.reporters.store_exports import observables_of
 
 

@@ -1,10 +1,11 @@
-"""VAMPnets: slow variables learned from pairs of frames, several seeds side by side, the best weights restored."""
+"""VAMPnet: slow variables learned from pairs of frames, from several random seeds, with the best weights restored."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 import zlib
@@ -22,10 +23,10 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
+from openmm_gnn.kinetics.data import AnalysisData
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
-from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
-from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
-from openmm_gnn.kinetics.vampnet_training import (
+from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, TrainingCurve, network_spec
+from openmm_gnn.kinetics.methods.vampnet_training import (
     PairsDataset,
     TrainingOrder,
     Vampnet,
@@ -34,41 +35,51 @@ from openmm_gnn.kinetics.vampnet_training import (
     evaluation_loader,
     network_outputs,
 )
+from openmm_gnn.kinetics.settings import AnalysisSettings
+from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
+from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
+from openmm_gnn.learning import trainer
 from openmm_gnn.learning.best_weights import BestWeights
-from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.networks.weights import load_cv_network, save_network
 
+TITLE = "VAMPnet"
+VALIDATIONS = 20
+"""Validations of a training that goes on to its last step."""
+PATIENCE = 8
+"""Validations without a better score that end a training; many, because the score rises late at first."""
+EPSILON = 1e-9
+"""Regularisation of the score; the outputs of an untrained network vary by a few 1e-6, which 1e-6 would drown."""
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
 
 
 @dataclass(frozen=True)
 class VampnetRun:
-    """One seed. The outputs of its network are the slow variables: mean 0, variance 1, slowest first."""
+    """The result of one seed. The outputs of its network are the slow variables: mean 0, variance 1, slowest first."""
 
     seed: int
     network: CVNetwork
     best_step: int
-    """At which the validation score was highest; the weights are those."""
+    """The step with the highest validation score, whose weights are kept."""
     training_score: float
-    """Of the functions fitted to the training pairs, on those."""
+    """Score of the functions fitted to the training pairs, on those pairs."""
     validation_score: float
-    """Of the same functions, on held-out pairs."""
+    """Score of the same functions on held-out pairs."""
     refitted_score: float
-    """Of functions fitted anew to the held-out pairs, as deeptime's networks report it."""
+    """Score of functions fitted anew to the held-out pairs, as deeptime's networks report it."""
     singular_values: tuple[float, ...]
     timescales_ps: tuple[float, ...]
-    """Of the training pairs."""
+    """Both belong to the functions fitted to the training pairs."""
     rows: tuple[dict[str, float], ...]
-    """A row per validation: step, batch_score, training_score, validation_score, refitted_score."""
+    """One row per validation: step, batch_score, training_score, validation_score, refitted_score."""
 
 
 @dataclass(frozen=True)
 class VampnetResult:
-    """All seeds of one training."""
+    """The results of all seeds."""
 
     lag_ps: float
-    """After rounding to whole frames."""
+    """The lag after rounding to whole frames."""
     runs: tuple[VampnetRun, ...]
 
     @property
@@ -78,7 +89,7 @@ class VampnetResult:
 
     @property
     def validation_mean(self) -> float:
-        """Of the validation scores of all seeds."""
+        """The mean validation score of all seeds."""
         return float(np.mean([run.validation_score for run in self.runs]))
 
     @property
@@ -86,6 +97,39 @@ class VampnetResult:
         """Standard deviation of the validation scores over the seeds; 0 for one seed."""
         scores = [run.validation_score for run in self.runs]
         return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+
+
+def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: bool) -> Learned:
+    """Train every seed that is not complete; the variables are those of the best one."""
+    every = max(1, settings.used_steps // VALIDATIONS)
+    training = VampnetSettings(
+        num_steps=every * max(1, settings.used_steps // every),
+        batch_size=settings.batch_size,
+        validate_every=every,
+        patience=PATIENCE,
+        epsilon=EPSILON,
+    )
+    result = train_vampnet(
+        network_spec(settings, data),
+        data.cut(data.training),
+        data.cut(data.validation),
+        settings.lag,
+        training,
+        range(settings.used_seeds),
+        folder,
+        progress,
+        {"runs": [run.name for run in data.runs]},
+    )
+    pairs = sum(part.stop - part.start for part in data.training)
+    per_epoch = max(1.0, pairs / settings.batch_size)
+    seeds, curves = [], []
+    for run in result.runs:
+        steps = np.array([row["step"] for row in run.rows])
+        scores = np.array([row["validation_score"] for row in run.rows])
+        curves.append(TrainingCurve(f"seed {run.seed}", steps / per_epoch, scores, run.best_step / per_epoch))
+        epochs = math.ceil(steps[-1] / per_epoch)
+        seeds.append(SeedScore(run.seed, run.training_score, run.validation_score, run.best_step / per_epoch, epochs))
+    return Learned(result.best.network.eval(), seeds, result.best.seed, curves)
 
 
 def train_vampnet(
@@ -104,10 +148,10 @@ def train_vampnet(
     Args:
         training, validation: trajectories that share no frame, see `split_by_time`.
         lag_ps: rounded to whole frames.
-        directory: keeps a folder seed-N each, with log.csv and slow_variables.safetensors: a training that was killed
-            goes on from its last validation when called again with the same arguments, and what is complete is not
-            trained again. None: nothing is kept.
-        provenance: goes into the metadata of the saved networks.
+        directory: keeps a folder seed-N of each seed, with log.csv and slow_variables.safetensors: a training that was
+            killed is resumed from its last validation by the same call, and complete seeds are not trained again.
+            None: nothing is kept.
+        provenance: metadata of the saved networks.
     Raises:
         DataError: naming the trajectory that is too short or does not fit the others, if the outputs do not vary, or
             the directory belongs to another training.
@@ -151,7 +195,7 @@ def _train_seed(
     fingerprint = _fingerprint(spec, pairs, held_out, settings)
     if (directory / _RESULT).is_file():
         return _read_run(directory, fingerprint)
-    begin(directory, seed)
+    trainer.begin(directory, seed)
     network = CVNetwork(spec)
     statistics = input_statistics(pairs.trajectories)
     network.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
@@ -172,7 +216,7 @@ def _train_seed(
         DataLoader(PairsDataset(pairs), sampler=TrainingOrder(module, len(pairs), seed), batch_size=None),
         [evaluation_loader(part, settings.most_pairs) for part in (pairs, held_out)],
     )
-    fit(
+    trainer.fit(
         module,
         loaders,
         best,
@@ -194,7 +238,7 @@ def _finish(
     seed: int,
     fingerprint: str,
 ) -> VampnetRun:
-    """Load the best weights, score them again, and turn the outputs into the slow variables."""
+    """Load the best weights, score them again, and rotate the outputs into the slow variables."""
     network = load_cv_network(best.bundle)
     outputs = collected(network, pairs, settings.most_pairs)
     fitted = outputs.covariances(settings.reversible)
@@ -219,7 +263,7 @@ def _finish(
     figures = {name: value for name, value in vars(run).items() if name != "network"}
     document = {"fingerprint": fingerprint, "run": figures}
     write_json(directory / _RESULT, document, indent=1)
-    (directory / CHECKPOINT).unlink(missing_ok=True)
+    (directory / trainer.CHECKPOINT).unlink(missing_ok=True)
     return run
 
 
@@ -237,7 +281,7 @@ def _read_run(directory: Path, fingerprint: str) -> VampnetRun:
 
 
 def _fingerprint(spec: CVNetworkSpec, pairs: LaggedPairs, held_out: LaggedPairs, settings: VampnetSettings) -> str:
-    """What must be the same for a training to go on: data (a sample of the frames), network, lag and settings."""
+    """A hash of what a resumed training must share: data (a sample of the frames), network, lag and settings."""
     sha = hashlib.sha256(spec_to_json(dataclasses.replace(spec, metadata={})).encode())
     sha.update(json.dumps({**dataclasses.asdict(settings), "lag": pairs.lag_frames}).encode())
     for part in (pairs, held_out):
