@@ -14,29 +14,29 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 
 BLOCKS_PER_RUN = 5
-"""Parts of each run that are drawn anew, as wholes, for the error: frames next to each other are not independent."""
+"""Blocks of each run that are resampled for the error: frames next to each other are not independent."""
 
 
 @dataclass(frozen=True)
 class FreeEnergyLine:
-    """Along one variable."""
+    """A free energy along one variable."""
 
     centers: np.ndarray
     """(bins,)"""
     values: np.ndarray
-    """(bins,) kJ/mol; NaN where no frame fell."""
+    """(bins,) kJ/mol; NaN in bins without frames."""
     errors: np.ndarray
-    """(bins,) kJ/mol, one sigma; NaN where too few of the drawn blocks had a frame."""
+    """(bins,) kJ/mol, one sigma; NaN where too few bootstrap samples had a frame."""
 
 
 @dataclass(frozen=True)
 class FreeEnergyMap:
-    """Over two variables."""
+    """A free energy over two variables."""
 
     edges: tuple[np.ndarray, np.ndarray]
-    """Of the bins along each variable."""
+    """Edges of the bins along each variable."""
     values: np.ndarray
-    """(bins of the first, bins of the second) kJ/mol; NaN where no frame fell."""
+    """(bins of the first, bins of the second) kJ/mol; NaN in bins without frames."""
 
 
 def free_energy_line(
@@ -47,12 +47,12 @@ def free_energy_line(
     draws: int = 100,
     seed: int = 0,
 ) -> FreeEnergyLine:
-    """Along one variable.
+    """The free energy along one variable.
 
     Args:
-        variables: of each run (frames,).
+        variables: (frames,) for each run.
         temperature: K.
-        log_weights: of each run (frames,), of biased frames; any constant may be added to all of them.
+        log_weights: (frames,) for each run, of biased frames; any constant may be added to all of them.
         draws: bootstrap samples of the blocks; Efron, Ann. Stat. 7, 1 (1979), doi 10.1214/aos/1176344552.
     Raises:
         DataError: if there are no frames, or one is not finite.
@@ -69,7 +69,7 @@ def free_energy_line(
     kt = BOLTZMANN_KJ_MOL_K * temperature
     values = _free_energy(counts.sum(axis=0), kt)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Not shifted to the lowest bin of each sample: its noise would go into every other bin.
+        # Not shifted to the lowest bin of each sample, whose noise would enter every other bin.
         samples = -kt * np.log(drawn / drawn.sum(axis=1, keepdims=True))
     samples[~np.isfinite(samples)] = np.nan
     enough = np.isfinite(samples).sum(axis=0) > draws / 2
@@ -85,7 +85,7 @@ def free_energy_map(
     log_weights: Sequence[np.ndarray] | None = None,
     bins: int = 60,
 ) -> FreeEnergyMap:
-    """Over two variables; arguments and errors as of `free_energy_line`."""
+    """The free energy over two variables; arguments and errors as of `free_energy_line`."""
     weights = frame_weights(first, log_weights)
     x, y = np.concatenate(first), np.concatenate(second)
     edges = (_edges(x, bins), _edges(y, bins))
@@ -97,11 +97,11 @@ def frame_weights(variables: Sequence[np.ndarray], log_weights: Sequence[np.ndar
     """Weights (frames,) of each run, the largest of all 1.
 
     Raises:
-        DataError: if there are no frames, a variable or weight is not finite, or the weights are of other frames.
+        DataError: if there are no frames, a variable or weight is not finite, or there are not as many weights as frames.
     """
     count = sum(map(len, variables))
     if not count:
-        raise DataError("no frames are left to take a free energy of: give longer runs")
+        raise DataError("no frames are left for a free energy: give longer runs")
     bad = [number for number, values in enumerate(variables) if not np.isfinite(values).all()]
     if bad:
         raise DataError(f"the slow variable of run {bad[0]} is NaN in some frames: look at its features")

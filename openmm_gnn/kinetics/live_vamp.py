@@ -1,9 +1,9 @@
-"""A VAMP-2 score of a simulation while it runs: how much of its slow motion the features have seen so far.
+"""A VAMP-2 score of a simulation while it runs: how much slow motion the features have shown so far.
 
 Running covariances of the features and of themselves a lag later are kept (deeptime), and the score is taken from them
 whenever it is asked for: Wu and Noe, J. Nonlinear Sci. 30, 23 (2020), eq. 33, with the constant function, so 1 means
-nothing slow. A score of the data it was fitted to grows with the number of features; the one to trust is validated:
-fitted to one half of the time, scored on the other. By chance alone that one exceeds 1 by about dim^2 / frames.
+nothing slow. A score of the data it was fitted to grows with the number of features; the validated score is fitted to
+one half of the time and taken on the other. By chance alone it exceeds 1 by about dim^2 / frames.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ BLOCK_LAGS = 10
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """The scores after so many frames; NaN where there are too few of them."""
+    """The scores after a number of frames; NaN where there are too few of them."""
 
     time_ps: float
     num_frames: int
     score: float
-    """On the data it was fitted to."""
+    """Score on the data it was fitted to."""
     validated: float
-    """Fitted to one half, scored on the other, both ways, mean."""
+    """Score fitted to one half and taken on the other, mean of both directions."""
 
 
 class LiveVamp:
-    """Takes frames in any portions; the score is that of all of them at once."""
+    """A score of frames that come in portions; it is that of all of them together."""
 
     def __init__(self, lag_frames: int, dim: int = 5, epsilon: float = 1e-6) -> None:
         """
         Args:
             lag_frames: frames from x(t) to x(t + lag).
-            dim: slow functions that are scored.
-            epsilon: variances below count as none, in the square of the observables' unit.
+            dim: number of slow functions in the score.
+            epsilon: variance below which a direction is left out, in the square of the observables' unit.
         Raises:
             SpecError: for a lag or dimension below 1.
         """
@@ -61,12 +61,12 @@ class LiveVamp:
         self._pairs = [0, 0]
 
     def begin_trajectory(self) -> None:
-        """What comes is no continuation of what was there: no pair goes across."""
+        """Start a new trajectory: no pair connects its frames with those before."""
         if self._last is not None:
             self._last = self._last[:0]
 
     def update(self, observables: np.ndarray) -> None:
-        """Take the next frames.
+        """Add the next frames.
 
         Args:
             observables: (frames, n); the last `lag_frames` of them are kept for the pairs to come.
@@ -98,7 +98,7 @@ class LiveVamp:
         return self._score(self._all, None) if sum(self._pairs) > 1 else float("nan")
 
     def validated_score(self) -> float:
-        """VAMP-2 fitted to every second block and scored on the others, both ways, mean; NaN while one half is small.
+        """VAMP-2 fitted to every second block and taken on the others, mean of both directions; NaN for small halves.
 
         Pairs that straddle the border of two blocks belong to the block of x(t).
         """
@@ -123,7 +123,7 @@ class LiveVamp:
 
 
 class StoreScores:
-    """The scores along a store that may still grow: call `advance` now and then."""
+    """The scores along a store that may still grow; `advance` adds the new frames."""
 
     def __init__(
         self, store: EmbeddingStore, lag_ps: float, dim: int = 5, observables: str = "mean", every: int = 100
@@ -131,10 +131,10 @@ class StoreScores:
         """
         Args:
             lag_ps: simulated time between x(t) and x(t + lag), ps; rounded to whole frames.
-            observables: "mean" or "tokens", see `Observables`; of many numbers, many frames are needed.
-            every: frames between two rows of scores.
+            observables: "mean" or "tokens", see `Observables`; many numbers need many frames.
+            every: number of frames between two rows of scores.
         Raises:
-            SpecError: if the lag is no time.
+            SpecError: if the lag is not above 0.
         """
         if not lag_ps > 0:
             raise SpecError(f"the lag is {lag_ps} ps: give a time above 0")
@@ -144,10 +144,10 @@ class StoreScores:
         self._vamp: LiveVamp | None = None
         self._interval_ps = 0.0
         self._last: np.ndarray | None = None
-        """The last frame that was taken: index, checksum, time."""
+        """The last frame that was added."""
 
     def advance(self) -> list[ScoreRow]:
-        """Take the frames that came since the last call; the rows so far.
+        """Add the frames since the last call; the rows so far.
 
         A store that was cut by a restart is read again from its start.
 
@@ -167,7 +167,7 @@ class StoreScores:
         for start in range(self._vamp.num_frames, len(records), self._every):
             part = np.array(records[start : start + self._every])
             if not intact(part).all():
-                break  # being written over by a restart: the next call will see
+                break  # a restart is overwriting them: the next call reads them
             self._take(part)
         return self.rows
 

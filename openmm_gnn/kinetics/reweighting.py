@@ -23,12 +23,12 @@ from openmm_gnn.runs.settings import BiasMethod, BiasSettings
 
 
 class Reweighting(str, Enum):
-    """Which bias a frame is weighed with."""
+    """The bias that gives a frame its weight."""
 
     MOMENT = "moment"
-    """That of its own moment; in metadynamics less the offset c(t). OPES knows this one alone."""
+    """The bias at the time of the frame; in metadynamics less the offset c(t). OPES has no other."""
     FINAL = "final"
-    """That of the end, for metadynamics: all frames with the best bias, but the first were made under another."""
+    """The final bias, for metadynamics: the best estimate, although the first frames were made under another."""
 
 
 def frame_log_weights(
@@ -40,7 +40,7 @@ def frame_log_weights(
 
     Args:
         run: directory of `simulate --bias`, finished or not.
-        steps: of the frames, counted from the start of production, as in an embedding store or the log; None: those
+        steps: steps of the frames, counted from the start of production, as in an embedding store or the log; None: those
             of the trajectory.
     Raises:
         DataError: if the run was not biased, or a frame has no record.
@@ -77,7 +77,7 @@ def final_bias(meta: dict[str, Any], records: np.ndarray) -> Any:
 
 
 def effective_frames(log_weights: np.ndarray) -> float:
-    """How many frames of equal weight would know as much: (sum w)^2 / sum w^2; Kish, Survey Sampling (1965)."""
+    """The number of frames of equal weight with the same information: (sum w)^2 / sum w^2; Kish, Survey Sampling (1965)."""
     weights = np.exp(log_weights - log_weights.max())
     return float(weights.sum() ** 2 / np.square(weights).sum())
 
@@ -90,13 +90,13 @@ def reweighted_free_energy(
     steps: np.ndarray | None = None,
     reweighting: Reweighting | str = Reweighting.MOMENT,
 ) -> FreeEnergyLine:
-    """Free energy along any observable of a biased run's frames, its bias taken out, errors from blocks.
+    """The unbiased free energy along any observable of a biased run's frames, with errors from blocks.
 
     Args:
         observable: (frames,) one number per frame, in the order of the trajectory or of `steps`.
-        skip: leave out this part of the run at its beginning, where the bias still changes fast.
+        skip: share of the run to leave out at its beginning, where the bias still changes fast.
     Raises:
-        DataError: as for `frame_log_weights`, or if the observable is of another number of frames.
+        DataError: as for `frame_log_weights`, or if the observable has another number of frames.
     """
     log_weights = frame_log_weights(run, steps, reweighting)
     if len(observable) != len(log_weights):

@@ -18,7 +18,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 
 
 class VampScore(str, Enum):
-    """Which sum of singular values; each counts the constant function, so 1 means nothing slow."""
+    """The sum of singular values that is the score; each counts the constant function, so 1 means nothing slow."""
 
     VAMP1 = "vamp-1"
     """Sum of the singular values."""
@@ -30,7 +30,7 @@ class VampScore(str, Enum):
 
 @dataclass(frozen=True)
 class LaggedCovariances:
-    """Covariances of functions at t (0) and t + lag (t), without their means."""
+    """Covariances of functions at t (0) and t + lag (t), about their means."""
 
     mean_0: Tensor
     mean_t: Tensor
@@ -49,8 +49,8 @@ def lagged_covariances(
     Args:
         x, y: (pairs, n) at t and t + lag.
         weights: (pairs,), 0 or more; the sums are divided by their sum, without weights by pairs - 1.
-        reversible: symmetrise, as if every pair had also been seen the other way round. Each end keeps its own mean, as
-            in the published code; over long data both are one.
+        reversible: symmetrise, as if every pair had also occurred in reverse. Each end keeps its own mean, as in the
+            published code; over long data both means are the same.
     Raises:
         DataError: if there are fewer than 2 pairs, a number is not finite, or the weights are all 0.
     """
@@ -131,7 +131,7 @@ class VampModel:
 
     mean_0: Tensor
     mean_t: Tensor
-    """(n,) of the variables at t and t + lag."""
+    """(n,) means of the variables at t and t + lag."""
     left: Tensor
     right: Tensor
     """(n, k): (x - mean) @ left are the left singular functions, of mean 0 and variance 1."""
@@ -173,7 +173,7 @@ def fit_vamp(
 def held_out_score(
     model: VampModel, test: LaggedCovariances, score: VampScore = VampScore.VAMP2, epsilon: float = 1e-6
 ) -> float:
-    """How slow the functions of a model are on data it was not fitted to.
+    """The score of a model's functions on data it was not fitted to.
 
     VAMP-1 and VAMP-2 whiten the functions anew on those data; VAMP-E takes model and singular values as they are, so it
     falls with every mistake. Chance raises the first two by about k^2 / pairs.
