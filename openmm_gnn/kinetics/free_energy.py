@@ -97,7 +97,7 @@ def frame_weights(variables: Sequence[np.ndarray], log_weights: Sequence[np.ndar
     """Weights (frames,) of each run, the largest of all 1.
 
     Raises:
-        DataError: if there are no frames, a variable or weight is not finite, or there are not as many weights as frames.
+        DataError: if there are no frames, other numbers of weights than frames, or values that are not finite.
     """
     count = sum(map(len, variables))
     if not count:

@@ -40,8 +40,8 @@ def frame_log_weights(
 
     Args:
         run: directory of `simulate --bias`, finished or not.
-        steps: steps of the frames, counted from the start of production, as in an embedding store or the log; None: those
-            of the trajectory.
+        steps: steps of the frames, counted from the start of production, as in an embedding store or the log; None:
+            those of the trajectory.
     Raises:
         DataError: if the run was not biased, or a frame has no record.
     """
@@ -77,7 +77,7 @@ def final_bias(meta: dict[str, Any], records: np.ndarray) -> Any:
 
 
 def effective_frames(log_weights: np.ndarray) -> float:
-    """The number of frames of equal weight with the same information: (sum w)^2 / sum w^2; Kish, Survey Sampling (1965)."""
+    """The equivalent number of frames of equal weight: (sum w)^2 / sum w^2; Kish, Survey Sampling (1965)."""
     weights = np.exp(log_weights - log_weights.max())
     return float(weights.sum() ** 2 / np.square(weights).sum())
 
