@@ -72,24 +72,9 @@ class Comparison:
         return [StructureDifference(pair, rdf, self.reference.rdfs[pair]) for pair, rdf in self.run.rdfs.items()]
 
     @property
-    def rdf_difference(self) -> np.ndarray:
-        """(bins,) of the first pair of elements."""
-        return self.structures[0].values
-
-    @property
-    def rdf_difference_errors(self) -> np.ndarray:
-        """(bins,) of the first pair of elements, one standard error each."""
-        return self.structures[0].errors
-
-    @property
     def largest_difference(self) -> Estimate:
-        """Of g(r) of the first pair of elements."""
+        """Largest difference of g(r) of the first pair of elements."""
         return self.structures[0].largest
-
-    @property
-    def largest_difference_at_nm(self) -> float:
-        """The distance where it is."""
-        return self.structures[0].largest_at_nm
 
     @property
     def peak_position_ratio(self) -> float:

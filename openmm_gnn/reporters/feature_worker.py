@@ -34,11 +34,6 @@ class FeatureWorker:
         self._thread = threading.Thread(target=self._work, name="openmm_gnn features", daemon=True)
         self._thread.start()
 
-    @property
-    def num_pending(self) -> int:
-        """Frames that wait now."""
-        return self._frames.qsize()
-
     def put(self, frame: PendingFrame) -> None:
         """Hand over a frame; waits while `max_pending` of them wait already."""
         start = time.perf_counter()

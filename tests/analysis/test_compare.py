@@ -58,7 +58,7 @@ def test_a_hotter_run_is_seen_to_be_hotter_and_faster(runs: Path) -> None:
     assert comparison.temperature_ratio.value == pytest.approx(1.3, abs=0.06)
     assert comparison.diffusion_ratio.value > 1.1
     assert comparison.peak_height_ratio < 0.97
-    assert comparison.largest_difference.value == np.abs(comparison.rdf_difference).max() > 0.05
+    assert comparison.largest_difference.value == np.abs(comparison.structures[0].values).max() > 0.05
     assert (comparison.run.label, comparison.reference.label) == ("reference", "Lennard-Jones")
 
 

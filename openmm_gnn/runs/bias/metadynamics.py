@@ -70,7 +70,6 @@ class MetadynamicsBias:
             low + step * np.arange(count) for low, step, count in zip(self.lower, self.spacing, self.shape, strict=True)
         ]
         self.grid = np.zeros(self.shape)
-        self.num_hills = 0
 
     def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """kJ/mol, and (D,) its derivatives, at (D,) values."""
@@ -113,7 +112,6 @@ class MetadynamicsBias:
         for factor in factors[1:]:
             hill = np.multiply.outer(hill, factor)
         self.grid[tuple(cuts)] += height * hill
-        self.num_hills += 1
 
     def offset(self) -> float:
         """c(t), kJ/mol: V - c(t) is what a frame of this moment is weighed with."""

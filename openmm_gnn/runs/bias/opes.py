@@ -52,7 +52,6 @@ class OpesBias:
         # The source starts its sum as if a kernel at the bottom of the bias had been seen.
         self._sum_of_weights = float(np.exp(-barrier_kj_mol / self.kt))
         self._density_at_centers = 0.0
-        self.num_deposits = 0
 
     @property
     def log_z(self) -> float:
@@ -91,7 +90,6 @@ class OpesBias:
         weight = float(np.exp(height))
         self._sum_of_weights += weight
         self._add(weight, np.array(values, np.float64), self.kernel_widths)
-        self.num_deposits += 1
 
     def _add(self, mass: float, center: np.ndarray, widths: np.ndarray) -> None:
         """Add a kernel, merged with its neighbours until none is near."""
