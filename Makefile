@@ -1,5 +1,6 @@
 # Everything runs in .venv/$(STACK), set up on first use from Python 3.11 and a C++ compiler.
 #   make demo | test | check | bench | doctor | clean        STACK=torchforce (default) or STACK=pythonforce
+#   make test-cpus                                           the tests as processors without AVX, with AVX2 and with AVX-512 run them
 #   make test-gpu | bench-gpu                                on a machine with an NVIDIA GPU; see docs/gpu.md
 SHELL := /bin/bash
 STACK ?= torchforce
@@ -29,7 +30,7 @@ THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1
 GPU_PYTHON ?= $(BIN)/python
 GPU_ENVIRONMENT := PYTHONPATH=$(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH)) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test check bench doctor clean distclean test-gpu bench-gpu gpu-library
+.PHONY: demo test test-cpus check bench doctor clean distclean test-gpu bench-gpu gpu-library
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -37,6 +38,22 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(THREADS) $(BIN)/python -m pytest $(TESTS) $(PYTEST)
+
+# Torch's kernels and ours for each kind of processor, as far as this one is of that kind; INSTRUCTIONS chooses among them.
+INSTRUCTIONS ?= default avx2 avx512
+test-cpus: $(VENV)/installed
+	@left_out=; for set in $(INSTRUCTIONS); do \
+		case $$set in \
+			default) ours=portable; needed= ;; \
+			avx2) ours=avx2; needed="avx2 bmi2" ;; \
+			avx512) ours=avx512; needed="avx512f avx512vl avx512dq avx512bw" ;; \
+			*) echo "INSTRUCTIONS holds '$$set': choose among default, avx2, avx512"; exit 2 ;; \
+		esac; \
+		missing=; for flag in $$needed; do grep -qw $$flag /proc/cpuinfo || missing="$$missing $$flag"; done; \
+		if [ -n "$$missing" ]; then left_out="$$left_out== $$set: NOT TESTED, this processor lacks$$missing"$$'\n'; continue; fi; \
+		echo "== ATEN_CPU_CAPABILITY=$$set OPENMM_GNN_CPU=$$ours"; \
+		ATEN_CPU_CAPABILITY=$$set OPENMM_GNN_CPU=$$ours $(THREADS) $(BIN)/python -m pytest $(TESTS) $(PYTEST) || exit 1; \
+	done; printf "%s" "$$left_out"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

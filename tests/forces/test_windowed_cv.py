@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learned_cvs import chain, small_encoder, untrained_cv, values_of
+from learned_cvs import chain, rounding_of_values, small_encoder, untrained_cv, values_of
 from openmm import app
 
 from openmm_gnn.base.errors import DataError, TopologyError
@@ -41,7 +41,7 @@ def test_values_are_those_of_the_featurizer_in_windows(box: np.ndarray | None) -
             positions = positions + generator.integers(-2, 3, size=positions.shape) @ box
         given = torch.from_numpy(positions), None if box is None else torch.from_numpy(box)
         np.testing.assert_allclose(exact(*given), truth, atol=1e-6)  # coordinates come as float32
-        np.testing.assert_allclose(module(*given), truth, atol=5e-4)  # outputs are 1e3 times what the network sees
+        np.testing.assert_allclose(module(*given), truth, atol=rounding_of_values(CV))
 
 
 @pytest.mark.parametrize("periodic", [False, True])

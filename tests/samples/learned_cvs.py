@@ -6,6 +6,7 @@ import numpy as np
 import openmm
 import torch
 from openmm import app
+from rounding import rounding_of_sum
 
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
@@ -82,6 +83,16 @@ def untrained_cv(
         ranges=OutputRanges.of_series([network(tokens, places).double().numpy()]),
         context=featurizer.context,
     )
+
+
+def rounding_of_values(cv: LearnedCV) -> float:
+    """Rounding of the outputs in float32.
+
+    A scalar of a token is a float32 sum of `width` terms and about as large as its mean. The network sees it in units
+    of its spread over the samples, as its outputs, of variance 1, are in units of theirs.
+    """
+    sizes = cv.network.scalar_mean / cv.network.scalar_scale
+    return rounding_of_sum(cv.network.spec.width, float(sizes.square().mean().sqrt()))
 
 
 def values_of(cv: LearnedCV, system: SimulationSystem, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
