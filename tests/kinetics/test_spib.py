@@ -132,18 +132,19 @@ def test_representatives_are_members_of_their_states(trained: SpibResult) -> Non
 
 def test_few_frames_are_not_learned_by_heart_when_others_are_held_out() -> None:
     """Features that drift at random, which a network can tell the time from, beside a switch of two states."""
-    tokens, slow = two_states(600, 1)
-    drift = np.random.default_rng(3).normal(size=(600, 2, 16))
-    wide = np.zeros((600, 2, 4, 20), np.float32)
+    tokens, slow = two_states(2400, 1)
+    drift = np.random.default_rng(4).normal(size=(2400, 2, 16))
+    wide = np.zeros((2400, 2, 4, 20), np.float32)
     wide[:, :, :, :4], wide[:, :, 0, 4:] = tokens, drift
-    parts = [trajectory_of_arrays(name, wide[cut], 1.0) for name, cut in (("a", slice(400)), ("b", slice(400, 600)))]
+    cuts = (("a", slice(1600)), ("b", slice(1600, 2400)))
+    parts = [trajectory_of_arrays(name, wide[cut], 1.0) for name, cut in cuts]
     spec = replace(SPEC, input_width=20, width=64)
     settings = replace(SETTINGS, batch_size=200, most_rounds=20, num_states=4)
     kept = train_spib(spec, parts[:1], 10.0, settings, validation=parts[1:])
     alone = train_spib(spec, parts[:1], 10.0, replace(settings, refinements=0))
     held_steps, steps = kept.refinements[0].step, alone.refinements[0].step
     assert held_steps <= steps and len(kept.states) == 1
-    agreement = np.mean(kept.states_of(parts[1]) == slow[400:])
+    agreement = np.mean(kept.states_of(parts[1]) == slow[1600:])
     assert max(agreement, 1 - agreement) > 0.9
 
 
