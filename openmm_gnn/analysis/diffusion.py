@@ -80,16 +80,15 @@ def self_diffusion(
 
     The motion of the centre of mass is removed. Each trajectory is cut into segments; each segment gives one MSD (all
     time origins inside it) and one D from a straight line; the result is their mean, its error their scatter. The line
-    is fitted between 15 % and 50 % of a segment's length: before, atoms still fly freely or rattle in their
-    cage; after, too few independent origins are left. Choose the window yourself where the plot shows that the line
-    starts later. D is that of this box: the correction of Yeh and Hummer (doi 10.1021/jp0477147) for its size is
+    is fitted between 15 % and 50 % of a segment's length: before, motion is ballistic or confined to a cage; after, too
+    few independent origins are left. Give a window where the plot shows that the line starts later. D is that of this box: the correction of Yeh and Hummer (doi 10.1021/jp0477147) for its size is
     not applied, and cancels when two runs of one box are compared.
     Source: Frenkel, Smit, Understanding Molecular Simulation, 2nd ed. (2002), section 4.4.
 
     Args:
-        trajectories: of (frames, num_atoms, 3) each, nm, unwrapped.
+        trajectories: (frames, num_atoms, 3) each, nm, unwrapped.
         masses: (num_atoms,), any unit; equal if not given.
-        atoms: indices of those whose displacement counts; all if not given.
+        atoms: indices of the atoms whose displacement counts; all if not given.
         segment_ps: length of the segments; a fifth of the shortest trajectory if not given. Two runs are compared
             with the same length, because the line's slope still depends a little on where it is fitted.
         fit_window_ps: first and last lag of the line.

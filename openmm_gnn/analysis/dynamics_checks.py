@@ -1,4 +1,4 @@
-"""Runs under a network's forces: does the energy drift, does every element have its temperature, does it last?"""
+"""Runs under a network's forces: drift of the energy, temperature of each element, and stability."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from openmm import app
 
 Report = Callable[[float], None]
-"""Is told the part that is done, 0 to 1."""
+"""Called with the part that is done, 0 to 1."""
 HOTTEST = 5.0
-"""A run this many times hotter than it should be has blown up, though every number is still finite."""
+"""Temperature, relative to the wanted one, above which a run has blown up, even if every number is finite."""
 EQUILIBRATION_PART = 0.2
-"""Of a run with a thermostat: left out of mean temperatures."""
+"""Share of a run with a thermostat that is left out of mean temperatures."""
 
 
 @dataclass(frozen=True)
 class EnergyTrace:
-    """A run at constant energy. What was not known is None."""
+    """A run at constant energy. None marks what is not known."""
 
     times_ps: np.ndarray
     kinetic: np.ndarray
-    """kJ/mol, as all energies here."""
+    """(times,) kJ/mol, as all energies here."""
     work: np.ndarray
-    """Of the forces along the path, by the trapezoidal rule: kinetic - work tells what the integrator does."""
+    """Work of the forces along the path, by the trapezoidal rule: kinetic - work is the error of the integrator."""
     potential: np.ndarray | None
     """The energy that should be conserved together with the kinetic one: the network's own, or the teacher's."""
     freedom: int
@@ -47,22 +47,22 @@ class EnergyTrace:
 
     @property
     def temperatures(self) -> np.ndarray:
-        """K, of the kinetic energy at each time."""
+        """(times,) temperatures of the kinetic energies, K."""
         return kinetic_temperature(self.kinetic, self.freedom)
 
     def drift(self) -> Estimate:
-        """Of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one alone if no other is known."""
+        """Drift of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one alone if no other is known."""
         return drift_rate(self.times_ps, self.kinetic + (0 if self.potential is None else self.potential), self.freedom)
 
     def integrator_drift(self) -> Estimate:
-        """The same of kinetic energy less work: what a shorter time step would take away."""
+        """Drift of kinetic energy less work, K/ns, which a shorter time step would remove."""
         return drift_rate(self.times_ps, self.kinetic - self.work, self.freedom)
 
 
 def drift_rate(times_ps: np.ndarray, energies: np.ndarray, freedom: int, num_blocks: int = 10) -> Estimate:
     """Slope of an energy, as the rise of 2 E / (f k_B) in K per ns: the heating, if all of it were kinetic energy.
 
-    A straight line through block means; its error from how they scatter about it.
+    A straight line is fitted to block means; its error is from their scatter about it.
 
     Args:
         energies: kJ/mol, one per time.
@@ -87,13 +87,13 @@ def constant_energy_run(
     platform: str = "auto",
     report: Report = lambda _: None,
 ) -> EnergyTrace:
-    """Velocity Verlet without thermostat, bonded forces in substeps if the settings say so.
+    """Run velocity Verlet without thermostat, with bonded forces in substeps if the settings say so.
 
     Args:
         settings: steps, time step, temperature of the first velocities, seed.
-        energy: potential energy (kJ/mol) of positions, asked at each sample.
+        energy: potential energy (kJ/mol) of positions, computed at each sample.
         own_energy: the potential energy is that of `system`'s forces.
-        num_samples: energies are taken so often; the work is summed at every step.
+        num_samples: number of samples of the energies; the work is summed at every step.
     Raises:
         NonFiniteError: if the run blows up.
         DataError: if it is shorter than ten samples.
@@ -142,16 +142,16 @@ class StabilityRun:
     wanted_ps: float
     reached_ps: float
     failure: str
-    """What happened where; empty if nothing did."""
+    """Reason and place of a blow-up; empty if there was none."""
     times_ps: np.ndarray
     elements: tuple[str, ...]
     element_temperatures: np.ndarray
     """(samples, elements) K."""
     frames: list[np.ndarray]
-    """Positions (num_particles, 3), nm, evenly spread."""
+    """(num_particles, 3) positions, nm, evenly spaced in time."""
 
     def temperatures(self) -> dict[str, Estimate]:
-        """K, by element, without the first part of the run; none if it was too short for blocks."""
+        """Temperatures by element, K, without the first part of the run; empty if it was too short for blocks."""
         series = self.element_temperatures[round(EQUILIBRATION_PART * len(self.times_ps)) :]
         if len(series) < 10:
             return {}
@@ -176,7 +176,7 @@ def stability_run(
     """Run with the settings' thermostat; a blow-up ends the run and is described, not raised.
 
     Args:
-        directory: where the last good frame is written if it blows up.
+        directory: folder of the last good frame, which is written if the run blows up.
     """
     context = make_context(system, settings, choose_platform(platform), None, with_torch=True)
     context.setPositions(positions)

@@ -1,4 +1,4 @@
-"""Is a force field's output what forces of an isolated system must be: without net force and torque, a gradient?"""
+"""Checks of what forces of an isolated system must be: without net force and torque, and the gradient of an energy."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def jacobian_asymmetry(
 
     Args:
         positions: (num_atoms, 3), nm.
-        report: is told the number of probes done.
+        report: called with the number of probes done.
     Returns:
-        the value, and its standard error by leaving out one probe after the other (the jackknife).
+        The value, and its standard error by leaving out one probe after the other (the jackknife).
     """
     positions = np.asarray(positions, dtype=np.float64)
     probes = np.random.default_rng(seed).normal(size=(num_probes, *positions.shape))
@@ -71,7 +71,7 @@ def jacobian_asymmetry(
 
 
 def _jackknife(antisymmetric: np.ndarray, squares: np.ndarray) -> Estimate:
-    """The ratio of the means of both, and its error; the diagonal of the first is zero."""
+    """The root of the ratio of both means, and its error; the diagonal of the first is zero."""
     count = len(squares)
     pairs, total = antisymmetric.sum() / 2, squares.sum()
     value = np.sqrt(pairs / (count * (count - 1) / 2) / (total / count))
@@ -82,7 +82,7 @@ def _jackknife(antisymmetric: np.ndarray, squares: np.ndarray) -> Estimate:
 
 
 def random_rotation(seed: int) -> np.ndarray:
-    """(3, 3) proper rotation."""
+    """A random proper rotation, (3, 3)."""
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
     return turn * np.sign(np.linalg.det(turn))
 
@@ -90,13 +90,13 @@ def random_rotation(seed: int) -> np.ndarray:
 def droplet(
     topology: app.Topology, positions: np.ndarray, box: np.ndarray | None, num_molecules: int = 40
 ) -> tuple[app.Topology, np.ndarray]:
-    """The molecules nearest to the first one, in open space: there a torque can be measured.
+    """The molecules nearest to the first one, in open space, where a torque can be measured.
 
     Args:
         positions: (num_particles, 3), nm, molecules whole.
         box: (3, 3), nm; None: open space already.
     Returns:
-        topology without a box, and positions (particles kept, 3).
+        Topology without a box, and positions (particles kept, 3).
     """
     import mdtraj
 

@@ -1,4 +1,4 @@
-"""Which atoms make a molecule, which pairs of elements a g(r) is worth, and where a molecule's centre is."""
+"""Molecules of a topology: their atoms, their centres, and the pairs of elements that have a g(r)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def molecules_of(topology: mdtraj.Topology, selection: str) -> Molecules:
     """Molecules of a topology: atoms of one residue, and residues that bonds join.
 
     Args:
-        selection: in mdtraj's language; "all" for all.
+        selection: atoms in mdtraj's language; "all" for all.
     Raises:
         DataError: if the selection cannot be read, or matches fewer than 2 atoms.
     """
@@ -80,7 +80,7 @@ def molecules_of(topology: mdtraj.Topology, selection: str) -> Molecules:
 
 
 def _connected(topology: mdtraj.Topology) -> np.ndarray:
-    """(num_atoms,) the number of the molecule of each atom, counted from 0."""
+    """(num_atoms,) the number of the molecule of each atom, from 0."""
     parent = list(range(topology.n_atoms))
 
     def root(atom: int) -> int:

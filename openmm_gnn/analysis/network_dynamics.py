@@ -1,4 +1,4 @@
-"""A system under a network's forces, alone or beside its own bonded terms, and the teacher's forces beside them."""
+"""A system under a network's forces, alone or with its own bonded terms, and the forces of its teacher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def learned_forces(model: ForceModel) -> LabelledForces:
-    """Which forces of its teacher a network was trained on, as the bundle's metadata says; all, if it says nothing."""
+    """The forces of its teacher that a network was trained on, by the bundle's metadata; all, if it does not say."""
     return LabelledForces.NONBONDED if trained_on_nonbonded(model) else LabelledForces.ALL
 
 
@@ -29,7 +29,7 @@ class NetworkForces:
     """The forces of a network for one topology, as a function of positions; those of virtual sites are zero.
 
     Args:
-        box: (3, 3), nm, where a call gives no other; None: open space.
+        box: (3, 3), nm, for calls without a box; None: open space.
     Raises:
         TopologyError: if the topology has an element the network does not know.
     """
@@ -54,7 +54,7 @@ class Teacher:
     """A System's own energy and forces.
 
     Args:
-        part: which forces `forces` gives; the energy is always the whole.
+        part: the forces that `forces` returns; the energy is always the total.
     """
 
     def __init__(self, system: SimulationSystem, part: LabelledForces, platform: str = "auto") -> None:
@@ -67,16 +67,16 @@ class Teacher:
 
     def energy(self, positions: np.ndarray, box: np.ndarray | None = None) -> float:
         """Potential energy, kJ/mol; in this box, or the System's."""
-        self._place(positions, box)
+        self._set_positions(positions, box)
         return float(self._context.getState(energy=True).getPotentialEnergy()._value)
 
     def forces(self, positions: np.ndarray, box: np.ndarray | None = None) -> np.ndarray:
         """(num_particles, 3), kJ/mol/nm; in this box, or the System's."""
-        self._place(positions, box)
+        self._set_positions(positions, box)
         state = self._context.getState(forces=True, groups=self._groups)
         return np.array(state.getForces(asNumpy=True)._value)
 
-    def _place(self, positions: np.ndarray, box: np.ndarray | None) -> None:
+    def _set_positions(self, positions: np.ndarray, box: np.ndarray | None) -> None:
         if box is not None:
             self._context.setPeriodicBoxVectors(*np.asarray(box, dtype=np.float64))
         self._context.setPositions(np.asarray(positions, dtype=np.float64))
@@ -118,7 +118,7 @@ class ReferenceFrame:
 
 
 def check_model_knows(system: SimulationSystem, model: ForceModel) -> None:
-    """TopologyError if the topology has an element the network does not know; a cheap look before long work."""
+    """TopologyError if the topology has an element the network does not know; a cheap check before long work."""
     species_table(system.topology, model.spec.elements)
 
 

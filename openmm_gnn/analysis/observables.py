@@ -1,4 +1,4 @@
-"""What a run, or several runs of one kind, say about a system: structure, temperatures, energy and diffusion."""
+"""Observables of a run, or of several runs of one kind: structure, temperatures, energy and diffusion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRAM_PER_CM3_PER_DALTON_NM3 = 1.66053906660e-3
 
 @dataclass(frozen=True)
 class Trace:
-    """The kinetic energy of one run in the course of time."""
+    """The kinetic energy of one run over time."""
 
     times_ps: np.ndarray
     kinetic_kj_mol: np.ndarray
@@ -35,7 +35,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Observables:
-    """What one run, or several runs of the same kind, say about a system."""
+    """The observables of one run, or of several runs of the same kind."""
 
     label: str
     system: str
@@ -43,35 +43,35 @@ class Observables:
     num_molecules: int
     simulated_ps: float
     rdfs: dict[str, RadialDistribution]
-    """By pair of elements, such as "O-H", pairs within a molecule left out; "" where atoms are of one kind."""
+    """g(r) by pair of elements, such as "O-H", without pairs within a molecule; "" where atoms are of one kind."""
     temperature: Estimate
     target_temperature: float
     traces: list[Trace]
     diffusion: Diffusion
     diffusion_of: str = "atoms"
-    """Whose diffusion it is: atoms, molecules, or those of a selection."""
+    """Particles of the diffusion: atoms, molecules, or those of a selection."""
     element_temperatures: dict[str, Estimate] = field(default_factory=dict)
-    """K; of several elements, where all logs have them."""
+    """Temperatures of several elements, K, where all logs have them."""
     potential_kj_mol: Estimate | None = None
-    """Mean potential energy per molecule, where all logs have it; a network's own has no zero to compare."""
+    """Mean potential energy per molecule, where all logs have it; that of a network has no common zero."""
     density_g_cm3: Estimate | None = None
-    """Where the volume changes."""
+    """Density, where the volume changes."""
 
     @property
     def rdf(self) -> RadialDistribution:
-        """The first of them."""
+        """The first g(r)."""
         return next(iter(self.rdfs.values()))
 
 
 def observe(
     path: Path | str, selection: str = "all", segment_ps: float | None = None, radius_nm: float | None = None
 ) -> Observables:
-    """Structure, temperatures, energy and diffusion of a run, or of all runs in a directory.
+    """Measure structure, temperatures, energy and diffusion of a run, or of all runs in a directory.
 
     Args:
         selection: the atoms of g(r) and diffusion, in mdtraj's language.
         segment_ps: length of the segments that diffusion is measured in, see `self_diffusion`.
-        radius_nm: where g(r) ends, by default at half the smallest box.
+        radius_nm: largest distance of g(r), by default half the smallest box.
     Raises:
         DataError: if there is no run, runs differ in system, forces or frame interval, or one is too short.
     """
@@ -98,7 +98,7 @@ def observe(
         logs.append(run.read_log())
     if radius_nm is None:
         radius_nm = min(largest_radius(box) for box in boxes)
-    moved, masses, atoms, diffusion_of = _who_diffuses(trajectories, molecules)
+    moved, masses, atoms, diffusion_of = _diffusing(trajectories, molecules)
     return Observables(
         label=_label(runs[0]),
         system=runs[0].identity()["system"]["name"],
@@ -149,10 +149,10 @@ def _label(run: RunDirectory) -> str:
     return str(forces["name"]) or ("network" if forces["kind"] == "network" else "reference")
 
 
-def _who_diffuses(
+def _diffusing(
     trajectories: list[np.ndarray], molecules: Molecules
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, str]:
-    """Trajectories, masses and indices of what moves, and its name: molecules, or the atoms of a selection."""
+    """Trajectories, masses and indices of the particles, and their name: molecules, or the atoms of a selection."""
     if molecules.selection != "all":
         return trajectories, molecules.masses, molecules.atoms, f"{molecules.selection!r}"
     if molecules.are_atoms:
@@ -203,7 +203,7 @@ def _pooled_mean(series: Sequence[np.ndarray]) -> Estimate:
 
 
 def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:
-    """Of several elements; those of logs of older versions are not known."""
+    """Temperatures where there are several elements; logs of older versions have none."""
     columns = [log.dtype.names or () for log in logs]
     elements = [name for name in elements_in(columns[0]) if all(element_column(name) in of_log for of_log in columns)]
     if len(elements) < 2:
@@ -212,7 +212,7 @@ def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:
 
 
 def _knows_zero_of_energy(run: RunDirectory) -> bool:
-    """Not of an energy learned from forces: it may lie anywhere."""
+    """Whether the zero of the energy is defined; an energy learned from forces has any constant."""
     return run.identity()["forces"]["kind"] != "network"
 
 

@@ -1,8 +1,8 @@
-"""How long may the outer step of an accelerated run be? Short runs at several step sizes, beside the system's own.
+"""The longest outer step of an accelerated run, from short runs at several step sizes and one of the system's own.
 
 Too long a step feeds energy into the fastest motions of the expensive forces (a resonance), and the thermostat cannot
-take it away: the first sign is that light elements are hotter than the thermostat. A scan therefore looks at the
-temperature of each element and at the mean potential energy of the system's own forces.
+remove it: the first sign is that light elements are hotter than the thermostat. A scan therefore compares the
+temperature of each element, and the mean potential energy of the system's own forces.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ NUM_BLOCKS = 10
 SAMPLE_PS = 0.02
 """Time between two samples."""
 SIGMAS, SMALLEST_DEVIATION = 3.0, 0.01
-"""A temperature is off if it is so by more than this many standard errors, and by more than this fraction."""
+"""Deviations above which a temperature is wrong: in standard errors, and as a fraction; both must be exceeded."""
 BLOW_UP = 2.0
-"""Times the thermostat's temperature."""
+"""Temperature of an element, relative to the thermostat, above which a run has blown up."""
 
 
 class Verdict(str, Enum):
-    """What a step size does."""
+    """The verdict on a step size."""
 
     STABLE = "stable"
     HEATS = "heats"
@@ -64,11 +64,11 @@ class ScanRow:
     target: float
     ns_per_day: float
     temperatures: dict[str, Estimate]
-    """By element, after equilibration; empty if the run blew up."""
+    """Temperatures by element, after equilibration; empty if the run blew up."""
     potential: Estimate | None
     verdict: Verdict
     remark: str = ""
-    """What broke, if something did."""
+    """The error that ended the run, if there was one."""
 
     def energy_shift(self, reference: ScanRow | None) -> Estimate | None:
         """Mean potential energy less the reference's."""
@@ -80,7 +80,7 @@ class ScanRow:
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """Which step sizes are tried, and for how long."""
+    """The step sizes of a scan, and the length of its runs."""
 
     outer: tuple[float, ...] = (4.0, 6.0, 8.0, 10.0)
     """Outer time steps in fs: one evaluation of the system's own forces each."""
@@ -157,7 +157,7 @@ def scan_steps(
 ) -> Iterator[ScanRow]:
     """Run the scan row by row, each a run in a directory of its own; yields a row when it is measured.
 
-    Interrupted, it goes on where it was when called again with the same arguments; rows that are done are read.
+    An interrupted scan is resumed by the same call; rows that are complete are read.
 
     Raises:
         SpecError: if a row's directory holds a run with other settings, or the model does not fit the system.

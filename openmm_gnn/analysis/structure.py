@@ -51,7 +51,7 @@ class RadialDistribution:
 
 
 def largest_radius(box_vectors: np.ndarray) -> float:
-    """Half the smallest distance between opposite faces of the boxes: up to here one image of each pair counts."""
+    """Half the smallest distance between opposite faces of the boxes: up to it each pair has one image."""
     volume = np.abs(np.linalg.det(box_vectors))
     a, b, c = np.moveaxis(np.asarray(box_vectors, dtype=np.float64), -2, 0)
     faces = [np.linalg.norm(np.cross(u, v), axis=-1) for u, v in ((b, c), (c, a), (a, b))]
@@ -74,9 +74,9 @@ def radial_distribution(
     Args:
         positions: (frames, num_atoms, 3), nm, wrapped or not.
         box_vectors: (frames, 3, 3) or (3, 3), nm, rows a, b, c; any shape of box.
-        bin_width_nm: wished width of the bins; bins are stretched to fill the range.
+        bin_width_nm: wanted width of the bins; bins are stretched to fill the range.
         num_blocks: consecutive parts of the trajectory from which errors are estimated.
-        radius_nm: where g(r) ends, if before half the smallest box.
+        radius_nm: largest distance of g(r), at most half the smallest box, which is the default.
     Raises:
         DataError: if there are fewer than two atoms, fewer frames than blocks, or the radius is beyond half the box.
     """
@@ -102,12 +102,12 @@ def partial_radial_distribution(
     num_blocks: int = 10,
     radius_nm: float | None = None,
 ) -> RadialDistribution:
-    """g(r) between two kinds of atoms, pairs within a molecule left out; arguments otherwise as above.
+    """g(r) between two kinds of atoms without pairs within a molecule; other arguments as of `radial_distribution`.
 
     The number of pairs that are counted takes the place of N (N - 1) / 2: an ideal gas of molecules gives 1.
 
     Args:
-        first, second: indices of the atoms of each kind; the same for the g(r) of one kind.
+        first, second: indices of the atoms of each kind; equal for the g(r) of one kind.
         molecules: (num_atoms,) a number for each molecule.
     Raises:
         DataError: if no pair is of two molecules.
@@ -134,7 +134,7 @@ def partial_radial_distribution(
 
 
 def _pairs_of_molecules(first: np.ndarray, second: np.ndarray) -> int:
-    """How many pairs (one of each) are of two molecules."""
+    """The number of pairs (one of each) of two molecules."""
     names, counts = np.unique(first, return_counts=True)
     others, of_others = np.unique(second, return_counts=True)
     _, here, there = np.intersect1d(names, others, return_indices=True)
@@ -148,7 +148,7 @@ def _distribution(
     num_pairs: float,
     binning: tuple[float, int, float | None],
 ) -> RadialDistribution:
-    """g(r) of the pairs that `pairs()` gives in blocks."""
+    """g(r) of the pairs that `pairs()` yields in blocks."""
     bin_width_nm, num_blocks, radius_nm = binning
     positions = np.asarray(positions, dtype=np.float64)
     num_frames = len(positions)
