@@ -54,8 +54,8 @@ def main() -> None:
     first = slow_variables(best.network, seen)[:, 0]
     state = extended[: len(seen)]
     means = first[state].mean(), first[~state].mean()
-    foretold = (slow_variables(best.network, unseen)[:, 0] > np.mean(means)) == (means[0] > means[1])
-    share = np.mean(foretold == extended[len(seen) :])
+    predicted = (slow_variables(best.network, unseen)[:, 0] > np.mean(means)) == (means[0] > means[1])
+    share = np.mean(predicted == extended[len(seen) :])
     print(f"frames whose side of psi the first slow variable tells, unseen: {share:.3f}; it should be above 0.9")
 
 

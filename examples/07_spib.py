@@ -1,7 +1,7 @@
 """SPIB finds the states of alanine dipeptide, and how many there are, from its streamed embeddings.
 
-You learn: SPIB begins with ten clusters, learns to foretell the cluster a lag later through a bottleneck of two
-numbers, gives every frame the state that is foretold for it, drops the empty ones, and learns again; what is left are
+You learn: SPIB begins with ten clusters, learns to predict the cluster a lag later through a bottleneck of two
+numbers, gives every frame the state that is predicted for it, drops the empty ones, and learns again; what is left are
 the states that live longer than the lag: the extended and the helical basin of psi, and rarer ones if a run is long.
 
 Takes 2 minutes on 2 CPU cores; with --short half a minute. Run: python examples/07_spib.py

@@ -127,9 +127,9 @@ def compare(
     """Compare two runs of one system; each may be a run's directory, or a directory of runs, which are pooled.
 
     Args:
-        selection: the atoms of g(r) and diffusion, in mdtraj's language: "element O", "name CA". With "all", diffusion
-            is that of the molecules' centres of mass.
-        report: is told what is being measured.
+        selection: atoms of g(r) and diffusion, in mdtraj's language: "element O", "name CA". With "all", diffusion is
+            that of the molecules' centres of mass.
+        report: called with what is being measured.
     Raises:
         DataError: if the runs are not of the same box and atoms, or too short.
     """

@@ -81,8 +81,9 @@ def self_diffusion(
     The motion of the centre of mass is removed. Each trajectory is cut into segments; each segment gives one MSD (all
     time origins inside it) and one D from a straight line; the result is their mean, its error their scatter. The line
     is fitted between 15 % and 50 % of a segment's length: before, motion is ballistic or confined to a cage; after, too
-    few independent origins are left. Give a window where the plot shows that the line starts later. D is that of this box: the correction of Yeh and Hummer (doi 10.1021/jp0477147) for its size is
-    not applied, and cancels when two runs of one box are compared.
+    few independent origins are left. Give a window where the plot shows that the line starts later. D is that of this
+    box: the correction of Yeh and Hummer (doi 10.1021/jp0477147) for its size is not applied, and cancels when two runs
+    of one box are compared.
     Source: Frenkel, Smit, Understanding Molecular Simulation, 2nd ed. (2002), section 4.4.
 
     Args:

@@ -51,7 +51,7 @@ class EnergyTrace:
         return kinetic_temperature(self.kinetic, self.freedom)
 
     def drift(self) -> Estimate:
-        """Drift of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one alone if no other is known."""
+        """Drift of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one if no other is known."""
         return drift_rate(self.times_ps, self.kinetic + (0 if self.potential is None else self.potential), self.freedom)
 
     def integrator_drift(self) -> Estimate:

@@ -33,22 +33,22 @@ QUICK_SIZES = (258, 887, 2094)
 PREPARATION_PS = 0.2
 FRICTION_PER_PS = 20.0
 FRAMES_OF_MOLECULES, MOST_FRAMES = 2000, 8
-"""So many molecules, or frames, are enough for an error of a few percent."""
+"""Molecules, and frames at most, of one error: enough for a few percent of it."""
 RATTLE_NM = 0.002
 """Spread of the displacements that make copies of a frame differ where the teacher is too expensive for a run."""
 
 
 @dataclass(frozen=True)
 class SizeResult:
-    """Errors in a box of one size, or why there are none."""
+    """Errors in a box of one size, or the reason why there are none."""
 
     num_molecules: int
     edge_nm: float
-    """Of a cube with the box's volume."""
+    """Edge of a cube with the box's volume."""
     errors: ForceErrors | None
     """None if a run blew up."""
     failure: str = ""
-    """What happened where; empty if nothing did."""
+    """Reason and place of a blow-up; empty if there was none."""
 
 
 def sizes_for(name: str, sizes: Sequence[int]) -> list[int]:
@@ -78,15 +78,15 @@ def size_transfer(
     platform: str = "auto",
     report: Callable[[str, float], None] = lambda *_: None,
 ) -> list[SizeResult]:
-    """Force errors of a named system in boxes of several sizes: one frame each, of small boxes more.
+    """Force errors of a named system in boxes of several sizes, from one frame each, or from several in small boxes.
 
-    A box is filled with copies of an equilibrated frame, and a short run of the teacher makes them differ and mends the
-    faces where copies were cut. Where the teacher is too expensive for that, whole copies are shaken a little.
-    A size whose run blows up is described, and the others are measured all the same.
+    A box is filled with copies of an equilibrated frame, and a short run of the teacher makes them differ and relaxes
+    the faces where copies were cut. Where the teacher is too expensive for that, molecules of whole copies are
+    displaced a little. A size whose run blows up is described, and the others are still measured.
 
     Args:
         frame: equilibrated, of the same kind of system.
-        report: is told the size at work and the part done, 0 to 1.
+        report: called with the present size and the part that is done, 0 to 1.
     Raises:
         DataError: if the frame has no box or other molecules.
     """
@@ -112,7 +112,7 @@ def _errors(
     platform: str,
     report: Callable[[float], None],
 ) -> ForceErrors:
-    """Of frames made from copies of this one.
+    """Errors over frames made from copies of this one.
 
     Raises:
         NonFiniteError: if a run that makes them blows up.
@@ -136,8 +136,8 @@ def _errors(
 def grown(frame: ReferenceFrame, system: SimulationSystem) -> np.ndarray:
     """Positions that fill a system's cubic box with the molecules of a frame, copied as often as needed.
 
-    Molecules are taken from one corner on until there are enough, and their places scaled so that they fill the box;
-    with a whole number of copies that changes nothing.
+    Molecules are taken from one corner on until there are enough, and their positions are scaled so that they fill the
+    box; with a whole number of copies that changes nothing.
 
     Returns:
         (num_particles, 3), nm.
@@ -163,14 +163,14 @@ def grown(frame: ReferenceFrame, system: SimulationSystem) -> np.ndarray:
     copies = np.ceil(target / edge - 1e-4).astype(int)
     shifts = np.stack(np.meshgrid(*map(np.arange, copies), indexing="ij"), axis=-1).reshape(-1, 1, 1, 3) * edge
     molecules = (molecules + shifts).reshape(-1, per_molecule, 3)
-    places = molecules[:, 0]
-    reach = (places / target).max(axis=1)
+    corners = molecules[:, 0]
+    reach = (corners / target).max(axis=1)
     order = np.argsort(reach, kind="stable")
     if len(order) == num_molecules:
         return molecules.reshape(-1, 3)
     scale = 2 / (reach[order[num_molecules - 1]] + reach[order[num_molecules]])
     kept = np.sort(order[:num_molecules])
-    return (molecules[kept] + (scale - 1) * places[kept][:, None]).reshape(-1, 3)
+    return (molecules[kept] + (scale - 1) * corners[kept][:, None]).reshape(-1, 3)
 
 
 def prepared(system: SimulationSystem, time_ps: float, platform: str = "auto", seed: int = 1) -> np.ndarray:
@@ -208,13 +208,13 @@ def _run(system: SimulationSystem, positions: np.ndarray, time_ps: float, platfo
         raise blown_up(system, context, str(error)) from error
     moved = np.array(state.getPositions(asNumpy=True)._value)
     kelvin = kinetic_temperature(state.getKineticEnergy()._value, degrees_of_freedom(system.system))
-    if not (np.isfinite(moved).all() and kelvin < HOTTEST * system.temperature):  # not every platform says so itself
+    if not (np.isfinite(moved).all() and kelvin < HOTTEST * system.temperature):  # not every platform reports it
         raise blown_up(system, context, f"heated to {kelvin:.3g} K")
     return moved
 
 
 def blown_up(system: SimulationSystem, context: openmm.Context, what: str) -> NonFiniteError:
-    """The error of a run under a system's own forces: which, when, `what` was seen, and what helps."""
+    """The error of a run under a system's own forces: the run, the time, the symptom `what`, and the remedy."""
     edge = "no box" if system.box_vectors is None else f"a box of {_edge(system.box_vectors):.2f} nm"
     time_step = context.getIntegrator().getStepSize()._value
     return NonFiniteError(
@@ -226,17 +226,17 @@ def blown_up(system: SimulationSystem, context: openmm.Context, what: str) -> No
 
 
 def _shaken(system: SimulationSystem, positions: np.ndarray, seed: int) -> np.ndarray:
-    """Molecules displaced as wholes, each by another vector."""
+    """Positions with each molecule displaced as a whole by a vector of its own."""
     num_molecules = system.topology.getNumResidues()
     moves = np.random.default_rng(seed).normal(scale=RATTLE_NM, size=(num_molecules, 1, 3))
     return (positions.reshape(num_molecules, -1, 3) + moves).reshape(-1, 3)
 
 
 def replication_error(model: ForceModel, system: SimulationSystem, frame: ReferenceFrame, repeats: int = 2) -> float:
-    """How much the forces in a box of `repeats`^3 copies of a frame differ from copies of its forces; relative, rms.
+    """The relative rms difference of the forces in a box of `repeats`^3 copies of a frame from copies of its forces.
 
-    The copies have the forces of the original exactly, whatever made them: so it is an exact test of size consistency,
-    but one that meets no new arrangement.
+    The copies have the forces of the original exactly: an exact test of size consistency, but without any new
+    arrangement.
 
     Raises:
         DataError: if the frame has no box.
@@ -251,7 +251,7 @@ def replication_error(model: ForceModel, system: SimulationSystem, frame: Refere
 
 
 def repeated_topology(topology: app.Topology, count: int) -> app.Topology:
-    """A topology `count` times after itself, without a box."""
+    """`count` copies of a topology in one, without a box."""
     from openmm import app
 
     repeated = app.Topology()

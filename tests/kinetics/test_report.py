@@ -74,7 +74,7 @@ def test_json_has_no_arrays_and_no_nan() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> MarkovModel:
-    """Of two states, at a lag of 20 ps."""
+    """A model of two states, at a lag of 20 ps."""
     states = (np.random.default_rng(0).random(4000) < 0.05).cumsum() % 2
     return estimate_markov_model([states], 2, 10.0, MarkovSettings(samples=10, num_timescales=1))
 

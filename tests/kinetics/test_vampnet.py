@@ -26,7 +26,7 @@ from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.networks.weights import load_cv_network
 
 LAG_PS = 10.0
-"""Of 2 ps per frame."""
+"""Frames are 2 ps apart."""
 SPEC = CVNetworkSpec(2, 4, 2, Mixer.MLP, width=16, num_layers=1, dropout=0.0, pooling=Pooling.FLATTEN)
 SETTINGS = VampnetSettings(num_steps=120, batch_size=1000, validate_every=20, learning_rate=5e-3)
 TRAINING, VALIDATION = [slow_trajectory(4000, 1), slow_trajectory(3000, 2)], [slow_trajectory(5000, 3)]

@@ -265,7 +265,7 @@ def train_spib(
 def initial_clusters(
     trajectories: Sequence[TokenTrajectory], lag_ps: float, settings: SpibSettings, seed: int
 ) -> list[np.ndarray]:
-    """Of each trajectory (frames,) a first guess at the states: k-means in the slowest components of the scalars."""
+    """(frames,) initial states of each trajectory: k-means in the slowest components of the scalars."""
     from deeptime.decomposition import TICA
 
     from openmm_gnn.kinetics.markov import discretise
