@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.cli.options import Command
-from openmm_gnn.reporters.store_formats import Format, Observables
+from openmm_gnn.reporters.store_meta import Format, Observables
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import typer
 from openmm_gnn.cli.typer_options import parse_seeds
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.simulation_system import Thermostat
-from openmm_gnn.md.systems.force_field_files import Constraints
+from openmm_gnn.md.systems.structure_files import Constraints
 
 
 def label(
@@ -66,7 +66,7 @@ def label(
     """
     from openmm_gnn.data.labels import teacher
     from openmm_gnn.data.labels.settings import LabelSettings
-    from openmm_gnn.md.systems.force_field_files import ForceFieldSettings
+    from openmm_gnn.md.systems.structure_files import ForceFieldSettings
     from openmm_gnn.md.systems.systems import load_system
 
     data = teacher.label(

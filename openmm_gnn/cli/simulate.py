@@ -128,7 +128,7 @@ def simulate(
         raise typer.BadParameter("give the network that accelerates", param_hint="--model")
     simulation_system = load_system(system, topology, molecules)
     if start is not None:
-        from openmm_gnn.runs.start_frame import starting_from
+        from openmm_gnn.runs.directory import starting_from
 
         simulation_system = starting_from(simulation_system, start)
     settings = RunSettings(
@@ -153,13 +153,14 @@ def simulate(
         network = load_model(model)
     live = None
     if features is not None:
+        from openmm_gnn.features.graph_context import Context
         from openmm_gnn.runs.settings import FeatureSettings
 
         live = FeatureSettings(
             features,
             features_stride,
             features_selection,
-            context=features_context,
+            context=Context(features_context),
             window=features_window,
         )
     bias_settings = None

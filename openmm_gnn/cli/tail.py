@@ -39,7 +39,7 @@ def tail(
     from rich.live import Live
 
     from openmm_gnn.kinetics.live_vamp import StoreScores
-    from openmm_gnn.reporters.store_status import State, status_of
+    from openmm_gnn.reporters.store_follower import State, status_of
 
     if plot is not None and vamp is None:
         raise typer.BadParameter("give the lag with --vamp", param_hint="--plot")
@@ -91,7 +91,7 @@ def _stores_of(run: Path) -> dict[str, EmbeddingStore]:
 def _table(run: Path, statuses: dict, scores: dict[str, StoreScores]) -> Table:
     from rich.table import Table
 
-    from openmm_gnn.reporters.store_status import State
+    from openmm_gnn.reporters.store_follower import State
 
     colors = {State.WRITING: "green", State.CLOSED: "cyan", State.STOPPED: "yellow"}
     headings = [

@@ -9,42 +9,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.base.errors import SpecError
-from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP
+from openmm_gnn.base.checks import at_least, positive, whole
+from openmm_gnn.base.errors import SettingsError, SpecError
 from openmm_gnn.md.simulation_system import Thermostat
 
 if TYPE_CHECKING:
-    import openmm
-
     from openmm_gnn.md.simulation_system import SimulationSystem
 
 ACCELERATED_STEP_PS, BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.006, 0.0005, 1.0
 FRAMES_PER_CHECKPOINT = 20
-NOSE_HOOVER_CHAIN_LENGTH = 10
-NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
-NOSE_HOOVER_YOSHIDA_SUZUKI = 5
-
-
-def check_whole_numbers(settings: object, **least: int) -> None:
-    """
-    Raises:
-        SpecError: if one of these fields is given (not None) and is no whole number, or is below its least value.
-    """
-    for name, smallest in least.items():
-        value = getattr(settings, name)
-        if value is not None and (not isinstance(value, int) or value < smallest):
-            raise SpecError(f"{type(settings).__name__}.{name} is {value!r}: give a whole number, {smallest} or more")
-
-
-def check_positive(settings: object, *names: str) -> None:
-    """
-    Raises:
-        SpecError: if one of these fields is given (not None) and is no finite number above 0.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise SpecError(f"{type(settings).__name__}.{name} is {value!r}: give a finite number above 0")
 
 
 @dataclass(frozen=True)
@@ -59,7 +32,7 @@ class ComputeSettings:
     """Number of threads of the CPU platform and of torch. Default: all cores."""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, threads=1)
+        whole(self, 1, "threads")
 
 
 @dataclass(frozen=True)
@@ -98,10 +71,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.thermostat is not None:
             object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
-        check_whole_numbers(self, steps=1, stride=1, seed=1, checkpoint_every=1, inner_steps=1, bonded_substeps=1)
-        check_positive(self, "temperature", "friction", "time_step", "hydrogen_mass")
-        if self.equilibration is not None and not 0 <= self.equilibration < math.inf:
-            raise SpecError(f"RunSettings.equilibration is {self.equilibration} ps: give 0 or a finite time above it")
+        whole(self, 1, "steps", "stride", "seed", "checkpoint_every", "inner_steps", "bonded_substeps")
+        positive(self, "temperature", "friction", "time_step", "hydrogen_mass")
+        at_least(self, 0, "equilibration")
 
     def course(self, system: SimulationSystem) -> RunCourse:
         """The run of one system, with everything that was left open taken from it.
@@ -167,15 +139,13 @@ class RunCourse:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
-        check_whole_numbers(self, steps=1, equilibration_steps=0, report_interval=1, bonded_substeps=1)
-        check_whole_numbers(self, inner_steps=0, seed=1, checkpoint_interval=1)
-        check_positive(self, "time_step_ps", "temperature", "friction_per_ps")
+        whole(self, 1, "steps", "report_interval", "bonded_substeps", "seed", "checkpoint_interval")
+        whole(self, 0, "equilibration_steps", "inner_steps")
+        positive(self, "time_step_ps", "temperature", "friction_per_ps")
         for name in ("steps", "checkpoint_interval"):
             if getattr(self, name) % self.report_interval:
-                raise SpecError(
-                    f"RunCourse.{name} is {getattr(self, name)}: give a multiple of report_interval, the "
-                    f"{self.report_interval} steps between two frames"
-                )
+                remedy = f"give a multiple of report_interval, the {self.report_interval} steps between two frames"
+                raise SettingsError(self, name, remedy)
         if (self.bonded_substeps > 1 or self.accelerated) and self.thermostat is not Thermostat.LANGEVIN:
             name = "inner_steps" if self.accelerated else "bonded_substeps"
             raise SpecError(
@@ -203,35 +173,6 @@ class RunCourse:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**dataclasses.asdict(self), "thermostat": self.thermostat.value}
-
-
-def make_integrator(course: RunCourse) -> openmm.Integrator:
-    """Returns the OpenMM integrator of a run; with bonded substeps its System needs `split_groups` first."""
-    import openmm
-    from openmm import unit
-
-    if course.bonded_substeps > 1:
-        integrator = openmm.MTSLangevinIntegrator(  # plain numbers raise
-            course.temperature * unit.kelvin,
-            course.friction_per_ps / unit.picosecond,
-            course.time_step_ps * unit.picoseconds,
-            [(NONBONDED_GROUP, 1), (BONDED_GROUP, course.bonded_substeps)],
-        )
-        integrator.setRandomNumberSeed(course.seed)
-        return integrator
-
-    if course.thermostat is Thermostat.LANGEVIN:
-        langevin = openmm.LangevinMiddleIntegrator(course.temperature, course.friction_per_ps, course.time_step_ps)
-        langevin.setRandomNumberSeed(course.seed)
-        return langevin
-    return openmm.NoseHooverIntegrator(
-        course.temperature,
-        course.friction_per_ps,
-        course.time_step_ps,
-        NOSE_HOOVER_CHAIN_LENGTH,
-        NOSE_HOOVER_MULTIPLE_TIME_STEPS,
-        NOSE_HOOVER_YOSHIDA_SUZUKI,
-    )
 
 
 EXTENDABLE = ("steps", "checkpoint_interval")

@@ -13,7 +13,7 @@ import openmm
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.embedding_stream import EmbeddingStream
-from openmm_gnn.reporters.frame_features import TokenFeaturizer
+from openmm_gnn.reporters.feature_workers import TokenFeaturizer
 
 if TYPE_CHECKING:
     from openmm_gnn.forces.feature_force import FeatureForce

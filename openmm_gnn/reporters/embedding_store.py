@@ -26,9 +26,15 @@ import numpy as np
 import openmm_gnn
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.growing_array import GrowingArray, intact, is_being_written, read_growing_array
-from openmm_gnn.reporters.record_checks import check_embedding
 from openmm_gnn.reporters.store_follower import StoredFrame, follow, is_closed
-from openmm_gnn.reporters.store_meta import check_same_source, is_store, natural_order, read_meta, write_meta
+from openmm_gnn.reporters.store_meta import (
+    check_embedding,
+    check_same_source,
+    is_store,
+    natural_order,
+    read_meta,
+    write_meta,
+)
 
 UNITS = {
     "time": "ps",

@@ -16,9 +16,14 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.feature_process import FeatureProcess
-from openmm_gnn.reporters.feature_worker import FeatureWorker
-from openmm_gnn.reporters.frame_features import FeaturesOfFrame, FrameFeatures, TokenFeaturizer, store_frame
+from openmm_gnn.reporters.feature_workers import (
+    FeatureProcess,
+    FeaturesOfFrame,
+    FeatureWorker,
+    FrameFeatures,
+    TokenFeaturizer,
+    store_frame,
+)
 from openmm_gnn.reporters.pending_frames import PendingFrame, PendingFrames, forget, left_behind
 from openmm_gnn.reporters.store_meta import is_store
 

@@ -16,8 +16,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.store_formats import Format, Observables
-from openmm_gnn.reporters.store_meta import check_same_source
+from openmm_gnn.reporters.store_meta import Format, Observables, check_same_source
 
 _CHUNK_BYTES = 1 << 25
 COLUMNS = {"step": "step", "time": "time_ps", "wall": "wall_s", "box": "box_nm", "coordinates": "coordinates_nm"}

@@ -14,10 +14,12 @@ The checkpoint alone decides how far a run has come: frames and rows past its st
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, write_json
 from openmm_gnn.md.dcd_frames import read_dcd, truncate_dcd
 from openmm_gnn.md.run_settings import RunCourse, course_hash
+from openmm_gnn.md.simulation_system import SimulationSystem
 
 RUN_VERSION = 1
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
@@ -161,3 +164,26 @@ def _truncate_lines(path: Path, num_lines: int) -> None:
         if end == 0:
             raise DataError(f"{path} is shorter than its checkpoint says: start the run in a new directory")
     os.truncate(path, end)
+
+
+def starting_from(system: SimulationSystem, run: Path | str) -> SimulationSystem:
+    """The same system with the positions, and the box, of a run's last frame; velocities are drawn anew.
+
+    Args:
+        system: left as it is.
+        run: directory of a run of the same particles, finished or not.
+    Raises:
+        DataError: if the run has no frames yet, or another number of particles.
+    """
+    positions, boxes = RunDirectory(run).read_positions()
+    if len(positions) == 0:
+        raise DataError(f"{run} holds no frame yet: start from it once it has written one")
+    if positions.shape[1:] != system.positions.shape:
+        raise DataError(
+            f"{run} has {positions.shape[1]} particles, {system.name} {len(system.positions)}: "
+            "start from a run of the same system"
+        )
+    openmm_system = copy.deepcopy(system.system)
+    if boxes is not None and system.periodic:
+        openmm_system.setDefaultPeriodicBoxVectors(*boxes[-1].astype(float))
+    return replace(system, system=openmm_system, positions=positions[-1].astype(float), prepare=None)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import openmm
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.md.contexts import with_model_force
-from openmm_gnn.md.hydrogen_mass import repartition_hydrogen_mass
+from openmm_gnn.md.contexts import repartition_hydrogen_mass, with_model_force
 from openmm_gnn.md.run_settings import RunCourse
 
 if TYPE_CHECKING:

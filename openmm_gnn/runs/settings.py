@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.base.errors import SpecError
-from openmm_gnn.features.graph_context import GraphContext
-from openmm_gnn.md.run_settings import check_positive, check_whole_numbers
+from openmm_gnn.base.checks import one_of, positive, whole
+from openmm_gnn.base.errors import SettingsError, SpecError
+from openmm_gnn.features.graph_context import Context, GraphContext
 
 if TYPE_CHECKING:
     from openmm_gnn.features.learned_cv import LearnedCV
@@ -38,14 +38,15 @@ class FeatureSettings:
     """Atoms that the encoder sees, in mdtraj's selection language. Default: neither water nor ions nor hydrogen."""
     dtype: str = "float16"
     """Type of the stored numbers: float16 or float32."""
-    context: str = "whole"
+    context: Context = Context.WHOLE
     """Atoms in one graph: whole for all selected ones, window for each residue and its neighbours in sequence."""
     window: int | None = None
     """Residues on either side of a window, with context window. Default: 2."""
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, stride=1)
-        GraphContext.from_description({"context": self.context, "window": self.window})
+        whole(self, 1, "stride")
+        one_of(self, Context, "context")
+        GraphContext.from_description({"context": self.context.value, "window": self.window})
 
 
 class BiasMethod(str, Enum):
@@ -85,18 +86,16 @@ class BiasSettings:
     """Distance of the walls from the ends of a CV's range, as a part of the range."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "method", BiasMethod(self.method))
+        one_of(self, BiasMethod, "method")
         for name in ("outputs", "width"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_whole_numbers(self, stride=1, interval=1)
-        check_positive(self, "height", "barrier", "margin")
+        whole(self, 1, "stride", "interval")
+        positive(self, "height", "barrier", "margin")
         if self.factor is not None and not self.factor > 1:
-            raise SpecError(f"BiasSettings.factor is {self.factor}: give a number above 1")
+            raise SettingsError(self, "factor", "give a number above 1")
         if self.interval > 4:
-            raise SpecError(
-                f"BiasSettings.interval is {self.interval}: impulses so rare resonate with the bonds; give 1 to 4"
-            )
+            raise SettingsError(self, "interval", "impulses so rare resonate with the bonds; give 1 to 4")
 
     def chosen_outputs(self, cv: LearnedCV) -> tuple[int, ...]:
         """The outputs that are biased.

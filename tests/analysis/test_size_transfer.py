@@ -29,7 +29,7 @@ from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.specs.force import Decoder
 from openmm_gnn.md.force_parts import ForcePart, LabelledForces, part_of
 from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.lattice import lattice_sites
+from openmm_gnn.md.systems.argon import lattice_sites
 from openmm_gnn.md.systems.named_systems import named_system
 from openmm_gnn.md.systems.water import water_topology
 

@@ -12,7 +12,7 @@ from command_lines import Result, invoke
 
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.pending_frames import PendingFrame, PendingFrames
-from openmm_gnn.reporters.store_status import State, status_of
+from openmm_gnn.reporters.store_follower import State, status_of
 
 TOKENS, WIDTH = 3, 4
 

@@ -9,8 +9,9 @@ import pytest
 from openmm import app, unit
 
 from openmm_gnn.md.implicit_solvent import HYDROGEN_MASS
-from openmm_gnn.md.run_settings import RunSettings, make_integrator
-from openmm_gnn.md.systems.peptide_systems import NAMED_PEPTIDES
+from openmm_gnn.md.integrators import make_integrator
+from openmm_gnn.md.run_settings import RunSettings
+from openmm_gnn.md.systems.named_systems import NAMED_PEPTIDES
 from openmm_gnn.md.systems.systems import load_system
 
 ATOMS = {"alanine-dipeptide": 22, "chignolin": 166, "pentapeptide": 94}

@@ -18,7 +18,7 @@ from openmm_gnn.data.labels.trajectories import LabelledTrajectory
 from openmm_gnn.graph.topology_tables import real_atoms
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.force_field_files import Constraints, ForceFieldSettings
+from openmm_gnn.md.systems.structure_files import Constraints, ForceFieldSettings
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.md.systems.water import amoeba_water, tip3p, tip4pew, water_topology
 

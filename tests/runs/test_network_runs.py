@@ -15,7 +15,8 @@ from untrained_networks import untrained
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.gamd_force import gamd_force
-from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, make_integrator
+from openmm_gnn.md.integrators import make_integrator
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 from openmm_gnn.runs.simulate import simulate

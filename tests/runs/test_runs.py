@@ -19,7 +19,8 @@ from openmm import app, unit
 from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SpecError
 from openmm_gnn.base.files import locked
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, with_model_force
-from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, make_integrator
+from openmm_gnn.md.integrators import make_integrator
+from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import SimulationSystem
 from openmm_gnn.runs.directory import RunDirectory

@@ -12,9 +12,8 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.directory import RunDirectory, starting_from
 from openmm_gnn.runs.simulate import simulate
-from openmm_gnn.runs.start_frame import starting_from
 
 
 @pytest.fixture(scope="module")

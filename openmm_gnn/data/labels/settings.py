@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.checks import at_least, one_of, whole
+from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.run_settings import RunCourse, RunSettings, check_whole_numbers
+from openmm_gnn.md.run_settings import RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ class LabelSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", tuple(float(kelvin) for kelvin in self.temperature))
         object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
-        object.__setattr__(self, "forces", LabelledForces(self.forces))
-        check_whole_numbers(self, frames=1, stride=1, processes=1)
+        one_of(self, LabelledForces, "forces")
+        whole(self, 1, "frames", "stride", "processes")
+        at_least(self, 0, "checkpoint_seconds")
         for name in ("seeds", "temperature"):
             values = getattr(self, name)
             if len(set(values)) < len(values) or (name == "seeds" and not values):
-                raise SpecError(f"LabelSettings.{name} is {values}: give each once, and one seed at least")
+                raise SettingsError(self, name, "give each once, and one seed at least")
 
     def runs(self, system: SimulationSystem) -> list[tuple[float, int]]:
         """Temperature in K and seed of every trajectory."""

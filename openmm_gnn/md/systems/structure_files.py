@@ -1,16 +1,22 @@
-"""Structures from PDB and PDBx/mmCIF files."""
+"""Structures from PDB and PDBx/mmCIF files, and the Systems that force-field files make of them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.errors import DataError, SpecError, TopologyError
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 
 if TYPE_CHECKING:
+    import openmm
     from openmm import app
 
 STRUCTURE_SUFFIXES = (".cif", ".ent", ".pdb", ".pdbx")
@@ -34,3 +40,144 @@ def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
         return structure.topology, np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     except Exception as error:  # OpenMM's parsers raise whatever the text makes them stumble over
         raise DataError(f"{path} cannot be read as a structure: {error or type(error).__name__}") from error
+
+
+class Constraints(str, Enum):
+    """Which bond lengths are fixed."""
+
+    NONE = "none"
+    H_BONDS = "h-bonds"
+    ALL_BONDS = "all-bonds"
+
+
+@dataclass(frozen=True)
+class ForceFieldSettings:
+    """How a System is made of a structure: force-field files and what they leave open."""
+
+    force_field: tuple[str, ...] = ()
+    """Force-field files for a .pdb or .cif: names that OpenMM knows, such as amber14-all.xml, or paths. Default: none,
+    for systems that bring their forces."""
+    nonbonded_cutoff: float = 1.0
+    """Cutoff of the real-space part of particle mesh Ewald in nm; without a box there is no cutoff."""
+    constraints: Constraints | None = None
+    """Bond lengths that are fixed: none, h-bonds or all-bonds. Default: h-bonds, under AMOEBA none."""
+    flexible_water: bool = False
+    """Leave water molecules flexible. Default: as the water model is made."""
+
+    def __post_init__(self) -> None:
+        files = (self.force_field,) if isinstance(self.force_field, (str, Path)) else self.force_field
+        object.__setattr__(self, "force_field", tuple(str(file) for file in files))
+        if self.constraints is not None:
+            object.__setattr__(self, "constraints", Constraints(self.constraints))
+        if not self.nonbonded_cutoff > 0:
+            raise SpecError(f"nonbonded_cutoff is {self.nonbonded_cutoff} nm: give a length above 0")
+
+
+def system_from_structure(path: Path, settings: ForceFieldSettings) -> SimulationSystem:
+    """The System that force-field files make of a PDB or PDBx/mmCIF file.
+
+    Particle mesh Ewald where the structure has a box, no cutoff where it has none. Particles that the force field
+    needs and the structure lacks, such as charge sites, are added. Runs start from the structure with its clashes
+    relaxed. Where bonds of hydrogen are free to vibrate, bonded forces are computed four times in a time step.
+
+    Raises:
+        DataError: if a file is missing or cannot be read.
+        TopologyError: if the force field does not know a residue, or the box is narrower than twice the cutoff.
+    """
+    from openmm import app, unit
+
+    topology, positions = read_structure(path)
+    box = topology.getPeriodicBoxVectors()
+    if box is not None:
+        width = min(float(vector[axis].value_in_unit(unit.nanometer)) for axis, vector in enumerate(box))
+        if width < 2 * settings.nonbonded_cutoff:
+            raise TopologyError(
+                f"the box of {path} is {width:.3f} nm wide, less than twice the cutoff of "
+                f"{settings.nonbonded_cutoff:g} nm: give a cutoff of at most {width / 2:.3f} nm, or a larger box"
+            )
+    force_field = _read_force_field(settings.force_field)
+    try:
+        modeller = app.Modeller(topology, positions * unit.nanometer)
+        modeller.addExtraParticles(force_field)
+        system = _create_system(force_field, modeller.topology, settings, settings.constraints or Constraints.H_BONDS)
+        if settings.constraints is None and _is_amoeba(system):
+            system = _create_system(force_field, modeller.topology, settings, Constraints.NONE)
+    except Exception as error:  # OpenMM raises ValueError, KeyError and plain Exceptions
+        raise TopologyError(
+            f"{' and '.join(settings.force_field)} cannot make a System of {path}: {str(error) or type(error).__name__}"
+        ) from error
+    start = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    return SimulationSystem(
+        name=path.stem,
+        system=system,
+        topology=modeller.topology,
+        positions=start,
+        thermostat=Thermostat.LANGEVIN,
+        bonded_substeps=4 if _hydrogens_vibrate(system) else 1,
+        prepare=relaxed(system, start),
+    )
+
+
+def _create_system(
+    force_field: app.ForceField, topology: app.Topology, settings: ForceFieldSettings, constraints: Constraints
+) -> openmm.System:
+    from openmm import app, unit
+
+    periodic = topology.getPeriodicBoxVectors() is not None
+    return force_field.createSystem(
+        topology,
+        nonbondedMethod=app.PME if periodic else app.NoCutoff,
+        nonbondedCutoff=settings.nonbonded_cutoff * unit.nanometer,
+        constraints={Constraints.H_BONDS: app.HBonds, Constraints.ALL_BONDS: app.AllBonds}.get(constraints),
+        rigidWater=False if settings.flexible_water else None,
+    )
+
+
+def _is_amoeba(system: openmm.System) -> bool:
+    import openmm
+
+    return any(isinstance(force, openmm.AmoebaMultipoleForce) for force in system.getForces())
+
+
+def _hydrogens_vibrate(system: openmm.System) -> bool:
+    """Whether a particle as light as hydrogen is in no constraint."""
+    from openmm import unit
+
+    masses = [system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(system.getNumParticles())]
+    bound = {atom for k in range(system.getNumConstraints()) for atom in system.getConstraintParameters(k)[:2]}
+    return any(0 < mass < 4 and atom not in bound for atom, mass in enumerate(masses))
+
+
+def _read_force_field(files: tuple[str, ...]) -> app.ForceField:
+    from openmm import app
+
+    try:
+        return app.ForceField(*files)
+    except Exception as error:  # OpenMM raises plain Exceptions that name the file
+        if "Could not locate file" in str(error):
+            missing = next((file for file in files if f'"{file}"' in str(error)), files[0])
+            raise DataError(
+                f"there is no force-field file {missing}: give a path, or a file of OpenMM such as amber14-all.xml"
+            ) from error
+        raise DataError(f"the force-field files {list(files)} cannot be read together: {error}") from error
+
+
+def relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Starting positions for any seed: the same for all, minimised once, when first asked for."""
+
+    @cache
+    def minimised() -> np.ndarray:
+        import openmm
+        from openmm import unit
+
+        context = openmm.Context(
+            system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
+        )
+        context.setPositions(positions)
+        context.applyConstraints(1e-6)
+        context.computeVirtualSites()
+        openmm.LocalEnergyMinimizer.minimize(context, 100.0, 200)
+        state = context.getState(positions=True)
+        return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+
+    return lambda seed: minimised()

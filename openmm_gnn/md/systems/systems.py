@@ -13,10 +13,13 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, TopologyError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.force_field_files import ForceFieldSettings, system_from_structure
-from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS, named_system
-from openmm_gnn.md.systems.peptide_systems import NAMED_PEPTIDES, named_peptide
-from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_structure
+from openmm_gnn.md.systems.named_systems import NAMED_PEPTIDES, NAMED_SYSTEMS, named_peptide, named_system
+from openmm_gnn.md.systems.structure_files import (
+    STRUCTURE_SUFFIXES,
+    ForceFieldSettings,
+    read_structure,
+    system_from_structure,
+)
 
 if TYPE_CHECKING:
     import openmm

@@ -12,7 +12,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
-from openmm_gnn.md.systems.lattice import lattice_sites
+from openmm_gnn.md.systems.argon import lattice_sites
 
 if TYPE_CHECKING:
     import openmm

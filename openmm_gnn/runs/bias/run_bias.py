@@ -17,7 +17,7 @@ from openmm_gnn.base.files import write_json
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.features.learned_cv import LEARNED_CVS, load_learned_cv
 from openmm_gnn.forces.cv_force import BiasForce, bias_force
-from openmm_gnn.md.impulse_integrator import ImpulseLangevinIntegrator
+from openmm_gnn.md.integrators import ImpulseLangevinIntegrator
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.weights import path_of

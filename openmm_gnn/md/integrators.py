@@ -1,18 +1,23 @@
-"""The integrator of `accelerate`: three time steps, each force evaluated as rarely as the scheme allows.
+"""Integrators that evaluate some forces rarely: three time steps for `accelerate`, impulses for a bias.
 
-One step of length dt, with n network steps and m bonded substeps in each of those:
+One step of `MultipleTimeStepIntegrator` of length dt, with n network steps and m bonded substeps in each of those:
 
     v += dt/2 (expensive - network) / mass
     n times:  v += dt/2n network / mass;  m bonded substeps of length dt/nm;  v += dt/2n network / mass
     v += dt/2 (expensive - network) / mass
 
 A bonded substep is velocity Verlet, or BAOAB where there is a temperature. Kicks at the same positions commute, so all
-of them at one place in time are one kick; and the forces at the end of a step are those at the start of the next. So
+of them at one point in time are one kick; and the forces at the end of a step are those at the start of the next. So
 the expensive force costs one evaluation per step and the network n; OpenMM's own multiple-time-step integrators would
 evaluate the network n + 2 times, since a network that is subtracted in the outer level counts there too.
 
 Sources: Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992), doi 10.1063/1.463137 (r-RESPA); Lagardere, Aviat,
 Piquemal, J. Phys. Chem. Lett. 10, 2593 (2019), doi 10.1021/acs.jpclett.9b00901 (BAOAB-RESPA).
+
+`ImpulseLangevinIntegrator` is Langevin dynamics in which one force group acts rarely and the more strongly. Sources:
+the first above; for a bias, Ferrarotti, Bottaro, Perez-Villa, Bussi, J. Chem. Theory Comput. 11, 139 (2015), doi
+10.1021/ct5007086; the middle scheme: Zhang, Liu, Yan, Tuckerman, Liu, J. Phys. Chem. A 123, 6056 (2019), doi
+10.1021/acs.jpca.9b02771.
 """
 
 from __future__ import annotations
@@ -20,13 +25,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import openmm
+from openmm import unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import Thermostat
 
+NOSE_HOOVER_CHAIN_LENGTH = 10
+NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5
+NOSE_HOOVER_YOSHIDA_SUZUKI = 5
 NUM_GROUPS = 32
 _UNSEEN = 1e10
 """A force that no System has: at its first step the integrator finds everything changed."""
+
+
+def make_integrator(course: RunCourse) -> openmm.Integrator:
+    """Returns the OpenMM integrator of a run; with bonded substeps its System needs `split_groups` first."""
+    if course.bonded_substeps > 1:
+        integrator = openmm.MTSLangevinIntegrator(  # plain numbers raise
+            course.temperature * unit.kelvin,
+            course.friction_per_ps / unit.picosecond,
+            course.time_step_ps * unit.picoseconds,
+            [(NONBONDED_GROUP, 1), (BONDED_GROUP, course.bonded_substeps)],
+        )
+        integrator.setRandomNumberSeed(course.seed)
+        return integrator
+
+    if course.thermostat is Thermostat.LANGEVIN:
+        langevin = openmm.LangevinMiddleIntegrator(course.temperature, course.friction_per_ps, course.time_step_ps)
+        langevin.setRandomNumberSeed(course.seed)
+        return langevin
+    return openmm.NoseHooverIntegrator(
+        course.temperature,
+        course.friction_per_ps,
+        course.time_step_ps,
+        NOSE_HOOVER_CHAIN_LENGTH,
+        NOSE_HOOVER_MULTIPLE_TIME_STEPS,
+        NOSE_HOOVER_YOSHIDA_SUZUKI,
+    )
 
 
 class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
@@ -37,7 +75,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
     is added to the System in any other group is integrated as part of it.
 
     Forces are remembered from one step to the next. A change of positions or parameters from outside is noticed in the
-    forces that it changes, and everything is computed anew. Of a new box alone, OpenMM tells no integrator: set the
+    forces that it changes, and everything is computed anew. OpenMM notifies no integrator of a new box alone: set the
     positions after the box, even if they stay.
 
     Args:
@@ -48,7 +86,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         network_group: force group of the network.
         negated_group: force group that takes the network out of the System's sum; never integrated.
         temperature: K; None for constant energy.
-        friction_per_ps: of the Langevin thermostat; None for constant energy.
+        friction_per_ps: friction of the Langevin thermostat; None for constant energy.
         constrained: whether the System has constraints.
     Raises:
         SpecError: if a number is out of range, or only one of temperature and friction is given.
@@ -162,3 +200,40 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
             self.addConstrainPositions()
             self.addComputePerDof("v", f"v+(x-mts_x_free)/(dt/{self._drifts})")
             self.addConstrainVelocities()
+
+
+class ImpulseLangevinIntegrator(openmm.CustomIntegrator):
+    """As OpenMM's LangevinMiddleIntegrator, but for one group that kicks at every `interval`-th step, `interval`-fold.
+
+    Args:
+        temperature: K.
+        friction_per_ps: friction of the thermostat.
+        time_step_ps: time step of every other force.
+        interval: steps between two impulses.
+        group: the force group of the impulses; all other forces must be in `own_group`.
+    """
+
+    def __init__(
+        self, temperature: float, friction_per_ps: float, time_step_ps: float, interval: int, group: int, own_group: int
+    ) -> None:
+        super().__init__(time_step_ps)
+        self.addGlobalVariable("impulse_keep", 0)
+        self.addGlobalVariable("impulse_noise", 0)
+        self.addGlobalVariable("impulse_phase", 0)
+        self.addPerDofVariable("impulse_x_free", 0)
+        kt = BOLTZMANN_KJ_MOL_K * temperature
+        self.addUpdateContextState()
+        self.addComputeGlobal("impulse_keep", f"exp(-{friction_per_ps!r}*dt)")
+        self.addComputeGlobal("impulse_noise", f"sqrt({kt!r}*(1-impulse_keep^2))")
+        self.beginIfBlock("impulse_phase < 0.5")
+        self.addComputePerDof("v", f"v+{interval}*dt*f{group}/m")
+        self.endBlock()
+        self.addComputePerDof("v", f"v+dt*f{own_group}/m")
+        self.addConstrainVelocities()
+        self.addComputePerDof("x", "x+0.5*dt*v")
+        self.addComputePerDof("v", "impulse_keep*v+impulse_noise*gaussian/sqrt(m)")
+        self.addComputePerDof("x", "x+0.5*dt*v")
+        self.addComputePerDof("impulse_x_free", "x")
+        self.addConstrainPositions()
+        self.addComputePerDof("v", "v+(x-impulse_x_free)/dt")
+        self.addComputeGlobal("impulse_phase", f"select(step({interval - 1.5}-impulse_phase), impulse_phase+1, 0)")
