@@ -36,28 +36,7 @@
   library.def(                                                                                                        \
       "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"      \
       " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"       \
-      " float cutoff, int products) -> Tensor");                                                                       \
-  library.def("edge_rows(Tensor receivers, int num_atoms) -> (Tensor starts, Tensor order)");                          \
-  library.def(                                                                                                         \
-      "attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope, Tensor places," \
-      " Tensor node, Tensor vectors, Tensor table, Tensor receivers, Tensor heard_starts, Tensor heard_order,"         \
-      " int head_width) -> (Tensor scalars, Tensor vectors)");                                                         \
-  library.def(                                                                                                         \
-      "attention_rows_backward(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor envelope,"       \
-      " Tensor places, Tensor node, Tensor vectors, Tensor table, Tensor receivers, Tensor heard_starts,"              \
-      " Tensor heard_order, Tensor scalar_gradient, Tensor vector_gradient, int head_width, bool geometry)"            \
-      " -> (Tensor node, Tensor vectors, Tensor directions, Tensor envelope, Tensor places)");                         \
-  library.def(                                                                                                         \
-      "edge_attention_rows(Tensor starts, Tensor order, Tensor senders, Tensor envelope, Tensor node,"                 \
-      " Tensor filters, int head_width) -> (Tensor messages, Tensor scalars)");                                        \
-  library.def(                                                                                                         \
-      "edge_vector_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor vectors,"               \
-      " Tensor scales, Tensor mixed, Tensor filters, Tensor edges) -> (Tensor vectors, Tensor edges)");                \
-  library.def(                                                                                                         \
-      "tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor places, Tensor parts, Tensor table) -> Tensor");\
-  library.def(                                                                                                         \
-      "first_tensor_rows(Tensor starts, Tensor order, Tensor senders, Tensor directions, Tensor places,"               \
-      " Tensor receiver, Tensor sender, Tensor table) -> Tensor");
+      " float cutoff, int products) -> Tensor");
 
 #define OPENMM_GNN_CUDA_FUNCTIONS(library)                                                     \
   library.impl("pair_rows", &openmm_gnn::cuda::boxed_pair_rows);                              \
@@ -67,11 +46,4 @@
   library.impl("row_strengths_backward", &openmm_gnn::cuda::boxed_row_strengths_backward);    \
   library.impl("gamd_edges", &openmm_gnn::cuda::boxed_gamd_edges);                            \
   library.impl("gamd_messages", &openmm_gnn::cuda::boxed_gamd_messages);                      \
-  library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);                    \
-  library.impl("edge_rows", &openmm_gnn::cuda::boxed_edge_rows);                              \
-  library.impl("attention_rows", &openmm_gnn::cuda::boxed_attention_rows);                    \
-  library.impl("attention_rows_backward", &openmm_gnn::cuda::boxed_attention_rows_backward);  \
-  library.impl("edge_attention_rows", &openmm_gnn::cuda::boxed_edge_attention_rows);          \
-  library.impl("edge_vector_rows", &openmm_gnn::cuda::boxed_edge_vector_rows);                \
-  library.impl("tensor_rows", &openmm_gnn::cuda::boxed_tensor_rows);                          \
-  library.impl("first_tensor_rows", &openmm_gnn::cuda::boxed_first_tensor_rows);
+  library.impl("gamd_strengths", &openmm_gnn::cuda::boxed_gamd_strengths);

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def filter_places(distances: Tensor, cutoff: float, decaying: float = 513.0, even: float = 256.0) -> Tensor:
-    """(E,) float64, where distances lie in a table, in knots: 0 at distance 0, `decaying` + `even` at the cutoff."""
+    """(E,) float64, the places of distances in a table, in knots, from 0 to `decaying` + `even` at the cutoff."""
     distances = distances.to(torch.float64)
     fallen = (1.0 - torch.exp((-5.0 / cutoff) * distances)) * (decaying / (1.0 - math.exp(-5.0)))
     return fallen + distances * (even / cutoff)

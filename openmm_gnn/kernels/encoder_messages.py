@@ -1,16 +1,18 @@
-"""The loops over edges of encoders, compiled for the CPU: float32. The models hold the same in PyTorch.
+"""The loops over edges of encoders, compiled in float32: operators that take an `EdgePlan`, made once for a graph.
+
+Each operator is one function for the CPU and for CUDA (csrc/encoders/messages.h); networks/encoders has the same in
+plain PyTorch. On the CPU each edge is read once; edges ordered by the atom that receives are fastest. On CUDA sums go
+along the rows of a plan, without atomics: the same input gives the same bits, and nothing waits for the device.
 
 `attention_messages`, `tensor_messages`, `first_tensors` and `activated_table` can be differentiated once, by everything
-but an index; `attention_network` by vectors and distances.
+but an index; `attention_network` by vectors and distances. On CUDA `attention_messages` alone, and not by its table.
 
-Everywhere: edge_index (2, E) int64; directions (E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge;
-envelope (E,) the cosine cutoff; places (E,) float64 and tables (knots, 2, channels) of graph/filter_table.py; H the
-width, a multiple of 16. Features that autocast has made bfloat16 are taken as float32. Edges ordered by the row that
-receives are fastest.
+Everywhere: N atoms, E edges, H the width, tables (knots, 2, channels) of graph/filter_table.py. Features that autocast
+has made bfloat16 are taken as float32.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,46 +20,91 @@ from torch import Tensor
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 
 
+class EdgePlan(NamedTuple):
+    """The edges of one graph as every layer of an encoder takes them; `EdgeNetwork.plan` makes it."""
+
+    index: Tensor
+    """(2, E) int64, row 0 the source and row 1 the target. Row 1 receives, but in TensorNet row 0."""
+    rows: Tensor
+    """Edges in the order of the atoms that receive them, by `edge_rows`; empty on the CPU and in plain PyTorch."""
+    directions: Tensor
+    """(E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge."""
+    envelope: Tensor
+    """(E,) the cosine cutoff."""
+    places: Tensor
+    """(E,) float64, where the distances lie in a table (`filter_places`); empty in plain PyTorch."""
+    radial: Tensor
+    """(E, num_radial) the distances as features, for plain PyTorch; else empty."""
+    knots: Tensor
+    """(K, 2, num_radial + 1) the rows of `ExponentialBasis.knots` from which layers make their tables while their
+    weights are trained; else empty, and layers keep a table."""
+    compiled: bool
+    """Whether the operators take the edges; else plain PyTorch does."""
+
+
+# ---- what the operators take -----------------------------------------------------------------------------------------
+
+
+def on_cuda(tensor: Tensor) -> bool:
+    """Whether CUDA's functions of the operators take a tensor."""
+    return tensor.is_cuda
+
+
+def fits_operators(features: Tensor, width: int, head_width: int) -> bool:
+    """Whether the operators take float32 features of this width in heads of that width on the device of `features`."""
+    if head_width < 1 or width < 16 or width % 16 != 0 or width % head_width != 0:
+        return False
+    if on_cuda(features):
+        return width <= 256
+    return width <= 1024 and (head_width % 16 == 0 or 16 % head_width == 0)
+
+
+def has_cpu_operators(tensor: Tensor) -> bool:
+    """Whether what the CPU alone has takes a tensor: `attention_network`, `activated_table`, gradients by tables."""
+    return not on_cuda(tensor)
+
+
 def available_threads() -> int:
-    """Threads for an operator: PyTorch's number, or 0, by which TorchScript lets the operator ask the system."""
+    """The number of PyTorch's threads, or 0, by which TorchScript lets the operator ask the system."""
     if torch.jit.is_scripting():
         return 0
     else:
         return torch.get_num_threads()
 
 
-def fits_operators(width: int, head_width: int) -> bool:
-    """Whether the operators take features of this width in heads of that width."""
-    whole = width % 16 == 0 and width <= 1024 and width % head_width == 0
-    return whole and (head_width % 16 == 0 or 16 % head_width == 0)
+# ---- the operators ---------------------------------------------------------------------------------------------------
+
+
+def edge_rows(index: Tensor, distances: Tensor, cutoff: float, receiving: int, num_atoms: int, senders: bool) -> Tensor:
+    """`EdgePlan.rows` of the edges shorter than the cutoff.
+
+    Args:
+        index: (2, E) int64; an edge with a negative atom is none.
+        distances: (E,) float32.
+        receiving: the row of `index` that holds the atoms which receive.
+        senders: whether the rows of the senders follow, which gradients need.
+    """
+    return torch.ops.openmm_gnn.edge_rows(index, distances.detach(), cutoff, receiving, num_atoms, senders)
 
 
 def attention_messages(
-    edge_index: Tensor,
-    directions: Tensor,
-    envelope: Tensor,
-    places: Tensor,
-    node: Tensor,
-    vectors: Tensor,
-    table: Tensor,
-    head_width: int,
+    plan: EdgePlan, node: Tensor, vectors: Tensor, table: Tensor, head_width: int
 ) -> tuple[Tensor, Tensor]:
-    """Sums at row 1 of the messages of `AttentionLayer`: (N, H) and (N, 3, H).
+    """Sums of the messages of `AttentionLayer`: (N, H) and (N, 3, H).
 
     Args:
         node: (N, 5 H), query, key and three values.
         vectors: (N, 3, H).
-        table: of 4 H channels, the key's filters and the values'.
+        table: filters of the key and the values, 4 H channels.
     """
     return torch.ops.openmm_gnn.attention_messages(
-        edge_index, directions, envelope, places, node.float(), vectors.float(), table, head_width, available_threads()
-    )
+        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(), table,
+        head_width, available_threads(),
+    )  # fmt: skip
 
 
 def edge_layer(
-    edge_index: Tensor,
-    directions: Tensor,
-    envelope: Tensor,
+    plan: EdgePlan,
     node: Tensor,
     vectors: Tensor,
     mixed: Tensor,
@@ -68,35 +115,37 @@ def edge_layer(
     spread_bias: Tensor,
     head_width: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums (N, H) and (N, 3, H) at row 1 of the messages of `EdgeAttentionLayer`, and the new (E, H) edges.
+    """Sums (N, H) and (N, 3, H) of the messages of `EdgeAttentionLayer`, and the new (E, H) features of edges.
 
     Args:
         node: (N, 3 H), query, key, value.
         vectors: (N, 3, H).
         mixed: (N, 3, 5 H), the target's and the source's parts in the edges' change last; or (N, 3, 3 H).
         edges: (E, H).
-        filter_weight, filter_bias: (H, 3 H) and (3 H,), filters of key and value and gates of the edges' change; or
-            (H, 2 H) and (2 H,): the edges do not change, and none come back.
-        spread_weight, spread_bias: (H, 2 H) and (2 H,), scales of the sender's vectors and of the direction.
+        filter_weight, filter_bias: (3 H, H) and (3 H,), filters of key and value and gates of the edges' change; or
+            (2 H, H) and (2 H,): the edges do not change, and none come back.
+        spread_weight, spread_bias: (2 H, H) and (2 H,), scales of the sender's vectors and of the direction.
     """
     return torch.ops.openmm_gnn.edge_layer(
-        edge_index, directions, envelope, node.float(), vectors.float(), mixed.float(), edges.float(), filter_weight,
-        filter_bias, spread_weight, spread_bias, head_width, available_threads(),
+        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(),
+        mixed.float(), edges.float(), filter_weight, filter_bias, spread_weight, spread_bias, head_width,
+        available_threads(),
     )  # fmt: skip
 
 
-def tensor_messages(edge_index: Tensor, places: Tensor, parts: Tensor, table: Tensor) -> Tensor:
-    """Sums (N, 9, H) at row 0 of row 1's tensors, times the filters of their three parts, a table of 3 H channels."""
-    return torch.ops.openmm_gnn.tensor_messages(edge_index, places, parts.float(), table, available_threads())
-
-
-def first_tensors(
-    edge_index: Tensor, directions: Tensor, places: Tensor, receiver: Tensor, sender: Tensor, table: Tensor
-) -> Tensor:
-    """Sums (N, 9, H) at row 0 of the tensors that directions make, times filters and receiver_i + sender_j, (N, H)."""
-    return torch.ops.openmm_gnn.first_tensors(
-        edge_index, directions, places, receiver.float(), sender.float(), table, available_threads()
+def tensor_messages(plan: EdgePlan, parts: Tensor, table: Tensor) -> Tensor:
+    """Sums (N, 9, H) of the senders' tensors, times the filters of their three parts, a table of 3 H channels."""
+    return torch.ops.openmm_gnn.tensor_messages(
+        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, parts.float(), table, available_threads()
     )
+
+
+def first_tensors(plan: EdgePlan, receiver: Tensor, sender: Tensor, table: Tensor) -> Tensor:
+    """Sums (N, 9, H) of the tensors that directions make, times filters and receiver_i + sender_j, (N, H)."""
+    return torch.ops.openmm_gnn.first_tensors(
+        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, receiver.float(), sender.float(), table,
+        available_threads(),
+    )  # fmt: skip
 
 
 def scaled_tensors(parts: Tensor) -> Tensor:
@@ -115,7 +164,7 @@ def tensor_squares(parts: Tensor, change: Tensor) -> Tensor:
 
 
 def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
-    """(E, channels) the functions of a table."""
+    """The functions of a table at the places (E,) of `filter_places`: (E, channels)."""
     return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())
 
 
@@ -130,12 +179,12 @@ def attention_network(
     cutoff: float,
     head_width: int,
 ) -> tuple[Tensor, Tensor]:
-    """Scalars (N, H) and vectors (N, 3, H) of a whole `TorchMDET`.
+    """Scalars (N, H) and vectors (N, 3, H) of a whole `TorchMDET`, on the CPU.
 
     Args:
         edge_vectors: (E, 3), and edge_distances (E,), their lengths.
-        scalars: (N, H), of the elements.
-        weights: (layers, 22 H^2 + 10 H), each layer's as `AttentionLayer.packed_weights` orders them.
+        scalars: (N, H), the embeddings of the elements.
+        weights: (layers, 22 H^2 + 10 H), one row of `AttentionLayer.packed_weights` for each layer.
         tables: (layers, knots, 2, 4 H).
         norm: (2, H), gain and bias of the last normalisation.
     """
@@ -147,7 +196,7 @@ def attention_network(
 
 
 def activated_table(rows: Tensor, bias: Tensor) -> Tensor:
-    """A table (K, 2, C) of SiLU(z + bias), where rows (K, 2, C) is one of z: values, and slopes per knot."""
+    """A table (K, 2, C) of SiLU(z + bias), where rows (K, 2, C) is a table of z: values, and slopes per knot."""
     return torch.ops.openmm_gnn.activated_table(rows, bias)
 
 
@@ -160,29 +209,29 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _attention_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[Any, ...]:
-    geometry, filters = any(ctx.needs_input_grad[1:4]), bool(ctx.needs_input_grad[6])
+    geometry, filters = any(ctx.needs_input_grad[2:5]), bool(ctx.needs_input_grad[7])
     node, carried, table, directions, envelope, places = torch.ops.openmm_gnn.attention_messages_backward(
-        *ctx.saved_tensors, scalars.contiguous(), vectors.contiguous(), *ctx.numbers, geometry, filters
+        *ctx.saved_tensors, *ctx.numbers, scalars.contiguous(), vectors.contiguous(), geometry, filters
     )
     of_geometry = (directions, envelope, places.to(torch.float64)) if geometry else (None, None, None)
-    return None, *of_geometry, node, carried, table if filters else None, None, None
+    return None, None, *of_geometry, node, carried, table if filters else None, None, None
 
 
 def _tensor_gradients(ctx: Any, sums: Tensor) -> tuple[Any, ...]:
-    geometry, filters = bool(ctx.needs_input_grad[1]), bool(ctx.needs_input_grad[3])
-    places, parts, table = torch.ops.openmm_gnn.tensor_messages_backward(
-        *ctx.saved_tensors, sums.contiguous(), *ctx.numbers, geometry, filters
+    geometry, filters = bool(ctx.needs_input_grad[4]), bool(ctx.needs_input_grad[6])
+    parts, table, places = torch.ops.openmm_gnn.tensor_messages_backward(
+        *ctx.saved_tensors, *ctx.numbers, sums.contiguous(), geometry, filters
     )
-    return None, places.to(torch.float64) if geometry else None, parts, table if filters else None, None
+    return *(None,) * 4, places.to(torch.float64) if geometry else None, parts, table if filters else None, None
 
 
 def _first_gradients(ctx: Any, sums: Tensor) -> tuple[Any, ...]:
-    geometry, filters = any(ctx.needs_input_grad[1:3]), bool(ctx.needs_input_grad[5])
-    directions, places, receiver, sender, table = torch.ops.openmm_gnn.first_tensors_backward(
-        *ctx.saved_tensors, sums.contiguous(), *ctx.numbers, geometry, filters
+    geometry, filters = any(ctx.needs_input_grad[2:5]), bool(ctx.needs_input_grad[7])
+    receiver, sender, table, directions, places = torch.ops.openmm_gnn.first_tensors_backward(
+        *ctx.saved_tensors, *ctx.numbers, sums.contiguous(), geometry, filters
     )
-    of_geometry = (directions, places.to(torch.float64)) if geometry else (None, None)
-    return None, *of_geometry, receiver, sender, table if filters else None, None
+    of_geometry = (directions, None, places.to(torch.float64)) if geometry else (None, None, None)
+    return None, None, *of_geometry, receiver, sender, table if filters else None, None
 
 
 def _activated_gradients(ctx: Any, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,26 +254,25 @@ def _network_gradients(ctx: Any, scalars: Tensor | None, vectors: Tensor | None,
     scalars = embedded.new_zeros((atoms, width)) if scalars is None else scalars.contiguous()
     vectors = embedded.new_zeros((atoms, 3, width)) if vectors is None else vectors.contiguous()
     of_vectors, of_distances = torch.ops.openmm_gnn.attention_network_backward(
-        *ctx.saved_tensors, scalars, vectors, *ctx.numbers
+        *ctx.saved_tensors[:7], *ctx.numbers, ctx.saved_tensors[7], scalars, vectors
     )
     return (None, of_vectors, of_distances, *(None,) * 7)
 
 
-def no_second_gradients(*_: Any) -> None:
-    """What a compiled gradient says that is asked for its own."""
+def _no_second_gradients(*_: Any) -> None:
     raise RuntimeError(
         "the compiled messages of an encoder have first derivatives only: for second ones call "
         "encoder.network.use_compiled(False), after which they are plain PyTorch"
     )
 
 
-torch.library.register_autograd("openmm_gnn::attention_messages", _attention_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::attention_messages_backward", no_second_gradients)
-torch.library.register_autograd("openmm_gnn::activated_table", _activated_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::activated_table_backward", no_second_gradients)
-torch.library.register_autograd("openmm_gnn::attention_network", _network_gradients, setup_context=_save_network)
-torch.library.register_autograd("openmm_gnn::attention_network_backward", no_second_gradients)
-torch.library.register_autograd("openmm_gnn::tensor_messages", _tensor_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::tensor_messages_backward", no_second_gradients)
-torch.library.register_autograd("openmm_gnn::first_tensors", _first_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::first_tensors_backward", no_second_gradients)
+for _name, _gradients in (
+    ("attention_messages", _attention_gradients),
+    ("tensor_messages", _tensor_gradients),
+    ("first_tensors", _first_gradients),
+    ("activated_table", _activated_gradients),
+    ("attention_network", _network_gradients),
+):
+    _setup = _save_network if _name == "attention_network" else _save_inputs
+    torch.library.register_autograd(f"openmm_gnn::{_name}", _gradients, setup_context=_setup)
+    torch.library.register_autograd(f"openmm_gnn::{_name}_backward", _no_second_gradients)

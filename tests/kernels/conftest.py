@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cuda_backends import CUDA_ALONE, Backend, gpu
+from cuda_backends import CUDA_ALONE, ENCODERS, Backend, gpu
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths, library_paths
 
@@ -120,12 +120,12 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def device(backend: Backend) -> Iterator[torch.device]:
-    """Where the package's own code finds the operators of CUDA; for the emulated ones, on the CPU."""
+    """Where the package's own code finds the operators of CUDA; the emulated ones take the place of the CPU's."""
     if backend.device.type == "cuda":
         yield backend.device
         return
     stand_in = torch.library.Library("openmm_gnn", "IMPL")
-    for name in CUDA_ALONE:
+    for name in (*CUDA_ALONE, *ENCODERS):
         stand_in.impl(name, getattr(backend.operators, name), "CPU")
     yield backend.device
     stand_in._destroy()

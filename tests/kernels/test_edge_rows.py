@@ -10,7 +10,8 @@ from cuda_backends import Backend
 from torch import Tensor
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.kernels.edge_rows import attention_rows, edge_rows
+from openmm_gnn.kernels import encoder_messages
+from openmm_gnn.kernels.encoder_messages import EdgePlan, attention_messages, edge_rows
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.equivariant_blocks import EdgeNetwork
 
@@ -49,7 +50,7 @@ def decisions(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> list[boo
 
     monkeypatch.setattr(EdgeNetwork, "is_fused", watched)
     if device.type == "cpu":
-        monkeypatch.setattr(EdgeNetwork, "on_gpu", lambda self, tensor: tensor.dtype == torch.float32)
+        monkeypatch.setattr(encoder_messages, "on_cuda", lambda tensor: tensor.dtype == torch.float32)
     return seen
 
 
@@ -63,12 +64,16 @@ def assert_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], 
 @pytest.mark.parametrize(("num_atoms", "num_edges"), [(40, 700), (3, 0), (0, 0), (1, 5), (2500, 9000)])
 def test_rows_hold_each_edge_once_in_order(backend: Backend, num_atoms: int, num_edges: int) -> None:
     generator = torch.Generator().manual_seed(4)
-    receivers = torch.randint(-1, max(num_atoms, 1), (num_edges,), generator=generator)
-    starts, order = backend.operators.edge_rows(backend.place(receivers), num_atoms)
-    assert starts.dtype == order.dtype == torch.int32
-    assert starts.tolist() == [0, *torch.bincount(receivers[receivers >= 0], minlength=num_atoms).cumsum(0).tolist()]
-    kept = (receivers >= 0).nonzero().squeeze(1)
-    assert torch.equal(order[: int(starts[-1])].cpu().long(), kept[receivers[kept].argsort(stable=True)])
+    index = torch.randint(-1, max(num_atoms, 1), (2, num_edges), generator=generator)
+    distances = 1.2 * CUTOFF * torch.rand(num_edges, generator=generator)
+    rows = backend.operators.edge_rows(backend.place(index), backend.place(distances), CUTOFF, 1, num_atoms, True)
+    assert rows.dtype == torch.int32 and rows.shape == (2 * (num_atoms + 1 + num_edges),)
+    for receivers, part in zip(index.flip(0), rows.cpu().chunk(2), strict=True):
+        starts, order = part[: num_atoms + 1], part[num_atoms + 1 :]
+        kept = ((receivers >= 0) & (distances < CUTOFF)).nonzero().squeeze(1)
+        counts = torch.bincount(receivers[kept], minlength=num_atoms)
+        assert starts.tolist() == [0, *counts.cumsum(0).tolist()]
+        assert torch.equal(order[: len(kept)].long(), kept[receivers[kept].argsort(stable=True)])
 
 
 @pytest.mark.parametrize("rule", ["nearest", "full", "index"])
@@ -149,13 +154,18 @@ def test_features_have_gradients_without_geometry_and_weights_none(device: torch
         return torch.randn(*sizes, generator=generator).to(device)
 
     index = torch.randint(0, 9, (2, 40), generator=generator).to(device)
-    rows, heard = edge_rows(index[1], 9), edge_rows(index[0], 9)
+    rows = edge_rows(index, torch.zeros(40, device=device), CUTOFF, 1, 9, True)
     features, table = [normal(9, 80).requires_grad_(), normal(9, 3, 16).requires_grad_()], normal(7, 2, 64)
-    given = (rows, heard, index, normal(40, 3), normal(40), 6 * torch.rand(40, generator=generator).double().to(device))
-    with_geometry = [x.requires_grad_() if x.is_floating_point() else x for x in map(torch.clone, given[3:])]
-    scalars, vectors = attention_rows(*given, *features, table, 4)
+    geometry = [normal(40, 3), normal(40), 6 * torch.rand(40, generator=generator).double().to(device)]
+    nothing = torch.empty(0, device=device)
+
+    def plan(directions: Tensor, envelope: Tensor, places: Tensor) -> EdgePlan:
+        return EdgePlan(index, rows, directions, envelope, places, nothing, nothing, True)
+
+    scalars, vectors = attention_messages(plan(*geometry), *features, table, 4)
     alone = torch.autograd.grad(scalars.sum() + vectors.square().sum(), features)
-    scalars, vectors = attention_rows(*given[:3], *with_geometry, *features, table, 4)
+    with_geometry = [x.clone().requires_grad_() for x in geometry]
+    scalars, vectors = attention_messages(plan(*with_geometry), *features, table, 4)
     together = torch.autograd.grad(
         scalars.sum() + vectors.square().sum(), [*features, *with_geometry], create_graph=True
     )
@@ -163,7 +173,7 @@ def test_features_have_gradients_without_geometry_and_weights_none(device: torch
         assert torch.equal(mine, other)
     with pytest.raises(RuntimeError, match="have first derivatives only"):
         together[0].sum().backward()
-    scalars, _ = attention_rows(*given, *features, table.requires_grad_(), 4)
+    scalars, _ = attention_messages(plan(*geometry), *features, table.requires_grad_(), 4)
     with pytest.raises(RuntimeError, match="no gradients of weights"):
         scalars.sum().backward()
 
@@ -206,16 +216,27 @@ def test_products_of_tensors_equal_those_of_the_cpu(backend: Backend, width: int
         torch.testing.assert_close(found.cpu(), getattr(cpu, name)(*given, 1), rtol=1e-5, atol=4e-6)
 
 
+def test_filters_of_a_table_equal_those_of_the_cpu(backend: Backend) -> None:
+    generator = torch.Generator().manual_seed(8)
+    places = 13 * torch.rand(300, generator=generator, dtype=torch.float64) - 1
+    table = torch.randn(11, 2, 48, generator=generator)
+    found = backend.operators.tabulated_filters(backend.place(places), backend.place(table), 1)
+    expected = torch.ops.openmm_gnn.tabulated_filters(places, table, 1)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=4e-6)  # some roundings of four products
+
+
 def test_wrong_shapes_are_refused_in_words(backend: Backend) -> None:
     operators, place = backend.operators, backend.place
-    rows = operators.edge_rows(place(torch.tensor([0, 1, 1])), 2)
-    senders, places = place(torch.tensor([0, 0, 1])), place(torch.zeros(3, dtype=torch.float64))
-    table = place(torch.zeros(5, 2, 48))
+    index, distances = place(torch.tensor([[0, 1, 1], [0, 0, 1]])), place(torch.ones(3))
+    rows = operators.edge_rows(index, distances, CUTOFF, 0, 2, False)
+    geometry = place(torch.zeros(3, 3)), distances, place(torch.zeros(3, dtype=torch.float64))
+    table, parts = place(torch.zeros(5, 2, 48)), place(torch.zeros(2, 9, 16))
     with pytest.raises(RuntimeError, match="features of 272 channels in heads of 272: give a multiple of 16, at most"):
-        operators.tensor_rows(*rows, senders, places, place(torch.zeros(2, 9, 272)), table)
-    with pytest.raises(RuntimeError, match=r"starts has shape \(3\): expected \(4\)"):
-        operators.tensor_rows(*rows, senders, places, place(torch.zeros(3, 9, 16)), table)
-    with pytest.raises(RuntimeError, match=r"places has shape \(2\): give \(3\), float64"):
-        operators.tensor_rows(*rows, senders, places[:2], place(torch.zeros(2, 9, 16)), table)
-    with pytest.raises(RuntimeError, match=r"a filter table has shape \(5, 2, 32\)"):
-        operators.tensor_rows(*rows, senders, places, place(torch.zeros(2, 9, 16)), table[:, :, :32].contiguous())
+        wide = place(torch.zeros(2, 9, 272)), place(torch.zeros(5, 2, 816))
+        operators.tensor_messages(index, rows, *geometry, *wide, 1)
+    with pytest.raises(RuntimeError, match=r"rows has shape \(6\): expected \(7\)"):
+        operators.tensor_messages(index, rows, *geometry, place(torch.zeros(3, 9, 16)), table, 1)
+    with pytest.raises(RuntimeError, match=r"places has shape \(2\): expected \(3\)"):
+        operators.tensor_messages(index, rows, *geometry[:2], geometry[2][:2], parts, table, 1)
+    with pytest.raises(RuntimeError, match=r"a filter table has shape \(5, 2, 32\): expected \(any, 2, 48\)"):
+        operators.tensor_messages(index, rows, *geometry, parts, table[:, :, :32].contiguous(), 1)

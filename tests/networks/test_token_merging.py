@@ -62,4 +62,4 @@ def test_places_are_the_means_of_the_members() -> None:
     merger = EquivariantMerger(WAYS["groups"], WIDTH)
     _, places = random_tokens(3, len(CHAINS), WIDTH)
     expected = torch.stack([places[:, list(members)].mean(dim=1) for members in WAYS["groups"]], dim=1)
-    torch.testing.assert_close(merger.places(places), expected)
+    torch.testing.assert_close(merger.coordinates(places), expected)

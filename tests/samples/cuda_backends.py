@@ -21,17 +21,23 @@ CUDA_ALONE = (
     "gamd_edges",
     "gamd_messages",
     "gamd_strengths",
-    "edge_rows",
-    "attention_rows",
-    "edge_attention_rows",
-    "edge_vector_rows",
-    "tensor_rows",
-    "first_tensor_rows",
     "frame_edges",
     "pair_force_sums",
-    "attention_rows_backward",
 )
 """Operators that have no function for the CPU."""
+ENCODERS = (
+    "edge_rows",
+    "attention_messages",
+    "attention_messages_backward",
+    "edge_layer",
+    "tensor_messages",
+    "first_tensors",
+    "scaled_tensors",
+    "tensor_products",
+    "tensor_squares",
+    "tabulated_filters",
+)
+"""Operators of encoders, which both devices have."""
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)]
 
 

@@ -1,5 +1,5 @@
 // pair_rows: the ends of the pairs, sorted by the atom that receives (../pair_rows.h); edge_rows: edges, which have one
-// such end (../edge_rows.h).
+// such end (encoders/messages.h).
 //
 // CountEnds and PlaceEnds: one thread = one pair. Counting with an atomic gives each end a place in its atom's row, in
 // an order of arrival that changes from run to run; RankEnds, one thread = one end, then counts the smaller ends of its
@@ -16,7 +16,7 @@ namespace openmm_gnn::cuda {
 template <int kEnds>
 struct RowSort {
   const int64_t* pairs;  // (kEnds, P)
-  const float* distances;  // of pairs; null for edges, which are all within
+  const float* distances;  // of pairs
   int64_t num_pairs, num_atoms;
   float cutoff;
   int32_t* counts;    // (N,) zero at first
@@ -28,7 +28,7 @@ struct RowSort {
 
   // NaN, by which a list says that it is invalid, is no pair either: the operators answer it with NaN themselves.
   OPENMM_GNN_HOST_DEVICE bool wanted(int64_t pair) const {
-    return pairs[pair] >= 0 && (kEnds == 1 || distances[pair] < cutoff);
+    return pairs[pair] >= 0 && distances[pair] < cutoff;
   }
   OPENMM_GNN_HOST_DEVICE int64_t receiver(int64_t end) const { return pairs[end % kEnds * num_pairs + end / kEnds]; }
 };

@@ -27,7 +27,7 @@ struct AttentionGradientLanes : EdgeLanes {
   }
 };
 
-OPENMM_GNN_HOST_DEVICE void attention_products(const AttentionRows& in, const float* scalars, int64_t receiver,
+OPENMM_GNN_HOST_DEVICE void attention_products(const AttentionInputs& in, const float* scalars, int64_t receiver,
                                                int64_t sender, int k, int64_t f, AttentionTile& tile) {
   const int64_t width = in.width;
   const float* from = in.node + (5 * sender + 1) * width + f;
@@ -37,7 +37,7 @@ OPENMM_GNN_HOST_DEVICE void attention_products(const AttentionRows& in, const fl
       scalars[receiver * width + f] * from[width] * filter_value(in.filters, filter, width + f);
 }
 
-OPENMM_GNN_HOST_DEVICE void attention_heads(const AttentionRows& in, int count, int thread, AttentionTile& tile) {
+OPENMM_GNN_HOST_DEVICE void attention_heads(const AttentionInputs& in, int count, int thread, AttentionTile& tile) {
   const int64_t heads = in.width / in.head_width;
   for (int64_t item = thread; item < count * heads; item += kEdgeThreads) {
     const int64_t k = item / heads, start = k * in.width + (item - k * heads) * in.head_width;
@@ -55,7 +55,7 @@ OPENMM_GNN_HOST_DEVICE void attention_heads(const AttentionRows& in, int count, 
 }
 
 // Derivatives by the place of the four weights of an edge's filters. Beyond its ends a table is constant.
-OPENMM_GNN_HOST_DEVICE void filter_slopes(const HermiteTable& table, double place, float (&slope)[4]) {
+OPENMM_GNN_HOST_DEVICE void filter_slopes(const FilterTable& table, double place, float (&slope)[4]) {
   const bool inside = place > 0 && place < static_cast<double>(table.knots - 1);
   const double floor = static_cast<double>(static_cast<int64_t>(inside ? place : 0.0));
   const float t = static_cast<float>((inside ? place : 0.0) - floor);
@@ -75,8 +75,8 @@ struct AttentionReceiverGradients {
     StrandSums<1> strands;
   };
   EdgeRows rows;
-  EdgeGeometry geometry;
-  AttentionRows in;
+  EncoderEdges geometry;
+  AttentionInputs in;
   AttentionGradients out;
 
   template <class Block>
@@ -173,8 +173,8 @@ struct AttentionSenderGradients {
     StrandSums<7> strands;
   };
   EdgeRows rows;
-  EdgeGeometry geometry;
-  AttentionRows in;
+  EncoderEdges geometry;
+  AttentionInputs in;
   AttentionGradients out;
 
   template <class Block>

@@ -25,8 +25,8 @@ struct AttentionRowsKernel {
     StrandSums<4> strands;
   };
   EdgeRows rows;
-  EdgeGeometry geometry;
-  AttentionRows in;
+  EncoderEdges geometry;
+  AttentionInputs in;
   float *scalars, *vectors;
 
   template <class Block>
@@ -93,8 +93,8 @@ struct EdgeAttentionRowsKernel {
     StrandSums<1> strands;
   };
   EdgeRows rows;
-  EdgeGeometry geometry;
-  EdgeAttentionRows in;
+  EncoderEdges geometry;
+  EdgeLayerInputs in;
   float *messages, *scalars;
 
   template <class Block>
@@ -153,8 +153,8 @@ struct EdgeVectorRowsKernel {
     StrandSums<3> strands;
   };
   EdgeRows rows;
-  EdgeGeometry geometry;
-  EdgeVectorRows in;
+  EncoderEdges geometry;
+  EdgeLayerInputs in;
   float *vectors, *changed;
 
   template <class Block>
@@ -204,6 +204,24 @@ struct EdgeVectorRowsKernel {
       const float gate = silu_channel(in.filters[e * in.filter_width + 2 * width + f]).value;
       changed[e * width + f] = in.edges[e * width + f] + gate * (product - of_target * of_source);
     }
+  }
+};
+
+// The functions of a table at the places of edges, (E, channels); one thread = one channel of one edge.
+struct FiltersKernel {
+  static constexpr int kThreads = 256;
+  using Shared = NoShared;
+  const double* places;
+  int64_t count;
+  FilterTable table;
+  float* filters;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+    block.each_thread([&](int thread) {
+      const int64_t item = block.index() * kThreads + thread, e = item / table.channels;
+      if (e < count) filters[item] = filter_value(table, edge_filter(table, places[e]), item - e * table.channels);
+    });
   }
 };
 

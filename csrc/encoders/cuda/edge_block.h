@@ -1,11 +1,11 @@
-// What the kernels of ../edge_rows.h share: one block = one atom, which takes its row of edges tile by tile.
+// What the kernels of ../messages.h share: one block = one atom, which takes its row of edges tile by tile.
 //
 // A thread has one channel of one strand: strand s takes edges s, s + strands, ... of a tile, and the strands' sums are
 // added in their order at the end. Widths up to kEdgeThreads, so that every channel has a thread.
 #pragma once
 
 #include "encoders/radial_edge.h"
-#include "encoders/edge_rows.h"
+#include "encoders/messages.h"
 #include "base/cuda/block.h"
 
 namespace openmm_gnn::cuda {
@@ -38,7 +38,7 @@ struct EdgeFilter {
   float weight[4];
 };
 
-OPENMM_GNN_HOST_DEVICE EdgeFilter edge_filter(const HermiteTable& table, double place) {
+OPENMM_GNN_HOST_DEVICE EdgeFilter edge_filter(const FilterTable& table, double place) {
   const double last = static_cast<double>(table.knots - 1);
   place = place > 0 ? place : 0;  // also NaN
   place = place < last ? place : last;
@@ -48,7 +48,7 @@ OPENMM_GNN_HOST_DEVICE EdgeFilter edge_filter(const HermiteTable& table, double 
   return {2 * k * table.channels, {(1.f + 2.f * t) * s * s, t * s * s, t * t * (3.f - 2.f * t), -t * t * s}};
 }
 
-OPENMM_GNN_HOST_DEVICE float filter_value(const HermiteTable& table, const EdgeFilter& filter, int64_t channel) {
+OPENMM_GNN_HOST_DEVICE float filter_value(const FilterTable& table, const EdgeFilter& filter, int64_t channel) {
   const float* row = table.values + filter.row + channel;
   float value = row[0] * filter.weight[0];
   for (int m = 1; m < 4; ++m) value += row[m * table.channels] * filter.weight[m];
@@ -64,7 +64,7 @@ struct EdgeTile {
   EdgeFilter filter[kTileEdges];
 };
 
-OPENMM_GNN_HOST_DEVICE void load_edge(const EdgeRows& rows, const EdgeGeometry& geometry, const HermiteTable* table,
+OPENMM_GNN_HOST_DEVICE void load_edge(const EdgeRows& rows, const EncoderEdges& geometry, const FilterTable* table,
                                       int32_t place, int slot, EdgeTile& tile) {
   const int32_t e = rows.order[place];
   tile.edge[slot] = e;

@@ -1,4 +1,4 @@
-// The launches of the operators of ../edge_rows.h; `Launcher` is a CUDA stream (launch.h) or the grid emulator.
+// The launches of the operators of ../messages.h; `Launcher` is a CUDA stream (launch.h) or the grid emulator.
 #pragma once
 
 #include "encoders/cuda/attention_gradients.h"
@@ -8,45 +8,52 @@
 namespace openmm_gnn::cuda {
 
 template <class Launcher>
-void attention_rows(Launcher& launcher, const EdgeRows& rows, const EdgeGeometry& geometry, const AttentionRows& in,
+void attention_rows(Launcher& launcher, const EdgeRows& rows, const EncoderEdges& geometry, const AttentionInputs& in,
                     float* scalars, float* vectors) {
   launcher.launch(rows.num_atoms, AttentionRowsKernel{rows, geometry, in, scalars, vectors});
 }
 
-// `heard` are the rows of the senders, whose `senders` are the receivers. Edges in no row have no gradient.
+// `sent` are the rows of the senders, whose `senders` are the receivers. Edges in no row have no gradient.
 template <class Launcher>
-void attention_gradient_rows(Launcher& launcher, const EdgeRows& rows, const EdgeRows& heard, int64_t num_edges,
-                             const EdgeGeometry& geometry, const AttentionRows& in, const AttentionGradients& out) {
+void attention_gradient_rows(Launcher& launcher, const EdgeRows& rows, const EdgeRows& sent,
+                             const EncoderEdges& geometry, const AttentionInputs& in, const AttentionGradients& out) {
   if (out.places != nullptr) {
-    const size_t bytes = static_cast<size_t>(num_edges) * sizeof(float);
+    const size_t bytes = static_cast<size_t>(geometry.count) * sizeof(float);
     launcher.clear(out.directions, 3 * bytes);
     launcher.clear(out.envelope, bytes);
     launcher.clear(out.places, bytes);
   }
   launcher.launch(rows.num_atoms, AttentionReceiverGradients{rows, geometry, in, out});
-  launcher.launch(heard.num_atoms, AttentionSenderGradients{heard, geometry, in, out});
+  launcher.launch(sent.num_atoms, AttentionSenderGradients{sent, geometry, in, out});
 }
 
 template <class Launcher>
-void edge_attention_rows(Launcher& launcher, const EdgeRows& rows, const EdgeGeometry& geometry,
-                         const EdgeAttentionRows& in, float* messages, float* scalars) {
+void edge_attention_rows(Launcher& launcher, const EdgeRows& rows, const EncoderEdges& geometry,
+                         const EdgeLayerInputs& in, float* messages, float* scalars) {
   launcher.launch(rows.num_atoms, EdgeAttentionRowsKernel{rows, geometry, in, messages, scalars});
 }
 
 template <class Launcher>
-void edge_vector_rows(Launcher& launcher, const EdgeRows& rows, const EdgeGeometry& geometry, const EdgeVectorRows& in,
+void edge_vector_rows(Launcher& launcher, const EdgeRows& rows, const EncoderEdges& geometry, const EdgeLayerInputs& in,
                       float* vectors, float* changed) {
   launcher.launch(rows.num_atoms, EdgeVectorRowsKernel{rows, geometry, in, vectors, changed});
 }
 
 template <class Launcher>
-void tensor_rows(Launcher& launcher, const EdgeRows& rows, const EdgeGeometry& geometry, const TensorRows& in,
+void tensor_rows(Launcher& launcher, const EdgeRows& rows, const EncoderEdges& geometry, const TensorInputs& in,
                  float* parts) {
   if (in.parts == nullptr) {
     launcher.launch(rows.num_atoms, TensorRowsKernel<true>{rows, geometry, in, parts});
   } else {
     launcher.launch(rows.num_atoms, TensorRowsKernel<false>{rows, geometry, in, parts});
   }
+}
+
+template <class Launcher>
+void filters_of_edges(Launcher& launcher, const double* places, int64_t count, const FilterTable& table,
+                      float* filters) {
+  launcher.launch(blocks_for(count * table.channels, FiltersKernel::kThreads),
+                  FiltersKernel{places, count, table, filters});
 }
 
 template <class Launcher>

@@ -28,8 +28,8 @@ struct TensorRowsKernel {
     StrandSums<9> strands;
   };
   EdgeRows rows;
-  EdgeGeometry geometry;
-  TensorRows in;
+  EncoderEdges geometry;
+  TensorInputs in;
   float* parts;
 
   template <class Block>

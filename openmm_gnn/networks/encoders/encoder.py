@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         """Edges for `encode`: index (2, E), vectors (E, 3) from target to source, and distances (E,).
 
         Arguments as for `forward`. Where the network sums at row 0 instead of row 1, the edges are turned about, so
-        that each atom hears its own nearest neighbours; by the rule index they stay what they are upstream.
+        that each atom receives from its own nearest neighbours; by the rule index they stay what they are upstream.
         """
         index, vectors, distances = encoder_edges(
             positions, self.cutoff, self.neighbor_rule, self.max_neighbors, batch, box_vectors
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         """
         # On a GPU the question would stop the host until the device has answered; featurizers and learned CVs have
         # compared the topology's elements before.
-        if atomic_numbers.numel() > 0 and not atomic_numbers.is_cuda:
+        if atomic_numbers.numel() > 0 and atomic_numbers.is_cpu:
             largest, least = int(atomic_numbers.max()), int(atomic_numbers.min())
             if largest > self.max_atomic_number or least < 1:
                 wrong = least if least < 1 else largest

@@ -13,8 +13,7 @@ from torch.nn.functional import silu, threshold
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.graph.filter_table import filter_places, filter_table, used_knots
-from openmm_gnn.kernels.edge_rows import edge_rows, fits_rows
-from openmm_gnn.kernels.encoder_messages import fits_operators
+from openmm_gnn.kernels.encoder_messages import EdgePlan, edge_rows, fits_operators, has_cpu_operators
 
 
 class ExponentialBasis(nn.Module):
@@ -116,21 +115,26 @@ class EdgeNetwork(nn.Module):
     """
 
     def __init__(
-        self, spec: EncoderSpec, head_width: int, differentiable: bool = False, edge_gradients: bool = False
+        self,
+        spec: EncoderSpec,
+        head_width: int,
+        receiving: int = 1,
+        differentiable: bool = False,
+        edge_gradients: bool = False,
     ) -> None:
         """
         Args:
             head_width: channels of a head of attention.
-            differentiable: the compiled form has gradients, once.
-            edge_gradients: those by the edges are exact to 1e-5 of the largest. They are slopes of tables in float32:
-                TensorNet's, with nothing that smooths them, are off by 2e-5, so its forces are plain PyTorch.
+            receiving: the row of the edges' index that holds the atoms which receive.
+            differentiable: whether the compiled form has gradients, once.
+            edge_gradients: whether those by the edges are exact to 1e-5 of the largest. They are slopes of tables in
+                float32: TensorNet's, with nothing that smooths them, are off by 2e-5, so its forces are plain PyTorch.
         """
         super().__init__()
-        self.cutoff, self.width = spec.cutoff, spec.width
+        self.cutoff, self.width, self.head_width, self.receiving = spec.cutoff, spec.width, head_width, receiving
         self.basis = ExponentialBasis(spec.cutoff, spec.num_radial)
-        self.fits = fits_operators(spec.width, head_width)
-        self.fits_gpu = fits_rows(spec.width, head_width)
         self.differentiable, self.edge_gradients = differentiable, edge_gradients
+        self.has_operators = True
         self.compiled = True
         self.tabulated = False
         self.frozen = False
@@ -139,12 +143,12 @@ class EdgeNetwork(nn.Module):
         """From now on let all messages vanish at the cutoff, as forces need; there is nothing to do if they do."""
 
     def use_compiled(self, wanted: bool) -> None:
-        """Whether the compiled form may serve; plain PyTorch has derivatives of any order."""
+        """Choose the compiled form, or plain PyTorch, which has derivatives of any order."""
         self.compiled = wanted
 
     def set_tables(self, wanted: bool) -> None:
         """Make the tables of the present weights, or forget them."""
-        self.tabulated = wanted and (self.fits or self.fits_gpu)
+        self.tabulated = wanted and self.has_operators and self.width % 16 == 0
         self.frozen = not any(weight.requires_grad for weight in self.parameters())
         self.basis.set_knots()
         for module in self.modules():
@@ -159,31 +163,44 @@ class EdgeNetwork(nn.Module):
         """
         if not self.compiled or weight.dtype != torch.float32 or edge_vectors.dtype != torch.float32:
             return False
-        on_gpu = self.on_gpu(weight)
-        if not (self.fits_gpu if on_gpu else self.fits):
+        if not (self.has_operators and fits_operators(weight, self.width, self.head_width)):
             return False
         if not torch.is_grad_enabled():
             return self.tabulated
         if self.frozen and not weight.requires_grad:
             return self.tabulated and (self.edge_gradients or not edge_vectors.requires_grad)
-        return not on_gpu and self.is_trained(weight) and not edge_vectors.requires_grad
-
-    def on_gpu(self, tensor: Tensor) -> bool:
-        """Whether the compiled form is that of kernels/edge_rows.py."""
-        return tensor.is_cuda
-
-    def rows_of(
-        self, receivers: Tensor, distances: Tensor, num_atoms: int, fused: bool
-    ) -> tuple[Tensor, Tensor] | None:
-        """The rows of `edge_rows`, if that form serves; without edges at the cutoff or beyond, whose messages are 0."""
-        if not (fused and self.on_gpu(distances)):
-            return None
-        return edge_rows(torch.where(distances < self.cutoff, receivers, -1), num_atoms)
+        return has_cpu_operators(weight) and self.is_trained(weight) and not edge_vectors.requires_grad
 
     def is_trained(self, weight: Tensor) -> bool:
         """Whether the compiled form, if it serves, needs tables that can be differentiated by the weights."""
         trained = torch.is_grad_enabled() and (weight.requires_grad or not self.frozen)
         return trained and self.differentiable and not torch.jit.is_scripting()
+
+    def plan(
+        self, num_atoms: int, index: Tensor, vectors: Tensor, distances: Tensor, weight: Tensor, compiled: bool
+    ) -> EdgePlan:
+        """The edges as the layers take them.
+
+        Args:
+            index: (2, E), vectors: (E, 3), distances: (E,), as for `Encoder.encode`.
+            weight: one of the network's, for the dtype.
+            compiled: use the compiled form, see `is_fused`.
+        """
+        dtype = weight.dtype
+        nothing = torch.empty([0], dtype=dtype, device=distances.device)
+        rows, places, radial, knots = nothing, nothing, nothing, nothing
+        directions = unit_vectors(vectors, distances).to(dtype)
+        if not compiled:
+            radial = self.basis(distances).to(dtype)
+        else:
+            if self.is_trained(weight):
+                places, knots = self.knots_near(distances)
+            else:
+                places = filter_places(distances, self.cutoff)
+            senders = torch.is_grad_enabled() and vectors.requires_grad
+            rows = edge_rows(index, distances, self.cutoff, self.receiving, num_atoms, senders)
+        envelope = cosine_cutoff(distances, self.cutoff).to(dtype)
+        return EdgePlan(index, rows, directions, envelope, places, radial, knots, compiled)
 
     @torch.jit.unused
     def knots_near(self, distances: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,6 +236,10 @@ class Tabulated(nn.Module):
 
         with torch.no_grad():
             self.table = filter_table(filters, basis.cutoff).to(device)
+
+    def table_for(self, plan: EdgePlan) -> Tensor:
+        """The table of the weights as they are: the one kept, or while they are trained that of the plan's knots."""
+        return self.table if plan.knots.size(0) == 0 else self.table_of(plan.knots)
 
     @torch.jit.unused
     def table_of(self, knots: Tensor) -> Tensor:
@@ -303,9 +324,9 @@ class AtomHead(nn.Module):
     """Gated blocks from the features of atoms to a scalar, which no rotation changes, and a vector, which turns along.
 
     Args:
-        width_in: of the encoder.
-        width: between the blocks.
-        num_layers: blocks.
+        width_in: the width of the encoder.
+        width: the width between the blocks.
+        num_layers: the number of blocks.
 
     Source: Schuett, Unke, Gastegger, ICML 2021, fig. 3, arXiv 2102.03150.
     """

@@ -121,7 +121,7 @@ def trained_elements(embedding: Tensor) -> tuple[int, ...]:
     """Atomic numbers the training set held, if the (Z, H) embedding shows that it was OrbNet Denali; else none.
 
     Rows never trained have shrunk alike by weight decay, so that their norms differ by a tenth; some trained ones stand
-    out. Which rows were trained cannot be told for all, but those that stand out tell which set it was.
+    out. It cannot be seen of every row whether it was trained, but those that stand out show which set it was.
     """
     norms = embedding.double().norm(dim=1)
     far = {row for row, ratio in enumerate((norms / norms.median()).tolist()) if abs(ratio - 1) > 0.35}

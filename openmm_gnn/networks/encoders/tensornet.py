@@ -14,22 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.filter_table import filter_places
-from openmm_gnn.kernels.edge_rows import first_tensor_rows, tensor_rows
 from openmm_gnn.kernels.encoder_messages import (
+    EdgePlan,
     first_tensors,
     scaled_tensors,
     tensor_messages,
     tensor_products,
     tensor_squares,
 )
-from openmm_gnn.networks.encoders.equivariant_blocks import (
-    EdgeNetwork,
-    Tabulated,
-    cosine_cutoff,
-    sum_over_edges,
-    unit_vectors,
-)
+from openmm_gnn.networks.encoders.equivariant_blocks import EdgeNetwork, Tabulated, sum_over_edges
 
 
 def pack(tensors: Tensor) -> Tensor:
@@ -133,34 +126,21 @@ class TensorEmbedding(Tabulated):
         """(E, 3 H): a factor for each part."""
         return self.radial(radial) * envelope.unsqueeze(1)
 
-    def forward(
-        self,
-        atomic_numbers: Tensor,
-        edge_index: Tensor,
-        directions: Tensor,
-        radial: Tensor,
-        envelope: Tensor,
-        fused: bool,
-        knots: Tensor | None = None,
-        rows: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """(N, 9, H); arguments as for `TensorInteraction`, and (E, 3) unit vectors from row 1 to row 0."""
+    def forward(self, atomic_numbers: Tensor, plan: EdgePlan) -> Tensor:
+        """(N, 9, H)."""
         elements = self.elements(atomic_numbers)
         receiver, sender = self.receiver(elements), self.sender(elements)
-        if fused and rows is not None:
-            parts = first_tensor_rows(rows, edge_index[1], directions, radial, receiver, sender, self.table)
-        elif fused:
-            table = self.table if knots is None else self.table_of(knots)
-            parts = first_tensors(edge_index, directions, radial, receiver, sender, table)
+        if plan.compiled:
+            parts = first_tensors(plan, receiver, sender, self.table_for(plan))
         else:
-            pair = receiver.index_select(0, edge_index[0]) + sender.index_select(0, edge_index[1])
-            factors = spread(self.filters_of(radial, envelope) * pair.repeat(1, 3))
+            pair = receiver.index_select(0, plan.index[0]) + sender.index_select(0, plan.index[1])
+            factors = spread(self.filters_of(plan.radial, plan.envelope) * pair.repeat(1, 3))
             # Of one direction u: the number 1, u as an axial vector, and u u - |u|^2 / 3.
-            x, y, z = directions.unbind(1)
+            x, y, z = plan.directions.unbind(1)
             third = (x * x + y * y + z * z) / 3.0
             shape = [torch.ones_like(x), x, y, z, x * x - third, x * y, x * z, y * y - third, y * z]
             made = factors * torch.stack(shape, dim=1).unsqueeze(-1)
-            parts = sum_over_edges(made, edge_index[0], atomic_numbers.size(0))
+            parts = sum_over_edges(made, plan.index[0], atomic_numbers.size(0))
         one, axial, symmetric = squared_norms(parts)
         gates = silu(self.second(silu(self.first(self.norm(one + axial + symmetric)))))
         return self.mixing(parts) * spread(gates)
@@ -183,40 +163,20 @@ class TensorInteraction(Tabulated):
         factors = silu(self.third(silu(self.second(silu(self.first(radial))))))
         return factors * envelope.unsqueeze(1)
 
-    def forward(
-        self,
-        parts: Tensor,
-        edge_index: Tensor,
-        radial: Tensor,
-        envelope: Tensor,
-        fused: bool,
-        knots: Tensor | None = None,
-        rows: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """New (N, 9, H) tensors.
-
-        Args:
-            edge_index: (2, E), row 0 receives from row 1.
-            radial: (E, num_radial); or, for the compiled form, (E,) of `filter_places`.
-            envelope: (E,) the cosine cutoff.
-            fused: use the compiled form; where something is differentiated, of the loop over edges alone.
-            knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
-            rows: of row 0, for the compiled form on CUDA.
-        """
-        alone = fused and not (torch.is_grad_enabled() and (parts.requires_grad or radial.requires_grad))
+    def forward(self, parts: Tensor, plan: EdgePlan) -> Tensor:
+        """New (N, 9, H) tensors."""
+        # Where something is differentiated, the loop over edges alone is compiled: the products have no gradients.
+        alone = plan.compiled and not (torch.is_grad_enabled() and (parts.requires_grad or plan.places.requires_grad))
         parts = scaled_tensors(parts) if alone else scaled(parts)
         own = self.before(parts)
-        if fused:
-            if rows is not None:
-                received = tensor_rows(rows, edge_index[1], radial, own, self.table)
-            else:
-                table = self.table if knots is None else self.table_of(knots)
-                received = tensor_messages(edge_index, radial, own, table)
+        if plan.compiled:
+            received = tensor_messages(plan, own, self.table_for(plan))
             if alone:
                 return tensor_squares(parts, self.after(tensor_products(received, own)))
         else:
-            factors = spread(self.filters_of(radial, envelope))
-            received = sum_over_edges(factors * own.index_select(0, edge_index[1]), edge_index[0], parts.size(0))
+            factors = spread(self.filters_of(plan.radial, plan.envelope))
+            sent = own.index_select(0, plan.index[1])
+            received = sum_over_edges(factors * sent, plan.index[0], parts.size(0))
         left, right = unpack(received), unpack(own)
         change = self.after(scaled(pack(product(left, right) + product(right, left))))
         square = unpack(change)
@@ -227,7 +187,7 @@ class TensorNet(EdgeNetwork):
     """Scalars and vectors of atoms from their elements and edges; lengths in the unit of the spec. Scriptable."""
 
     def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__(spec, 1, differentiable=True)
+        super().__init__(spec, 1, receiving=0, differentiable=True)
         self.embedding = TensorEmbedding(spec)
         self.layers = nn.ModuleList([TensorInteraction(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(3 * spec.width)
@@ -237,18 +197,11 @@ class TensorNet(EdgeNetwork):
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
-        fused = self.is_fused(edge_vectors, self.norm.weight)
-        dtype = self.norm.weight.dtype
-        directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        knots: Tensor | None = None
-        if fused and self.is_trained(self.norm.weight):
-            radial, knots = self.knots_near(edge_distances)
-        else:
-            radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
-        envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        rows = self.rows_of(edge_index[0], edge_distances, atomic_numbers.size(0), fused)
-        parts = self.embedding(atomic_numbers, edge_index, directions, radial, envelope, fused, knots, rows)
+        compiled = self.is_fused(edge_vectors, self.norm.weight)
+        num_atoms = atomic_numbers.size(0)
+        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight, compiled)
+        parts = self.embedding(atomic_numbers, plan)
         for layer in self.layers:
-            parts = layer(parts, edge_index, radial, envelope, fused, knots, rows)
+            parts = layer(parts, plan)
         norms = torch.cat(squared_norms(parts), dim=1)
         return silu(self.out(self.norm(norms))), -parts[:, 1:4]

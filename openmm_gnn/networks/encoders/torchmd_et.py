@@ -11,17 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.filter_table import filter_places
-from openmm_gnn.kernels.edge_rows import attention_rows
-from openmm_gnn.kernels.encoder_messages import activated_table, attention_messages, attention_network
-from openmm_gnn.networks.encoders.equivariant_blocks import (
-    EdgeNetwork,
-    Tabulated,
-    cosine_cutoff,
-    late_cutoff,
-    sum_over_edges,
-    unit_vectors,
+from openmm_gnn.kernels.encoder_messages import (
+    EdgePlan,
+    activated_table,
+    attention_messages,
+    attention_network,
+    has_cpu_operators,
 )
+from openmm_gnn.networks.encoders.equivariant_blocks import EdgeNetwork, Tabulated, late_cutoff, sum_over_edges
 
 
 class AttentionLayer(Tabulated):
@@ -38,25 +35,23 @@ class AttentionLayer(Tabulated):
         self.radial = nn.Linear(spec.num_radial, 4 * width)
         self.out = nn.Linear(width, 3 * width)
 
-    def messages(
-        self, node: Tensor, vectors: Tensor, edge_index: Tensor, directions: Tensor, filters: Tensor, envelope: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sums of messages: (N, H) and (N, 3, H).
+    def messages(self, plan: EdgePlan, node: Tensor, vectors: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
+        """`attention_messages` in plain PyTorch: (N, H) and (N, 3, H).
 
         Args:
             node: (N, 5 H), query, key and values of each atom.
             filters: (E, 4 H), the key's and the values'.
         """
         width = self.width
-        sources, targets = edge_index[0], edge_index[1]
+        sources, targets = plan.index[0], plan.index[1]
         query = node[:, :width].index_select(0, targets)
         key_and_values = node[:, width:].index_select(0, sources) * filters
         agreement = (query * key_and_values[:, :width]).view(-1, self.num_heads, self.head_width).sum(dim=2)
-        attention = silu(agreement) * envelope.unsqueeze(1)
+        attention = silu(agreement) * plan.envelope.unsqueeze(1)
         per_channel = attention.repeat_interleave(self.head_width, dim=1)
         scalars = key_and_values[:, width : 2 * width] * per_channel
         carried = vectors.index_select(0, sources) * key_and_values[:, None, 2 * width : 3 * width]
-        along = directions.unsqueeze(-1) * key_and_values[:, None, 3 * width :]
+        along = plan.directions.unsqueeze(-1) * key_and_values[:, None, 3 * width :]
         num_atoms = node.size(0)
         return sum_over_edges(scalars, targets, num_atoms), sum_over_edges(carried + along, targets, num_atoms)
 
@@ -70,7 +65,7 @@ class AttentionLayer(Tabulated):
 
     @torch.jit.unused
     def table_of(self, knots: Tensor) -> Tensor:
-        """As for any `Tabulated`; forward differentiation would take as long as the messages of 2000 edges."""
+        """The same as of any `Tabulated`; forward differentiation would take as long as the messages of 2000 edges."""
         if self.smooth:
             return super().table_of(knots)
         rows = linear(knots.flatten(0, 1)[:, :-1], self.radial.weight)
@@ -78,52 +73,22 @@ class AttentionLayer(Tabulated):
 
     @torch.jit.unused
     def packed_weights(self) -> Tensor:
-        """(22 H^2 + 10 H,) all that `attention_network` needs but the table; matrices by input, then by output."""
+        """(22 H^2 + 10 H,) what `attention_network` needs beside the table; matrices by input, then by output."""
         matrices = [self.node.weight, self.mixing.weight, self.out.weight]
         node, mixing, out = (matrix.T.flatten() for matrix in matrices)
         parts = [self.norm.weight, self.norm.bias, node, self.node.bias, mixing, out, self.out.bias]
         return torch.cat([*parts, *(matrix.flatten() for matrix in matrices)]).detach().float()
 
-    def forward(
-        self,
-        scalars: Tensor,
-        vectors: Tensor,
-        edge_index: Tensor,
-        directions: Tensor,
-        radial: Tensor,
-        envelope: Tensor,
-        fused: bool,
-        knots: Tensor | None = None,
-        rows: tuple[Tensor, Tensor] | None = None,
-        heard: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Changes of the (N, H) scalars and (N, 3, H) vectors.
-
-        Args:
-            directions: (E, 3) unit vectors from target to source.
-            radial: (E, num_radial); or, for the compiled form, (E,) places in the table.
-            envelope: (E,) the cosine cutoff.
-            fused: use the compiled form.
-            knots: of which the compiled form shall make its table, see `Tabulated.table_of`; None: it is there.
-            rows: of the targets, for the compiled form on CUDA; and heard: of the sources, where it is differentiated.
-        """
+    def forward(self, scalars: Tensor, vectors: Tensor, plan: EdgePlan) -> tuple[Tensor, Tensor]:
+        """Changes of the (N, H) scalars and (N, 3, H) vectors."""
         node = self.node(self.norm(scalars))
-        if fused and rows is not None:
-            heard = rows if heard is None else heard
-            scalar_sum, vector_sum = attention_rows(
-                rows, heard, edge_index, directions, envelope, radial, node, vectors, self.table, self.head_width
-            )
-        elif fused:
-            table = self.table if knots is None else self.table_of(knots)
-            scalar_sum, vector_sum = attention_messages(
-                edge_index, directions, envelope, radial, node, vectors, table, self.head_width
-            )
+        if plan.compiled:
+            sums = attention_messages(plan, node, vectors, self.table_for(plan), self.head_width)
         else:
-            filters = self.filters_of(radial, envelope)
-            scalar_sum, vector_sum = self.messages(node, vectors, edge_index, directions, filters, envelope)
+            sums = self.messages(plan, node, vectors, self.filters_of(plan.radial, plan.envelope))
         first, second, third = self.mixing(vectors).chunk(3, dim=2)
-        gate, scale, shift = self.out(scalar_sum).chunk(3, dim=1)
-        return (first * second).sum(dim=1) * scale + shift, third * gate.unsqueeze(1) + vector_sum
+        gate, scale, shift = self.out(sums[0]).chunk(3, dim=1)
+        return (first * second).sum(dim=1) * scale + shift, third * gate.unsqueeze(1) + sums[1]
 
 
 class TorchMDET(EdgeNetwork):
@@ -141,12 +106,11 @@ class TorchMDET(EdgeNetwork):
         self.embedding = nn.Embedding(spec.max_atomic_number + 1, spec.width)
         self.layers = nn.ModuleList([AttentionLayer(spec) for _ in range(spec.num_layers)])
         self.norm = nn.LayerNorm(spec.width)
-        self.head_width = spec.width // spec.num_heads
         self.register_buffer("packed", torch.zeros(0, 0), persistent=False)
         self.register_buffer("tables", torch.zeros(0, 0, 2, 0), persistent=False)
 
     def set_tables(self, wanted: bool) -> None:
-        """As for any `EdgeNetwork`; of weights that are not trained, also what `attention_network` takes."""
+        """Make the tables and, of weights that are not trained, what `attention_network` takes; or forget both."""
         super().set_tables(wanted)
         layers = [layer for layer in self.layers if isinstance(layer, AttentionLayer)]
         device = self.norm.weight.device
@@ -168,27 +132,19 @@ class TorchMDET(EdgeNetwork):
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
-        fused = self.is_fused(edge_vectors, self.norm.weight)
-        differentiated = fused and torch.is_grad_enabled() and edge_vectors.requires_grad
+        compiled = self.is_fused(edge_vectors, self.norm.weight)
         scalars = self.embedding(atomic_numbers)
-        if differentiated and self.packed.size(0) > 0 and not self.on_gpu(edge_vectors):
+        differentiated = compiled and torch.is_grad_enabled() and edge_vectors.requires_grad
+        if differentiated and self.packed.size(0) > 0 and has_cpu_operators(edge_vectors):
             norm = torch.stack([self.norm.weight, self.norm.bias])
             return attention_network(
                 edge_index, edge_vectors, edge_distances, scalars, self.packed, self.tables, norm, self.cutoff,
                 self.head_width,
             )  # fmt: skip
-        dtype = self.norm.weight.dtype
-        directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        knots: Tensor | None = None
-        if fused and self.is_trained(self.norm.weight):
-            radial, knots = self.knots_near(edge_distances)
-        else:
-            radial = filter_places(edge_distances, self.cutoff) if fused else self.basis(edge_distances).to(dtype)
-        envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
-        rows = self.rows_of(edge_index[1], edge_distances, atomic_numbers.size(0), fused)
-        heard = self.rows_of(edge_index[0], edge_distances, atomic_numbers.size(0), differentiated)
+        num_atoms, width = scalars.size(0), scalars.size(1)
+        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight, compiled)
+        vectors = torch.zeros((num_atoms, 3, width), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
-            changes = layer(scalars, vectors, edge_index, directions, radial, envelope, fused, knots, rows, heard)
+            changes = layer(scalars, vectors, plan)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors

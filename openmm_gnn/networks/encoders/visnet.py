@@ -11,17 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.filter_table import filter_places
-from openmm_gnn.kernels.edge_rows import edge_attention_rows, edge_vector_rows
-from openmm_gnn.kernels.encoder_messages import edge_layer, tabulated_filters
+from openmm_gnn.kernels.encoder_messages import EdgePlan, edge_layer, tabulated_filters
 from openmm_gnn.networks.encoders.equivariant_blocks import (
     EdgeNetwork,
     Tabulated,
     VectorRange,
-    cosine_cutoff,
     late_cutoff,
     sum_over_edges,
-    unit_vectors,
 )
 
 
@@ -47,80 +43,54 @@ class EdgeAttentionLayer(nn.Module):
         self.spread = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, 3 * width)
 
-    def forward(
-        self,
-        scalars: Tensor,
-        vectors: Tensor,
-        edges: Tensor,
-        edge_index: Tensor,
-        directions: Tensor,
-        envelope: Tensor,
-        fused: bool,
-        rows: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Changes of the (N, H) scalars and (N, 3, H) vectors, and new (E, H) edges, which the last layer leaves alone.
-
-        Args:
-            directions: (E, 3) unit vectors from target to source.
-            envelope: (E,) the cosine cutoff.
-            fused: use the compiled form.
-            rows: of the targets, for the compiled form on CUDA.
-        """
+    def forward(self, scalars: Tensor, vectors: Tensor, edges: Tensor, plan: EdgePlan) -> tuple[Tensor, Tensor, Tensor]:
+        """Changes of the (N, H) scalars and (N, 3, H) vectors, and the new (E, H) edges; the last layer keeps them."""
         node = self.node(self.norm(scalars))
         vectors = self.vector_norm(vectors)
         mixed = self.mixing(vectors)
-        if fused and rows is not None:
-            filters = self.edge(edges)
-            messages, scalar_sum = edge_attention_rows(rows, edge_index[0], envelope, node, filters, self.head_width)
-            scales = self.spread(messages)
-            vector_sum, changed = edge_vector_rows(
-                rows, edge_index[0], directions, vectors, scales, mixed, filters, edges
-            )
-            if not self.is_last:
-                edges = changed
-        elif fused:
-            filter_weight, spread_weight = self.edge.weight.t().contiguous(), self.spread.weight.t().contiguous()
+        if plan.compiled:
             scalar_sum, vector_sum, changed = edge_layer(
-                edge_index, directions, envelope, node, vectors, mixed, edges, filter_weight, self.edge.bias,
-                spread_weight, self.spread.bias, self.head_width,
+                plan, node, vectors, mixed, edges, self.edge.weight, self.edge.bias, self.spread.weight,
+                self.spread.bias, self.head_width,
             )  # fmt: skip
             if not self.is_last:
                 edges = changed
         else:
             filters = silu(self.edge(edges))
-            messages, scalar_sum = self.attend(node, filters[:, : 2 * self.width], edge_index, envelope)
+            messages, scalar_sum = self.attend(plan, node, filters[:, : 2 * self.width])
             scales = silu(self.spread(messages))
             if self.smooth:
-                scales = scales * late_cutoff(envelope).unsqueeze(1)
-            vector_sum = self.carry(vectors, scales, edge_index, directions)
+                scales = scales * late_cutoff(plan.envelope).unsqueeze(1)
+            vector_sum = self.carry(plan, vectors, scales)
             if not self.is_last:
-                edges = edges + self.edge_change(mixed, filters[:, 2 * self.width :], edge_index, directions)
+                edges = edges + self.edge_change(plan, mixed, filters[:, 2 * self.width :])
 
         first, second, third = mixed[:, :, : 3 * self.width].chunk(3, dim=2)
         gate, scale, shift = self.out(scalar_sum).chunk(3, dim=1)
         scalar_change = (first * second).sum(dim=1) * scale + shift
         return scalar_change, third * gate.unsqueeze(1) + vector_sum, edges
 
-    def attend(self, node: Tensor, filters: Tensor, edge_index: Tensor, envelope: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, plan: EdgePlan, node: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         """Messages (E, H) and their sums (N, H) at the targets, of node (N, 3 H) and filters (E, 2 H)."""
-        sources, targets, width = edge_index[0], edge_index[1], self.width
+        sources, targets, width = plan.index[0], plan.index[1], self.width
         query = node[:, :width].index_select(0, targets)
         key_and_value = node[:, width:].index_select(0, sources) * filters
         agreement = (query * key_and_value[:, :width]).view(-1, self.num_heads, self.head_width).sum(dim=2)
-        attention = silu(agreement) * envelope.unsqueeze(1)
+        attention = silu(agreement) * plan.envelope.unsqueeze(1)
         messages = key_and_value[:, width:] * attention.repeat_interleave(self.head_width, dim=1)
         return messages, sum_over_edges(messages, targets, node.size(0))
 
-    def carry(self, vectors: Tensor, scales: Tensor, edge_index: Tensor, directions: Tensor) -> Tensor:
+    def carry(self, plan: EdgePlan, vectors: Tensor, scales: Tensor) -> Tensor:
         """Sums (N, 3, H) at the targets of the sources' vectors and of directions, by their scales (E, 2 H)."""
-        carried = vectors.index_select(0, edge_index[0]) * scales[:, None, : self.width]
-        carried = carried + directions.unsqueeze(-1) * scales[:, None, self.width :]
-        return sum_over_edges(carried, edge_index[1], vectors.size(0))
+        carried = vectors.index_select(0, plan.index[0]) * scales[:, None, : self.width]
+        carried = carried + plan.directions.unsqueeze(-1) * scales[:, None, self.width :]
+        return sum_over_edges(carried, plan.index[1], vectors.size(0))
 
-    def edge_change(self, mixed: Tensor, gates: Tensor, edge_index: Tensor, directions: Tensor) -> Tensor:
+    def edge_change(self, plan: EdgePlan, mixed: Tensor, gates: Tensor) -> Tensor:
         """(E, H) from what target's and source's mixed vectors (N, 3, 5 H) have in common across the edge."""
-        of_target = across(mixed[:, :, 3 * self.width : 4 * self.width].index_select(0, edge_index[1]), directions)
-        of_source = across(mixed[:, :, 4 * self.width :].index_select(0, edge_index[0]), directions)
+        sources, targets, width = plan.index[0], plan.index[1], self.width
+        of_target = across(mixed[:, :, 3 * width : 4 * width].index_select(0, targets), plan.directions)
+        of_source = across(mixed[:, :, 4 * width :].index_select(0, sources), plan.directions)
         return gates * (of_target * of_source).sum(dim=1)
 
 
@@ -135,9 +105,11 @@ class DistanceFilters(Tabulated):
         """(E, 2 H)."""
         return self.linear(radial)
 
-    def forward(self, radial: Tensor, envelope: Tensor, fused: bool) -> Tensor:
-        """(E, 2 H); of `radial`, (E, num_radial), or by the table of `filter_places`, (E,)."""
-        return tabulated_filters(radial, self.table) if fused else self.filters_of(radial, envelope)
+    def forward(self, plan: EdgePlan) -> Tensor:
+        """(E, 2 H)."""
+        if plan.compiled:
+            return tabulated_filters(plan.places, self.table)
+        return self.filters_of(plan.radial, plan.envelope)
 
 
 def across(vectors: Tensor, directions: Tensor) -> Tensor:
@@ -166,21 +138,18 @@ class ViSNet(EdgeNetwork):
 
         The compiled loops over edges do neither: what follows runs in plain PyTorch.
         """
-        self.fits = self.fits_gpu = False
+        self.has_operators = False
         self.vector_norm.make_smooth()
         for layer in self.layers:
             layer.smooth = True  # type: ignore[assignment]
             layer.vector_norm.make_smooth()  # type: ignore[operator, union-attr]
 
-    def embed(
-        self, atomic_numbers: Tensor, edge_index: Tensor, distances: Tensor, envelope: Tensor, fused: bool
-    ) -> tuple[Tensor, Tensor]:
+    def embed(self, atomic_numbers: Tensor, distances: Tensor, plan: EdgePlan) -> tuple[Tensor, Tensor]:
         """The first (N, H) scalars, of elements and of the neighbours' elements, and (E, H) features of edges."""
-        sources, targets = edge_index[0], edge_index[1]
-        radial = filter_places(distances, self.cutoff) if fused else self.basis(distances).to(envelope.dtype)
-        filters = self.filters(radial, envelope, fused)
+        sources, targets = plan.index[0], plan.index[1]
+        filters = self.filters(plan)
         # An atom is no neighbour of its own; in a small box its images are.
-        factors = (envelope * (distances > 0).to(envelope.dtype)).unsqueeze(1)
+        factors = (plan.envelope * (distances > 0).to(plan.envelope.dtype)).unsqueeze(1)
         seen = self.neighbor_embedding(atomic_numbers).index_select(0, sources) * filters[:, : self.width] * factors
         neighbors = sum_over_edges(seen, targets, atomic_numbers.size(0))
         scalars = self.combine(torch.cat([self.embedding(atomic_numbers), neighbors], dim=1))
@@ -191,17 +160,12 @@ class ViSNet(EdgeNetwork):
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
-        fused = self.is_fused(edge_vectors, self.norm.weight)
-        dtype = self.norm.weight.dtype
-        directions = unit_vectors(edge_vectors, edge_distances).to(dtype)
-        envelope = cosine_cutoff(edge_distances, self.cutoff).to(dtype)
-        tabulated = fused and not self.on_gpu(self.norm.weight)  # a GPU has the filters sooner by a matrix product
-        scalars, edges = self.embed(atomic_numbers, edge_index, edge_distances, envelope, tabulated)
-        rows = self.rows_of(edge_index[1], edge_distances, atomic_numbers.size(0), fused)
-        vectors = torch.zeros((scalars.size(0), 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
+        compiled = self.is_fused(edge_vectors, self.norm.weight)
+        num_atoms = atomic_numbers.size(0)
+        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight, compiled)
+        scalars, edges = self.embed(atomic_numbers, edge_distances, plan)
+        vectors = torch.zeros((num_atoms, 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
-            scalar_change, vector_change, edges = layer(
-                scalars, vectors, edges, edge_index, directions, envelope, fused, rows
-            )
+            scalar_change, vector_change, edges = layer(scalars, vectors, edges, plan)
             scalars, vectors = scalars + scalar_change, vectors + vector_change
         return self.norm(scalars), self.vector_norm(vectors)

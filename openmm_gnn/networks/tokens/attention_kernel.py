@@ -38,7 +38,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
 
 
 def attention_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """(B, heads, T, T) the weights themselves, for pictures: of few tokens."""
+    """(B, heads, T, T) the weights themselves, for pictures of few tokens."""
     return torch.softmax(scale * query @ key.transpose(-2, -1), dim=-1)
 
 
@@ -62,5 +62,5 @@ def _flash_attn_serves(value: Tensor) -> bool:
 @torch.jit.unused
 def _flash_attn(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     kernel = importlib.import_module("flash_attn").flash_attn_func
-    places_first = [tensor.transpose(1, 2) for tensor in (query, key, value)]
-    return kernel(*places_first, softmax_scale=scale).transpose(1, 2)
+    tokens_first = [tensor.transpose(1, 2) for tensor in (query, key, value)]
+    return kernel(*tokens_first, softmax_scale=scale).transpose(1, 2)

@@ -25,7 +25,7 @@ from openmm_gnn.networks.tokens.token_mixers import GlobalToken, SubFormer, SubM
 
 
 class CVNetwork(nn.Module):
-    """Tokens and their places -> outputs, invariant under rotation and translation. Scriptable.
+    """Tokens and their coordinates -> outputs, invariant under rotation and translation. Scriptable.
 
     Projection, graph convolution, merging, messages in space, global token, mixer, pooling, perceptron; what the spec
     does not ask for is left out. Buffers standardise what comes in and turn what goes out; both do nothing until they
@@ -74,7 +74,7 @@ class CVNetwork(nn.Module):
 
     @property
     def num_outputs(self) -> int:
-        """Of `forward`: after the output map, which may leave some away."""
+        """The number of outputs of `forward`: after the output map, which may leave some away."""
         return int(self.output_matrix.shape[1])
 
     @torch.jit.unused
@@ -124,7 +124,7 @@ class CVNetwork(nn.Module):
 
         Args:
             tokens: (B, num_tokens, 4, input_width), component 0 the scalars, 1..3 x, y, z of the vectors.
-            coordinates: (B, num_tokens, 3), places of the tokens, nm.
+            coordinates: (B, num_tokens, 3), of the tokens, nm.
         Raises:
             ValueError: for other shapes.
         """
@@ -169,7 +169,7 @@ class CVNetwork(nn.Module):
             scalars, vectors = self.convolution(scalars, vectors, coordinates)
         if self.merger is not None:
             scalars, vectors = self.merger(scalars, vectors)
-            coordinates = self.merger.places(coordinates)
+            coordinates = self.merger.coordinates(coordinates)
         if self.messages is not None:
             scalars, vectors = self.messages(scalars, vectors, coordinates)
         scalars = scalars + self.positions
@@ -180,7 +180,7 @@ class CVNetwork(nn.Module):
 
     @torch.jit.unused
     def attention_maps(self, tokens: Tensor, coordinates: Tensor) -> list[Tensor]:
-        """Of each layer (B, n, n): who listens (row) to whom (column), mean over the heads, for n tokens of the mixer.
+        """For each layer (B, n, n), attention of each of n tokens (row) to each (column), mean over the heads.
 
         First the learned or the global token where there is one, then the tokens after merging. In evaluation mode
         this is what `forward` uses, which never makes the matrix.

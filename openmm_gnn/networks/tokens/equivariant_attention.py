@@ -18,7 +18,7 @@ from openmm_gnn.networks.tokens.equivariant_layers import (
 )
 
 LOCAL_REACH = 4
-"""Neighbours along the sequence, on either side, that a local query and key hear of."""
+"""Neighbours along the sequence, on either side, that a local query and key are made of."""
 
 
 class LinearQueryKey(nn.Module):
@@ -48,7 +48,7 @@ class LocalQueryKey(nn.Module):
         Args:
             chains: (T,) the chain of each token; neighbours are of one chain.
             chiral: see `edge_angles`.
-            reach: places along the chain, on either side.
+            reach: neighbours along the chain, on either side.
         """
         super().__init__()
         self.gates = EdgeGates(width, chiral)
@@ -103,18 +103,18 @@ class EquivariantSelfAttention(nn.Module):
         values = [split_heads(self.value(scalars), self.num_heads)]
         for component in vectors.unbind(2):
             values.append(split_heads(component, self.num_heads))
-        heard = attend(query, key, torch.cat(values, dim=3), self.scale).chunk(4, dim=3)
-        turned = torch.stack([join_heads(heard[1]), join_heads(heard[2]), join_heads(heard[3])], dim=2)
+        received = attend(query, key, torch.cat(values, dim=3), self.scale).chunk(4, dim=3)
+        turned = torch.stack([join_heads(received[1]), join_heads(received[2]), join_heads(received[3])], dim=2)
 
         first, second = self.products(vectors).chunk(2, dim=3)
         product, length = (first * second).sum(dim=2), vector_lengths(vectors)
         gate = self.gate(torch.cat([self.product_weight * product, self.length_weight * length], dim=2))
-        of_product, of_length, own = self.out(join_heads(heard[0])).chunk(3, dim=2)
+        of_product, of_length, own = self.out(join_heads(received[0])).chunk(3, dim=2)
         return product * of_product + length * of_length + own, torch.sigmoid(gate).unsqueeze(2) * turned + vectors
 
     @torch.jit.unused
     def weights(self, scalars: Tensor, vectors: Tensor) -> Tensor:
-        """(B, T, T) who listens (row) to whom (column), mean over the heads."""
+        """(B, T, T) attention of each token (row) to each other (column), mean over the heads."""
         query, key = self.query_key(scalars, vectors)
         query, key = split_heads(query, self.num_heads), split_heads(key, self.num_heads)
         return attention_weights(query, key, self.scale).mean(dim=1)
@@ -134,9 +134,9 @@ class EquivariantAttentionLayer(nn.Module):
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, width) and (B, T, 3, width) -> the same."""
         quiet, quiet_vectors = self.attention_norm(scalars, vectors)
-        heard, turned = self.attention(quiet, quiet_vectors)
-        heard, turned = self.dropout(heard, turned)
-        scalars, vectors = scalars + heard, vectors + turned
+        received, turned = self.attention(quiet, quiet_vectors)
+        received, turned = self.dropout(received, turned)
+        scalars, vectors = scalars + received, vectors + turned
         quiet, quiet_vectors = self.perceptron_norm(scalars, vectors)
         own, own_vectors = self.perceptron(quiet, quiet_vectors)
         own, own_vectors = self.dropout(own, own_vectors)
@@ -149,7 +149,7 @@ class EquivariantTransformer(nn.Module):
     def __init__(self, width: int, query_keys: Sequence[nn.Module], num_heads: int, dropout: float) -> None:
         """
         Args:
-            query_keys: what makes the queries and keys of each layer.
+            query_keys: the module that makes the queries and keys of each layer.
         """
         super().__init__()
         self.layers = nn.ModuleList(
@@ -164,7 +164,7 @@ class EquivariantTransformer(nn.Module):
 
     @torch.jit.unused
     def attention_maps(self, scalars: Tensor, vectors: Tensor) -> list[Tensor]:
-        """Of each layer (B, T, T): who listens (row) to whom (column), mean over the heads."""
+        """For each layer (B, T, T), the attention of each token (row) to each other (column), mean over the heads."""
         maps = []
         for layer in self.layers:
             assert isinstance(layer, EquivariantAttentionLayer)

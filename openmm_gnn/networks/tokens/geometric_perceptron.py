@@ -74,7 +74,7 @@ class PerceptronLayer(nn.Module):
         )
         self.widened = GeometricPerceptron(one, wide, gated=gated)
         self.narrowed = GeometricPerceptron(wide, one, activate=False, gated=gated)
-        self.heard_norm = EquivariantNorm(width, NORM_EPSILON)
+        self.heard_norm = EquivariantNorm(width, NORM_EPSILON)  # after messages received; the name is in stored weights
         self.own_norm = EquivariantNorm(width, NORM_EPSILON)
         self.dropout = EquivariantDropout(dropout)
 
@@ -88,10 +88,11 @@ class PerceptronLayer(nn.Module):
             news, pushes = message(news, pushes)
         num_tokens = scalars.shape[0]
         totals = sum_over_edges(weights, targets, num_tokens).clamp(min=1.0).unsqueeze(1)
-        heard = sum_over_edges(news * weights.unsqueeze(1), targets, num_tokens) / totals
-        felt = sum_over_edges(pushes * weights.unsqueeze(1).unsqueeze(2), targets, num_tokens) / totals.unsqueeze(2)
-        heard, felt = self.dropout(heard, felt)
-        scalars, vectors = self.heard_norm(scalars + heard, vectors + felt)
+        received = sum_over_edges(news * weights.unsqueeze(1), targets, num_tokens) / totals
+        received_vectors = sum_over_edges(pushes * weights.unsqueeze(1).unsqueeze(2), targets, num_tokens)
+        received_vectors = received_vectors / totals.unsqueeze(2)
+        received, received_vectors = self.dropout(received, received_vectors)
+        scalars, vectors = self.heard_norm(scalars + received, vectors + received_vectors)
         own, own_vectors = self.widened(scalars, vectors)
         own, own_vectors = self.narrowed(own, own_vectors)
         own, own_vectors = self.dropout(own, own_vectors)
@@ -120,7 +121,7 @@ class SubGVP(nn.Module):
         self.layers = nn.ModuleList([PerceptronLayer(width, dropout, gated) for _ in range(num_layers)])
 
     def forward(self, scalars: Tensor, vectors: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, width) and (B, T, 3, width), places (B, T, 3) nm -> the same."""
+        """(B, T, width) and (B, T, 3, width), coordinates (B, T, 3) nm -> the same."""
         leading = [scalars.shape[0], scalars.shape[1]]
         sources, targets, weights = self.edges(coordinates)
         flat, flat_vectors = self.first(scalars.flatten(0, 1), vectors.flatten(0, 1))

@@ -29,13 +29,13 @@ class TokenEdges(nn.Module):
             coordinates: (B, T, 3), nm.
         """
         frames, num_tokens = coordinates.shape[0], coordinates.shape[1]
-        places = coordinates.flatten(0, 1)
-        if places.dtype != torch.float64:
-            places = places.to(torch.float32)
-        batch = torch.arange(frames, device=places.device).repeat_interleave(num_tokens)
-        index, _, distances = encoder_edges(places, self.cutoff, "full", 0, batch)
+        positions = coordinates.flatten(0, 1)
+        if positions.dtype != torch.float64:
+            positions = positions.to(torch.float32)
+        batch = torch.arange(frames, device=positions.device).repeat_interleave(num_tokens)
+        index, _, distances = encoder_edges(positions, self.cutoff, "full", 0, batch)
         # Each token has one edge with itself: how many others there are needs no answer of a device.
-        num_others = index.shape[1] - places.shape[0]
+        num_others = index.shape[1] - positions.shape[0]
         others = torch.nonzero_static(index[0] != index[1], size=num_others).squeeze(1)
         index, distances = index.index_select(1, others), distances.index_select(0, others)
         weights = cosine_cutoff(distances, self.cutoff) if self.smooth else torch.ones_like(distances)
@@ -60,7 +60,7 @@ class ResidueGraphConvolution(nn.Module):
         self.gates = EdgeGates(width, chiral) if gated else None
 
     def forward(self, scalars: Tensor, vectors: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, width) and (B, T, 3, width), places (B, T, 3) nm -> the same."""
+        """(B, T, width) and (B, T, 3, width), coordinates (B, T, 3) nm -> the same."""
         leading = [scalars.shape[0], scalars.shape[1]]
         sources, targets, weights = self.edges(coordinates)
         flat, flat_vectors = scalars.flatten(0, 1), vectors.flatten(0, 1)

@@ -34,7 +34,7 @@ class TokenMerger(nn.Module):
         found = rows.index_select(1, self.members.flatten()).unflatten(1, [self.num_merged, self.largest])
         return found.movedim(2, -2).flatten(-2)
 
-    def places(self, coordinates: Tensor) -> Tensor:
+    def coordinates(self, coordinates: Tensor) -> Tensor:
         """(B, T, 3) -> (B, num_merged, 3), the mean of the members."""
         found = self.gathered(coordinates).unflatten(2, [self.largest, 3])
         return found.sum(dim=2) / self.sizes.to(coordinates.dtype).unsqueeze(1)

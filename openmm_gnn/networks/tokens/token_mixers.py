@@ -70,14 +70,14 @@ class TransformerLayer(nn.Module):
     def forward(self, scalars: Tensor) -> Tensor:
         """(B, T, width) -> the same."""
         query, key, value = self._heads(scalars)
-        heard = self.out(join_heads(attend(query, key, value, self.scale)))
-        scalars = self.attention_norm(scalars + self.dropout(heard))
+        received = self.out(join_heads(attend(query, key, value, self.scale)))
+        scalars = self.attention_norm(scalars + self.dropout(received))
         own = self.narrowed(self.dropout(relu(self.widened(scalars))))
         return self.perceptron_norm(scalars + self.dropout(own))
 
     @torch.jit.unused
     def weights(self, scalars: Tensor) -> Tensor:
-        """(B, T, T) who listens (row) to whom (column), mean over the heads."""
+        """(B, T, T) attention of each token (row) to each other (column), mean over the heads."""
         query, key, _ = self._heads(scalars)
         return attention_weights(query, key, self.scale).mean(dim=1)
 
@@ -115,7 +115,7 @@ class SubFormer(nn.Module):
 
     @torch.jit.unused
     def attention_maps(self, scalars: Tensor) -> list[Tensor]:
-        """Of each layer (B, T, T) or (B, 1 + T, 1 + T): who listens (row) to whom (column), mean over the heads."""
+        """For each layer (B, T, T) or (B, 1 + T, 1 + T): as `TransformerLayer.weights`."""
         scalars, maps = self._with_own_token(scalars), []
         for layer in self.layers:
             assert isinstance(layer, TransformerLayer)
@@ -154,7 +154,7 @@ class MixerLayer(nn.Module):
 
 
 MOST_TOKEN_HIDDEN = 512
-"""Of the perceptron along the tokens; the published one has twice the tokens, in all their square in weights."""
+"""Largest hidden width of the perceptron along the tokens; the published one is twice the number of tokens."""
 
 
 class SubMixer(nn.Module):
@@ -176,7 +176,7 @@ class SubMixer(nn.Module):
 
 
 class TokenPerceptron(nn.Module):
-    """Each token through a residual perceptron of its own channels: no token hears of another."""
+    """Each token through a residual perceptron of its own channels: no token receives anything from another."""
 
     def __init__(self, width: int, num_layers: int, dropout: float) -> None:
         super().__init__()

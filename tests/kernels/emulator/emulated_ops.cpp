@@ -44,7 +44,7 @@ using EmulatedGuard = emulator::Guard;
 
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
-#include "encoders/cuda/edge_operators.cpp"
+#include "encoders/cuda/operators.cpp"
 #include "neighbors/cuda/frame_operators.cpp"
 #include "neighbors/cuda/ops_cuda.cpp"
 #include "vector_gamd/cuda/pair_operators.cpp"
@@ -147,35 +147,39 @@ void launch_sort_edges(StreamHandle, const RowSort<1>& sort) {
   sort_rows(launcher, sort);
 }
 
-void launch_attention_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry, const AttentionRows& in,
+void launch_attention_rows(StreamHandle, const EdgeRows& rows, const EncoderEdges& geometry, const AttentionInputs& in,
                            float* scalars, float* vectors) {
   emulator::Launcher launcher = emulator::launcher();
   attention_rows(launcher, rows, geometry, in, scalars, vectors);
 }
 
-void launch_attention_gradient_rows(StreamHandle, const EdgeRows& rows, const EdgeRows& heard, int64_t num_edges,
-                                    const EdgeGeometry& geometry, const AttentionRows& in,
-                                    const AttentionGradients& out) {
+void launch_attention_gradient_rows(StreamHandle, const EdgeRows& rows, const EdgeRows& sent,
+                                    const EncoderEdges& geometry, const AttentionInputs& in, const AttentionGradients& out) {
   emulator::Launcher launcher = emulator::launcher();
-  attention_gradient_rows(launcher, rows, heard, num_edges, geometry, in, out);
+  attention_gradient_rows(launcher, rows, sent, geometry, in, out);
 }
 
-void launch_edge_attention_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry,
-                                const EdgeAttentionRows& in, float* messages, float* scalars) {
+void launch_edge_attention_rows(StreamHandle, const EdgeRows& rows, const EncoderEdges& geometry,
+                                const EdgeLayerInputs& in, float* messages, float* scalars) {
   emulator::Launcher launcher = emulator::launcher();
   edge_attention_rows(launcher, rows, geometry, in, messages, scalars);
 }
 
-void launch_edge_vector_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry,
-                             const EdgeVectorRows& in, float* vectors, float* changed) {
+void launch_edge_vector_rows(StreamHandle, const EdgeRows& rows, const EncoderEdges& geometry,
+                             const EdgeLayerInputs& in, float* vectors, float* changed) {
   emulator::Launcher launcher = emulator::launcher();
   edge_vector_rows(launcher, rows, geometry, in, vectors, changed);
 }
 
-void launch_tensor_rows(StreamHandle, const EdgeRows& rows, const EdgeGeometry& geometry, const TensorRows& in,
+void launch_tensor_rows(StreamHandle, const EdgeRows& rows, const EncoderEdges& geometry, const TensorInputs& in,
                         float* parts) {
   emulator::Launcher launcher = emulator::launcher();
   tensor_rows(launcher, rows, geometry, in, parts);
+}
+
+void launch_filters(StreamHandle, const double* places, int64_t count, const FilterTable& table, float* filters) {
+  emulator::Launcher launcher = emulator::launcher();
+  filters_of_edges(launcher, places, count, table, filters);
 }
 
 void launch_tensors_of_atoms(StreamHandle, TensorFormula formula, int64_t num_atoms, int64_t width, const float* first,
@@ -201,15 +205,9 @@ void write_frame_edges(StreamHandle, const FrameSearch<T>& search, const NearEdg
 }  // namespace openmm_gnn::cuda
 
 STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
-  library.def("scaled_tensors(Tensor parts, int num_threads) -> Tensor");
-  library.def("tensor_products(Tensor first, Tensor second, int num_threads) -> Tensor");
-  library.def("tensor_squares(Tensor parts, Tensor change, int num_threads) -> Tensor");
   OPENMM_GNN_CUDA_SCHEMAS(library)
 }
 
 STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
-  library.impl("scaled_tensors", &openmm_gnn::cuda::boxed_scaled_tensors);
-  library.impl("tensor_products", &openmm_gnn::cuda::boxed_tensor_products);
-  library.impl("tensor_squares", &openmm_gnn::cuda::boxed_tensor_squares);
   OPENMM_GNN_CUDA_FUNCTIONS(library)
 }

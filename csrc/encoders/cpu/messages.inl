@@ -1,6 +1,6 @@
-// The loops of encoder_messages.h, compiled once for each instruction set.
+// The loops of messages.h, compiled once for each instruction set.
 
-#include "encoders/cpu/encoder_tables.inl"
+#include "encoders/cpu/tables.inl"
 #include "base/cpu/matrix_product.inl"
 
 #include "encoders/cartesian_tensors.inl"

@@ -1,10 +1,10 @@
-#include "encoders/cpu/encoder_gradients.h"
+#include "encoders/cpu/gradients.h"
 
 #include <cstdint>
 
 #include "base/cpu/instruction_set.h"
 
-#define OPENMM_GNN_LOOPS "encoders/cpu/encoder_gradients.inl"
+#define OPENMM_GNN_LOOPS "encoders/cpu/gradients.inl"
 #include "base/cpu/for_each_instruction_set.inl"
 
 namespace openmm_gnn {

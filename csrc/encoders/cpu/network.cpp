@@ -1,12 +1,12 @@
-#include "encoders/cpu/attention_network.h"
+#include "encoders/cpu/network.h"
 
 #include <cmath>
 #include <cstdint>
 
 #include "base/cpu/instruction_set.h"
-#include "encoders/cpu/encoder_messages.h"
+#include "encoders/cpu/messages.h"
 
-#define OPENMM_GNN_LOOPS "encoders/cpu/attention_network.inl"
+#define OPENMM_GNN_LOOPS "encoders/cpu/network.inl"
 #include "base/cpu/for_each_instruction_set.inl"
 
 namespace openmm_gnn {

@@ -1,10 +1,10 @@
-#include "encoders/cpu/encoder_messages.h"
+#include "encoders/cpu/messages.h"
 
 #include <cstdint>
 
 #include "base/cpu/instruction_set.h"
 
-#define OPENMM_GNN_LOOPS "encoders/cpu/encoder_kernels.inl"
+#define OPENMM_GNN_LOOPS "encoders/cpu/messages.inl"
 #include "base/cpu/for_each_instruction_set.inl"
 
 namespace openmm_gnn {

@@ -1,4 +1,4 @@
-// The loops of attention_network.h, compiled once for each instruction set.
+// The loops of network.h, compiled once for each instruction set.
 
 #include "base/cpu/matrix_product.inl"
 

@@ -1,4 +1,4 @@
-// Gradients of the loops of encoder_messages.h: what comes in belongs to the sums, what goes out to all inputs.
+// Gradients of the loops of messages.h: what comes in belongs to the sums, what goes out to all inputs.
 //
 // Nothing is kept from the forward pass: an edge's filters and attention are computed again from the table, in less time
 // than their 10 width numbers would take from memory. The gradient of a filter goes to the four rows of the table
@@ -6,16 +6,9 @@
 // edges. Cost per edge and 16 channels: about 200 instructions, and 100 more for the table's gradient.
 #pragma once
 
-#include "encoders/cpu/encoder_messages.h"
+#include "encoders/cpu/messages.h"
 
 namespace openmm_gnn {
-
-struct AttentionGradients {
-  const float *scalars, *vectors;  // come in: (N, width), (N, 3, width)
-  float *node, *carried;           // (N, 5 width), (N, 3, width)
-  float* table;                    // as the table, or null
-  float *directions, *envelope, *places;  // of each edge (E, 3), (E,), (E,) per knot; or null
-};
 
 struct TensorGradients {
   const float* sums;        // come in: (N, 9, width)

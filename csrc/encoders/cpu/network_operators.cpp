@@ -1,17 +1,18 @@
-// The operators of attention_network.h: checks, the order of the steps, schemas and dispatch.
+// The operators of network.h: checks, and the order of the steps.
 #include <cmath>
 #include <cstring>
 #include <vector>
 
-#include "base/tensor_access.h"
-#include "encoders/cpu/attention_network.h"
-#include "encoders/cpu/encoder_checks.h"
-#include "encoders/cpu/encoder_gradients.h"
 #include "base/cpu/sums.h"
+#include "encoders/arguments.h"
+#include "encoders/cpu/gradients.h"
+#include "encoders/cpu/network.h"
 
 namespace openmm_gnn {
 
 namespace {
+
+using Arrays = std::vector<float*>;
 
 constexpr double kPi = 3.14159265358979323846;
 // graph/filter_table.py `filter_places`.
@@ -35,49 +36,58 @@ struct Geometry {
   }
 };
 
-struct Network {
-  Tensor index, vectors, distances, weights, tables, norm;
+struct NetworkArguments {
+  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, int64_t, int64_t>;
+  Tensor index, vectors, distances, embedded, weights, tables, norm;
   double cutoff;
-  int64_t head_width, threads, atoms, width, layers, edges;
+  int64_t head_width, num_threads;
+};
+
+struct Network {
+  const NetworkArguments& arguments;
+  CheckedArguments given;
+  int64_t atoms, width, layers, num_edges;
+  const int64_t* index;
+  const float *vectors, *distances, *weights, *tables, *norm;
   Geometry geometry;
 
-  // Stack: index, vectors, distances, embedded, weights, tables, norm; then numbers from `numbers` on.
-  Network(StableIValue* stack, const Tensor& embedded, int numbers)
-      : index(pop_tensor(stack[0])), vectors(pop_tensor(stack[1])), distances(pop_tensor(stack[2])),
-        weights(pop_tensor(stack[4])), tables(pop_tensor(stack[5])), norm(pop_tensor(stack[6])),
-        cutoff(pop_float(stack[numbers])), head_width(pop_int(stack[numbers + 1])),
-        threads(pop_int(stack[numbers + 2])), atoms(embedded.size(0)), width(embedded.size(1)),
-        layers(weights.size(0)), edges(index.size(1)),
-        geometry((check_floats(vectors, "edge_vectors", {edges, 3}),
-                  check_floats(distances, "edge_distances", {edges}), data<float>(vectors)),
-                 data<float>(distances), edges, cutoff) {
-    check_width(width, head_width);
-    check_floats(embedded, "scalars", {atoms, width});
-    check_floats(weights, "weights", {layers, AttentionWeights::count(width)});
-    check_floats(tables, "tables", {layers, tables.size(1), 2, 4 * width});
-    check_floats(norm, "norm", {2, width});
-    checked_edges(index, 1, atoms, nullptr, nullptr, nullptr);
+  explicit Network(const NetworkArguments& in)
+      : arguments(in), given(in.index, "edge_index"), atoms(in.embedded.size(0)),
+        width(size_of(in.embedded, "scalars", 1, 2)), layers(in.weights.size(0)),
+        num_edges(size_of(in.index, "edge_index", 1, 2)), index(given.get<int64_t>(in.index, "edge_index", {2, num_edges})),
+        vectors(given.get<float>(in.vectors, "edge_vectors", {num_edges, 3})),
+        distances(given.get<float>(in.distances, "edge_distances", {num_edges})),
+        weights(given.get<float>(in.weights, "weights", {layers, AttentionWeights::count(width)})),
+        tables(given.get<float>(in.tables, "tables", {layers, kAny, 2, 4 * width})),
+        norm(given.get<float>(in.norm, "norm", {2, width})), geometry(vectors, distances, num_edges, in.cutoff) {
+    check_width(width, in.head_width);
+    given.get<float>(in.embedded, "scalars", {atoms, width});
+    check_atoms(edge_list(), atoms);
   }
 
   EncoderEdges edge_list() const {
-    const int64_t* pairs = data<int64_t>(index);
-    return {edges, pairs + edges, pairs, geometry.directions.data(), geometry.envelope.data(), geometry.places.data()};
+    return {num_edges,
+            index + num_edges,
+            index,
+            geometry.directions.data(),
+            geometry.envelope.data(),
+            geometry.places.data()};
   }
 
   AttentionWeights weights_of(int64_t layer) const {
-    return {width, data<float>(weights) + layer * AttentionWeights::count(width)};
+    return {width, weights + layer * AttentionWeights::count(width)};
   }
 
   AttentionInputs inputs(int64_t layer, const AttentionState& state) const {
-    const int64_t knots = tables.size(1), size = 8 * knots * width;
-    return {width, head_width, state.node(), state.vectors(), {data<float>(tables) + layer * size, knots, 4 * width}};
+    const int64_t knots = arguments.tables.size(1), size = 8 * knots * width;
+    return {width, arguments.head_width, state.node(), state.vectors(), {tables + layer * size, knots, 4 * width}};
   }
 
   // Calls body(begin, end) on parts of the atoms.
   template <typename Body>
   void for_atoms(const Body& body) const {
     Sums none;
-    none.run(threads, atoms, [&](int64_t begin, int64_t end, const std::vector<float*>&) { body(begin, end); });
+    none.run(arguments.num_threads, atoms, [&](int64_t begin, int64_t end, const Arrays&) { body(begin, end); });
   }
 };
 
@@ -86,20 +96,16 @@ AttentionState state_of(const Tensor& kept, int64_t layer, int64_t atoms, int64_
   return {atoms, width, data<float>(kept) + layer * AttentionState::count(atoms, width)};
 }
 
-void boxed_attention_network(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor embedded = pop_tensor(stack[3]);
-  check(embedded.dim() == 2, "scalars has shape " + shape_text(embedded) + ": give (number of atoms, width)");
-  const Network net(stack, embedded, 7);
+std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments& arguments) {
+  const Network net(arguments);
+  const Tensor& embedded = arguments.embedded;
   const AttentionNetworkKernels& kernels = attention_network_kernels();
   const int64_t atoms = net.atoms, width = net.width;
   const int64_t size = net.layers * AttentionState::count(atoms, width) + atoms * width;
-  const Tensor kept = empty(embedded, {size}, aoti_torch_dtype_float32());
-  const Tensor scalars = empty(embedded, {atoms, width}, aoti_torch_dtype_float32());
-  Tensor vectors = empty(embedded, {atoms, 3, width}, aoti_torch_dtype_float32());
-  if (atoms == 0) {
-    stack[0] = push_tensor(scalars), stack[1] = push_tensor(vectors), stack[2] = push_tensor(kept);
-    return;
-  }
+  const Tensor kept = floats_like(embedded, {size});
+  const Tensor scalars = floats_like(embedded, {atoms, width});
+  Tensor vectors = floats_like(embedded, {atoms, 3, width});
+  if (atoms == 0) return {scalars, vectors, kept};
   std::memset(data<float>(vectors), 0, sizeof(float) * static_cast<size_t>(3 * atoms * width));
   std::vector<float> normalized(static_cast<size_t>(atoms * width));
   std::memcpy(state_of(kept, 0, atoms, width).scalars(), data<float>(embedded), normalized.size() * sizeof(float));
@@ -119,7 +125,7 @@ void boxed_attention_network(StableIValue* stack, uint64_t, uint64_t) {
     const Tensor scalar_sums = sums.add(embedded, {atoms, width});
     vectors = sums.add(embedded, {atoms, 3, width});
     const AttentionInputs in = net.inputs(layer, state);
-    sums.run(net.threads, edges.count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {
+    sums.run(arguments.num_threads, edges.count, [&](int64_t begin, int64_t end, const Arrays& out) {
       encoder_kernels().attention(edges, begin, end, in, out[0], out[1]);
     });
     float* next = state_of(kept, layer + 1, atoms, width).scalars();
@@ -129,30 +135,31 @@ void boxed_attention_network(StableIValue* stack, uint64_t, uint64_t) {
       kernels.update(state, begin, end, next, data<float>(vectors));
     });
   }
-  kernels.normalize(state_of(kept, net.layers, atoms, width).scalars(), 0, atoms, width, data<float>(net.norm),
+  kernels.normalize(state_of(kept, net.layers, atoms, width).scalars(), 0, atoms, width, net.norm,
                     data<float>(scalars));
-  stack[0] = push_tensor(scalars), stack[1] = push_tensor(vectors), stack[2] = push_tensor(kept);
+  return {scalars, vectors, kept};
 }
 
-void boxed_attention_network_backward(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor embedded = pop_tensor(stack[3]), kept = pop_tensor(stack[7]);
-  const Tensor from_scalars = pop_tensor(stack[8]), from_vectors = pop_tensor(stack[9]);
-  const Network net(stack, embedded, 10);
+std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments& arguments, const Tensor& kept,
+                                                          const Tensor& scalar_gradient,
+                                                          const Tensor& vector_gradient) {
+  const Network net(arguments);
+  const Tensor& embedded = arguments.embedded;
   const AttentionNetworkKernels& kernels = attention_network_kernels();
-  const int64_t atoms = net.atoms, width = net.width, count = net.edges;
-  check_floats(from_scalars, "the gradient of scalars", {atoms, width});
-  check_floats(from_vectors, "the gradient of vectors", {atoms, 3, width});
-  const Tensor to_vectors = empty(embedded, {count, 3}, aoti_torch_dtype_float32());
-  const Tensor to_distances = empty(embedded, {count}, aoti_torch_dtype_float32());
+  const int64_t atoms = net.atoms, width = net.width, count = net.num_edges;
+  const float* from_scalars = net.given.get<float>(scalar_gradient, "the gradient of scalars", {atoms, width});
+  const float* from_vectors = net.given.get<float>(vector_gradient, "the gradient of vectors", {atoms, 3, width});
+  const Tensor to_vectors = floats_like(embedded, {count, 3});
+  const Tensor to_distances = floats_like(embedded, {count});
   const auto size = static_cast<size_t>(atoms * width);
   std::vector<float> scalars(size, 0.f), vectors(3 * size), mixed(9 * size), gates(3 * size), sums_back(size),
       mixed_back(3 * size), normalized(size);
   std::vector<float> directions(static_cast<size_t>(3 * count)), envelope(static_cast<size_t>(count)),
       places(static_cast<size_t>(count)), total(static_cast<size_t>(5 * count), 0.f);
   if (atoms > 0) {
-    std::memcpy(vectors.data(), data<float>(from_vectors), sizeof(float) * vectors.size());
-    kernels.normalize_back(state_of(kept, net.layers, atoms, width).scalars(), 0, atoms, width, data<float>(net.norm),
-                           data<float>(from_scalars), scalars.data());
+    std::memcpy(vectors.data(), from_vectors, sizeof(float) * vectors.size());
+    kernels.normalize_back(state_of(kept, net.layers, atoms, width).scalars(), 0, atoms, width, net.norm,
+                           from_scalars, scalars.data());
   }
   const EncoderEdges edges = net.edge_list();
   for (int64_t layer = net.layers - 1; layer >= 0 && atoms > 0; --layer) {
@@ -167,7 +174,7 @@ void boxed_attention_network_backward(StableIValue* stack, uint64_t, uint64_t) {
     Sums sums;
     const Tensor node = sums.add(embedded, {atoms, 5 * width}), carried = sums.add(embedded, {atoms, 3, width});
     const AttentionInputs in = net.inputs(layer, state);
-    sums.run(net.threads, count, [&](int64_t begin, int64_t end, const std::vector<float*>& out) {
+    sums.run(arguments.num_threads, count, [&](int64_t begin, int64_t end, const Arrays& out) {
       const AttentionGradients gradients{sums_back.data(), vectors.data(), out[0], out[1], nullptr, directions.data(),
                                          envelope.data(), places.data()};
       encoder_gradient_kernels().attention(edges, begin, end, in, gradients);
@@ -184,39 +191,27 @@ void boxed_attention_network_backward(StableIValue* stack, uint64_t, uint64_t) {
       }
     });
   }
-  const float *lengths = data<float>(net.distances), *offsets = data<float>(net.vectors);
-  const double pi = kPi / net.cutoff, fall = 5.0 / net.cutoff;
+  const double cutoff = arguments.cutoff, pi = kPi / cutoff, fall = 5.0 / cutoff;
   for (int64_t e = 0; e < count; ++e) {
-    const double d = lengths[e], inverse = d > 0 ? 1.0 / d : 1.0;
+    const double d = net.distances[e], inverse = d > 0 ? 1.0 / d : 1.0;
     double along = 0;
     for (int64_t k = 3 * e; k < 3 * e + 3; ++k) {
       data<float>(to_vectors)[k] = static_cast<float>(total[k] * inverse);
-      along += static_cast<double>(total[k]) * offsets[k];
+      along += static_cast<double>(total[k]) * net.vectors[k];
     }
     const double of_direction = d > 0 ? -along * inverse * inverse : 0.0;
-    const double of_envelope = d < net.cutoff ? -0.5 * pi * std::sin(pi * d) * total[3 * count + e] : 0.0;
-    const double knots = kDecaying * fall / (1.0 - std::exp(-5.0)) * std::exp(-fall * d) + kEven / net.cutoff;
+    const double of_envelope = d < cutoff ? -0.5 * pi * std::sin(pi * d) * total[3 * count + e] : 0.0;
+    const double knots = kDecaying * fall / (1.0 - std::exp(-5.0)) * std::exp(-fall * d) + kEven / cutoff;
     data<float>(to_distances)[e] = static_cast<float>(of_direction + of_envelope + knots * total[4 * count + e]);
   }
-  stack[0] = push_tensor(to_vectors), stack[1] = push_tensor(to_distances);
+  return {to_vectors, to_distances};
 }
 
 }  // namespace
 
+STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+  implement<kAttentionNetwork, attention_network_cpu>(library);
+  implement<kAttentionNetworkBackward, attention_network_backward_cpu>(library);
+}
+
 }  // namespace openmm_gnn
-
-STABLE_TORCH_LIBRARY_FRAGMENT(openmm_gnn, library) {
-  library.def(
-      "attention_network(Tensor edge_index, Tensor edge_vectors, Tensor edge_distances, Tensor scalars,"
-      " Tensor weights, Tensor tables, Tensor norm, float cutoff, int head_width, int num_threads)"
-      " -> (Tensor scalars, Tensor vectors, Tensor kept)");
-  library.def(
-      "attention_network_backward(Tensor edge_index, Tensor edge_vectors, Tensor edge_distances, Tensor scalars,"
-      " Tensor weights, Tensor tables, Tensor norm, Tensor kept, Tensor scalar_gradient, Tensor vector_gradient,"
-      " float cutoff, int head_width, int num_threads) -> (Tensor edge_vectors, Tensor edge_distances)");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(openmm_gnn, CPU, library) {
-  library.impl("attention_network", &openmm_gnn::boxed_attention_network);
-  library.impl("attention_network_backward", &openmm_gnn::boxed_attention_network_backward);
-}

@@ -1,6 +1,6 @@
-// The loops of encoder_gradients.h, compiled once for each instruction set.
+// The loops of gradients.h, compiled once for each instruction set.
 
-#include "encoders/cpu/encoder_tables.inl"
+#include "encoders/cpu/tables.inl"
 
 #include "encoders/cartesian_tensors.inl"
 
@@ -52,7 +52,7 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
     const int64_t i = edges.receivers[e], j = edges.senders[e];
     const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
     const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
-    const float *from_scalars = out.scalars + width * i, *from_vectors = out.vectors + 3 * width * i;
+    const float *from_scalars = out.from_scalars + width * i, *from_vectors = out.from_vectors + 3 * width * i;
     float *to_receiver = out.node + 5 * width * i, *to_sender = out.node + 5 * width * j + width;
     float* to_carried = out.carried + 3 * width * j;
     const float envelope = edges.envelope[e];
