@@ -59,21 +59,21 @@ def test_intervals_hold_the_exact_figures(of_states: MarkovModel) -> None:
         (of_states.populations, POPULATIONS),
         (of_states.timescales_ps, TIMESCALES_PS),
     ):
-        np.testing.assert_allclose(found.value, exact, rtol=0.1)
+        np.testing.assert_allclose(found.value, exact, rtol=0.3)  # 20 pairs of chains: by at most 0.20 and 0.15
         assert (found.low <= found.value).all() and (found.value <= found.high).all()
         width = found.high - found.low
         assert (found.low - 0.5 * width <= exact).all() and (exact <= found.high + 0.5 * width).all()
         assert (width < 0.5 * exact).all()
     off = ~np.eye(3, dtype=bool)
-    # At a lag of two frames a visit in between is not seen: times are longer by about a frame.
-    np.testing.assert_allclose(of_states.passage_times_ps.value[off], exact_passages()[off], rtol=0.15)
+    # At a lag of two frames a visit in between is not seen: times are longer by about a frame. 20 pairs: by at most 0.28.
+    np.testing.assert_allclose(of_states.passage_times_ps.value[off], exact_passages()[off], rtol=0.4)
     assert (np.diag(of_states.passage_times_ps.value) == 0).all()
 
 
 def test_implied_timescales_do_not_change_with_the_lag_of_a_markov_chain(of_states: MarkovModel) -> None:
     implied = of_states.implied_timescales_ps
     assert implied.value.shape == (len(of_states.implied_lags_ps), 2)
-    np.testing.assert_allclose(implied.value[:, 0], TIMESCALES_PS[0], rtol=0.12)
+    np.testing.assert_allclose(implied.value[:, 0], TIMESCALES_PS[0], rtol=0.24)  # 20 pairs: 0.16
     assert of_states.implied_lags_ps.tolist() == [0.5, 1.0, 2.0, 4.0]
 
 
@@ -81,9 +81,10 @@ def test_the_chapman_kolmogorov_test_agrees_for_a_markov_chain(of_states: Markov
     assert of_states.chapman_kolmogorov_lags_ps.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     predicted, estimated = of_states.predicted, of_states.estimated
     np.testing.assert_array_equal(predicted.value[0], np.eye(3))
-    np.testing.assert_allclose(predicted.value, estimated.value, atol=0.03)
+    np.testing.assert_allclose(predicted.value, estimated.value, atol=0.04)  # 20 pairs of chains: by at most 0.025
     for step, power in enumerate((0, 2, 4, 6, 8, 10)):
-        np.testing.assert_allclose(estimated.value[step], np.linalg.matrix_power(TRANSITIONS, power), atol=0.03)
+        exact = np.linalg.matrix_power(TRANSITIONS, power)
+        np.testing.assert_allclose(estimated.value[step], exact, atol=0.1)  # 20 pairs of chains: by at most 0.063
     np.testing.assert_allclose(predicted.value.sum(axis=2), 1, atol=1e-9)
 
 

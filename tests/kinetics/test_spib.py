@@ -145,7 +145,8 @@ def test_few_frames_are_not_learned_by_heart_when_others_are_held_out() -> None:
     held_steps, steps = kept.refinements[0].step, alone.refinements[0].step
     assert held_steps <= steps and len(kept.states) == 1
     agreement = np.mean(kept.states_of(parts[1]) == slow[1600:])
-    assert max(agreement, 1 - agreement) > 0.9
+    # 20 seeds: 0.93 to 1.00, on average 0.985; one state for all of these frames would agree by 0.83.
+    assert max(agreement, 1 - agreement) > 0.88
 
 
 def test_the_same_seed_gives_the_same_states() -> None:
