@@ -65,7 +65,7 @@ def test_intervals_hold_the_exact_figures(of_states: MarkovModel) -> None:
         assert (found.low - 0.5 * width <= exact).all() and (exact <= found.high + 0.5 * width).all()
         assert (width < 0.5 * exact).all()
     off = ~np.eye(3, dtype=bool)
-    # At a lag of two frames a visit in between is not seen: times are longer by about a frame. 20 pairs: by at most 0.28.
+    # At a lag of two frames a visit in between is not seen: times are about a frame longer. 20 pairs: by at most 0.28.
     np.testing.assert_allclose(of_states.passage_times_ps.value[off], exact_passages()[off], rtol=0.4)
     assert (np.diag(of_states.passage_times_ps.value) == 0).all()
 
