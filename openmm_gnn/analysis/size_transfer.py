@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
-FULL_SIZES = (258, 887, 2094, 4085, 13786, 24093)
-"""Molecules; those of table 3 of the GAMD paper, J. Chem. Phys. 156, 144103 (2022)."""
-QUICK_SIZES = (258, 887, 2094)
 PREPARATION_PS = 0.2
 FRICTION_PER_PS = 20.0
 FRAMES_OF_MOLECULES, MOST_FRAMES = 2000, 8

@@ -1,8 +1,9 @@
-"""All that a network should be asked before it is trusted, in one report; each figure with its verdict in words."""
+"""All that should be measured of a network before it is trusted, in one report; each figure has a verdict in words."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,62 +26,33 @@ from openmm_gnn.analysis.network_dynamics import (
     ReferenceFrame,
     Teacher,
     atomic_numbers,
-    check_model_knows,
-    learned_forces,
     network_system,
 )
 from openmm_gnn.analysis.size_transfer import (
-    FULL_SIZES,
-    QUICK_SIZES,
     SizeResult,
     replication_error,
     size_transfer,
     sizes_for,
 )
+from openmm_gnn.analysis.validation_frames import Source, source_of
+from openmm_gnn.analysis.validation_settings import ValidationSettings
 from openmm_gnn.analysis.verdicts import Check
-from openmm_gnn.base.errors import NonFiniteError, SpecError
+from openmm_gnn.base.errors import NonFiniteError
+from openmm_gnn.base.files import write_json
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION
 from openmm_gnn.learning.training.training_distribution import scores as distribution_scores
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.run_settings import RunCourse, RunSettings
 from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
+from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
 Report = Callable[[str, float], None]
-"""Is told what is being done, and the part of it that is done, 0 to 1."""
+"""Called with what is being done, and the share of it that is done, 0 to 1."""
 SAMPLE_PS = 0.02
-
-
-@dataclass(frozen=True)
-class ValidationSettings:
-    """How long and how often to look."""
-
-    stability_ps: float = 100.0
-    constant_energy_ps: float = 10.0
-    num_probes: int = 32
-    """Of the Jacobian."""
-    sizes: tuple[int, ...] = FULL_SIZES
-    """Molecules, of a named system; none: boxes of other sizes are left out."""
-    seed: int = 1
-    platform: str = "auto"
-    backend: str = "auto"
-
-    def __post_init__(self) -> None:
-        for name in ("stability_ps", "constant_energy_ps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SpecError(f"ValidationSettings.{name} is {value}: give a finite time above 0")
-        if self.num_probes < 3:
-            raise SpecError(f"ValidationSettings.num_probes is {self.num_probes}: give at least 3")
-        if any(size < 1 for size in self.sizes):
-            raise SpecError(f"ValidationSettings.sizes is {self.sizes}: give numbers of molecules, 1 or more")
-
-
-QUICK = ValidationSettings(stability_ps=2.0, constant_energy_ps=1.0, num_probes=12, sizes=QUICK_SIZES)
-FULL = ValidationSettings()
 
 
 @dataclass
@@ -118,30 +90,43 @@ class Validation:
 
 
 def validate(
-    name: str,
-    model: ForceModel,
-    system: SimulationSystem,
-    frames: Sequence[ReferenceFrame],
-    directory: Path,
-    settings: ValidationSettings = FULL,
-    part: LabelledForces | None = None,
-    named: str | None = None,
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: ValidationSettings | None = None,
+    data: str | os.PathLike[str] | None = None,
+    system: str | None = None,
+    topology: str | os.PathLike[str] | None = None,
     report: Report = lambda *_: None,
 ) -> Validation:
-    """Ask a network everything.
+    """Validate a network: balance of forces, energy drift, temperatures, stability, extrapolation, box sizes.
 
     Args:
-        name: how the report calls the model.
-        system: its teacher, with the defaults of its runs.
-        frames: of that system, labelled by it; the first is where the runs begin.
-        directory: where a run that blows up leaves its last good frame.
-        part: which forces the network has learned; by default what its metadata says.
-        named: the system's name in `NAMED_SYSTEMS`, for boxes of other sizes.
+        model: shipped name, bundle, or exported module.
+        out: directory of validation.png and validation.json; a run that blows up leaves its last good frame there.
+        data: directory written by `openmm-gnn label`, which brings frames, teacher and the defaults of its runs.
+        system: the teacher, as for `load_system`, where there are no data; a shipped model knows its own.
+        topology: of a System given as .xml.
     Raises:
+        DataError: if neither data nor a system is known, or the data is not of the network's forces.
         TopologyError, SpecError: before any work, if network, system or settings do not fit each other.
     """
-    check_model_knows(system, model)
-    part = learned_forces(model) if part is None else part
+    from openmm_gnn.analysis.validation_plot import save_validation
+
+    settings, out = settings or ValidationSettings(), Path(out)
+    network = load_model(model)
+    source = source_of(Path(model), network, settings, data, system, topology, report)
+    found = _measure(Path(model).stem, network, source, out, settings, report)
+    save_validation(found, out / "validation.png")
+    document = {**found.to_dict(), "settings": {**asdict(settings), "frames": len(source.frames)}}
+    write_json(out / "validation.json", document, indent=2)
+    return found
+
+
+def _measure(
+    name: str, model: ForceModel, source: Source, directory: Path, settings: ValidationSettings, report: Report
+) -> Validation:
+    system, frames, part, named = source
+    assert settings.sizes is not None and settings.stability_ps is not None
     sizes = sizes_for(named, settings.sizes) if named in NAMED_SYSTEMS else []
     found = Validation(name, system.name, len(system.positions), system.temperature)
     start = frames[0]
@@ -214,12 +199,13 @@ def _check_forces(
         everywhere[atoms] = positions
         return network(everywhere, frame.box)[atoms]
 
+    num_probes = settings.num_probes or 0
     asymmetry = jacobian_asymmetry(
         forces_of_atoms,
         frame.positions[atoms],
-        settings.num_probes,
+        num_probes,
         seed=settings.seed,
-        report=lambda done: report("Jacobian", done / settings.num_probes),
+        report=lambda done: report("Jacobian", done / num_probes),
     )
     found.checks.append(verdicts.asymmetry(asymmetry))
 
@@ -234,6 +220,7 @@ def _check_constant_energy(
     part: LabelledForces,
     report: Report,
 ) -> None:
+    assert settings.constant_energy_ps is not None
     conserving = bool(getattr(model.spec, "conservative", False))
     teacher = None if conserving else Teacher(system, part, settings.platform)
     try:
@@ -268,10 +255,10 @@ def _check_extrapolation(
         "teacher's frames": [(frame.positions, frame.box) for frame in frames],
         "network's run": [(positions, frames[0].box) for positions in visited],
     }
-    for where, places in groups.items():
-        if places:
+    for where, found_there in groups.items():
+        if found_there:
             found.scores[where] = np.concatenate(
-                [distribution_scores(distribution, (numbers, x[atoms], box)) for x, box in places]
+                [distribution_scores(distribution, (numbers, x[atoms], box)) for x, box in found_there]
             )
             found.checks.append(verdicts.extrapolation(where, found.scores[where], 1 - distribution["quantile"]))
 

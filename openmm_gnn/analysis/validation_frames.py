@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from openmm_gnn.analysis.network_dynamics import ReferenceFrame, Teacher
+from openmm_gnn.analysis.network_dynamics import ReferenceFrame, Teacher, check_model_knows, learned_forces
 from openmm_gnn.analysis.size_transfer import blown_up, prepared
+from openmm_gnn.analysis.validation_settings import ValidationSettings
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+from openmm_gnn.learning.training.data_sets import forces_of
+from openmm_gnn.learning.training.settings import seeds_in
 from openmm_gnn.md.contexts import choose_platform, make_context
 from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.run_settings import RunSettings
-from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
+from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.force_model import ForceModel
 
-if TYPE_CHECKING:
-    from openmm_gnn.data.labels.trajectories import LabelledTrajectories
-    from openmm_gnn.md.simulation_system import SimulationSystem
-
+SHIPPED_PREFIX = "gamd-"
+"""Beginning of shipped names: gamd-argon is validated on argon."""
 APART_PS = 0.2
-"""Between two frames of the teacher's run."""
+"""Time between two frames of the teacher's run."""
 
 
 def frames_of_teacher(
@@ -107,3 +114,69 @@ def frames_of_data(data: LabelledTrajectories, seeds: Sequence[int], count: int)
         )
         for trajectory, index in chosen
     ]
+
+
+class Source(NamedTuple):
+    """The teacher of a network, and frames labelled by it."""
+
+    system: SimulationSystem
+    frames: list[ReferenceFrame]
+    part: LabelledForces
+    """Which of the teacher's forces the network has learned."""
+    named: str | None
+    """Name in `NAMED_SYSTEMS`, for boxes of other sizes."""
+
+
+def source_of(
+    path: Path,
+    network: ForceModel,
+    settings: ValidationSettings,
+    data: str | os.PathLike[str] | None,
+    system: str | None,
+    topology: str | os.PathLike[str] | None,
+    report: Callable[[str, float], None],
+) -> Source:
+    """Teacher and frames of a validation: those of the data, or a short run of a system.
+
+    Args:
+        path: name or file of the network.
+    Raises:
+        DataError: if neither data nor a system is known, or the data is not of the network's forces.
+        TopologyError: if the teacher has elements that the network does not know.
+    """
+    part = learned_forces(network)
+    if data is not None:
+        labelled = LabelledTrajectories.open(Path(data))
+        if forces_of(labelled) is not part and network.spec.metadata.get("data"):
+            raise DataError(
+                f"{path} has learned {part.value} forces, {data} is labelled with {forces_of(labelled).value}: "
+                f"give data labelled with --forces {part.value}"
+            )
+        teacher = system_of(labelled)
+        check_model_knows(teacher, network)
+        seeds = settings.seeds or seeds_not_trained_on(network, labelled)
+        named = next((name for name in (system, teacher.name) if name in NAMED_SYSTEMS), None)
+        return Source(teacher, frames_of_data(labelled, seeds, settings.frames), forces_of(labelled), named)
+    own = path.stem.removeprefix(SHIPPED_PREFIX)
+    system = own if system is None and own in NAMED_SYSTEMS else system
+    if system is None:
+        raise DataError(f"the system that {path} was made for is not known: give --system (such as tip3p), or --data")
+    teacher = load_system(system, None if topology is None else Path(topology))
+    check_model_knows(teacher, network)
+    frames = frames_of_teacher(
+        teacher,
+        part,
+        settings.frames,
+        settings.equilibration_ps,
+        settings.seed,
+        settings.platform,
+        lambda done: report("teacher", done),
+    )
+    return Source(teacher, frames, part, system if system in NAMED_SYSTEMS else None)
+
+
+def seeds_not_trained_on(network: ForceModel, data: LabelledTrajectories) -> list[int]:
+    """Seeds of the data that the bundle's metadata does not name as trained on; all of them if it names them all."""
+    named = [network.spec.metadata.get(name) for name in ("train_seeds", "validation_seeds")]
+    used = {seed for ranges in named if ranges is not None for seed in seeds_in(ranges)}
+    return [seed for seed in data.seeds if seed not in used] or data.seeds

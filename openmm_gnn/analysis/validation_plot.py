@@ -1,4 +1,4 @@
-"""The figure of a validation: energy, temperatures, neighbourhoods and box sizes on one page."""
+"""A validation as a figure and as a table: energy, temperatures, neighbourhoods and box sizes on one page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.analysis.verdicts import FLAT
+from openmm_gnn.analysis.verdicts import FINE, FLAT, LOOK
 from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.base.units import kinetic_temperature
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.table import Table
 
     from openmm_gnn.analysis.validation import Validation
 
@@ -27,6 +28,22 @@ def save_validation(validation: Validation, path: Path | str) -> Path:
         _draw_neighborhoods(neighborhood, validation)
         _draw_sizes(size, validation)
     return Path(path)
+
+
+def validation_table(validation: Validation) -> Table:
+    """The report as a table for the terminal: each figure with its verdict in words."""
+    from rich.table import Table
+
+    colors = {FINE: "green", LOOK: "yellow"}
+    title = f"{validation.model} on {validation.system}, {validation.num_atoms} particles, {validation.temperature:g} K"
+    table = Table("quantity", title=title, title_justify="left")
+    table.add_column("figure", justify="right")
+    table.add_column("verdict")
+    table.add_column("what it says", overflow="fold")
+    for check in validation.checks:
+        color = colors.get(check.verdict, "dim")
+        table.add_row(check.name, check.text, f"[{color}]{check.verdict}[/]", check.words)
+    return table
 
 
 def _draw_energy(axes: Axes, validation: Validation) -> None:

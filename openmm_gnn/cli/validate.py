@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from openmm_gnn.cli.typer_options import parse_seeds
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from openmm_gnn.analysis.validation import Validation
-    from openmm_gnn.data.labels.trajectories import LabelledTrajectories
-    from openmm_gnn.networks.force_model import ForceModel
-
-PREFIX = "gamd-"
-"""Of shipped names: gamd-argon is validated on argon."""
 
 
 def validate(
@@ -55,124 +45,31 @@ def validate(
 
     Prints a table with a verdict in words beside each figure, draws one figure, and writes both figures as JSON.
     """
-    from dataclasses import replace
-
     import torch
     from rich.console import Console
 
-    from openmm_gnn.analysis.validation import FULL, QUICK
     from openmm_gnn.analysis.validation import validate as run
-    from openmm_gnn.analysis.validation_plot import save_validation
-    from openmm_gnn.base.files import write_json
-    from openmm_gnn.networks.weights import load_model
+    from openmm_gnn.analysis.validation_plot import validation_table
+    from openmm_gnn.analysis.validation_settings import ValidationSettings
 
     if threads:
         torch.set_num_threads(threads)
-    network = load_model(model)
-    basis = QUICK if quick else FULL
-    settings = replace(
-        basis,
-        stability_ps=basis.stability_ps if stability is None else stability,
-        constant_energy_ps=basis.constant_energy_ps if constant_energy is None else constant_energy,
-        sizes=basis.sizes if sizes is None else tuple(_sizes(sizes)),
+    settings = ValidationSettings(
+        quick=quick,
+        stability_ps=stability,
+        constant_energy_ps=constant_energy,
+        sizes=None if sizes is None else tuple(_sizes(sizes)),
+        frames=frames,
+        seeds=tuple(parse_seeds(seeds)) if seeds else (),
         seed=seed,
         platform=platform,
         backend=backend,
     )
     console = Console()
     with _Bars(console, progress) as bars:
-        source = _source(model, network, data, system, topology, seeds, frames, 2.0 if quick else 20.0, settings, bars)
-        validation = run(
-            Path(model).stem, network, source.system, source.frames, out, settings, source.part, source.named, bars
-        )
-    figure = save_validation(validation, out / "validation.png")
-    document = {**validation.to_dict(), "settings": {"frames": len(source.frames), **_plain(settings)}}
-    write_json(out / "validation.json", document, indent=2)
+        validation = run(model, out, settings, data, system, topology, bars)
     console.print(validation_table(validation))
-    console.print(f"Figure: {figure}")
-
-
-def validation_table(validation: Validation) -> Table:
-    """The report for the terminal."""
-    from rich.table import Table
-
-    from openmm_gnn.analysis.verdicts import FINE, LOOK
-
-    colors = {FINE: "green", LOOK: "yellow"}
-    title = f"{validation.model} on {validation.system}, {validation.num_atoms} particles, {validation.temperature:g} K"
-    table = Table("quantity", title=title, title_justify="left")
-    table.add_column("figure", justify="right")
-    table.add_column("verdict")
-    table.add_column("what it says", overflow="fold")
-    for check in validation.checks:
-        color = colors.get(check.verdict, "dim")
-        table.add_row(check.name, check.text, f"[{color}]{check.verdict}[/]", check.words)
-    return table
-
-
-class _Source:
-    """The teacher, and frames labelled by it."""
-
-    def __init__(self, system: Any, frames: list, part: Any, named: str | None) -> None:
-        self.system, self.frames, self.part, self.named = system, frames, part, named
-
-
-def _source(
-    model: str,
-    network: ForceModel,
-    data: Path | None,
-    system: str | None,
-    topology: Path | None,
-    seeds: str | None,
-    count: int,
-    equilibration_ps: float,
-    settings: Any,
-    bars: _Bars,
-) -> _Source:
-    """Where frames and teacher come from.
-
-    Raises:
-        DataError: if neither data nor a system is known, or the data is not of the network's forces.
-    """
-    from openmm_gnn.analysis.network_dynamics import check_model_knows, learned_forces
-    from openmm_gnn.analysis.validation_frames import frames_of_data, frames_of_teacher, system_of
-    from openmm_gnn.base.errors import DataError
-    from openmm_gnn.data.labels.trajectories import LabelledTrajectories
-    from openmm_gnn.learning.training.data_sets import forces_of
-    from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
-    from openmm_gnn.md.systems.systems import load_system
-
-    part = learned_forces(network)
-    if data is not None:
-        labelled = LabelledTrajectories.open(data)
-        if forces_of(labelled) is not part and network.spec.metadata.get("data"):
-            raise DataError(
-                f"{model} has learned {part.value} forces, {data} is labelled with {forces_of(labelled).value}: "
-                f"give data labelled with --forces {part.value}"
-            )
-        teacher = system_of(labelled)
-        check_model_knows(teacher, network)
-        chosen = parse_seeds(seeds) if seeds else _seeds_not_trained_on(network, labelled)
-        named = system if system in NAMED_SYSTEMS else teacher.name if teacher.name in NAMED_SYSTEMS else None
-        return _Source(teacher, frames_of_data(labelled, chosen, count), forces_of(labelled), named)
-    if system is None and Path(model).stem.removeprefix(PREFIX) in NAMED_SYSTEMS:
-        system = Path(model).stem.removeprefix(PREFIX)
-    if system is None:
-        raise DataError(f"what {model} stands for is not known: give --system (such as tip3p), or --data")
-    teacher = load_system(system, topology)
-    check_model_knows(teacher, network)
-    drawn = frames_of_teacher(
-        teacher, part, count, equilibration_ps, settings.seed, settings.platform, lambda done: bars("teacher", done)
-    )
-    return _Source(teacher, drawn, part, system if system in NAMED_SYSTEMS else None)
-
-
-def _seeds_not_trained_on(network: ForceModel, data: LabelledTrajectories) -> list[int]:
-    """Seeds of the data that the bundle's metadata does not name as trained on; all of them if it names them all."""
-    used: set[int] = set()
-    for name in ("train_seeds", "validation_seeds"):
-        used |= set(parse_seeds(network.spec.metadata[name])) if name in network.spec.metadata else set()
-    return [seed for seed in data.seeds if seed not in used] or data.seeds
+    console.print(f"Figure: {out / 'validation.png'}")
 
 
 def _sizes(text: str) -> list[int]:
@@ -182,12 +79,6 @@ def _sizes(text: str) -> list[int]:
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"{text!r} is no list of sizes: give numbers of molecules, such as 258,2094")
     return [int(part) for part in parts]
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(settings)
 
 
 class _Bars:
