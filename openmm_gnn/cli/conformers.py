@@ -71,13 +71,14 @@ def conformers(
     from SMILES under MMFF94 of RDKit in vacuum. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
     left out. Killed, it resumes when the same command is given again, with the same frames.
     """
-    from openmm_gnn.data.conformers.conformers import KINDS, make_conformations
+    from openmm_gnn.data.conformers.conformers import make_conformations
+    from openmm_gnn.data.conformers.settings import KINDS
 
     given: dict[str, Any] = {
         "shortest": shortest,
         "longest": longest,
         "temperatures": tuple(temperature) if temperature else None,
-        "time_step_ps": None if time_step is None else time_step / 1000,
+        "time_step": time_step,
         "force_field": force_field,
         "platform": platform,
         "allow_held_out": allow_held_out or None,

@@ -20,7 +20,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked
 from openmm_gnn.data.conformers.conformations import Conformations, elements_of
 from openmm_gnn.data.conformers.conformers import make_conformations
-from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
+from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.md.implicit_solvent import with_compiled_solvent
 from openmm_gnn.md.systems.peptides import HELD_OUT, Peptide, build_peptide, is_held_out, random_peptides
 from openmm_gnn.md.systems.residue_geometry import RESIDUE_NAMES
@@ -174,7 +174,7 @@ def test_other_settings_are_named(data: Conformations, tmp_path: Path) -> None:
     with locked(data.path), pytest.raises(DataError, match="another process is writing into"):
         make_conformations(data.path, 6, TINY, progress=False)
     with pytest.raises(SpecError, match=r"in steps of 0.0 ps"):
-        PeptideSettings(time_step_ps=0.0)
+        PeptideSettings(time_step=0.0)
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(DataError, match="thesis"):
         make_conformations(tmp_path, 1, TINY, progress=False)

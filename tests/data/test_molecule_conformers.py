@@ -12,7 +12,7 @@ from rdkit.Chem import rdMolDescriptors
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.data.conformers.conformations import Conformations
-from openmm_gnn.data.conformers.molecule_conformers import MoleculeSettings
+from openmm_gnn.data.conformers.settings import MoleculeSettings
 from openmm_gnn.data.conformers.small_molecules import (
     DRUGS,
     MMFF94,

@@ -10,7 +10,7 @@ from command_lines import invoke
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.data.conformers.conformations import Conformations
-from openmm_gnn.data.conformers.nucleic_conformers import NucleicAcidSettings
+from openmm_gnn.data.conformers.settings import NucleicAcidSettings
 
 SHORT = ["--frames", "1", "--interval", "0.04", "--processes", "1", "--no-progress"]
 

@@ -12,7 +12,7 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.data.conformers.conformations import Conformations
-from openmm_gnn.data.conformers.protein_conformers import ProteinSettings
+from openmm_gnn.data.conformers.settings import ProteinSettings
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 
 VILLIN = Path(app.__file__).parent / "data" / "test.pdb"

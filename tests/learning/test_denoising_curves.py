@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.data.conformers.conformers import make_conformations
-from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
+from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
 from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames

@@ -15,7 +15,7 @@ import torch
 from command_lines import invoke
 
 from openmm_gnn.data.conformers.conformers import make_conformations
-from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
+from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.networks.weights import load_encoder
 
 COMMAND = (

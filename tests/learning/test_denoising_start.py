@@ -12,7 +12,7 @@ import torch
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.data.conformers.conformations import check_elements
 from openmm_gnn.data.conformers.conformers import make_conformations
-from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
+from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
 from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
 from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings

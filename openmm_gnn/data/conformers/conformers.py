@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,11 @@ from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, Topolog
 from openmm_gnn.base.files import locked
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.conformers.conformations import Conformations, read_meta
-from openmm_gnn.data.conformers.conformer_settings import Dynamics
 from openmm_gnn.data.conformers.data_directory import complete_directory, input_files, prepare_directory, write_meta
-from openmm_gnn.data.conformers.molecule_conformers import MoleculeSettings
-from openmm_gnn.data.conformers.nucleic_conformers import NucleicAcidSettings
-from openmm_gnn.data.conformers.peptide_conformers import PeptideSettings
-from openmm_gnn.data.conformers.protein_conformers import ProteinSettings
+from openmm_gnn.data.conformers.settings import KINDS, Dynamics
 from openmm_gnn.data.conformers.shard_writing import Conformers, write_shard
 from openmm_gnn.data.conformers.shards import open_shard, shard_paths
 from openmm_gnn.md.systems.peptides import HELD_OUT
-
-KINDS: dict[str, type[Dynamics]] = {
-    kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, NucleicAcidSettings, MoleculeSettings)
-}
-"""Settings of each kind of molecules."""
 
 
 def make_conformations(
@@ -47,7 +37,7 @@ def make_conformations(
 
     Args:
         out: directory of the data; made if it does not exist.
-        num_molecules: None: what is usual for the kind, such as all that a file holds.
+        num_molecules: None: the usual number of the kind, such as all that a file holds.
         processes: at once; by default one per core.
         command: what the user typed, to be remembered in meta.json.
         inputs: files that the molecules are made of, for the kinds that need some.
@@ -65,7 +55,7 @@ def make_conformations(
     num_molecules = num_molecules or maker.usual
     maker.check(num_molecules, skip_bad)  # before anything is written: are there so many?
     with locked(out):
-        made_with: dict[str, Any] = {"kind": settings.KIND, **asdict(settings), "skip_bad": skip_bad}
+        made_with: dict[str, Any] = {**settings.stored, "skip_bad": skip_bad}
         left_out = {} if made_with.get("allow_held_out") else HELD_OUT
         meta = prepare_directory(out, "conformers", made_with, command, files, ("openmm",), left_out)
         if num_molecules > meta["num_molecules"]:
@@ -104,11 +94,9 @@ def missing_ranges(out: Path, num_molecules: int, per_shard: int, workers: int) 
 
 
 def run_shards(out: Path, ranges: Sequence[tuple[int, int]], report: Callable[[int], None]) -> None:
-    """Make these shards of a directory, one after the other; `report` hears how many molecules are done."""
+    """Make these shards of a directory one by one; `report` is called with the number of molecules that are done."""
     stored = read_meta(out)["settings"]
-    kind = KINDS[stored["kind"]]
-    settings = kind(**{field.name: stored[field.name] for field in fields(kind)})
-    maker = settings.maker(input_files(out), stored["skip_bad"])
+    maker = KINDS[stored["kind"]].from_stored(stored).maker(input_files(out), stored["skip_bad"])
     done = 0
     for first, end in ranges:
         molecules: list[Conformers] = []

@@ -1,41 +1,140 @@
-"""Runs a molecule in OpenMM for its conformations: minimised, then Langevin dynamics, temperature after temperature."""
+"""Peptides, nucleic acids and proteins in OpenMM: minimised, then Langevin dynamics, temperature after temperature."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from openmm_gnn.base.errors import NonFiniteError
-from openmm_gnn.data.conformers.conformer_settings import Dynamics
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.data.conformers.settings import NucleicAcidSettings, OpenMMDynamics, PeptideSettings, ProteinSettings
 from openmm_gnn.data.conformers.shard_writing import Conformers
-from openmm_gnn.md.implicit_solvent import ImplicitForceField, in_implicit_solvent
+from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
+from openmm_gnn.md.systems.nucleic_acids import Strand, build_strand, random_strands
+from openmm_gnn.md.systems.peptides import Peptide, build_peptide, random_peptides
+from openmm_gnn.md.systems.protein_structures import Protein, read_protein
 
 if TYPE_CHECKING:
     import openmm
     from openmm import app
 
 _ATTEMPTS = 5
-"""Times that a molecule is built anew when its run breaks."""
+"""How often a molecule is built anew when its run breaks."""
 _FARTHEST_NM = 100.0
 
 Build = Callable[[np.random.Generator], "tuple[app.Topology, np.ndarray]"]
 """Topology with hydrogens and positions (num_atoms, 3), nm, to start from."""
 
 
-@dataclass(frozen=True)
-class OpenMMDynamics(Dynamics):
-    """Dynamics in OpenMM, with implicit solvent."""
+class PeptideMaker:
+    """Random peptides; peptide k is the same however many are made."""
 
-    force_field: ImplicitForceField = ImplicitForceField.AMBER14
-    platform: str = "CPU"
-    """Of OpenMM; on the CPU one thread per process."""
+    skipped: Sequence[str] = ()
+    remarks: ClassVar[dict[str, Any]] = {}
+    usual = 300
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "force_field", ImplicitForceField(self.force_field))
+    def __init__(self, settings: PeptideSettings) -> None:
+        self.settings = settings
+        self._more = random_peptides(settings.shortest, settings.longest, settings.seed)
+        self._peptides: list[Peptide] = []
+
+    def peptide(self, number: int) -> Peptide:
+        """Caps and sequence."""
+        while len(self._peptides) <= number:
+            self._peptides.append(next(self._more))
+        return self._peptides[number]
+
+    def check(self, count: int, skip_bad: bool) -> None:
+        self.peptide(count - 1)
+
+    def conformers(self, number: int) -> Conformers:
+        peptide = self.peptide(number)
+
+        def build(generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
+            return with_hydrogens(*build_peptide(peptide, generator), generator)
+
+        return conformers_in_openmm(peptide.name, peptide.sequence, build, self.settings, number)
+
+
+class NucleicAcidMaker:
+    """Random strands; strand k is the same however many are made."""
+
+    skipped: Sequence[str] = ()
+    remarks: ClassVar[dict[str, Any]] = {}
+    usual = 300
+
+    def __init__(self, settings: NucleicAcidSettings) -> None:
+        self.settings = settings
+        self._more = random_strands(settings.shortest, settings.longest, settings.seed)
+        self._strands: list[Strand] = []
+
+    def strand(self, number: int) -> Strand:
+        """Acid and sequence."""
+        while len(self._strands) <= number:
+            self._strands.append(next(self._more))
+        return self._strands[number]
+
+    def check(self, count: int, skip_bad: bool) -> None:
+        self.strand(count - 1)
+
+    def conformers(self, number: int) -> Conformers:
+        strand = self.strand(number)
+
+        def build(generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
+            return with_hydrogens(*build_strand(strand, generator), generator)
+
+        return conformers_in_openmm(strand.name, strand.name, build, self.settings, number)
+
+
+class ProteinMaker:
+    """Run k is one of structure k modulo their number; other velocities each time."""
+
+    def __init__(self, settings: ProteinSettings, structures: Sequence[Path], skip_bad: bool) -> None:
+        if not structures:
+            raise SpecError("no structures were given: give a PDB or PDBx/mmCIF file with --structure")
+        self.settings = settings
+        self.skipped: list[str] = []
+        self.proteins: list[Protein] = []
+        for path in structures:
+            try:
+                self.proteins.append(self._accepted(path))
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                self.skipped.append(str(error))
+        if not self.proteins:
+            raise DataError(f"all {len(structures)} structures were left out, the first one because {self.skipped[0]}")
+
+    def _accepted(self, path: Path) -> Protein:
+        protein = read_protein(path)
+        if protein.benchmark is not None and not self.settings.allow_held_out:
+            raise DataError(
+                f"{path} is {protein.benchmark}, on which encoders are tested: leave it out, or train on it with "
+                "--allow-held-out and test on others"
+            )
+        return protein
+
+    @property
+    def remarks(self) -> dict[str, Any]:
+        """Residues that were left out, by structure."""
+        return {"dropped_residues": {protein.name: protein.dropped for protein in self.proteins if protein.dropped}}
+
+    @property
+    def usual(self) -> int:
+        return len(self.proteins)
+
+    def check(self, count: int, skip_bad: bool) -> None:
+        """There are as many runs as are asked for."""
+
+    def conformers(self, number: int) -> Conformers:
+        protein = self.proteins[number % len(self.proteins)]
+
+        def build(generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
+            return with_hydrogens(protein.topology, protein.positions, generator)
+
+        return conformers_in_openmm(protein.name, protein.sequence, build, self.settings, number)
 
 
 def conformers_in_openmm(name: str, sequence: str, build: Build, settings: OpenMMDynamics, number: int) -> Conformers:

@@ -1,4 +1,4 @@
-"""Drug-like molecules from SMILES, by RDKit: read, embedded in space, and their forces by MMFF94.
+"""Drug-like molecules from SMILES: a conformer of RDKit for each temperature, then dynamics under MMFF94.
 
 Embedding: Wang et al., J. Chem. Inf. Model. 60, 2044 (2020), ETKDGv3, DOI 10.1021/acs.jcim.0c00025. Force field:
 Halgren, J. Comput. Chem. 17, 490 (1996), MMFF94, which knows most of H, C, N, O, F, P, S, Cl, Br and I.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.units import ANGSTROM_PER_NM
+from openmm_gnn.data.conformers.settings import MoleculeSettings
+from openmm_gnn.data.conformers.shard_writing import Conformers
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 DRUGS = Path(str(files("openmm_gnn") / "data" / "conformers" / "drugs.smi"))
 """Approved drugs by their common names."""
+_FARTHEST_NM = 10.0
 
 
 class SmilesLine(NamedTuple):
@@ -90,7 +95,7 @@ def embedded(molecule: Chem.Mol, count: int, seed: int) -> list[int]:
     """Put conformers into a molecule, minimised; their ids, at least one.
 
     Raises:
-        NonFiniteError: if RDKit finds no place in space for it.
+        NonFiniteError: if RDKit finds no conformer of it.
     """
     from rdkit import rdBase
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
@@ -128,10 +133,10 @@ class MMFF94:
         return self._unit * float(self._force_field.CalcEnergy(atoms.positions.ravel().tolist()))
 
     def get_forces(self, atoms: Atoms) -> np.ndarray:
-        places = atoms.positions.ravel().tolist()
+        coordinates = atoms.positions.ravel().tolist()
         # RDKit's gradient takes the distances between atoms from the last energy, wherever they were then (2026.9).
-        self._force_field.CalcEnergy(places)
-        return -self._unit * np.array(self._force_field.CalcGrad(places)).reshape(-1, 3)
+        self._force_field.CalcEnergy(coordinates)
+        return -self._unit * np.array(self._force_field.CalcGrad(coordinates)).reshape(-1, 3)
 
 
 def langevin(
@@ -170,3 +175,54 @@ def langevin(
     while True:
         dynamics.run(steps[1])
         yield np.array(atoms.positions)
+
+
+class MoleculeMaker:
+    """Molecules of SMILES; molecule k is the one of line k."""
+
+    skipped: Sequence[str] = ()
+    remarks: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, settings: MoleculeSettings, lines: Sequence[SmilesLine]) -> None:
+        self.settings = settings
+        self.lines = lines
+
+    @property
+    def usual(self) -> int:
+        return len(self.lines)
+
+    def check(self, count: int, skip_bad: bool) -> None:
+        if count > len(self.lines):
+            raise SpecError(f"{count} molecules are asked for and {len(self.lines)} are given: ask for fewer")
+        for line in self.lines[:count] if not skip_bad else ():
+            molecule_of(line)
+
+    def conformers(self, number: int) -> Conformers:
+        line, settings = self.lines[number], self.settings
+        molecule = molecule_of(line)
+        generator = np.random.default_rng([settings.seed, number])
+        starts = embedded(molecule, len(settings.temperatures), int(generator.integers(1, 2**31)))
+        frames = []
+        steps = (settings.steps_per_frame, settings.steps_per_frame)
+        for k, kelvin in enumerate(settings.temperatures):
+            run = langevin(
+                molecule,
+                starts[k % len(starts)],
+                kelvin,
+                steps,
+                settings.time_step_ps,
+                settings.friction_per_ps,
+                generator,
+            )
+            for positions in islice(run, settings.frames):
+                centred = (positions - positions.mean(axis=0)) / ANGSTROM_PER_NM
+                if not (np.abs(centred) < _FARTHEST_NM).all():
+                    raise NonFiniteError(f"{line.place}: {line.name} flew apart at {kelvin:g} K: shorten the time step")
+                frames.append(centred)
+        return Conformers(
+            name=line.name,
+            sequence=canonical(molecule),
+            atomic_numbers=np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()]),
+            positions=np.stack(frames),
+            temperatures=np.array(settings.frame_temperatures),
+        )

@@ -1,0 +1,196 @@
+"""How conformations are made: settings of each kind of molecules, which make the molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from openmm_gnn.base.checks import one_of, positive, whole
+from openmm_gnn.base.errors import SettingsError, SpecError
+from openmm_gnn.data.conformers.shard_writing import Conformers
+from openmm_gnn.md.implicit_solvent import ImplicitForceField
+
+Kind = TypeVar("Kind", bound="Dynamics")
+
+
+class Maker(Protocol):
+    """Makes the molecules of one kind, each from the settings and its number alone."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """Parts of the input that were left out, and why."""
+
+    @property
+    def remarks(self) -> dict[str, Any]:
+        """Further entries of meta.json."""
+
+    @property
+    def usual(self) -> int:
+        """Number of molecules that are made when none is given."""
+
+    def check(self, count: int, skip_bad: bool) -> None:
+        """Raise SpecError if there are fewer molecules, DataError if one of them cannot be made and is not skipped."""
+
+    def conformers(self, number: int) -> Conformers:
+        """Build and run the molecule of this number; DataError or NonFiniteError if that cannot be done."""
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Langevin dynamics from hot to cold, the same for each molecule."""
+
+    KIND: ClassVar[str]
+    MOLECULES_PER_SHARD: ClassVar[int] = 16
+    """Molecules that a kill costs at most."""
+    temperatures: tuple[float, ...] = (600.0, 450.0, 300.0)
+    """Temperatures, K, in the order in which they are run."""
+    frames: int = 3
+    """Frames per molecule and temperature."""
+    interval_ps: float = 1.0
+    """Time between two frames, ps; as long runs before the first one at each temperature."""
+    time_step: float = 4.0
+    """Time step, fs."""
+    friction_per_ps: float = 2.0
+    """Friction of the Langevin dynamics, 1/ps."""
+    seed: int = 1
+    """Random seed of sequences, structures and dynamics."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperatures", tuple(float(kelvin) for kelvin in self.temperatures))
+        if not self.temperatures or min(self.temperatures) <= 0:
+            raise SettingsError(self, "temperatures", "give one or more above 0 K")
+        whole(self, 1, "frames")
+        whole(self, 0, "seed")
+        positive(self, "time_step", "interval_ps", "friction_per_ps")
+        if self.steps_per_frame < 1:
+            raise SettingsError(self, "interval_ps", f"give at least one time step, {self.time_step} fs")
+
+    @property
+    def time_step_ps(self) -> float:
+        return self.time_step / 1000
+
+    @property
+    def steps_per_frame(self) -> int:
+        return round(self.interval_ps / self.time_step_ps)
+
+    @property
+    def frame_temperatures(self) -> list[float]:
+        """(num_frames,) K."""
+        return [kelvin for kelvin in self.temperatures for _ in range(self.frames)]
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The settings as meta.json holds them, which has times in ps."""
+        values = {"kind": self.KIND, **asdict(self), "time_step_ps": self.time_step_ps}
+        del values["time_step"]
+        return values
+
+    @classmethod
+    def from_stored(cls: type[Kind], stored: dict[str, Any]) -> Kind:
+        """The settings that meta.json holds."""
+        known = {**stored, "time_step": 1000 * stored["time_step_ps"]}
+        return cls(**{field.name: known[field.name] for field in fields(cls)})
+
+    def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
+        """The maker of the molecules.
+
+        Args:
+            inputs: files that they are made of, for the kinds that need some.
+            skip_bad: leave out what cannot be made.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OpenMMDynamics(Dynamics):
+    """Dynamics in OpenMM, with implicit solvent."""
+
+    force_field: ImplicitForceField = ImplicitForceField.AMBER14
+    """Force field, with OBC2 implicit solvent."""
+    platform: str = "CPU"
+    """OpenMM platform; on the CPU each process has one thread."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, ImplicitForceField, "force_field")
+
+
+@dataclass(frozen=True)
+class PeptideSettings(OpenMMDynamics):
+    """Random peptides of all 20 amino acids, each with another sequence; benchmarks are left out."""
+
+    KIND: ClassVar[str] = "peptides"
+    shortest: int = 1
+    """Residues of the shortest molecule, caps not counted."""
+    longest: int = 8
+    """Residues of the longest molecule, caps not counted."""
+
+    def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
+        from openmm_gnn.data.conformers.openmm_conformers import PeptideMaker
+
+        if inputs:
+            raise SpecError(f"peptides are drawn at random: leave out {inputs[0]}")
+        return PeptideMaker(self)
+
+
+@dataclass(frozen=True)
+class NucleicAcidSettings(OpenMMDynamics):
+    """Random single strands of DNA and RNA, each with another sequence; amber14 is OL15 and OL3 for them."""
+
+    KIND: ClassVar[str] = "nucleic-acids"
+    MOLECULES_PER_SHARD: ClassVar[int] = 8
+    shortest: int = 1
+    """Nucleotides of the shortest molecule."""
+    longest: int = 6
+    """Nucleotides of the longest molecule."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.force_field is not ImplicitForceField.AMBER14:
+            raise SpecError(f"nucleic acids have no force field {self.force_field.value} here: give amber14")
+
+    def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
+        from openmm_gnn.data.conformers.openmm_conformers import NucleicAcidMaker
+
+        if inputs:
+            raise SpecError(f"nucleic acids are drawn at random: leave out {inputs[0]}")
+        return NucleicAcidMaker(self)
+
+
+@dataclass(frozen=True)
+class ProteinSettings(OpenMMDynamics):
+    """Runs of proteins from their structures, at temperatures at which they keep their fold for that long."""
+
+    KIND: ClassVar[str] = "proteins"
+    MOLECULES_PER_SHARD: ClassVar[int] = 1
+    temperatures: tuple[float, ...] = (300.0, 330.0, 360.0)
+    """Temperatures, K, in the order in which they are run."""
+    allow_held_out: bool = False
+    """Take benchmarks, too; an encoder trained on them cannot be tested on them."""
+
+    def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
+        from openmm_gnn.data.conformers.openmm_conformers import ProteinMaker
+
+        return ProteinMaker(self, inputs, skip_bad)
+
+
+@dataclass(frozen=True)
+class MoleculeSettings(Dynamics):
+    """Molecules of a file of SMILES, or approved drugs; in vacuum, all bonds free."""
+
+    KIND: ClassVar[str] = "molecules"
+    time_step: float = 1.0
+    """Time step, fs."""
+
+    def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
+        from openmm_gnn.data.conformers.small_molecules import DRUGS, MoleculeMaker, read_smiles
+
+        return MoleculeMaker(self, read_smiles(inputs or [DRUGS]))
+
+
+KINDS: dict[str, type[Dynamics]] = {
+    kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, NucleicAcidSettings, MoleculeSettings)
+}
+"""Settings of each kind of molecules."""
