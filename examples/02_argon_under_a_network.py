@@ -13,15 +13,13 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_gnn import gamd_force, load_model
-from openmm_gnn.md.systems.argon import argon
-from openmm_gnn.runs.simulate import choose_platform
+from openmm_gnn import choose_platform, gamd_force, load_model, load_system
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--short", action="store_true", help="fewer steps")
 num_steps = 2_000 if not parser.parse_args().short else 50
 
-fluid = argon()  # a System, its topology and where its atoms start
+fluid = load_system("argon")  # a System, its topology and where its atoms start
 model = load_model("gamd-argon")
 print(f"{model.spec.decoder.value} decoder, cutoff {model.spec.neighbors.cutoff} nm")
 

@@ -10,20 +10,19 @@ Takes 3 minutes on 2 CPU cores; with --short half a minute, and the network is t
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from openmm_gnn import GAMDSpec, NeighborSpec, load_model
-from openmm_gnn.data.labels.settings import LabelSettings
-from openmm_gnn.data.labels.teacher import label
-from openmm_gnn.learning.training.data_sets import ErrorsOfFrames, force_matching_sets, open_all, select_seeds
-from openmm_gnn.learning.training.force_matching import TrainingSettings, train
-from openmm_gnn.md.systems.argon import argon
-
-
-def make_spec(elements: tuple[int, ...], force_scale: float) -> GAMDSpec:
-    """A small network; what it is, is written here and nowhere else, and saved with its weights."""
-    neighbors = NeighborSpec(cutoff=0.75)
-    return GAMDSpec(neighbors, elements, width=32, num_layers=1, min_distance=0.25, force_scale=force_scale)
+from openmm_gnn import (
+    GAMDSpec,
+    LabelSettings,
+    NeighborSpec,
+    TrainingSettings,
+    evaluate,
+    label,
+    load_system,
+    train,
+)
 
 
 def main() -> None:
@@ -33,20 +32,24 @@ def main() -> None:
     options = parser.parse_args()
     frames, equilibration_ps, num_steps = (20, 1.0, 100) if options.short else (100, 20.0, 2000)
 
-    # Seeds 1 and 2 are for training, 3 chooses the best weights, 4 is seen by nobody until the end.
-    label(
-        argon(), options.out / "data", LabelSettings(seeds=(1, 2, 3, 4), frames=frames, equilibration=equilibration_ps)
-    )
-    paths = [options.out / "data"]
-    sets = force_matching_sets(paths, [1, 2], [3], make_spec, validation_frames=20, seed=0)
-    settings = TrainingSettings(num_steps=num_steps, validate_every=num_steps // 4, warmup_steps=num_steps // 10)
-    bundle = train(sets.spec, sets.training, sets.validation, settings, options.out / "network")
+    # Seeds 1 and 2 are for training, 3 chooses the best weights, 4 is kept for the end.
+    data = options.out / "data"
+    labels = LabelSettings(seeds=(1, 2, 3, 4), frames=frames, equilibration=equilibration_ps)
+    label(load_system("argon"), data, labels)
 
-    opened = open_all(paths)
-    held_out = ErrorsOfFrames(load_model(bundle), select_seeds(opened, [4]))
-    for index in range(len(held_out)):
-        held_out.add(index)
-    errors = held_out.errors()
+    # A small network; what it is, is written here and nowhere else, and saved with its weights.
+    network = partial(GAMDSpec, NeighborSpec(cutoff=0.75), width=32, num_layers=1, min_distance=0.25)
+    settings = TrainingSettings(
+        train_seeds=(1, 2),
+        validation_seeds=(3,),
+        validation_frames=20,
+        num_steps=num_steps,
+        validate_every=num_steps // 4,
+        warmup_steps=num_steps // 10,
+    )
+    bundle = train([data], options.out / "network", network, settings)
+
+    errors = evaluate(bundle, data, seeds=[4])
     print(f"{errors.num_frames} held-out frames, MAE {errors.mae:.3f} meV/angstrom")
     print(f"relative error of the forces: {100 * errors.relative_error:.2f} % (100 % would be no better than zero)")
 

@@ -1,4 +1,4 @@
-"""A VAMPnet finds the slow motion of alanine dipeptide in its streamed embeddings; nobody tells it of dihedrals.
+"""A VAMPnet finds the slow motion of alanine dipeptide in its streamed embeddings, without knowing any dihedral.
 
 You learn: a store becomes a trajectory of tokens; training and validation are parts of it with a gap of a lag between;
 after training the outputs of the network are the slow variables themselves, with mean 0 and variance 1; and the first
@@ -16,11 +16,16 @@ from pathlib import Path
 import numpy as np
 from peptide_stream import streamed_run
 
-from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
-from openmm_gnn.kinetics.lagged_pairs import split_by_time
-from openmm_gnn.kinetics.methods.vampnet import slow_variables, train_vampnet
-from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings
-from openmm_gnn.kinetics.token_trajectories import trajectory_of_store
+from openmm_gnn import (
+    CVNetworkSpec,
+    Mixer,
+    Pooling,
+    VampnetSettings,
+    slow_variables,
+    split_by_time,
+    train_vampnet,
+    trajectory_of_store,
+)
 
 LAG_PS = 4.0
 
@@ -33,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store, extended = streamed_run(Path(folder), frames)
         trajectory = trajectory_of_store(store)
-    # The last quarter is looked at by nobody until the end.
+    # The last quarter is kept for the end.
     seen, unseen = trajectory.part(0, 3 * frames // 4), trajectory.part(3 * frames // 4, frames)
     training, validation = split_by_time([seen], LAG_PS, validation_share=0.3, num_blocks=2)
     spec = CVNetworkSpec(

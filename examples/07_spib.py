@@ -16,10 +16,7 @@ from pathlib import Path
 import numpy as np
 from peptide_stream import streamed_run
 
-from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
-from openmm_gnn.kinetics.lagged_pairs import split_by_time
-from openmm_gnn.kinetics.methods.spib import SpibSettings, train_spib
-from openmm_gnn.kinetics.token_trajectories import trajectory_of_store
+from openmm_gnn import CVNetworkSpec, Mixer, Pooling, SpibSettings, split_by_time, train_spib, trajectory_of_store
 
 LAG_PS = 8.0
 

@@ -17,12 +17,18 @@ import mdtraj
 import numpy as np
 import torch
 
-from openmm_gnn import load_learned_cv, load_system
-from openmm_gnn.kinetics.reweighting import effective_frames, frame_log_weights, reweighted_free_energy
-from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
-from openmm_gnn.runs.bias.records import read_bias_records
-from openmm_gnn.runs.settings import BiasSettings
-from openmm_gnn.runs.simulate import simulate
+from openmm_gnn import (
+    BiasSettings,
+    ComputeSettings,
+    RunSettings,
+    effective_frames,
+    frame_log_weights,
+    load_learned_cv,
+    load_system,
+    read_bias_records,
+    reweighted_free_energy,
+    simulate,
+)
 
 
 def main() -> None:

@@ -20,10 +20,7 @@ import numpy as np
 import torch
 from large_complex import build_complex
 
-from openmm_gnn import Featurizer
-from openmm_gnn.base.specs.tokens import CVNetworkSpec
-from openmm_gnn.kinetics.vamp import lagged_covariances, vamp_score
-from openmm_gnn.networks.tokens.cv_network import CVNetwork
+from openmm_gnn import CVNetwork, CVNetworkSpec, Featurizer, lagged_covariances, vamp_score
 
 STATES = np.array([0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1] * 4)
 """The hidden slow motion, frame by frame; the second half is kept for the test."""

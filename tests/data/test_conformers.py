@@ -173,7 +173,7 @@ def test_other_settings_are_named(data: Conformations, tmp_path: Path) -> None:
         make_conformations(data.path, 6, PeptideSettings(**{**vars(TINY), "seed": 2}), progress=False)
     with locked(data.path), pytest.raises(DataError, match="another process is writing into"):
         make_conformations(data.path, 6, TINY, progress=False)
-    with pytest.raises(SpecError, match=r"in steps of 0.0 ps"):
+    with pytest.raises(SpecError, match=r"time_step is 0.0: give a finite number above 0"):
         PeptideSettings(time_step=0.0)
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(DataError, match="thesis"):

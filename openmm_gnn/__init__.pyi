@@ -1,0 +1,57 @@
+"""The public names and their homes, one a line; `__init__.py` reads this table, and so do type checkers."""
+
+from openmm_gnn.analysis.validation import validate as validate
+from openmm_gnn.analysis.validation_settings import ValidationSettings as ValidationSettings
+from openmm_gnn.base.specs.encoder import EncoderSpec as EncoderSpec
+from openmm_gnn.base.specs.force import GAMDSpec as GAMDSpec
+from openmm_gnn.base.specs.force import NeighborSpec as NeighborSpec
+from openmm_gnn.base.specs.force import VectorGAMDSpec as VectorGAMDSpec
+from openmm_gnn.base.specs.tokens import CVNetworkSpec as CVNetworkSpec
+from openmm_gnn.base.specs.tokens import Mixer as Mixer
+from openmm_gnn.base.specs.tokens import Pooling as Pooling
+from openmm_gnn.data.labels.settings import LabelSettings as LabelSettings
+from openmm_gnn.data.labels.teacher import label as label
+from openmm_gnn.features.featurizer import Featurizer as Featurizer
+from openmm_gnn.features.learned_cv import load_learned_cv as load_learned_cv
+from openmm_gnn.forces.cv_force import cv_force as cv_force
+from openmm_gnn.forces.feature_force import feature_force as feature_force
+from openmm_gnn.forces.gamd_force import gamd_force as gamd_force
+from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
+from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
+from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
+from openmm_gnn.kinetics.lagged_pairs import split_by_time as split_by_time
+from openmm_gnn.kinetics.methods.spib import SpibSettings as SpibSettings
+from openmm_gnn.kinetics.methods.spib import train_spib as train_spib
+from openmm_gnn.kinetics.methods.vampnet import slow_variables as slow_variables
+from openmm_gnn.kinetics.methods.vampnet import train_vampnet as train_vampnet
+from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings as VampnetSettings
+from openmm_gnn.kinetics.reweighting import effective_frames as effective_frames
+from openmm_gnn.kinetics.reweighting import frame_log_weights as frame_log_weights
+from openmm_gnn.kinetics.reweighting import reweighted_free_energy as reweighted_free_energy
+from openmm_gnn.kinetics.token_trajectories import trajectory_of_store as trajectory_of_store
+from openmm_gnn.kinetics.vamp import lagged_covariances as lagged_covariances
+from openmm_gnn.kinetics.vamp import vamp_score as vamp_score
+from openmm_gnn.learning.pretraining.denoising import pretrain as pretrain
+from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings as DenoisingSettings
+from openmm_gnn.learning.properties.properties import regress as regress
+from openmm_gnn.learning.properties.property_settings import LearnedProperty as LearnedProperty
+from openmm_gnn.learning.properties.property_settings import PropertySettings as PropertySettings
+from openmm_gnn.learning.training.data_sets import evaluate as evaluate
+from openmm_gnn.learning.training.force_matching import train as train
+from openmm_gnn.learning.training.settings import TrainingSettings as TrainingSettings
+from openmm_gnn.md.contexts import choose_platform as choose_platform
+from openmm_gnn.md.run_settings import ComputeSettings as ComputeSettings
+from openmm_gnn.md.run_settings import RunSettings as RunSettings
+from openmm_gnn.md.systems.systems import load_system as load_system
+from openmm_gnn.networks.gamd import GAMD as GAMD
+from openmm_gnn.networks.tokens.cv_network import CVNetwork as CVNetwork
+from openmm_gnn.networks.weights import load_encoder as load_encoder
+from openmm_gnn.networks.weights import load_model as load_model
+from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter as EmbeddingReporter
+from openmm_gnn.reporters.embedding_reporter import FeatureForceReporter as FeatureForceReporter
+from openmm_gnn.reporters.embedding_store import EmbeddingStore as EmbeddingStore
+from openmm_gnn.runs.bias.records import read_bias_records as read_bias_records
+from openmm_gnn.runs.settings import BiasSettings as BiasSettings
+from openmm_gnn.runs.simulate import simulate as simulate
+
+__version__: str
