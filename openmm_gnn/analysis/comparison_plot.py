@@ -14,6 +14,7 @@ from openmm_gnn.base.figures import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, fig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.table import Table
 
 MOST_STRUCTURES = 6
 """Pairs of elements on one page; the table has them all."""
@@ -116,3 +117,18 @@ def _running_mean(series: np.ndarray, window: int) -> np.ndarray:
     """Centred means; at the ends over what is there."""
     kernel = np.ones(window)
     return np.convolve(series, kernel, "same") / np.convolve(np.ones(len(series)), kernel, "same")
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """The comparison for the terminal."""
+    from rich.table import Table
+
+    title = f"{comparison.run.system}, {comparison.run.num_atoms} atoms"
+    table = Table("quantity", title=title, title_justify="left")
+    table.add_column(comparison.run.label, justify="right")
+    table.add_column(comparison.reference.label, justify="right")
+    table.add_column("difference", justify="right")
+    for row in comparison.rows():
+        table.add_row(*row)
+    table.caption = "± is one standard error, from blocks of each run"
+    return table

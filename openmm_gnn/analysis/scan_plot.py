@@ -11,6 +11,7 @@ from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_CO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.table import Table
 
 _MARKERS = "osD^v"
 
@@ -60,3 +61,33 @@ def _draw_speed(axes: Axes, rows: Sequence[ScanRow]) -> None:
                 )
     axes.set(xlabel="outer step (fs)", ylabel="ns/day", title="Speed", ylim=(0, None))
     axes.legend()
+
+
+def scan_table(rows: Sequence[ScanRow]) -> Table:
+    """The rows for the terminal."""
+    from rich.table import Table
+
+    reference = next((row for row in rows if row.inner_steps == 0), None)
+    elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
+    table = Table(title=f"Thermostat {rows[0].target:g} K", title_justify="left")
+    table.add_column("run")
+    for name in ("outer / inner / bonded (fs)", *(f"T({element}) (K)" for element in elements)):
+        table.add_column(name, justify="right")
+    for name in ("potential (kJ/mol)", "less reference", "ns/day"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for row in rows:
+        inner = row.time_step_fs / max(1, row.inner_steps)
+        steps = [f"{row.time_step_fs:.3g}", f"{inner:.3g}" if row.inner_steps else "-"]
+        steps.append(f"{inner / row.bonded_substeps:.3g}")
+        shift = row.energy_shift(reference) if row is not reference else None
+        table.add_row(
+            row.name,
+            " / ".join(steps),
+            *(row.temperatures[name].format(1) if name in row.temperatures else "-" for name in elements),
+            "-" if row.potential is None else row.potential.format(1),
+            "-" if shift is None else shift.format(1),
+            f"{row.ns_per_day:.3g}" if row.ns_per_day else "-",
+            row.verdict.value,
+        )
+    return table

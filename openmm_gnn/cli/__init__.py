@@ -9,7 +9,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from openmm_gnn.base.errors import OpenMMGNNError
 from openmm_gnn.cli.options import Command, UsageError, parse
@@ -74,28 +73,9 @@ def run(arguments: Sequence[str]) -> int:
         _print_commands()
     elif name == "--version":
         _print_version()
-    elif name in LEFT:
-        sys.modules[__name__].app([name, *rest])
     else:
         return parse(name, command_of(name, rest), rest).run() or 0
     return 0
-
-
-LEFT = tuple(sorted(COMMANDS.keys() - {"doctor", "export", "export-features", "analyze"}))
-"""Commands that typer still runs."""
-
-
-def __getattr__(name: str) -> Any:
-    """The app of the commands that typer still runs."""
-    import typer
-
-    if name != "app":
-        raise AttributeError(name)
-    app = typer.Typer(name="openmm-gnn", add_completion=False, pretty_exceptions_enable=False)
-    for command in LEFT:
-        module = importlib.import_module(f"openmm_gnn.cli.{command.replace('-', '_')}")
-        app.command(command)(getattr(module, command.replace("-", "_")))
-    return app
 
 
 def message_of(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:

@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-import typer
+import tyro
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from openmm_gnn.analysis.compare import Comparison
+from openmm_gnn.cli.options import Command
 
 
-def compare(
-    run: Annotated[Path, typer.Argument(help="Directory of a run, or of several runs to be pooled.")],
-    reference: Annotated[Path, typer.Argument(help="The same of the reference.")],
-    out: Annotated[Path, typer.Option(help="The figure; its ending (.png, .pdf, .svg) is the format.")] = Path(
-        "compare.png"
-    ),
-    select: Annotated[
-        str, typer.Option(help="Atoms of g(r) and diffusion, in mdtraj's language: 'element O'.")
-    ] = "all",
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Compare(Command):
     """Compare a network's run with its reference: structure, temperatures, diffusion; a table and one figure.
 
-    Of molecules, g(r) is given for each pair of elements without the pairs inside a molecule, temperature for each
+    For molecules, g(r) is given for each pair of elements without the pairs inside a molecule, temperature for each
     element, and diffusion for the molecules' centres.
     """
-    from rich.console import Console
 
-    from openmm_gnn.analysis.compare import compare as compare_runs
-    from openmm_gnn.analysis.comparison_plot import save_comparison
+    directory: tyro.conf.Positional[Path]
+    """Directory of a run, or of several runs to be pooled."""
+    reference: tyro.conf.Positional[Path]
+    """Directory of the reference run, or of several to be pooled."""
+    out: Path = Path("compare.png")
+    """The figure; its ending (.png, .pdf, .svg) is the format."""
+    select: str = "all"
+    """Atoms of g(r) and diffusion, in mdtraj's selection language, such as 'element O'."""
 
-    console = Console()
-    with console.status("measuring g(r) and diffusion") as status:
-        comparison = compare_runs(run, reference, select, status.update)
-        save_comparison(comparison, out)
-    console.print(comparison_table(comparison))
-    console.print(f"Figure: {out}")
+    def run(self) -> None:
+        from rich.console import Console
 
+        from openmm_gnn.analysis.compare import compare
+        from openmm_gnn.analysis.comparison_plot import comparison_table, save_comparison
 
-def comparison_table(comparison: Comparison) -> Table:
-    """The comparison for the terminal."""
-    from rich.table import Table
-
-    table = Table(title=f"{comparison.run.system}, {comparison.run.num_atoms} atoms", title_justify="left")
-    table.add_column("quantity")
-    table.add_column(comparison.run.label, justify="right")
-    table.add_column(comparison.reference.label, justify="right")
-    table.add_column("difference", justify="right")
-    for row in comparison.rows():
-        table.add_row(*row)
-    table.caption = "± is one standard error, from blocks of each run"
-    return table
+        console = Console()
+        with console.status("measuring g(r) and diffusion") as status:
+            comparison = compare(self.directory, self.reference, self.select, status.update)
+            save_comparison(comparison, self.out)
+        console.print(comparison_table(comparison))
+        console.print(f"Figure: {self.out}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.cli.options import Command, Nested, command_line, value_of, with_settings
+from openmm_gnn.data.conformers.settings import (
+    Dynamics,
+    MoleculeSettings,
+    NucleicAcidSettings,
+    PeptideSettings,
+    ProteinSettings,
+)
 
 
 class Kind(str, Enum):
@@ -23,82 +27,63 @@ class Kind(str, Enum):
     MOLECULES = "molecules"
 
 
-def conformers(
-    out: Annotated[Path, typer.Option(help="Directory of the data; given again, the run is resumed or extended.")],
-    kind: Annotated[
-        Kind, typer.Option(help="peptides or nucleic-acids at random, proteins of --structure, molecules of --smiles.")
-    ] = Kind.PEPTIDES,
-    molecules: Annotated[
-        int | None,
-        typer.Option(help="Default: 300; all of --smiles; of proteins, runs over the structures in turn: one of each."),
-    ] = None,
-    structure: Annotated[
-        list[Path] | None, typer.Option(help="PDB or PDBx/mmCIF file of a protein; may be given several times.")
-    ] = None,
-    smiles: Annotated[
-        list[Path] | None, typer.Option(help="File of SMILES, one in a line, a name may follow. Default: drugs.")
-    ] = None,
-    force_field: Annotated[
-        str | None, typer.Option(help="amber14 (default) or charmm36; of peptides and proteins.")
-    ] = None,
-    shortest: Annotated[
-        int | None, typer.Option(help="Residues of the shortest, caps not counted. Default: 1.")
-    ] = None,
-    longest: Annotated[
-        int | None, typer.Option(help="Residues of the longest. Default: peptides 8, nucleic acids 6.")
-    ] = None,
-    temperature: Annotated[
-        list[float] | None,
-        typer.Option(help="K; may be given several times. Default: 600, 450, 300; proteins 300, 330, 360."),
-    ] = None,
-    frames: Annotated[int, typer.Option(help="Per molecule and temperature.")] = 3,
-    interval: Annotated[float, typer.Option(help="ps between two frames.")] = 1.0,
-    time_step: Annotated[float | None, typer.Option(help="fs. Default: 4; molecules 1.")] = None,
-    allow_held_out: Annotated[
-        bool, typer.Option("--allow-held-out", help="Take proteins that are benchmarks of encoders too.")
-    ] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out, and count, what cannot be read or run.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of sequences, structures and dynamics.")] = 1,
-    platform: Annotated[str | None, typer.Option(help="OpenMM platform. Default: CPU.")] = None,
-    processes: Annotated[int | None, typer.Option(help="At once. Default: one per core.")] = None,
-    progress: Annotated[bool, typer.Option(help="Show a bar with the remaining time.")] = True,
-) -> None:
+DYNAMICS = {
+    kind: Nested(
+        settings, names={"temperatures": "temperature"}, repeated=("temperatures",), hidden=("friction_per_ps",)
+    )
+    for kind, settings in (
+        (Kind.PEPTIDES, PeptideSettings),
+        (Kind.PROTEINS, ProteinSettings),
+        (Kind.NUCLEIC_ACIDS, NucleicAcidSettings),
+        (Kind.MOLECULES, MoleculeSettings),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conformers(Command):
     """Make conformations of molecules, for `openmm-gnn pretrain`: dynamics at several temperatures, with hydrogens.
 
     Peptides, proteins and nucleic acids run in OpenMM, with amber14 or CHARMM36 and OBC2 implicit solvent; molecules
     from SMILES under MMFF94 of RDKit in vacuum. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
     left out. Killed, it resumes when the same command is given again, with the same frames.
-    """
-    from openmm_gnn.data.conformers.conformers import make_conformations
-    from openmm_gnn.data.conformers.settings import KINDS
 
-    given: dict[str, Any] = {
-        "shortest": shortest,
-        "longest": longest,
-        "temperatures": tuple(temperature) if temperature else None,
-        "time_step": time_step,
-        "force_field": force_field,
-        "platform": platform,
-        "allow_held_out": allow_held_out or None,
-    }
-    settings_of = KINDS[kind.value]
-    taken = {field.name for field in dataclasses.fields(settings_of)}
-    options = {name: value for name, value in given.items() if value is not None}
-    if unknown := sorted(options.keys() - taken):
-        raise SpecError(f"{kind.value} have no {unknown[0].replace('_', ' ')}: leave that option out")
-    settings = settings_of(frames=frames, interval_ps=interval, seed=seed, **options)
-    data = make_conformations(
-        out,
-        molecules,
-        settings,
-        processes,
-        progress,
-        command=shlex.join(["openmm-gnn", *sys.argv[1:]]),
-        inputs=[*(structure or []), *(smiles or [])],
-        skip_bad=skip_bad,
-    )
-    typer.echo(f"{data.num_frames} frames of {len(data.molecules)} {kind.value.replace('-', ' ')} in {out}")
-    if skipped := data.meta["skipped"]["count"]:
-        typer.echo(f"skipped {skipped}, the first one: {data.meta['skipped']['examples'][0]}")
+    Some options depend on --kind: see `openmm-gnn conformers --kind proteins --help`.
+    """
+
+    out: Path
+    """Directory of the data; given again, the run is resumed or extended."""
+    kind: Kind = Kind.PEPTIDES
+    """Molecules: peptides or nucleic-acids of random sequences, proteins of --structure, molecules of --smiles."""
+    molecules: int | None = None
+    """Number of molecules; of proteins, runs over the structures in turn. Default: 300; all of --smiles; one run of
+    each structure."""
+    structure: tuple[Path, ...] = ()
+    """PDB or PDBx/mmCIF file of a protein; may be given again."""
+    smiles: tuple[Path, ...] = ()
+    """File of SMILES, one in a line, a name may follow; may be given again. Default: approved drugs."""
+    dynamics: Annotated[Dynamics, DYNAMICS[Kind.PEPTIDES]]
+    skip_bad: bool = False
+    """Leave out, and count, what cannot be read or run."""
+    processes: int | None = None
+    """Number of molecules that run at once, each on one thread. Default: one per core."""
+    progress: bool = True
+    """Show a bar with the remaining time."""
+
+    @classmethod
+    def variant(cls, arguments: Sequence[str]) -> type[Command]:
+        return with_settings(cls, "dynamics", DYNAMICS[value_of("--kind", Kind, Kind.PEPTIDES, arguments)])
+
+    def run(self) -> None:
+        from openmm_gnn.data.conformers.conformers import make_conformations
+
+        data = make_conformations(
+            *(self.out, self.molecules, self.dynamics, self.processes, self.progress),
+            command=command_line(),
+            inputs=[*self.structure, *self.smiles],
+            skip_bad=self.skip_bad,
+        )
+        print(f"{data.num_frames} frames of {len(data.molecules)} {self.kind.value.replace('-', ' ')} in {self.out}")
+        if skipped := data.meta["skipped"]["count"]:
+            print(f"skipped {skipped}, the first one: {data.meta['skipped']['examples'][0]}")
+        print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`, with other directories of conformers")

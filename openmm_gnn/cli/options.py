@@ -9,6 +9,7 @@ and their fields are options beside the command's own. Numbers come as `--lags 2
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -18,7 +19,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -31,6 +32,8 @@ from tyro.constructors import PrimitiveConstructorSpec, StructConstructorSpec, S
 from openmm_gnn.base.errors import OpenMMGNNError, SettingsError
 
 WORDS = {int: "INT", float: "FLOAT", Path: "PATH", tuple[int, ...]: "INT,...", tuple[float, ...]: "FLOAT,..."}
+SHORT = ("follow",)
+"""Options that have a short form, too, the first letter."""
 UNITS = re.compile(r"(_per)?_(ps|fs|nm|kj_mol|angstrom)$")
 REGISTRY = tyro.constructors.ConstructorRegistry()
 
@@ -67,6 +70,20 @@ class Nested:
     """Names of options that are not the fields'."""
     without: tuple[str, ...] = ()
     """Fields that are no options: the field is then a `partial`, called with them."""
+    hidden: tuple[str, ...] = ()
+    """Fields that are no options and keep their defaults."""
+    repeated: tuple[str, ...] = ()
+    """Tuples of numbers whose option is given again for each number."""
+
+
+def with_settings(command: type[Command], field: str, nested: Nested) -> type[Command]:
+    """The command with other settings in a field, where these depend on another option."""
+    kind = Annotated.__class_getitem__((nested.settings, nested))  # type: ignore[attr-defined]
+    words = {"__doc__": command.__doc__}
+    name, fields = command.__name__, [(field, kind)]
+    made = dataclasses.make_dataclass(name, fields, bases=(command,), frozen=True, kw_only=True, namespace=words)
+    made.__module__ = command.__module__
+    return made
 
 
 def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Command:
@@ -94,17 +111,20 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
     owner: type = getattr(info.type, "stands_for", info.type)
     nested: Nested = getattr(info.type, "mark", Nested())
     hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
-    names = {one.name: _name(one.name, nested) for one in dataclasses.fields(owner) if one.name not in nested.without}
+    shown = [one for one in dataclasses.fields(owner) if one.name not in (*nested.without, *nested.hidden)]
+    names = {one.name: _name(one.name, nested) for one in shown}
     fields = []
-    for one in dataclasses.fields(owner):
-        if one.name in names:
-            default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
-            default = tyro.MISSING_NONPROP if default is dataclasses.MISSING else default
-            kind = _shown(hints[one.name], names[one.name], default, nested)
-            fields.append(StructFieldSpec(one.name, kind, default, words.get(one.name)))
+    for one in shown:
+        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        default = tyro.MISSING_NONPROP if default is dataclasses.MISSING else default
+        kind = _shown(hints[one.name], names[one.name], default, nested, one.name in nested.repeated)
+        fields.append(
+            StructFieldSpec(one.name, kind, () if one.name in nested.repeated else default, words.get(one.name))
+        )
 
     def make(**values: Any) -> Any:
-        if empty := [one.name for one in fields if one.default is tyro.MISSING_NONPROP and values[one.name] == ()]:
+        values = {name: value for name, value in values.items() if name not in nested.repeated or value}
+        if empty := [one.name for one in fields if one.default is tyro.MISSING_NONPROP and values.get(one.name) == ()]:
             raise UsageError(f"{empty[0].upper()}: give at least one")
         try:
             return partial(owner, **values) if nested.without else owner(**values)
@@ -146,7 +166,7 @@ def _name(field: str, nested: Nested) -> str:
     return "-".join(filter(None, (nested.prefix, name))).replace("_", "-")
 
 
-def _shown(hint: Any, name: str, default: Any, outer: Nested) -> Any:
+def _shown(hint: Any, name: str, default: Any, outer: Nested, repeated: bool) -> Any:
     """The type of a field as tyro is to see it."""
     marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
     bare = typing.get_args(hint)[0] if marks else hint
@@ -160,14 +180,17 @@ def _shown(hint: Any, name: str, default: Any, outer: Nested) -> Any:
         (one,) = (one for one in typing.get_args(bare) if one is not types.NoneType)
         choices = isinstance(one, type) and issubclass(one, Enum)
         word = "{" + ",".join(choice.value for choice in one) + "}" if choices else WORDS.get(one, "TEXT")
-    if default != tyro.MISSING_NONPROP and typing.get_origin(bare) is tuple and bare not in WORDS:
+    if repeated or (default != tyro.MISSING_NONPROP and typing.get_origin(bare) is tuple and bare not in WORDS):
         marks = (*marks, tyro.conf.UseAppendAction)
     if default is False:
         marks = (*marks, tyro.conf.FlagCreatePairsOff)
+    short = [f"-{name[0]}"] if name in SHORT else None
     hint = "" if default in (None, (), "") or default is False else None
+    if repeated and default:
+        hint = f"(default: {','.join(f'{one:g}' for one in default)})"
     if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
         word, hint = f"{name.upper()} ...", "(required)"
-    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))
+    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint, aliases=short))
     return Annotated.__class_getitem__(parts)  # type: ignore[attr-defined]
 
 
@@ -181,6 +204,15 @@ def field_words(owner: type) -> dict[str, str]:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     found[name] = " ".join(text.split())
     return found
+
+
+def value_of(option: str, kind: Callable[[str], Any], default: Any, arguments: Sequence[str]) -> Any:
+    """The value of one option, before the others are known; the default also where it has no meaning."""
+    texts = [text.partition("=")[2] for text in arguments if text.startswith(f"{option}=")]
+    texts += [after for text, after in itertools.pairwise(arguments) if text == option]
+    with contextlib.suppress(ValueError):
+        return kind(texts[-1]) if texts else default
+    return default
 
 
 def command_line() -> str:

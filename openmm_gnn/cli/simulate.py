@@ -2,111 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import tyro
 
-from openmm_gnn.cli.typer_options import parse_numbers
-from openmm_gnn.md.simulation_system import Thermostat
-from openmm_gnn.runs.settings import BiasMethod
+from openmm_gnn.base.errors import SettingsError
+from openmm_gnn.cli.inputs import SystemFiles
+from openmm_gnn.cli.options import Command, Nested
+from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
+from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 
-def simulate(
-    system: Annotated[
-        str,
-        typer.Argument(
-            help="A named system (argon, amoeba-water, chignolin), a serialised System (.xml), or its directory."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Directory of the run.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="A shipped network (gamd-argon), a bundle or a .pt file. Default: the system's own forces."),
-    ] = None,
-    topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
-    molecules: Annotated[int | None, typer.Option(help="Of a named system; its density stays.")] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Directory of another run of this system: begin with its last frame.")
-    ] = None,
-    accelerate: Annotated[
-        bool,
-        typer.Option(
-            "--accelerate", help="Sample the system's own ensemble: the model in short steps, its error corrected."
-        ),
-    ] = False,
-    inner_steps: Annotated[int, typer.Option(help="With --accelerate: the model's steps per time step.")] = 3,
-    bonded_substeps: Annotated[
-        int | None,
-        typer.Option(help="Bonded forces per step of the rest. Default: the system's; accelerated, 0.5 fs each."),
-    ] = None,
-    hydrogen_mass: Annotated[
-        float | None, typer.Option(help="Dalton, taken from their neighbours: longer steps. Default: as it is.")
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Production steps.")] = 100_000,
-    stride: Annotated[int, typer.Option(help="Steps between two frames.")] = 50,
-    equilibration: Annotated[
-        float | None, typer.Option(help="ps before the first frame, not stored. Default: the system's.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="K. Default: the system's.")] = None,
-    thermostat: Annotated[Thermostat | None, typer.Option(help="Default: the system's.")] = None,
-    friction: Annotated[float | None, typer.Option(help="1/ps, of the thermostat. Default: the system's.")] = None,
-    time_step: Annotated[
-        float | None, typer.Option(help="fs. Default: the system's; accelerated, 6: find yours with scan-steps.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of velocities and random forces.")] = 1,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints, what a kill loses at most. Default: 20 frames.")
-    ] = None,
-    features: Annotated[
-        str | None, typer.Option(help="An encoder: store the features of every residue, live, in OUT/features.")
-    ] = None,
-    features_stride: Annotated[int | None, typer.Option(help="Steps between two of them. Default: --stride.")] = None,
-    features_selection: Annotated[
-        str | None, typer.Option(help="Atoms that the encoder sees, mdtraj's language. Default: no water, no hydrogen.")
-    ] = None,
-    features_context: Annotated[
-        str,
-        typer.Option(
-            "--features-context",
-            "--context",
-            help="whole: one graph of these atoms. window: a graph of each residue and its neighbours in sequence.",
-        ),
-    ] = "whole",
-    features_window: Annotated[
-        int | None,
-        typer.Option(
-            "--features-window", "--window", min=0, help="With --context window: residues on either side. Default: 2."
-        ),
-    ] = None,
-    bias: Annotated[
-        str | None,
-        typer.Option(help="A learned CV, by `analyze` or shipped (alanine-dipeptide): bias the production along it."),
-    ] = None,
-    bias_method: Annotated[BiasMethod, typer.Option(help="How the bias is built.")] = BiasMethod.OPES,
-    bias_outputs: Annotated[
-        str | None, typer.Option(help="Outputs of the CV, counted from 0, such as 0,1. Default: all.")
-    ] = None,
-    bias_barrier: Annotated[float, typer.Option(help="kJ/mol that opes is to cross.")] = 40.0,
-    bias_height: Annotated[float, typer.Option(help="kJ/mol of metad's first hill.")] = 1.0,
-    bias_factor: Annotated[
-        float | None, typer.Option(help="Default: metad 10; opes the barrier in units of kT.")
-    ] = None,
-    bias_width: Annotated[
-        str | None, typer.Option(help="Of a hill, one number per output. Default: what the CV fluctuates by.")
-    ] = None,
-    bias_stride: Annotated[int, typer.Option(help="Steps between two hills.")] = 500,
-    bias_interval: Annotated[
-        int, typer.Option(help="Steps between two evaluations of the bias, 1 to 4; above 1, steep variables heat.")
-    ] = 1,
-    platform: Annotated[str, typer.Option(help="OpenMM platform; auto: CUDA where it works, else CPU.")] = "auto",
-    backend: Annotated[str, typer.Option(help="auto, torchforce or pythonforce.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint; extends with --steps.")
-    ] = False,
-    progress: Annotated[bool, typer.Option(help="Show a bar with speed and remaining time.")] = True,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Simulate(Command):
     """Run a system with a network's forces, or its own: trajectory, log and checkpoints in one directory.
 
     With --accelerate the network takes the place of the expensive forces between two of their evaluations, one per
@@ -118,82 +29,62 @@ def simulate(
     Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
     become NaN, the run stops, names step and atom, and saves the last good frame.
     """
-    from rich.console import Console
 
-    from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
-    from openmm_gnn.md.systems.systems import load_system
-    from openmm_gnn.runs.simulate import simulate as run_simulation
+    after_stop = "The same command with --resume goes on from the last checkpoint."
 
-    if accelerate and model is None:
-        raise typer.BadParameter("give the network that accelerates", param_hint="--model")
-    simulation_system = load_system(system, topology, molecules)
-    if start is not None:
-        from openmm_gnn.runs.directory import starting_from
+    system: tyro.conf.Positional[str]
+    """Name of a system (argon, amoeba-water, chignolin), a serialised System (.xml), or the directory of one."""
+    out: Path
+    """Directory of the run."""
+    model: str | None = None
+    """Network: a shipped name (gamd-argon), a bundle (.safetensors) or an exported module (.pt). Default: the system's
+    own forces."""
+    files: SystemFiles
+    start: Path | None = None
+    """Directory of another run of this system, whose last frame this run begins with."""
+    settings: RunSettings
+    features: str | None = None
+    """Encoder whose features of every residue are stored while the run goes on, in OUT/features."""
+    live: Annotated[
+        Callable[..., FeatureSettings], Nested(FeatureSettings, prefix="features", without=("encoder", "dtype"))
+    ]
+    bias: str | None = None
+    """Learned CV along which the production is biased: a file by `analyze`, or a shipped name (alanine-dipeptide)."""
+    bias_settings: Annotated[BiasSettings, Nested(prefix="bias")]
+    compute: ComputeSettings
+    resume: bool = False
+    """Go on from the last checkpoint; a larger --steps extends the run."""
+    progress: bool = True
+    """Show a bar with speed and remaining time."""
 
-        simulation_system = starting_from(simulation_system, start)
-    settings = RunSettings(
-        steps=steps,
-        stride=stride,
-        checkpoint_every=checkpoint_every,
-        equilibration=equilibration,
-        temperature=temperature,
-        thermostat=thermostat,
-        friction=friction,
-        time_step=time_step,
-        seed=seed,
-        accelerate=accelerate,
-        inner_steps=inner_steps,
-        bonded_substeps=bonded_substeps,
-        hydrogen_mass=hydrogen_mass,
-    )
-    network = None
-    if model is not None:
+    def __post_init__(self) -> None:
+        if self.settings.accelerate and self.model is None:
+            raise SettingsError(self, "model", "give the network that accelerates")
+
+    def run(self) -> None:
+        from rich.console import Console
+
         from openmm_gnn.networks.weights import load_model
+        from openmm_gnn.runs.directory import starting_from
+        from openmm_gnn.runs.simulate import simulate
 
-        network = load_model(model)
-    live = None
-    if features is not None:
-        from openmm_gnn.features.graph_context import Context
-        from openmm_gnn.runs.settings import FeatureSettings
-
-        live = FeatureSettings(
-            features,
-            features_stride,
-            features_selection,
-            context=Context(features_context),
-            window=features_window,
+        system = self.files.load(self.system)
+        result = simulate(
+            system if self.start is None else starting_from(system, self.start),
+            self.out,
+            self.settings,
+            model=None if self.model is None else load_model(self.model),
+            forces_name="" if self.model is None else Path(self.model).stem,
+            compute=self.compute,
+            resume=self.resume,
+            console=Console() if self.progress else None,
+            features=None if self.features is None else self.live(encoder=self.features),
+            bias_cv=self.bias,
+            bias=self.bias_settings,
         )
-    bias_settings = None
-    if bias is not None:
-        from openmm_gnn.runs.settings import BiasSettings
-
-        bias_settings = BiasSettings(
-            method=bias_method,
-            outputs=None if bias_outputs is None else tuple(map(int, parse_numbers(bias_outputs, "--bias-outputs"))),
-            stride=bias_stride,
-            height=bias_height,
-            barrier=bias_barrier,
-            factor=bias_factor,
-            width=None if bias_width is None else tuple(parse_numbers(bias_width, "--bias-width")),
-            interval=bias_interval,
+        speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
+        print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}")
+        after = "analyze " if self.features or self.bias else "compare "
+        print(
+            f"Next: `openmm-gnn {after}{self.out}" + (" --lag PS --out slow`" if "analyze" in after else " REFERENCE`")
         )
-    console = Console()
-    try:
-        result = run_simulation(
-            simulation_system,
-            out,
-            settings,
-            model=network,
-            forces_name=Path(model).stem if model else "",
-            compute=ComputeSettings(platform, backend, threads),
-            resume=resume,
-            console=console if progress else None,
-            features=live,
-            bias_cv=bias,
-            bias=bias_settings,
-        )
-    except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --resume goes on from the last checkpoint in {out}.")
-        raise typer.Exit(130) from None
-    speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
-    console.print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}")

@@ -2,102 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
+import tyro
 
-from openmm_gnn.cli.typer_options import parse_seeds
+from openmm_gnn.analysis.validation_settings import ValidationSettings
+from openmm_gnn.cli.inputs import use_threads
+from openmm_gnn.cli.options import Command
 
 
-def validate(
-    model: Annotated[str, typer.Argument(help="Shipped name, bundle (.safetensors) or exported module (.pt).")],
-    data: Annotated[
-        Path | None, typer.Option(help="Directory written by `openmm-gnn label`: frames, teacher and defaults.")
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option(help="The teacher: a named system, a serialised System (.xml), or its directory.")
-    ] = None,
-    topology: Annotated[Path | None, typer.Option(help="PDB or PDBx/mmCIF file of a System given as .xml.")] = None,
-    out: Annotated[Path, typer.Option(help="Directory of validation.png and validation.json.")] = Path("validation"),
-    quick: Annotated[bool, typer.Option("--quick", help="Shorter runs and smaller boxes: a few minutes.")] = False,
-    stability: Annotated[
-        float | None, typer.Option(help="ps of the run with a thermostat, up to 1000. Default: 100; quick: 2.")
-    ] = None,
-    constant_energy: Annotated[
-        float | None, typer.Option(help="ps of the run at constant energy. Default: 10; quick: 1.")
-    ] = None,
-    sizes: Annotated[
-        str | None,
-        typer.Option(help="Molecules per box, such as 258,2094, or none. Default: 258 to 24093; quick: to 2094."),
-    ] = None,
-    frames: Annotated[int, typer.Option(help="Frames for the checks of single forces.", min=1)] = 4,
-    seeds: Annotated[
-        str | None, typer.Option(help="Trajectories of the data to take frames from. Default: those not trained on.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of velocities and probes.", min=1)] = 1,
-    platform: Annotated[str, typer.Option(help="OpenMM platform; auto: CUDA where it works, else CPU.")] = "auto",
-    backend: Annotated[str, typer.Option(help="auto, torchforce or pythonforce.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Of PyTorch; 0: all.", min=0)] = 0,
-    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Validate(Command):
     """Validate a network: balance of forces, energy drift, temperatures, stability, extrapolation, box sizes.
 
     Prints a table with a verdict in words beside each figure, draws one figure, and writes both figures as JSON.
     """
-    import torch
-    from rich.console import Console
 
-    from openmm_gnn.analysis.validation import validate as run
-    from openmm_gnn.analysis.validation_plot import validation_table
-    from openmm_gnn.analysis.validation_settings import ValidationSettings
+    model: tyro.conf.Positional[str]
+    """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
+    data: Path | None = None
+    """Directory written by `openmm-gnn label`, with frames and teacher. Default: the teacher is run."""
+    system: str | None = None
+    """Teacher: a named system, a serialised System (.xml), or the directory of one. Default: that of the data, or of
+    the network's name."""
+    topology: Path | None = None
+    """PDB or PDBx/mmCIF file with the atoms of a System given as .xml."""
+    out: Path = Path("validation")
+    """Directory of validation.png and validation.json."""
+    settings: ValidationSettings
+    threads: int = 0
+    """CPU threads; 0: all."""
+    progress: bool = True
+    """Show progress bars."""
 
-    if threads:
-        torch.set_num_threads(threads)
-    settings = ValidationSettings(
-        quick=quick,
-        stability_ps=stability,
-        constant_energy_ps=constant_energy,
-        sizes=None if sizes is None else tuple(_sizes(sizes)),
-        frames=frames,
-        seeds=tuple(parse_seeds(seeds)) if seeds else (),
-        seed=seed,
-        platform=platform,
-        backend=backend,
-    )
-    console = Console()
-    with _Bars(console, progress) as bars:
-        validation = run(model, out, settings, data, system, topology, bars)
-    console.print(validation_table(validation))
-    console.print(f"Figure: {out / 'validation.png'}")
+    def run(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, TaskID
 
+        from openmm_gnn.analysis.validation import validate
+        from openmm_gnn.analysis.validation_plot import validation_table
 
-def _sizes(text: str) -> list[int]:
-    if text == "none":
-        return []
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise typer.BadParameter(f"{text!r} is no list of sizes: give numbers of molecules, such as 258,2094")
-    return [int(part) for part in parts]
+        use_threads(self.threads)
+        console, tasks = Console(), dict[str, TaskID]()
+        with Progress(console=console, disable=not self.progress, transient=True) as bars:
 
+            def report(what: str, done: float) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=1.0)
+                bars.update(tasks[what], completed=done)
 
-class _Bars:
-    """One bar for each thing that is being done; called with its name and the part that is done."""
-
-    def __init__(self, console: Any, shown: bool) -> None:
-        from rich.progress import Progress
-
-        self._progress = Progress(console=console, disable=not shown, transient=True)
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, what: str, done: float) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=1.0)
-        self._progress.update(self._tasks[what], completed=done)
+            found = validate(self.model, self.out, self.settings, self.data, self.system, self.topology, report)
+        console.print(validation_table(found))
+        console.print(f"Figure: {self.out / 'validation.png'}")
+        print(f"Next: `openmm-gnn simulate SYSTEM --model {self.model} --out run`, and compare it with its reference")

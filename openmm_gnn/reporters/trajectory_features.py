@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,35 +12,13 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, frames_of, read_topology
+from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of, read_topology
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.reporters.reading import Reading
 from openmm_gnn.reporters.store_meta import is_store
 
 STEP_MEANING = "index of the frame in the trajectory, from 0"
 _SAME_PLACE_NM = 1e-3
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a trajectory is read and its features are kept."""
-
-    stride: int = 1
-    """Every so many frames of the file."""
-    periodic: bool = True
-    """Use the box of the file, where it has one."""
-    frame_time_ps: float | None = None
-    """Time between two frames of the file. None: the times of the file; NaN where its format has none."""
-    dtype: str = "float16"
-    """Of the stored embeddings, "float16" or "float32"."""
-    chunk: int = 100
-    """Frames that are read at once."""
-
-    def __post_init__(self) -> None:
-        for name in ("stride", "chunk"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
-        if self.frame_time_ps is not None and not self.frame_time_ps > 0:
-            raise DataError(f"the time between two frames is {self.frame_time_ps} ps: give more than 0")
 
 
 @dataclass(frozen=True)
@@ -54,12 +33,48 @@ class FileJob:
     """Arguments of `Featurizer`."""
     reading: Reading = field(default_factory=Reading)
 
+    def stored(self) -> tuple[int, bool]:
+        """Frames of the store, and whether all have times."""
+        times = EmbeddingStore.open(self.store).times_ps
+        return len(times), bool(np.isfinite(times).all())
+
 
 def run_job(job: FileJob) -> int:
     """Featurize the file of a job, with an encoder loaded here; the number of new frames."""
     return featurize_trajectory(
         job.trajectory, job.store, Featurizer(job.encoder, read_topology(job.topology), **job.featurizer), job.reading
     )
+
+
+def featurize_here(jobs: Sequence[FileJob], progress: bool = True) -> list[int]:
+    """Featurize one file after another with one encoder; the number of new frames of each."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    featurizer = Featurizer(jobs[0].encoder, read_topology(jobs[0].topology), **jobs[0].featurizer)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    counts = []
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+        for job in jobs:
+            total = count_frames(job.trajectory)
+            bar = bars.add_task(job.trajectory.name, total=None if total is None else -(-total // job.reading.stride))
+            advance = functools.partial(bars.advance, bar)
+            counts.append(featurize_trajectory(job.trajectory, job.store, featurizer, job.reading, advance))
+    return counts
+
+
+def featurize_on_cluster(jobs: Sequence[FileJob], address: str, progress: bool = True) -> list[int]:
+    """Featurize each file as a task on the workers of a dask scheduler; the number of new frames of each."""
+    from dask.distributed import Client, as_completed
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Client(address) as client, Progress(console=Console(stderr=True), disable=not progress) as bars:
+        bar = bars.add_task("files", total=len(jobs))
+        futures = client.map(run_job, jobs, pure=False, retries=1)
+        for _ in as_completed(futures):
+            bars.advance(bar)
+        return list(client.gather(futures))
 
 
 def featurize_trajectory(

@@ -8,7 +8,7 @@ import pytest
 from command_lines import invoke
 from untrained_networks import untrained
 
-from openmm_gnn.cli import demo, demo_features
+from openmm_gnn.analysis import demo
 from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.directory import RunDirectory
@@ -25,8 +25,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FEWEST_STEPS", 500),
     ):
         monkeypatch.setattr(demo, name, value)
-    monkeypatch.setattr(demo_features, "FRAMES", 5)
-    monkeypatch.setattr(demo_features, "LENGTHS_PS", dict.fromkeys(demo_features.LENGTHS_PS, 0.2))
+    monkeypatch.setattr(demo, "FRAMES", 5)
+    monkeypatch.setattr(demo, "LENGTHS_PS", dict.fromkeys(demo.LENGTHS_PS, 0.2))
 
 
 def weights(path: Path) -> Path:

@@ -1,0 +1,176 @@
+"""The demonstration: argon under a neural network's forces, then peptides with live features, in a few minutes."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from openmm_gnn.analysis.compare import Comparison, compare
+from openmm_gnn.analysis.comparison_plot import comparison_table, save_comparison
+from openmm_gnn.analysis.feature_plot import save_movement
+from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
+from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.weights import load_model
+from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.features import FOLDER
+from openmm_gnn.runs.settings import FeatureSettings
+from openmm_gnn.runs.simulate import RunResult, simulate
+
+STRIDE = 50
+REFERENCE_STEPS = 50_000
+REFERENCE_EQUILIBRATION_PS: float | None = None
+"""None: argon's own, 50 ps, in which the fluid condenses."""
+NETWORK_EQUILIBRATION_PS = 2.0
+PROBE_STEPS = 500
+"""The network's speed is measured in these, its run is then extended to fill the time."""
+MOST_STEPS, FEWEST_STEPS = 100_000, 5_000
+SECONDS_FOR_THE_REST = 60.0
+"""Time to analyse argon, and for the peptides."""
+ENCODER = "biomolecule-et"
+LENGTHS_PS = {"alanine-dipeptide": 100.0, "chignolin": 20.0}
+FRAMES = 100
+FEATURES_FIGURE = "features.png"
+
+
+def show(out: Path, minutes: float, model: str, threads: int) -> None:
+    """Run argon and the peptides, print what was measured, and draw it; what was interrupted goes on.
+
+    Args:
+        out: directory of the figures and runs.
+        minutes: about how long; the network's run is cut to fit.
+        model: a network for argon, for `load_model`.
+        threads: CPU threads.
+    """
+    console = Console()
+    figure = out / "argon.png"
+    reference_path, network_path = out / "lennard-jones", out / Path(model).stem
+    if figure.exists() and (out / FEATURES_FIGURE).exists():
+        _remove_own_output(
+            (figure, out / FEATURES_FIGURE),
+            reference_path,
+            network_path,
+            *(out / name for name in LENGTHS_PS),
+        )
+    started = time.perf_counter()
+    network, argon = load_model(model), load_system("argon")
+    console.print(
+        f"[bold]Argon, {len(argon.positions)} atoms, {argon.temperature:g} K.[/bold] "
+        "First under Lennard-Jones forces, then under the network's."
+    )
+    reference = _run_reference(argon, reference_path, threads, console)
+    start = _with_first_frame(argon, reference)
+    seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
+    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads, console)
+    with console.status("measuring g(r) and diffusion"):
+        comparison = compare(network_path, reference_path)
+        save_comparison(comparison, figure)
+    console.print(comparison_table(comparison))
+    console.print(_what_you_see(comparison, result))
+    console.print("[bold]Two peptides in implicit solvent, embedded while they move.[/bold]")
+    stores = {
+        name: _run_peptide(name, length_ps, out / name, threads, console) for name, length_ps in LENGTHS_PS.items()
+    }
+    console.print(_store_table(stores))
+    features = save_movement(stores, out / FEATURES_FIGURE)
+    console.print(f"[bold]Figures: {figure}, {features}[/bold]")
+
+
+def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
+    settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
+    compute = ComputeSettings(threads=threads)
+    return simulate(argon, path, settings, None, "Lennard-Jones", compute, resume=True, console=console)
+
+
+def _run_network(
+    start: SimulationSystem,
+    network: ForceModel,
+    name: str,
+    path: Path,
+    seconds: float,
+    threads: int,
+    console: Console,
+) -> RunResult:
+    """Probe the speed, then run as many steps as fit into the time; a run that was interrupted keeps its length."""
+
+    def run(settings: RunSettings) -> RunResult:
+        compute = ComputeSettings(threads=threads)
+        return simulate(start, path, settings, network, name, compute, resume=True, console=console)
+
+    probe = RunSettings(
+        steps=PROBE_STEPS,
+        stride=STRIDE,
+        checkpoint_every=10 * STRIDE,
+        equilibration=NETWORK_EQUILIBRATION_PS,
+        seed=2,
+    )
+    stored = RunDirectory(path)
+    if stored.exists and stored.settings().steps > PROBE_STEPS:
+        return run(replace(probe, steps=stored.settings().steps))
+    speed_ns_per_day = run(probe).ns_per_day
+    steps_per_second = speed_ns_per_day * 1000 / start.time_step_ps / 86_400
+    affordable = math.floor(max(seconds, 0.0) * steps_per_second / STRIDE) * STRIDE
+    return run(replace(probe, steps=min(MOST_STEPS, max(FEWEST_STEPS, affordable))))
+
+
+def _with_first_frame(argon: SimulationSystem, reference: RunResult) -> SimulationSystem:
+    positions, _ = reference.directory.read_positions()
+    return replace(argon, positions=positions[0])
+
+
+def _remove_own_output(figures: tuple[Path, ...], *runs: Path) -> None:
+    """A finished demo's figures and runs; nothing that the demo did not write."""
+
+    for figure in figures:
+        figure.unlink()
+    for path in runs:
+        if RunDirectory(path).exists:
+            shutil.rmtree(path)
+
+
+def _what_you_see(comparison: Comparison, result: RunResult) -> str:
+    temperature, diffusion = comparison.temperature_ratio, comparison.diffusion_ratio
+    return (
+        f"What you see: {comparison.run.num_atoms} argon atoms moved for {comparison.run.simulated_ps:.0f} ps under "
+        f"forces that the network {comparison.run.label} predicted inside OpenMM ({result.ns_per_day:.1f} ns/day). "
+        f"Beside Lennard-Jones, g(r) differs by {comparison.largest_difference.format(3)} at most, "
+        f"the mean temperature by {100 * abs(temperature.value - 1):.1f} %, "
+        f"and diffusion is {diffusion.format()} times as fast; ± is the noise of runs this short."
+    )
+
+
+def _run_peptide(name: str, length_ps: float, path: Path, threads: int, console: Console) -> EmbeddingStore:
+    peptide = load_system(name)
+    stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))
+    settings = RunSettings(steps=stride * FRAMES, stride=stride, equilibration=2.0)
+    simulate(
+        *(peptide, path, settings),
+        compute=ComputeSettings("CPU", threads=threads),
+        resume=True,
+        console=console,
+        features=FeatureSettings(ENCODER),
+    )
+    return EmbeddingStore.open(path / FOLDER)
+
+
+def _store_table(stores: dict[str, EmbeddingStore]) -> object:
+    table = Table(title=f"Embeddings of every residue by {ENCODER}, stored while the simulation ran")
+    for heading in ("system", "frames", "tokens x (1 + 3) x width", "ps", "checksums", "kB"):
+        table.add_column(heading, justify="left" if heading == "system" else "right")
+    for name, store in stores.items():
+        shape = " x ".join(str(size) for size in store.embeddings.shape[1:])
+        damaged = len(store.verify())
+        size = (store.path / "frames.npy").stat().st_size / 1000
+        table.add_row(
+            *(name, str(len(store)), shape, f"{store.times_ps[-1]:g}"),
+            *("right" if damaged == 0 else f"{damaged} wrong", f"{size:.0f}"),
+        )
+    return table
