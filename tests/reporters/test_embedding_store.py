@@ -179,7 +179,7 @@ def test_replicas_of_a_run_are_listed_in_natural_order(tmp_path: Path) -> None:
 
 IMPORTS = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "samples")!r})
 from pathlib import Path
 from store_examples import DESCRIPTION, EmbeddingStore, fill, new_store
 """
