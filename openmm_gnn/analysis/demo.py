@@ -87,7 +87,7 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
 def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
     settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
     compute = ComputeSettings(threads=threads)
-    return simulate(argon, path, settings, None, "Lennard-Jones", compute, resume=True, console=console)
+    return simulate(argon, path, settings, None, "Lennard-Jones", compute, resume=True, progress=True)
 
 
 def _run_network(
@@ -103,7 +103,7 @@ def _run_network(
 
     def run(settings: RunSettings) -> RunResult:
         compute = ComputeSettings(threads=threads)
-        return simulate(start, path, settings, network, name, compute, resume=True, console=console)
+        return simulate(start, path, settings, network, name, compute, resume=True, progress=True)
 
     probe = RunSettings(
         steps=PROBE_STEPS,
@@ -155,7 +155,7 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int, console:
         *(peptide, path, settings),
         compute=ComputeSettings("CPU", threads=threads),
         resume=True,
-        console=console,
+        progress=True,
         features=FeatureSettings(ENCODER),
     )
     return EmbeddingStore.open(path / FOLDER)

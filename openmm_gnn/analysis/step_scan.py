@@ -25,8 +25,6 @@ from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
@@ -153,7 +151,7 @@ def scan_steps(
     directory: Path | str,
     settings: ScanSettings,
     compute: ComputeSettings | None = None,
-    console: Console | None = None,
+    progress: bool = False,
 ) -> Iterator[ScanRow]:
     """Run the scan row by row, each a run in a directory of its own; yields a row when it is measured.
 
@@ -179,7 +177,7 @@ def scan_steps(
         if row is None:
             speed, remark = 0.0, ""
             try:
-                result = simulate(system, run.path, course, network, name, compute, resume=True, console=console)
+                result = simulate(system, run.path, course, network, name, compute, resume=True, progress=progress)
                 speed = result.ns_per_day
             except (NonFiniteError, openmm.OpenMMException) as error:
                 remark = str(error)

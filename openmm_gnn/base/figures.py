@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RUN_COLOR = "#D55E00"
 REFERENCE_COLOR = "#0072B2"
 COLORS = (REFERENCE_COLOR, RUN_COLOR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Of several series."""
+"""Colours of several series."""
 QUIET_COLOR = "#6b6b6b"
 
 STYLE: Any = {

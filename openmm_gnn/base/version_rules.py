@@ -74,7 +74,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def find_mismatches(versions: Versions) -> list[Mismatch]:
-    """Every known mismatch among these versions, the gravest first."""
+    """Every known mismatch among these versions, the most serious first."""
     return [found for rule in RULES if (found := rule(versions)) is not None]
 
 

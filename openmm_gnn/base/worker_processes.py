@@ -1,4 +1,4 @@
-"""Several worker processes at once, one progress bar: each worker is a command that tells its steps.
+"""Several worker processes at once, one progress bar: each worker is a command that reports its steps.
 
 A worker writes a line of JSON to its standard output now and then: {"step": 5000}, or {"error": class, "message":
 text}. Its standard input is a pipe that the parent never writes to: when the parent dies, even by kill -9, the pipe
@@ -20,6 +20,7 @@ from typing import TextIO
 
 from openmm_gnn.base import errors
 from openmm_gnn.base.errors import OpenMMGNNError
+from openmm_gnn.base.progress import ProgressBar
 
 _REPORT_SECONDS = 0.2
 
@@ -31,9 +32,9 @@ class Work:
     name: str
     command: Sequence[str]
     steps: int
-    """In all."""
+    """Number of steps in all."""
     steps_done: int
-    """Before it starts; it is not started at all if these are all."""
+    """Number of steps done before it starts; it is not started at all if these are all."""
 
 
 def serve(work: Callable[[Callable[[int], None]], None]) -> None:
@@ -41,22 +42,22 @@ def serve(work: Callable[[Callable[[int], None]], None]) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what plugins may print goes to standard error, the channel is for messages alone
-    told_at = -_REPORT_SECONDS
+    reported_at = -_REPORT_SECONDS
 
     def report(step: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= _REPORT_SECONDS:
-            told_at = time.monotonic()
-            _tell(channel, {"step": step})
+        nonlocal reported_at
+        if time.monotonic() - reported_at >= _REPORT_SECONDS:
+            reported_at = time.monotonic()
+            _send(channel, {"step": step})
 
     try:
         work(report)
     except OpenMMGNNError as error:
-        _tell(channel, {"error": type(error).__name__, "message": str(error)})
+        _send(channel, {"error": type(error).__name__, "message": str(error)})
         sys.exit(1)
 
 
-def _tell(channel: TextIO, message: dict[str, int | str]) -> None:
+def _send(channel: TextIO, message: dict[str, int | str]) -> None:
     try:
         print(json.dumps(message), file=channel, flush=True)
     except BrokenPipeError:
@@ -76,21 +77,11 @@ def run_workers(works: Sequence[Work], processes: int, progress: bool, what: str
         OpenMMGNNError: the first error of a worker, of the worker's own class; the other workers are stopped. What is
             interrupted can be resumed.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("remaining"),
-        TimeRemainingColumn(),
-    )
     waiting = [work for work in works if work.steps_done < work.steps]
     done = {work.name: min(work.steps_done, work.steps) for work in works}
     running: dict[subprocess.Popen[str], Work] = {}
-    with Progress(*columns, disable=not progress) as bar, selectors.DefaultSelector() as selector:
-        task = bar.add_task("", total=sum(work.steps for work in works), completed=sum(done.values()))
+    total = sum(work.steps for work in works)
+    with ProgressBar(total, progress, sum(done.values())) as bar, selectors.DefaultSelector() as selector:
         try:
             while waiting or running:
                 while waiting and len(running) < processes:
@@ -101,27 +92,27 @@ def run_workers(works: Sequence[Work], processes: int, progress: bool, what: str
                     running[process] = work
                     selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
                 finished = len(works) - len(waiting) - len(running)
-                bar.update(task, completed=sum(done.values()), description=f"{finished}/{len(works)} {what}")
+                bar.update(sum(done.values()), f"{finished}/{len(works)} {what}")
                 for key, _ in selector.select(timeout=1.0):
                     process = key.data
                     line = process.stdout.readline()
                     work = running[process]
                     if line:
-                        done[work.name] = _heard(line, work)
+                        done[work.name] = _steps_reported(line, work)
                     else:
                         selector.unregister(process.stdout)
                         _check_ended(process, work)
                         done[work.name] = work.steps
                         del running[process]
-            bar.update(task, completed=sum(done.values()), description=f"{len(works)}/{len(works)} {what}")
+            bar.update(sum(done.values()), f"{len(works)}/{len(works)} {what}")
         finally:
             for process in running:
                 process.kill()
                 process.wait()
 
 
-def _heard(line: str, work: Work) -> int:
-    """The steps a worker has done; raises the error it tells instead."""
+def _steps_reported(line: str, work: Work) -> int:
+    """The steps a worker has done; raises the error it reports instead."""
     message = json.loads(line)
     if "error" in message:
         raise getattr(errors, message["error"], OpenMMGNNError)(message["message"])

@@ -43,12 +43,12 @@ class ScanSteps(Command):
         from openmm_gnn.networks.weights import load_model
 
         system, console = self.files.load(self.system), Console()
-        shown, rows = console if self.progress else None, []
-        for row in scan_steps(system, load_model(self.model), self.out, self.settings, self.compute, console=shown):
+        model, rows = load_model(self.model), []
+        for row in scan_steps(system, model, self.out, self.settings, self.compute, self.progress):
             rows.append(row)
             save_scan(rows, self.out / "scan.json")
-            if shown is not None:
-                shown.print(f"{row.name}: {row.verdict.value}")
+            if self.progress:
+                console.print(f"{row.name}: {row.verdict.value}")
         console.print(scan_table(rows))
         title = f"{system.name}, accelerated by {Path(self.model).stem}"
         console.print(f"Figure: {save_scan_plot(rows, title, self.out / 'scan.png')}")

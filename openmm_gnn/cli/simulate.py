@@ -62,7 +62,6 @@ class Simulate(Command):
             raise SettingsError(self, "model", "give the network that accelerates")
 
     def run(self) -> None:
-        from rich.console import Console
 
         from openmm_gnn.networks.weights import load_model
         from openmm_gnn.runs.directory import starting_from
@@ -77,7 +76,7 @@ class Simulate(Command):
             forces_name="" if self.model is None else Path(self.model).stem,
             compute=self.compute,
             resume=self.resume,
-            console=Console() if self.progress else None,
+            progress=self.progress,
             features=None if self.features is None else self.live(encoder=self.features),
             bias_cv=self.bias,
             bias=self.bias_settings,

@@ -50,14 +50,14 @@ class EmbeddingReporter:
         Args:
             file: directory of the store. Replicas of one run: one directory each, RUN/replica-0 and so on.
             reportInterval: steps between two frames.
-            featurizer: of the simulation's topology.
+            featurizer: a featurizer made from the simulation's topology.
             append: go on with the store that is there, and make it where there is none.
-            dtype: of the stored numbers: "float16" (rounded by 0.05 %, up to 65504) or "float32".
+            dtype: type of the stored numbers: "float16" (rounded by 0.05 %, up to 65504) or "float32".
             worker: who makes the features while the simulation goes on: "thread"; "process"; None: nobody, it waits.
             maxPending: frames that may wait for the worker; then the simulation waits for it.
             enforcePeriodicBox: whether molecules are put into one periodic box, which moves the stored coordinates but
                 not the features; None: they stay where they have diffused to.
-            workerThreads: of torch in the worker.
+            workerThreads: threads of torch in the worker.
         Raises:
             DataError: if the store has frames and `append` is False, or other features than these.
             SpecError: for an argument that means nothing.

@@ -80,7 +80,7 @@ class EmbeddingStore:
             description: what the features are of and made with, `Featurizer.describe()`.
             num_tokens: tokens of a frame.
             width: channels H of a token.
-            dtype: of the stored embeddings, "float16" or "float32".
+            dtype: type of the stored embeddings, "float16" or "float32".
             system: what else should be known of the simulation; stored as it is.
         Raises:
             DataError: if the directory holds frames already or cannot be written, or the dtype is another.
@@ -129,7 +129,7 @@ class EmbeddingStore:
         """A store to go on with.
 
         Args:
-            description: of the features to come; must be that of the stored ones.
+            description: description of the features to come; must be that of the stored ones.
             patience: seconds to wait for another writer to let go.
         Raises:
             DataError: if the features are of another model, topology or selection (names both), or another process

@@ -57,10 +57,10 @@ class EmbeddingStream:
         Args:
             path: directory of the store.
             append: go on with the store that is there; where there is none, one is made.
-            dtype: of a new store, "float16" or "float32".
+            dtype: type of the numbers of a new store, "float16" or "float32".
             worker: "thread", "process" or None.
             max_pending: frames that may wait for the worker, 1 or more; then the simulation waits.
-            worker_threads: of torch in the worker.
+            worker_threads: threads of torch in the worker.
         Raises:
             SpecError: for an unknown worker, or a max_pending or worker_threads below 1.
             DataError: if the store holds frames and `append` is False, or frames of other features.
@@ -89,7 +89,7 @@ class EmbeddingStream:
 
     @property
     def last_step(self) -> int | None:
-        """Of the last frame that was taken."""
+        """Step of the last frame that was taken."""
         return self._last_step
 
     @property

@@ -35,7 +35,7 @@ class TokenFeaturizer(Protocol):
 
     @property
     def num_particles(self) -> int:
-        """Of the System."""
+        """Number of particles of the System."""
 
     @property
     def read_atoms(self) -> np.ndarray:
@@ -105,7 +105,7 @@ class FeatureWorker:
         """
         Args:
             max_pending: frames that may wait; with so many, `put` waits too.
-            threads: of torch, in this worker alone.
+            threads: threads of torch, in this worker alone.
         """
         self.error: BaseException | None = None
         """What ended the work; later frames are not stored."""
@@ -160,7 +160,7 @@ class FeatureProcess:
         """
         Args:
             featurizer: must survive pickling; its class must live in a module, not in the script itself.
-            threads: of torch in the child.
+            threads: threads of torch in the child.
         Raises:
             SpecError: if the featurizer cannot be pickled, or cannot be made again in the child.
         """

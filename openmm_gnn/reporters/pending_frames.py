@@ -39,7 +39,7 @@ class PendingFrames:
     def __init__(self, folder: Path, num_read: int, slots: int) -> None:
         """
         Args:
-            folder: of the store.
+            folder: directory of the store.
             num_read: atoms of a frame.
             slots: how many frames may wait.
         """

@@ -142,7 +142,7 @@ class State(str, Enum):
     CLOSED = "closed"
     """It has said that it is done."""
     STOPPED = "stopped"
-    """It is gone without a word: killed, perhaps; the store is whole and can be gone on with."""
+    """It is gone without a word: killed, perhaps; the store is whole, and a writer can go on with it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class StoreStatus:
     last_step: int | None
     last_time_ps: float
     frames_per_second: float
-    """Of the simulation over its last frames; NaN if there are too few."""
+    """Speed of the simulation over its last frames; NaN if there are too few."""
     ns_per_day: float
     age_seconds: float
     """Since the simulation was at the last stored frame."""

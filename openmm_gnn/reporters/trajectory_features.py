@@ -1,4 +1,4 @@
-"""Features of a trajectory that was written before: a store per file, gone on with after a kill."""
+"""Features of a trajectory that was written before: a store per file, which a later call completes after a kill."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def featurize_trajectory(
 ) -> int:
     """Append the features of a trajectory's frames to a store, which is made if it is not there.
 
-    A store that has some of the frames already is gone on with, after the last of them is found to be the same.
+    A store that has some of the frames already is continued, after the last of them is found to be the same.
 
     Args:
         trajectory: a file that mdtraj reads, of the featurizer's topology.

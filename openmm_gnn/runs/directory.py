@@ -33,7 +33,7 @@ from openmm_gnn.md.simulation_system import SimulationSystem
 
 RUN_VERSION = 1
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
-"""Of every log; then comes `element_column` of each element, which logs of older versions do not have."""
+"""Columns of every log; then comes `element_column` of each element, which logs of older versions do not have."""
 
 
 def element_column(element: str) -> str:

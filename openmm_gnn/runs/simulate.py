@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import openmm
 from openmm import app
-from rich.console import Console
 
 import openmm_gnn
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import locked, write_atomically
+from openmm_gnn.base.progress import ProgressBar
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
@@ -26,13 +28,15 @@ from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
 from openmm_gnn.runs.directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
 from openmm_gnn.runs.forces import network_device, run_forces
-from openmm_gnn.runs.progress import RunProgress
 
 if TYPE_CHECKING:
     from openmm_gnn.md.systems.systems import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
     from openmm_gnn.runs.bias.run_bias import RunBias
     from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
+
+
+SECONDS_PER_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def simulate(
     forces_name: str = "",
     compute: ComputeSettings | None = None,
     resume: bool = False,
-    console: Console | None = None,
+    progress: bool = False,
     features: FeatureSettings | None = None,
     bias_cv: Path | str | None = None,
     bias: BiasSettings | None = None,
@@ -70,7 +74,7 @@ def simulate(
         forces_name: how run.json, figures and the progress bar call the forces.
         compute: platform, backend of the network's force and threads.
         resume: go on from the last checkpoint; where nothing is there yet, start.
-        console: shows a progress bar.
+        progress: show a bar with speed and remaining time.
         features: store live features of the production in DIRECTORY/features; they do not alter the run.
         bias_cv: path of a learned CV to bias the production along, see run_bias.py.
         bias: how; as `BiasSettings` has it if None.
@@ -122,12 +126,11 @@ def simulate(
             frames = tuple(interval for listener in listeners for interval in listener.intervals)
             biased.follow(context, run.path, frames)
             listeners.append(biased)
-        with RunProgress(course, console, forces_name or simulation_system.name) as progress:
-            progress.update(step)
+        with _SpeedBar(course, progress, forces_name or simulation_system.name, step) as bar:
             freedom = degrees_of_freedom(context.getSystem())
 
             def report(step: int) -> None:
-                progress.update(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
+                bar.update(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
 
             advance(
                 *(guard, step, course, listeners, run.checkpoint),
@@ -136,7 +139,7 @@ def simulate(
             )
         final = context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
         write_atomically(run.final_state, openmm.XmlSerializer.serialize(final).encode())
-        return RunResult(run, course.num_frames, progress.ns_per_day)
+        return RunResult(run, course.num_frames, bar.ns_per_day)
 
 
 def run_identity(
@@ -194,6 +197,33 @@ def _model_hash(model: ForceModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+class _SpeedBar:
+    """The progress bar of a run: how far, how fast in ns/day, how hot; speed is measured from its start."""
+
+    def __init__(self, course: RunCourse, shown: bool, name: str, step: int) -> None:
+        self._course, self._name, self._first, self._start = course, name, step, time.perf_counter()
+        self._bar = ProgressBar(course.total_steps, shown, step, name)
+        self.ns_per_day = 0.0
+
+    def __enter__(self) -> _SpeedBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def update(self, step: int, temperature: float) -> None:
+        """`step` counts from the start of equilibration; temperature in K."""
+        simulated_ns = (step - self._first) * self._course.time_step_ps / 1000
+        self.ns_per_day = simulated_ns / max(time.perf_counter() - self._start, 1e-9) * SECONDS_PER_DAY
+        equilibrating = step < self._course.equilibration_steps
+        done_ps = max(0, step - self._course.equilibration_steps) * self._course.time_step_ps
+        title = f"{self._name} (equilibration)" if equilibrating else self._name
+        self._bar.update(step, title, f"{done_ps:.1f} ps · {self.ns_per_day:.1f} ns/day · {temperature:.0f} K")
 
 
 class RunFrames:

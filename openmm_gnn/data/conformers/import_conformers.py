@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked
+from openmm_gnn.base.progress import ProgressBar
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.data_directory import complete_directory, prepare_directory
 from openmm_gnn.data.conformers.published_sets import PublishedSet, Record, conformers_of, records_of
 from openmm_gnn.data.conformers.shard_writing import Conformers, write_shard
 from openmm_gnn.data.conformers.shards import open_shard, shard_paths
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 MOLECULES_PER_SHARD = 16384
 
@@ -61,8 +59,8 @@ def _gap(out: Path, num_molecules: int) -> bool:
     return sum(shard.end - shard.first for shard in map(open_shard, shard_paths(out))) != num_molecules
 
 
-def _show(bar: Progress, task: TaskID, first: int, read: int) -> None:
-    bar.update(task, completed=first + read)
+def _show(bar: ProgressBar, first: int, read: int) -> None:
+    bar.update(first + read, title=f"{first + read} molecules")
 
 
 class _Stream:
@@ -81,12 +79,8 @@ class _Stream:
 
     def run(self, per_shard: int) -> None:
         """Write every shard that is not there."""
-        from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
         first = 0
-        columns = (TextColumn("{task.completed} molecules  elapsed"), TimeElapsedColumn())
-        with Progress(*columns, disable=not self.progress) as bar:
-            task = bar.add_task("", total=None)
+        with ProgressBar(None, self.progress) as bar:
             while self.limit is None or first < self.limit:
                 if (shard := self.there.get(self.passed)) is not None:
                     end = int(shard.content["records"][1])
@@ -95,14 +89,14 @@ class _Stream:
                 else:
                     room = per_shard if self.limit is None else min(per_shard, self.limit - first)
                     begin = self.passed
-                    report = partial(_show, bar, task, first)
+                    report = partial(_show, bar, first)
                     molecules, skipped = self._read(room, report)
                     if self.passed == begin:
                         return
                     notes = {"records": [begin, self.passed], "skipped": skipped}
                     write_shard(self.out, first, molecules, notes=notes)
                     first += len(molecules)
-                bar.update(task, completed=first)
+                _show(bar, first, 0)
 
     def _pass_over(self, count: int) -> None:
         if sum(1 for _ in islice(self.records, count)) < count:

@@ -176,8 +176,8 @@ def import_labels(
     """Write the frames of these files into a new directory.
 
     Args:
-        blocks: of consecutive frames in each file; each becomes a seed, numbered from 1 through all files. By default
-            every file is one block, a single file `BLOCKS_OF_ONE_FILE`.
+        blocks: blocks of consecutive frames in each file; each becomes a seed, numbered from 1 through all files. By
+            default every file is one block, a single file `BLOCKS_OF_ONE_FILE`.
         gap: frames left out between two blocks of a file, so that no frame has a neighbour in another block.
         published_split: take the frames that the file names for training as seed 1, those for test as seed 2, instead
             of blocks; frames of one run then lie in both, and errors on the test frames flatter.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LETTERS = {"DNA": "ACGT", "RNA": "ACGU"}
 _ATTEMPTS = 100
 _TRIES = 50
-"""Of the torsions of one nucleotide."""
+"""Number of times that the torsions of one nucleotide are drawn."""
 _PHOSPHATE = ("P", "OP1", "OP2", "O5'")
 
 

@@ -24,7 +24,7 @@ TIP3P_MOLECULES, TIP4PEW_MOLECULES = 258, 251
 TEMPERATURE = 300.0
 BOND_LENGTH_NM, ANGLE_DEGREES = 0.09572, 104.52
 PREPARATION_PS = 10.0
-"""Of TIP3P, from which AMOEBA water starts."""
+"""Length of the run of TIP3P from which AMOEBA water starts."""
 
 
 def tip3p(num_molecules: int = TIP3P_MOLECULES) -> SimulationSystem:

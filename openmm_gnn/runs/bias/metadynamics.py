@@ -38,7 +38,7 @@ class MetadynamicsBias:
         Args:
             lower, upper: (D,) the ends of the grid, D at most 3.
             widths: (D,) standard deviations of a hill.
-            height_kj_mol: of the first hill.
+            height_kj_mol: height of the first hill.
             bias_factor: above 1.
             temperature: K.
         Raises:

@@ -131,10 +131,10 @@ class OpesBias:
         return float(total), mean, np.sqrt(spread / total)
 
     def _kernels_from(self, away: np.ndarray) -> np.ndarray:
-        """(kernels,) densities at a place `away` from each, in its widths."""
+        """(kernels,) densities at a point `away` from each, in its widths."""
         return self.masses * np.exp(-0.5 * np.square(away).sum(axis=1)) / self.widths.prod(axis=1)
 
 
 def _density(mass: float, away: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """(places,) of one kernel, without the factors of 2 pi, which P / Z does not have."""
+    """The density of one kernel at each point, (points,), without the factors of 2 pi, which P / Z does not have."""
     return np.asarray(mass * np.exp(-0.5 * np.square(away).sum(axis=1)) / widths.prod())

@@ -29,7 +29,7 @@ from openmm_gnn.runs.forces import RunForces
 from openmm_gnn.runs.settings import BiasSettings
 
 _OWN_GROUP = 0
-"""Of all other forces, where the bias comes in impulses."""
+"""Force group of all other forces, where the bias comes in impulses."""
 
 
 class WalledBias:
