@@ -187,7 +187,7 @@ def _check_forces(
         report("forces", (index + 1) / len(frames))
     frame = frames[0]
     torque = None
-    on_a_grid = getattr(model.spec, "charge_width", 0.0) > 0
+    on_a_grid = model.pair_term is not None and model.pair_term.charge_term is not None
     if not on_a_grid:  # charges on a grid know no open space
         topology, cut = droplet(system.topology, frame.positions, frame.box)
         torque = relative_net_torque(cut, NetworkForces(model, topology, None)(cut))
@@ -221,7 +221,7 @@ def _check_constant_energy(
     report: Report,
 ) -> None:
     assert settings.constant_energy_ps is not None
-    conserving = bool(getattr(model.spec, "conservative", False))
+    conserving = model.conservative
     teacher = None if conserving else Teacher(system, part, settings.platform)
     try:
         found.energy = constant_energy_run(

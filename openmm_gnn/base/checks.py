@@ -55,5 +55,16 @@ def one_of(settings: Any, choices: type[Enum], *names: str) -> None:
             raise SettingsError(settings, name, f"give one of {allowed}") from None
 
 
+def atomic_numbers(settings: Any, most: int | None = None, least_count: int = 1) -> None:
+    """Turn `elements` into a tuple of integers: atomic numbers, each once, up to `most`."""
+    elements = tuple(int(number) for number in settings.elements)
+    object.__setattr__(settings, "elements", elements)
+    known = all(1 <= number <= (most or number) for number in elements)
+    if not known or len(set(elements)) != len(elements) or len(elements) < least_count:
+        count = ", at least one" if least_count else ""
+        limit = "" if most is None else f", from 1 to max_atomic_number ({most})"
+        raise SettingsError(settings, "elements", f"give each atomic number once{count}{limit}")
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

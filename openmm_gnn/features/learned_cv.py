@@ -53,7 +53,7 @@ class OutputRanges:
 
     @classmethod
     def of_series(cls, series: Sequence[np.ndarray]) -> OutputRanges:
-        """Of the outputs along each run, (frames, outputs) each."""
+        """The ranges of the outputs along several runs, (frames, outputs) each."""
         every = np.concatenate(series)
         if not len(every):
             raise DataError("there are no frames to take the ranges of the outputs from: give a longer run")
@@ -74,14 +74,14 @@ class LearnedCV:
     encoder: Encoder
     network: CVNetwork
     topology_hash: str
-    """Of the System's topology, as `features.selection.topology_hash` makes it."""
+    """Hash of the System's topology, from `features.selection.topology_hash`."""
     tokens: dict[str, Any]
     """The token table, as `TokenTable.to_json` writes it."""
     ranges: OutputRanges
     selection: str | None = None
     """Atoms that the encoder sees, as for `Featurizer`."""
     reduction: str = "sum"
-    """Of the features of a token's atoms: "sum" or "mean"."""
+    """How the features of a token's atoms are reduced to one: "sum" or "mean"."""
     context: GraphContext = WHOLE
     """The graphs that the encoder sees: the whole selection, or a window of residues around each."""
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -170,8 +170,8 @@ def outputs_of_store(network: CVNetwork, store: Any) -> np.ndarray:
         for start in range(0, len(records), CHUNK_FRAMES):
             cut = records[start : start + CHUNK_FRAMES]
             tokens = torch.from_numpy(cut["embedding"].astype(np.float32)).to(dtype)
-            places = torch.from_numpy(cut["coordinates"].astype(np.float32)).to(dtype)
-            parts.append(network(tokens, places).double().numpy())
+            coordinates = torch.from_numpy(cut["coordinates"].astype(np.float32)).to(dtype)
+            parts.append(network(tokens, coordinates).double().numpy())
     outputs = np.concatenate(parts) if parts else np.empty((0, network.num_outputs))
     bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
     if len(bad):

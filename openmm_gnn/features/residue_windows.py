@@ -14,9 +14,10 @@ Source: Pengmei et al., "Pushing the limits of all-atom geometric graph neural n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from openmm_gnn.features.graph_context import Context, GraphContext
 if TYPE_CHECKING:
     import mdtraj
 
+T = TypeVar("T")
 _SULPHUR = 16
 
 
@@ -170,3 +172,31 @@ def residue_segments(topology: mdtraj.Topology) -> np.ndarray:
         if other == one + 1 and not bridge and first.residue.chain.index == second.residue.chain.index:
             joined[other] = True
     return np.cumsum(~joined) - 1
+
+
+def for_each(work: Callable[[T], None], blocks: Sequence[T], device: torch.device) -> None:
+    """Call `work` with every block; on a CPU by as many threads as torch has here, each with one thread of torch's.
+
+    Operations on a block are small, and torch's own threads meet after each of them: those that take blocks of their
+    own need not wait for one another. With fewer blocks than threads, or on a GPU, the blocks are worked on in turn.
+
+    Raises:
+        Whatever `work` raises, of the first block in order that does.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1 or len(blocks) < threads:
+        for block in blocks:
+            work(block)
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def alone(block: T) -> None:
+        with torch.inference_mode(inference):
+            work(block)
+
+    try:
+        with ThreadPoolExecutor(threads, "openmm_gnn blocks", torch.set_num_threads, (1,)) as pool:
+            for _ in pool.map(alone, blocks):
+                pass
+    finally:
+        torch.set_num_threads(threads)  # threads that start later take over what was last set anywhere

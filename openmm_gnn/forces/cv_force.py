@@ -102,7 +102,7 @@ class BiasForce(PythonCall):
         self.num_selected = module.num_selected
         self._per_nm = module.per_nm
         # Frozen weights cannot follow to a GPU: there the copy of the first call's device is made.
-        self._modules = {"cpu": torch.jit.freeze(torch.jit.script(module.eval()), ["places", "values"])}
+        self._modules = {"cpu": torch.jit.freeze(torch.jit.script(module.eval()), ["prepared", "values"])}
         self._cv_module = module
         self._chosen = torch.tensor(outputs)
         self.force = make_force(self.module, "BiasForce", periodic, backend, group=group)
@@ -155,13 +155,13 @@ class BiasForce(PythonCall):
         """Energy of the bias and its forces, as `PythonCall.evaluate`."""
         module = self._on(read.device)
         with torch.inference_mode(False), torch.enable_grad():
-            places, box = module.places(read, box_vectors)
-            places.requires_grad_(True)
-            outputs = module.values(places, box)[self._chosen.to(read.device)]
+            centred, box = module.prepared(read, box_vectors)
+            centred.requires_grad_(True)
+            outputs = module.values(centred, box)[self._chosen.to(read.device)]
             values = outputs.detach().double().cpu().numpy()
             energy, slope = self.potential.value_and_gradient(values)
             direction = torch.from_numpy(slope).to(outputs)
-            (gradient,) = torch.autograd.grad([outputs], [places], [direction])
+            (gradient,) = torch.autograd.grad([outputs], [centred], [direction])
         if not (np.isfinite(values).all() and bool(torch.isfinite(gradient).all())):
             raise NonFiniteError(
                 f"the CVs are {values.tolist()}, or their gradient is not finite: atoms overlap, or the simulation "
@@ -175,7 +175,7 @@ class BiasForce(PythonCall):
     def _on(self, device: torch.device) -> Any:
         if str(device) not in self._modules:
             moved = torch.jit.script(self._cv_module.to(device))
-            self._modules[str(device)] = torch.jit.freeze(moved, ["places", "values"])
+            self._modules[str(device)] = torch.jit.freeze(moved, ["prepared", "values"])
         return self._modules[str(device)]
 
 

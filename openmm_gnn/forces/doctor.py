@@ -85,7 +85,7 @@ def examine(report: Callable[[str], None] = lambda step: None) -> Diagnosis:
     """Probe this machine; takes about ten seconds, more where OpenCL or CUDA kernels are compiled for the first time.
 
     Args:
-        report: told what is looked at, for a progress display.
+        report: called with what is looked at, for a progress display.
     """
     packages = {name: installed_version(name) for name in PACKAGES}
     absent = absent_backends(packages)
@@ -93,9 +93,9 @@ def examine(report: Callable[[str], None] = lambda step: None) -> Diagnosis:
     with ThreadPoolExecutor(max_workers=2) as pool:
         torch, openmm, kernels = pool.map(lambda name: run_probe([name]), ("torch", "openmm", "kernels"))
         platforms = openmm.values.get("platforms", ["Reference", "CPU"])
-        places = [(backend, name) for backend in BACKENDS if backend not in absent for name in platforms]
-        report("forces: " + ", ".join(f"{backend} on {name}" for backend, name in places))
-        tried = list(pool.map(lambda place: Trial(place[0], place[1], run_probe(["force", *place])), places))
+        tried = [(backend, name) for backend in BACKENDS if backend not in absent for name in platforms]
+        report("forces: " + ", ".join(f"{backend} on {name}" for backend, name in tried))
+        trials = list(pool.map(lambda pair: Trial(*pair, run_probe(["force", *pair])), tried))
     return Diagnosis(
         python=platform.python_version(),
         machine=f"{platform.system()} {platform.machine()}",
@@ -103,7 +103,7 @@ def examine(report: Callable[[str], None] = lambda step: None) -> Diagnosis:
         torch=torch,
         openmm=openmm,
         kernels=kernels,
-        trials=[*tried, *(Trial(backend, "every", Outcome(failure=why)) for backend, why in absent.items())],
+        trials=[*trials, *(Trial(backend, "every", Outcome(failure=why)) for backend, why in absent.items())],
         mismatches=find_mismatches(versions_here(packages, torch, openmm)),
     )
 

@@ -1,15 +1,25 @@
-"""A trained network as an openmm.Force."""
+"""A trained network as an openmm.Force, and whether it goes together with a System, asked before the first step."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
-from openmm_gnn.forces.modules.openmm_module import script_module, subset_module
+from openmm_gnn.forces.modules.openmm_module import script_module
+from openmm_gnn.md.force_parts import ForcePart, part_of
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.weights import load_model
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+_COUNTS_OF_TERMS = ("getNumBonds", "getNumAngles", "getNumTorsions", "getNumTorsionTorsions", "getNumParticles")
 
 
 def gamd_force(
@@ -40,6 +50,58 @@ def gamd_force(
         BackendError: if the backend is unknown or does not work here.
     """
     chosen = chosen_backend(backend)
-    network = load_model(model)
-    module = script_module(network, topology) if atoms is None else subset_module(network, topology, atoms)
+    module = script_module(load_model(model), topology, atoms)
     return make_force(module, "GAMDForce", is_periodic(topology, periodic), chosen, device, cuda_graphs)
+
+
+def has_bonded_terms(force: openmm.Force) -> bool:
+    """Whether a Force is bonded and not empty, as the bonds of rigid water are."""
+    if part_of(force) is not ForcePart.BONDED:
+        return False
+    counts = [getattr(force, name)() for name in _COUNTS_OF_TERMS if hasattr(force, name)]
+    return not counts or any(counts)
+
+
+def trained_on_nonbonded(model: ForceModel) -> bool | None:
+    """Whether the labels of a network were the non-bonded forces alone; None where its metadata do not say."""
+    data = model.spec.metadata.get("data")
+    entries = data if isinstance(data, list) else []
+    labels = {entry["forces"] for entry in entries if isinstance(entry, dict) and entry.get("forces")}
+    return labels == {"nonbonded"} if labels else None
+
+
+def check_trained_on_nonbonded(model: ForceModel, system: openmm.System) -> None:
+    """
+    Raises:
+        SpecError: if the network has learned bonded forces, and the System has some that stay in it.
+    """
+    if trained_on_nonbonded(model) is False and any(has_bonded_terms(force) for force in system.getForces()):
+        raise SpecError(
+            "the model was trained on all forces of its System, and this System has bonded ones, which would count "
+            "twice: train on data of `openmm-gnn label --forces nonbonded`"
+        )
+
+
+def check_model_fits(model: ForceModel, system: openmm.System, topology: app.Topology) -> None:
+    """Whether topology, System and box suit each other and the network.
+
+    The neighbour list is right in a box of any width: several images of one atom, and of the atom itself. The width
+    matters to networks that know bonds alone: there any image of a bonded atom within the cutoff counts as bonded.
+
+    Raises:
+        TopologyError: if the topology has another number of atoms, or the box is too narrow.
+    """
+    if topology.getNumAtoms() != system.getNumParticles():
+        raise TopologyError(
+            f"the topology has {topology.getNumAtoms()} atoms, the System {system.getNumParticles()} particles: give "
+            "the topology that the System was made from, virtual sites included"
+        )
+    cutoff = model.spec.neighbors.cutoff
+    if model.spec.use_bonds and system.usesPeriodicBoundaryConditions():
+        box = np.array([vector._value for vector in system.getDefaultPeriodicBoxVectors()])
+        width = float((1 / np.linalg.norm(np.linalg.inv(box), axis=0)).min())
+        if width < 2 * cutoff:
+            raise TopologyError(
+                f"the box is {width:.3f} nm wide, less than twice the model's cutoff of {cutoff} nm, and images of "
+                "bonded atoms would count as bonded: take a larger box, or a model without bonds"
+            )

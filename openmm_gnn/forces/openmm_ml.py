@@ -52,7 +52,7 @@ class GAMDPotential:
     """
 
     def __init__(self, model: ForceModel | str | os.PathLike[str]) -> None:
-        from openmm_gnn.forces.model_checks import trained_on_nonbonded
+        from openmm_gnn.forces.gamd_force import trained_on_nonbonded
         from openmm_gnn.networks.weights import load_model
 
         self.model = load_model(model)

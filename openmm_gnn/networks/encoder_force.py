@@ -100,7 +100,7 @@ class EncoderForce(ForceModel):
         self.train(self.training)
         return new
 
-    def forward(
+    def network_energy_and_forces(
         self,
         species: Tensor,
         pairs: Tensor,
@@ -108,19 +108,11 @@ class EncoderForce(ForceModel):
         distances: Tensor,
         types: Tensor | None = None,
         batch: Tensor | None = None,
-    ) -> Tensor:
-        """(N, 3) forces, as `ForceModel.forward`; the network knows no bonds, and so no types."""
-        if self.conservative:
-            return self._differentiate(species, pairs, vectors)[1]
-        return self._direct(species, pairs, vectors, distances, batch)
-
-    def network_energy_and_forces(
-        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Energy (1,) in kJ/mol, zero if the forces are predicted directly, and the forces of `forward`."""
+        """As `ForceModel.network_energy_and_forces`; the network knows no bonds, and so no types."""
         if self.conservative:
             return self._differentiate(species, pairs, vectors)
-        forces = self._direct(species, pairs, vectors, distances, None)
+        forces = self._direct(species, pairs, vectors, distances, batch)
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
     def energy(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> Tensor:

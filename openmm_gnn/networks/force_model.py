@@ -63,9 +63,21 @@ class ForceModel(nn.Module):
         return self.network_energy_and_forces(species, near.pairs, near.vectors, near.distances, near.types)
 
     def network_energy_and_forces(
-        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
+        self,
+        species: Tensor,
+        pairs: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        types: Tensor | None = None,
+        batch: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What the network alone contributes to `energy_and_forces`; pairs of the first list, as in `PairList`."""
+        """What the network alone contributes to `energy_and_forces`.
+
+        Args:
+            species: (N,) int64, indices into `spec.elements`.
+            pairs, vectors, distances, types: of the first list, as in `PairList`.
+            batch: (N,) int64, the frame of each atom, for models that remove a frame's net force; None: one frame.
+        """
         raise NotImplementedError
 
     def forward(
@@ -77,14 +89,8 @@ class ForceModel(nn.Module):
         types: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> Tensor:
-        """(N, 3) forces of the network alone, for training.
-
-        Args:
-            species: (N,) int64, indices into `spec.elements`.
-            pairs, vectors, distances, types: as in `PairList`.
-            batch: (N,) int64, the frame of each atom, for models that remove a frame's net force; None: one frame.
-        """
-        return self.network_energy_and_forces(species, pairs, vectors, distances, types)[1]
+        """(N, 3) forces of the network alone, for training; arguments as for `network_energy_and_forces`."""
+        return self.network_energy_and_forces(species, pairs, vectors, distances, types, batch)[1]
 
     def matches_energies(self, vectors: Tensor) -> bool:
         """Whether training on pairs with these vectors is done by differences of energies, see `energy_matching`."""

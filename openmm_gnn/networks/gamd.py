@@ -168,7 +168,7 @@ class GAMD(ForceModel):
         self.pair_decoder = PairDecoder(width) if self.is_pair else None
         self.node_decoder = None if self.is_pair else NodeDecoder(width)
 
-    def forward(
+    def network_energy_and_forces(
         self,
         species: Tensor,
         pairs: Tensor,
@@ -176,15 +176,9 @@ class GAMD(ForceModel):
         distances: Tensor,
         types: Tensor | None = None,
         batch: Tensor | None = None,
-    ) -> Tensor:
-        """(N, 3) forces, as `ForceModel.forward`."""
-        return self._forces(species, pairs, vectors, distances, types, batch)
-
-    def network_energy_and_forces(
-        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Energy (1,), zero because the forces are predicted directly, and the forces of `forward`."""
-        forces = self._forces(species, pairs, vectors, distances, types, None)
+        """As `ForceModel.network_energy_and_forces`; the energy is zero, as forces are predicted directly."""
+        forces = self._forces(species, pairs, vectors, distances, types, batch)
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
     def _forces(

@@ -177,9 +177,15 @@ class VectorGAMD(ForceModel):
         return energy, forces
 
     def network_energy_and_forces(
-        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, types: Tensor | None = None
+        self,
+        species: Tensor,
+        pairs: Tensor,
+        vectors: Tensor,
+        distances: Tensor,
+        types: Tensor | None = None,
+        batch: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Energy (1,), zero if the forces are predicted directly, and forces (N, 3), without the pair term's.
+        """As `ForceModel.network_energy_and_forces`: without the pair term's, frame by frame through the pairs alone.
 
         Raises:
             ValueError: if the types of the pairs are not given; torch.jit.Error once it is scripted.

@@ -22,7 +22,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
-from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
+from openmm_gnn.base.specs.force import FORCE_SPECS, EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
 from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.networks.encoder_force import EncoderForce
@@ -99,7 +99,7 @@ def read_exported(path: Path) -> tuple[str, Weights]:
     if not isinstance(spec_json, str):
         raise DataError(f"{path} carries no spec_json: give a module that `openmm-gnn export` wrote")
     # TorchScript stores every buffer, also those that follow from the spec: only the weights are taken.
-    expected = make_model(spec_from_json(spec_json, *_FORCE_MODELS)).state_dict().keys()
+    expected = make_model(spec_from_json(spec_json, *FORCE_SPECS)).state_dict().keys()
     saved = {name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()}
     return spec_json, {name: saved[name] for name in expected if name in saved}
 
@@ -214,7 +214,7 @@ FORCE_MODELS: Kind[ForceModel] = Kind(
     "model",
     "",
     f"a bundle ({BUNDLE_SUFFIX}) or an exported module (.pt)",
-    _maker(tuple(_FORCE_MODELS), _force_model, frozen=False),
+    _maker(FORCE_SPECS, _force_model, frozen=False),
     {BUNDLE_SUFFIX: read_bundle, ".pt": read_exported},
 )
 ENCODERS: Kind[Encoder] = Kind(

@@ -65,12 +65,11 @@ def run_forces(
         repartition_hydrogen_mass(system, start.topology, settings.hydrogen_mass)
     if model is None:
         return RunForces(system, None, None, knows_energy=True)
-    from openmm_gnn.forces.gamd_force import gamd_force
-    from openmm_gnn.forces.model_checks import check_model_fits, trained_on_nonbonded
+    from openmm_gnn.forces.gamd_force import check_model_fits, gamd_force, trained_on_nonbonded
 
     check_model_fits(model, system, start.topology)
     force = gamd_force(model, start.topology, backend, start.periodic, device=device)
-    has_energy = bool(getattr(model.spec, "conservative", False))
+    has_energy = model.conservative
     replaced = with_model_force(system, force, trained_on_nonbonded(model) is True, has_energy)
     return RunForces(replaced, None, None, knows_energy=has_energy)
 

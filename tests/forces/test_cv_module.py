@@ -53,12 +53,12 @@ def test_the_mean_over_atoms_is_the_mean() -> None:
     cv = replace(untrained_cv(system), reduction="mean")
     module = CVModule(cv, system.topology)
     doubled = replace(cv, reduction="sum")
-    places, _ = module.places(torch.from_numpy(system.positions)[module.read_atoms], None)
+    centred, _ = module.prepared(torch.from_numpy(system.positions)[module.read_atoms], None)
     halved = CVModule(doubled, system.topology)
     halved.network.scalar_scale.mul_(2.0)
     halved.network.scalar_mean.mul_(2.0)
     halved.network.vector_scale.mul_(2.0)
-    torch.testing.assert_close(module.values(places, None), halved.values(places, None))
+    torch.testing.assert_close(module.values(centred, None), halved.values(centred, None))
 
 
 @pytest.mark.parametrize("box", [np.diag([3.0, 2.9, 3.1]), TRICLINIC], ids=["orthogonal", "triclinic"])

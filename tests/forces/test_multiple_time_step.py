@@ -10,7 +10,7 @@ from openmm import app, unit
 
 from openmm_gnn import accelerate
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.forces.model_checks import has_bonded_terms
+from openmm_gnn.forces.gamd_force import has_bonded_terms
 from openmm_gnn.md.force_parts import ForcePart, part_of
 from openmm_gnn.md.systems.water import water_topology
 

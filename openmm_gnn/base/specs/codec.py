@@ -12,23 +12,16 @@ from typing import Any, TypeVar
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.base.specs.force import EncoderForceSpec, GAMDSpec, VectorGAMDSpec
+from openmm_gnn.base.specs.force import FORCE_SPECS
 from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 
 Spec = TypeVar("Spec")
 SPEC_VERSION = 1
-SPECS: dict[str, type[Any]] = {
-    "gamd": GAMDSpec,
-    "vector-gamd": VectorGAMDSpec,
-    "encoder-force": EncoderForceSpec,
-    "encoder": EncoderSpec,
-    "cv-network": CVNetworkSpec,
-    "property": PropertySpec,
-}
+SPECS: dict[str, type[Any]] = {made.kind: made for made in (*FORCE_SPECS, EncoderSpec, CVNetworkSpec, PropertySpec)}
 """The class of each kind of specification."""
 OWNERS = {
-    **dict.fromkeys(("gamd", "vector-gamd", "encoder-force"), "a force model's: load it with load_model"),
+    **{made.kind: "a force model's: load it with load_model" for made in FORCE_SPECS},
     "encoder": "an encoder's, which has no forces: load it with load_encoder",
     "cv-network": "a CV network's: load it with load_cv_network",
     "property": "a property model's: load it with load_property_model",
@@ -39,8 +32,7 @@ OWNERS = {
 
 def spec_to_json(spec: Any) -> str:
     """The JSON form of a specification."""
-    (kind,) = (kind for kind, made in SPECS.items() if type(spec) is made)
-    return json.dumps({"kind": kind, "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True)
+    return json.dumps({"kind": spec.kind, "version": SPEC_VERSION, "spec": dataclasses.asdict(spec)}, sort_keys=True)
 
 
 def spec_from_json(text: str, *expected: type[Spec]) -> Spec:

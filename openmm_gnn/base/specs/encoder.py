@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.checks import at_least, atomic_numbers, one_of, positive
+from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 
 
@@ -34,6 +34,9 @@ LENGTH_UNITS = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
 @dataclass(frozen=True)
 class EncoderSpec:
     """Everything that defines an encoder but its weights. Lengths in `length_unit`."""
+
+    kind: ClassVar[str] = "encoder"
+    """Name of the kind in the JSON form."""
 
     architecture: Architecture = Architecture.TORCHMD_ET
     """Network that the encoder is."""
@@ -63,28 +66,17 @@ class EncoderSpec:
     """Where the weights come from: data, commands, figures. Never read by the model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "architecture", Architecture(self.architecture))
-        object.__setattr__(self, "neighbor_rule", NeighborRule(self.neighbor_rule))
-        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
-        for name, least in (("num_layers", 1), ("num_radial", 2), ("num_heads", 1), ("max_neighbors", 1)):
-            if getattr(self, name) < least:
-                raise SpecError(f"EncoderSpec.{name} is {getattr(self, name)}: give at least {least}")
+        one_of(self, Architecture, "architecture")
+        one_of(self, NeighborRule, "neighbor_rule")
+        at_least(self, 1, "num_layers", "num_heads", "max_neighbors")
+        at_least(self, 2, "num_radial")
+        positive(self, "cutoff")
+        at_least(self, 0, "noise_scale")
+        atomic_numbers(self, self.max_atomic_number, least_count=0)
         if self.width < 2 or self.width % 2 or self.width % self.num_heads:
-            raise SpecError(
-                f"EncoderSpec.width is {self.width}: give an even multiple of num_heads ({self.num_heads}), at least 2"
-            )
-        if not (math.isfinite(self.cutoff) and self.cutoff > 0):
-            raise SpecError(f"EncoderSpec.cutoff is {self.cutoff}: give a finite length above 0")
-        if not (math.isfinite(self.noise_scale) and self.noise_scale >= 0):
-            raise SpecError(f"EncoderSpec.noise_scale is {self.noise_scale}: give a finite length, 0 for no head")
+            raise SettingsError(self, "width", f"give an even multiple of num_heads ({self.num_heads}), at least 2")
         if self.length_unit not in LENGTH_UNITS:
-            raise SpecError(f"EncoderSpec.length_unit is {self.length_unit!r}: give one of {sorted(LENGTH_UNITS)}")
-        unknown = [number for number in self.elements if not 1 <= number <= self.max_atomic_number]
-        if unknown or len(set(self.elements)) != len(self.elements):
-            raise SpecError(
-                f"EncoderSpec.elements is {self.elements}: give each atomic number once, "
-                f"from 1 to max_atomic_number ({self.max_atomic_number})"
-            )
+            raise SettingsError(self, "length_unit", f"give one of {sorted(LENGTH_UNITS)}")
 
     @property
     def per_nm(self) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
+from openmm_gnn.base.checks import at_least, atomic_numbers, one_of, positive
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 
@@ -35,18 +36,25 @@ class NeighborSpec:
     """Capacity of the neighbour list: mean number of pairs per atom within cutoff + skin, each pair counted once."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.cutoff) and self.cutoff > 0):
-            raise SpecError(f"NeighborSpec.cutoff is {self.cutoff} nm: give a finite length above 0")
-        if not (math.isfinite(self.skin) and self.skin >= 0):
-            raise SpecError(f"NeighborSpec.skin is {self.skin} nm: give a finite length, 0 or more")
-        if self.max_neighbors < 1:
-            raise SpecError(f"NeighborSpec.max_neighbors is {self.max_neighbors}: give at least 1")
+        positive(self, "cutoff")
+        at_least(self, 0, "skin")
+        at_least(self, 1, "max_neighbors")
+
+
+def _check_min_distance(spec: GAMDSpec | VectorGAMDSpec) -> None:
+    if not 0 <= spec.min_distance < spec.neighbors.cutoff:
+        raise SpecError(
+            f"{type(spec).__name__}.min_distance is {spec.min_distance} nm: give 0 or more, below the cutoff "
+            f"({spec.neighbors.cutoff} nm)"
+        )
 
 
 @dataclass(frozen=True)
 class GAMDSpec:
     """Everything that defines a GAMD network but its weights. Lengths in nm, forces in kJ/mol/nm."""
 
+    kind: ClassVar[str] = "gamd"
+    """Name of the kind in the JSON form."""
     conservative: ClassVar[bool] = False
     """Whether forces are the gradient of an energy: they are predicted directly."""
 
@@ -76,26 +84,14 @@ class GAMDSpec:
     """Where the weights come from: data, commands, held-out figures. Never read by the model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "decoder", Decoder(self.decoder))
-        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
-        if not self.elements or len(set(self.elements)) != len(self.elements):
-            raise SpecError(f"GAMDSpec.elements is {self.elements}: give each atomic number once, at least one")
-        for name in ("width", "num_radial"):
-            if getattr(self, name) < 2:
-                raise SpecError(f"GAMDSpec.{name} is {getattr(self, name)}: give at least 2")
-        if self.envelope_exponent < 2:
-            raise SpecError(f"GAMDSpec.envelope_exponent is {self.envelope_exponent}: give at least 2")
-        if self.num_layers < 0:
-            raise SpecError(f"GAMDSpec.num_layers is {self.num_layers}: give 0 or more")
+        one_of(self, Decoder, "decoder")
+        atomic_numbers(self)
+        at_least(self, 2, "width", "num_radial", "envelope_exponent")
+        at_least(self, 0, "num_layers")
+        positive(self, "force_scale")
         if self.decoder is Decoder.NODE and self.num_layers == 0:
             raise SpecError("GAMDSpec.num_layers is 0: a node decoder needs at least 1 layer")
-        if not 0 <= self.min_distance < self.neighbors.cutoff:
-            raise SpecError(
-                f"GAMDSpec.min_distance is {self.min_distance} nm: give 0 or more, below the cutoff "
-                f"({self.neighbors.cutoff} nm)"
-            )
-        if not (math.isfinite(self.force_scale) and self.force_scale > 0):
-            raise SpecError(f"GAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")
+        _check_min_distance(self)
 
     @property
     def uses_types(self) -> bool:
@@ -112,6 +108,8 @@ class GAMDSpec:
 class VectorGAMDSpec:
     """Everything that defines a VectorGAMD network but its weights. Lengths in nm, forces in kJ/mol/nm."""
 
+    kind: ClassVar[str] = "vector-gamd"
+    """Name of the kind in the JSON form."""
     uses_types: ClassVar[bool] = True
     """Whether the network is given the types of its pairs: pairs of each type have splines of their own."""
     is_covariant: ClassVar[bool] = True
@@ -144,19 +142,14 @@ class VectorGAMDSpec:
     """Where the weights come from: data, commands, held-out figures. Never read by the model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
-        if not self.elements or len(set(self.elements)) != len(self.elements):
-            raise SpecError(f"VectorGAMDSpec.elements is {self.elements}: give each atomic number once, at least one")
+        atomic_numbers(self)
         if self.width < 16 or self.width % 16:
             raise SpecError(f"VectorGAMDSpec.width is {self.width}: give a multiple of 16")
-        for name, least in (("num_layers", 1), ("num_radial", 4), ("pair_radial", 8)):
-            if getattr(self, name) < least:
-                raise SpecError(f"VectorGAMDSpec.{name} is {getattr(self, name)}: give at least {least}")
-        if not 0 <= self.min_distance < self.neighbors.cutoff:
-            raise SpecError(
-                f"VectorGAMDSpec.min_distance is {self.min_distance} nm: give 0 or more, below the cutoff "
-                f"({self.neighbors.cutoff} nm)"
-            )
+        at_least(self, 1, "num_layers")
+        at_least(self, 4, "num_radial")
+        at_least(self, 8, "pair_radial")
+        positive(self, "force_scale")
+        _check_min_distance(self)
         if not (self.pair_cutoff == 0 or self.min_distance < self.pair_cutoff < math.inf):
             raise SpecError(
                 f"VectorGAMDSpec.pair_cutoff is {self.pair_cutoff} nm: give 0, or a length above min_distance "
@@ -167,8 +160,6 @@ class VectorGAMDSpec:
                 f"VectorGAMDSpec.charge_width is {self.charge_width} nm: give 0, or a width well below pair_cutoff "
                 f"({self.pair_cutoff} nm), whose splines correct the charges at short range"
             )
-        if not (math.isfinite(self.force_scale) and self.force_scale > 0):
-            raise SpecError(f"VectorGAMDSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0")
 
 
 @dataclass(frozen=True)
@@ -178,6 +169,8 @@ class EncoderForceSpec:
     The cutoff is the encoder's; every neighbour within it counts, as the choice of the nearest ones makes forces jump.
     """
 
+    kind: ClassVar[str] = "encoder-force"
+    """Name of the kind in the JSON form."""
     use_bonds: ClassVar[bool] = False
     """Whether the network knows which atoms are bonded: it does not."""
     uses_types: ClassVar[bool] = False
@@ -205,24 +198,13 @@ class EncoderForceSpec:
     """Where the weights come from: data, commands, held-out figures. Never read by the model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
-        most = self.encoder.max_atomic_number
-        if not self.elements or len(set(self.elements)) != len(self.elements) or max(self.elements) > most:
-            raise SpecError(
-                f"EncoderForceSpec.elements is {self.elements}: give each atomic number once, at least one, none above "
-                f"the encoder's max_atomic_number ({most})"
-            )
+        atomic_numbers(self, self.encoder.max_atomic_number)
+        at_least(self, 1, "head_width", "head_layers")
+        positive(self, "force_scale")
         if self.encoder.neighbor_rule is not NeighborRule.FULL:
             raise SpecError(
                 f"EncoderForceSpec.encoder has the neighbour rule {self.encoder.neighbor_rule.value}: give full, or "
                 "forces jump whenever another atom becomes the last of the nearest"
-            )
-        for name in ("head_width", "head_layers"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"EncoderForceSpec.{name} is {getattr(self, name)}: give at least 1")
-        if not (math.isfinite(self.force_scale) and self.force_scale > 0):
-            raise SpecError(
-                f"EncoderForceSpec.force_scale is {self.force_scale} kJ/mol/nm: give a finite number above 0"
             )
         _ = self.neighbors  # which checks itself
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
+from openmm_gnn.base.checks import at_least, atomic_numbers, one_of
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 
@@ -33,6 +34,9 @@ class Readout(str, Enum):
 class PropertySpec:
     """Everything that defines a property model but its weights."""
 
+    kind: ClassVar[str] = "property"
+    """Name of the kind in the JSON form."""
+
     encoder: EncoderSpec
     name: str
     """Name of the property in the labels."""
@@ -50,19 +54,11 @@ class PropertySpec:
     """Where the weights come from: labels, command, held-out figures. Never read by the model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target", Target(self.target))
-        object.__setattr__(self, "readout", Readout(self.readout))
-        object.__setattr__(self, "elements", tuple(int(number) for number in self.elements))
-        most = self.encoder.max_atomic_number
-        if not self.elements or len(set(self.elements)) != len(self.elements) or max(self.elements) > most:
-            raise SpecError(
-                f"PropertySpec.elements is {self.elements}: give each atomic number once, at least one, none above the "
-                f"encoder's max_atomic_number ({most})"
-            )
+        one_of(self, Target, "target")
+        one_of(self, Readout, "readout")
+        atomic_numbers(self, self.encoder.max_atomic_number)
+        at_least(self, 1, "head_width", "head_layers")
         if not self.hydrogens and 1 in self.elements:
             raise SpecError("PropertySpec.elements has hydrogen, but hydrogens is False: leave one of them out")
         if not self.name:
             raise SpecError("PropertySpec.name is empty: give the name that the property has in the labels")
-        for name in ("head_width", "head_layers"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"PropertySpec.{name} is {getattr(self, name)}: give at least 1")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
+from openmm_gnn.base.checks import at_least, one_of
 from openmm_gnn.base.errors import SpecError
 
 
@@ -84,6 +85,9 @@ MOST_GLOBAL_TOKENS = 512
 class CVNetworkSpec:
     """A network from the tokens of a frame to a few numbers that do not change when the molecule turns or moves."""
 
+    kind: ClassVar[str] = "cv-network"
+    """Name of the kind in the JSON form."""
+
     num_tokens: int
     input_width: int
     """Scalars, and vectors, of a token: the width of the encoder."""
@@ -116,18 +120,11 @@ class CVNetworkSpec:
     """Where the weights come from: data, commands, scores. Never read by the network."""
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("mixer", Mixer),
-            ("merging", Merging),
-            ("pooling", Pooling),
-            ("graph_convolution", GraphConvolution),
-            ("local_attention", LocalAttention),
-        ):
-            try:
-                object.__setattr__(self, name, kind(getattr(self, name)))
-            except ValueError as error:
-                allowed = [one.value for one in kind]
-                raise SpecError(f"CVNetworkSpec.{name} is {getattr(self, name)!r}: give one of {allowed}") from error
+        one_of(self, Mixer, "mixer")
+        one_of(self, Merging, "merging")
+        one_of(self, Pooling, "pooling")
+        one_of(self, GraphConvolution, "graph_convolution")
+        one_of(self, LocalAttention, "local_attention")
         object.__setattr__(self, "groups", tuple(tuple(int(token) for token in group) for group in self.groups))
         object.__setattr__(self, "chains", tuple(int(chain) for chain in self.chains))
         self._check_numbers()
@@ -144,10 +141,9 @@ class CVNetworkSpec:
         return windows_of(self.chains or (0,) * self.num_tokens, self.window)
 
     def _check_numbers(self) -> None:
-        leasts = {"num_tokens": 1, "input_width": 1, "num_outputs": 1, "width": 2, "num_layers": 1, "num_heads": 1}
-        for name, least in {**leasts, "window": 0, "head_layers": 1}.items():
-            if getattr(self, name) < least:
-                raise SpecError(f"CVNetworkSpec.{name} is {getattr(self, name)}: give at least {least}")
+        at_least(self, 1, "num_tokens", "input_width", "num_outputs", "num_layers", "num_heads", "head_layers")
+        at_least(self, 2, "width")
+        at_least(self, 0, "window")
         if not 0 <= self.dropout < 1:
             raise SpecError(f"CVNetworkSpec.dropout is {self.dropout}: give a probability, 0 or more and below 1")
         if not (math.isfinite(self.graph_cutoff) and self.graph_cutoff > 0):

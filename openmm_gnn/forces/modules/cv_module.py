@@ -23,13 +23,13 @@ from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whol
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Anchor, TokenTable
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
-from openmm_gnn.forces.modules.openmm_module import without_calls
+from openmm_gnn.forces.modules.openmm_module import check_num_positions, without_calls
 
 
 class CVModule(nn.Module):
     """Positions -> the values of all outputs of a learned CV, differentiable. Scriptable.
 
-    `places` chooses, makes whole and centres; `values` is what is differentiated; `forward` is both.
+    `prepared` makes whole and centres; `values` is what is differentiated; `forward` is both.
     """
 
     read_atoms: Tensor
@@ -94,7 +94,7 @@ class CVModule(nn.Module):
         self.register_buffer("anchor_row", torch.tensor([row.get(index, 0) for index in tokens.anchor_atoms]))
 
     @torch.jit.export
-    def places(self, read: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def prepared(self, read: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What `values` takes, without gradient: selected atoms, whole and centred, and the box, in the encoder's unit.
 
         Args:
@@ -111,13 +111,13 @@ class CVModule(nn.Module):
                 exact = self._whole(exact, cell)
                 box = (cell * self.per_nm).to(self.dtype)
             exact = exact[: self.num_selected]
-            centred = exact - exact.mean(dim=0, keepdim=True)  # or float32 would not resolve what is far away
-            return (centred * self.per_nm).to(self.dtype), box
+            moved = exact - exact.mean(dim=0, keepdim=True)  # or float32 would not resolve what is far away
+            return (moved * self.per_nm).to(self.dtype), box
 
     @torch.jit.export
-    def values(self, places: Tensor, box: Tensor | None) -> Tensor:
-        """(num_outputs,) of the `places` of one frame."""
-        copies = places.index_select(0, self.graph_rows)
+    def values(self, centred: Tensor, box: Tensor | None) -> Tensor:
+        """(num_outputs,) at the positions of one frame that `prepared` gives."""
+        copies = centred.index_select(0, self.graph_rows)
         graph: Tensor | None = self.graph if self.num_graphs > 1 else None
         edges, vectors, distances = self.encoder.edges(copies, graph, box)
         scalars, atom_vectors = self.encoder.network(self.numbers, edges, vectors, distances)
@@ -127,8 +127,8 @@ class CVModule(nn.Module):
         tokens = sums.index_add(0, self.token_of, atoms.index_select(0, self.row_of))
         if self.mean_of_atoms:
             tokens = tokens / self.sizes.unsqueeze(2)
-        lengths = places / self.per_nm
-        totals = torch.zeros((self.num_tokens, 3), dtype=places.dtype, device=places.device)
+        lengths = centred / self.per_nm
+        totals = torch.zeros((self.num_tokens, 3), dtype=centred.dtype, device=centred.device)
         centroids = totals.index_add(0, self.token_of, lengths.index_select(0, self.row_of)) / self.sizes
         coordinates = torch.where(self.is_centroid, centroids, lengths.index_select(0, self.anchor_row))
         return self.network(tokens.unsqueeze(0), coordinates.unsqueeze(0))[0]
@@ -142,14 +142,10 @@ class CVModule(nn.Module):
         Raises:
             ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
         """
-        if positions.size(0) != self.num_particles:
-            raise ValueError(
-                f"{positions.size(0)} positions came in, the CV was made for {self.num_particles} particles: make it "
-                "again for this topology"
-            )
+        check_num_positions(positions, self.num_particles)
         with torch.no_grad():
-            places, box = self.places(positions.index_select(0, self.read_atoms), box_vectors)
-            return self.values(places, box)
+            centred, box = self.prepared(positions.index_select(0, self.read_atoms), box_vectors)
+            return self.values(centred, box)
 
     def _whole(self, positions: Tensor, box: Tensor) -> Tensor:
         """As `WholeMolecules`, of one frame; the atoms on the bonds between the selected ones come along."""
@@ -209,18 +205,14 @@ class CVEnergyModule(nn.Module):
         Raises:
             ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
         """
-        if positions.size(0) != self.num_particles:
-            raise ValueError(
-                f"{positions.size(0)} positions came in, the CV was made for {self.num_particles} particles: make it "
-                "again for this topology"
-            )
+        check_num_positions(positions, self.num_particles)
         with torch.no_grad():
-            places, box = self.cv_module.places(positions.index_select(0, self.cv_module.read_atoms), box_vectors)
+            centred, box = self.cv_module.prepared(positions.index_select(0, self.cv_module.read_atoms), box_vectors)
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(True)  # TorchScript has no enable_grad
-        places.requires_grad_(True)
-        value = self.cv_module.values(places, box)[self.output]
-        gradient = torch.autograd.grad([value], [places])[0]
+        centred.requires_grad_(True)
+        value = self.cv_module.values(centred, box)[self.output]
+        gradient = torch.autograd.grad([value], [centred])[0]
         torch.set_grad_enabled(before)
         assert gradient is not None
         with torch.no_grad():

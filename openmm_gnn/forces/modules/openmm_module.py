@@ -22,7 +22,7 @@ from openmm_gnn.networks.force_model import ForceModel, PairList
 class OpenMMModule(nn.Module):
     """A network bound to one topology, with the signature that TorchForce and PythonForce call.
 
-    Particles without an element (virtual sites) are not seen by the network and get no force.
+    Particles without an element (virtual sites), or not among the chosen atoms, are not seen and get no force.
     The spec travels as the string attribute `spec_json`, which survives freezing and serialisation.
     """
 
@@ -30,13 +30,21 @@ class OpenMMModule(nn.Module):
     atoms: Tensor
     partners: Tensor
 
-    def __init__(self, model: ForceModel, topology: Any) -> None:
+    def __init__(self, model: ForceModel, topology: Any, atoms: Sequence[int] | None = None) -> None:
+        """
+        Args:
+            topology: openmm.app.Topology of the System.
+            atoms: indices of those that the network sees; None: all.
+        Raises:
+            TopologyError: if an atom is named twice or does not exist, or is of an element the model does not know.
+        """
         super().__init__()
         spec = model.spec
-        atoms = real_atoms(topology)
+        chosen = topology if atoms is None else subset_topology(topology, atoms)
+        seen = [row if atoms is None else int(atoms[row]) for row in real_atoms(chosen)]
         self.spec_json = spec_to_json(spec)
         self.num_particles = topology.getNumAtoms()
-        self.all_real = len(atoms) == self.num_particles
+        self.sees_all = seen == list(range(self.num_particles))
         self.num_species = len(spec.elements)
         self.uses_types = spec.uses_types
         self.model = model
@@ -44,9 +52,9 @@ class OpenMMModule(nn.Module):
         self.neighbor_lists = nn.ModuleList(
             [NeighborList(one.cutoff, one.skin, one.max_neighbors) for one in model.lists()]
         )
-        self.register_buffer("species", species_table(topology, spec.elements))
-        self.register_buffer("atoms", torch.tensor(atoms, dtype=torch.int64))
-        self.register_buffer("partners", separation_table(topology) if spec.use_bonds else no_partners(len(atoms)))
+        self.register_buffer("species", species_table(chosen, spec.elements))
+        self.register_buffer("atoms", torch.tensor(seen, dtype=torch.int64))
+        self.register_buffer("partners", separation_table(chosen) if spec.use_bonds else no_partners(len(seen)))
 
     def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy and forces.
@@ -60,20 +68,16 @@ class OpenMMModule(nn.Module):
         Raises:
             ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
         """
-        if positions.size(0) != self.num_particles:
-            raise ValueError(
-                f"{positions.size(0)} positions came in, the module was exported for {self.num_particles} particles: "
-                "export it again for this topology"
-            )
+        check_num_positions(positions, self.num_particles)
         with torch.no_grad():
-            x = positions if self.all_real else positions.index_select(0, self.atoms)
+            x = positions if self.sees_all else positions.index_select(0, self.atoms)
             lists: list[PairList] = []
             for neighbors in self.neighbor_lists:
                 pairs, vectors, distances = neighbors(x, box_vectors)
                 lists.append(PairList(pairs, vectors.to(self.dtype), distances.to(self.dtype), self.types_of(pairs)))
             energy, forces = self.model.energy_and_forces(self.species, lists, x, box_vectors)
             forces = forces.to(positions.dtype)
-            if not self.all_real:
+            if not self.sees_all:
                 forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
             energy = energy.to(positions.dtype).reshape([])
         return energy, forces.contiguous()
@@ -85,55 +89,27 @@ class OpenMMModule(nn.Module):
         return pair_types(pairs, self.species, self.partners, self.num_species)
 
 
-class SubsetModule(nn.Module):
-    """The module of some atoms, called with the positions of all of them; the others get no force."""
-
-    subset: Tensor
-
-    def __init__(self, inner: OpenMMModule, subset: Sequence[int], num_particles: int) -> None:
-        super().__init__()
-        self.inner = inner
-        self.spec_json = inner.spec_json
-        self.num_particles = num_particles
-        self.register_buffer("subset", torch.tensor(subset, dtype=torch.int64))
-
-    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Energy and forces, as `OpenMMModule` gives them.
-
-        Args:
-            positions: (num_particles, 3), nm; of all particles.
-            box_vectors: (3, 3), nm, rows a, b, c; open boundaries if absent.
-        Raises:
-            ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
-        """
-        if positions.size(0) != self.num_particles:
-            raise ValueError(
-                f"{positions.size(0)} positions came in, the module was made for {self.num_particles} particles: "
-                "make it again for this topology"
-            )
-        energy, forces = self.inner(positions.index_select(0, self.subset), box_vectors)
-        return energy, torch.zeros_like(positions).index_copy(0, self.subset, forces)
+def check_num_positions(positions: Tensor, num_particles: int) -> None:
+    """
+    Raises:
+        ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
+    """
+    if positions.size(0) != num_particles:
+        raise ValueError(
+            f"{positions.size(0)} positions came in, the module was made for {num_particles} particles: make it again "
+            "for this topology"
+        )
 
 
-def script_module(model: ForceModel, topology: Any) -> torch.jit.ScriptModule:
-    """The TorchScript module of a network for one topology, in evaluation mode.
+def script_module(model: ForceModel, topology: Any, atoms: Sequence[int] | None = None) -> torch.jit.ScriptModule:
+    """The TorchScript module of a network for one topology, in evaluation mode; `atoms` as for `OpenMMModule`.
 
     Raises:
         TopologyError: if the topology has an element that the model does not know, or no atoms.
     """
     if topology is None or not hasattr(topology, "getNumAtoms"):
         raise TopologyError(f"expected an openmm.app.Topology, got {type(topology).__name__}")
-    return without_calls(torch.jit.script(OpenMMModule(model.eval(), topology).eval()))
-
-
-def subset_module(model: ForceModel, topology: Any, atoms: Sequence[int]) -> torch.jit.ScriptModule:
-    """The TorchScript module of a network for some atoms of a topology, in evaluation mode.
-
-    Raises:
-        TopologyError: if an atom is named twice or does not exist, or is of an element the model does not know.
-    """
-    inner = OpenMMModule(model.eval(), subset_topology(topology, atoms))
-    return without_calls(torch.jit.script(SubsetModule(inner, list(atoms), topology.getNumAtoms()).eval()))
+    return without_calls(torch.jit.script(OpenMMModule(model.eval(), topology, atoms).eval()))
 
 
 def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:

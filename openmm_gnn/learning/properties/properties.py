@@ -114,7 +114,7 @@ def regress(
         NonFiniteError: if the training diverged before its first validation.
     """
     settings, labels = settings or PropertySettings(), Path(labels)
-    pretrained = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    pretrained = load_encoder(encoder)
     frames = read_labels(labels, wanted.name, wanted.target, wanted.conformations, wanted.group_key)
     spec = property_spec(
         pretrained.spec,

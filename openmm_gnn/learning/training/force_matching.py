@@ -132,7 +132,7 @@ def train(
     """
     settings, pretrained = settings or TrainingSettings(), None
     if encoder is not None:
-        pretrained = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+        pretrained = load_encoder(encoder)
         begin, given = pretrained.spec, getattr(network, "keywords", {})
 
         def network(elements: tuple[int, ...], force_scale: float) -> ForceSpec:
