@@ -27,8 +27,8 @@ from rich.table import Table
 from torch import Tensor
 
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging, Mixer
+from openmm_gnn.kernels.attention import attention_weights
 from openmm_gnn.networks.tokens import equivariant_attention
-from openmm_gnn.networks.tokens.attention_kernel import attention_weights
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 TOKENS = (100, 300, 1000, 3000, 10000, 20000)

@@ -24,7 +24,7 @@ SANITIZED = [
 # Where tests marked gpu are. The other folders need packages that no GPU test does, and one import that fails would
 # keep pytest from running any.
 FOLDERS = ("tests/kernels", "tests/graph", "tests/networks", "tests/features", "tests/forces")
-WITHOUT_OPENMM = ("tests/kernels", "tests/graph", "tests/networks/test_attention_kernel.py")
+WITHOUT_OPENMM = ("tests/kernels", "tests/graph")
 WITHOUT_OPENMM += ("--ignore=tests/kernels/test_particle_mesh.py",)
 # Graphs are left out because the caching allocator is off, so that each tensor has borders of its own; large systems
 # and wide networks because the tools slow a kernel down by two orders of magnitude.

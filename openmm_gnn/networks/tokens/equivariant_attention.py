@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from openmm_gnn.kernels.attention import attend, attention_weights, join_heads, split_heads
 from openmm_gnn.networks.encoders.equivariant_blocks import sum_over_edges
-from openmm_gnn.networks.tokens.attention_kernel import attend, attention_weights, join_heads, split_heads
 from openmm_gnn.networks.tokens.edge_angles import EdgeGates
 from openmm_gnn.networks.tokens.equivariant_layers import (
     EquivariantDropout,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
-from openmm_gnn.networks.tokens.attention_kernel import attend, attention_weights, join_heads, split_heads
+from openmm_gnn.kernels.attention import attend, attention_weights, join_heads, split_heads
 
 
 def position_encoding(num_tokens: int, width: int) -> Tensor:
@@ -50,7 +50,7 @@ class TransformerLayer(nn.Module):
     """Self-attention, then a perceptron, each added to what came in and normalised.
 
     PyTorch's own layer keeps the whole matrix of attention weights in training, for its dropout; here dropout acts on
-    what is added, and memory grows with the number of tokens (attention_kernel.py).
+    what is added, and memory grows with the number of tokens (kernels/attention.py).
 
     Source: Vaswani et al., NeurIPS 2017, sec. 3, arXiv 1706.03762.
     """

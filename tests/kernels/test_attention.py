@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openmm_gnn.networks.tokens.attention_kernel import attend, attention_weights, join_heads, split_heads
+from openmm_gnn.kernels.attention import attend, attention_weights, join_heads, split_heads
 from openmm_gnn.networks.tokens.token_mixers import SubFormer
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
