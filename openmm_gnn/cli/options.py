@@ -32,8 +32,6 @@ from tyro.constructors import PrimitiveConstructorSpec, StructConstructorSpec, S
 from openmm_gnn.base.errors import OpenMMGNNError, SettingsError
 
 WORDS = {int: "INT", float: "FLOAT", Path: "PATH", tuple[int, ...]: "INT,...", tuple[float, ...]: "FLOAT,..."}
-SHORT = ("follow",)
-"""Options that have a short form, too, the first letter."""
 UNITS = re.compile(r"(_per)?_(ps|fs|nm|kj_mol|angstrom)$")
 REGISTRY = tyro.constructors.ConstructorRegistry()
 
@@ -68,6 +66,8 @@ class Nested:
     """Put before the names of the options."""
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Names of options that are not the fields'."""
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Second names of options, with their dashes, by field."""
     without: tuple[str, ...] = ()
     """Fields that are no options: the field is then a `partial`, called with them."""
     hidden: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
     for one in shown:
         default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         default = tyro.MISSING_NONPROP if default is dataclasses.MISSING else default
-        kind = _shown(hints[one.name], names[one.name], default, nested, one.name in nested.repeated)
+        kind = _shown(hints[one.name], one.name, default, nested)
         fields.append(
             StructFieldSpec(one.name, kind, () if one.name in nested.repeated else default, words.get(one.name))
         )
@@ -129,7 +129,8 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
         try:
             return partial(owner, **values) if nested.without else owner(**values)
         except SettingsError as error:
-            raise UsageError(f"--{names.get(error.field, error.field)} {error.value}: {error.remedy}") from error
+            value = ",".join(map(str, error.value)) if isinstance(error.value, tuple) else error.value
+            raise UsageError(f"--{names.get(error.field, error.field)} {value}: {error.remedy}") from error
 
     return StructConstructorSpec(make, tuple(fields))
 
@@ -166,7 +167,7 @@ def _name(field: str, nested: Nested) -> str:
     return "-".join(filter(None, (nested.prefix, name))).replace("_", "-")
 
 
-def _shown(hint: Any, name: str, default: Any, outer: Nested, repeated: bool) -> Any:
+def _shown(hint: Any, field: str, default: Any, outer: Nested) -> Any:
     """The type of a field as tyro is to see it."""
     marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
     bare = typing.get_args(hint)[0] if marks else hint
@@ -175,7 +176,7 @@ def _shown(hint: Any, name: str, default: Any, outer: Nested, repeated: bool) ->
         nested = dataclasses.replace(nested, prefix=nested.prefix or outer.prefix)
         made = type(settings.__name__, (_StandIn,), {"stands_for": settings, "mark": nested, "__doc__": ""})
         return Annotated[made, tyro.conf.arg(name="")]
-    word = None
+    name, repeated, word = _name(field, outer), field in outer.repeated, None
     if default is None:
         (one,) = (one for one in typing.get_args(bare) if one is not types.NoneType)
         choices = isinstance(one, type) and issubclass(one, Enum)
@@ -184,13 +185,13 @@ def _shown(hint: Any, name: str, default: Any, outer: Nested, repeated: bool) ->
         marks = (*marks, tyro.conf.UseAppendAction)
     if default is False:
         marks = (*marks, tyro.conf.FlagCreatePairsOff)
-    short = [f"-{name[0]}"] if name in SHORT else None
+    aliases = [outer.aliases[field]] if field in outer.aliases else None
     hint = "" if default in (None, (), "") or default is False else None
     if repeated and default:
         hint = f"(default: {','.join(f'{one:g}' for one in default)})"
     if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
         word, hint = f"{name.upper()} ...", "(required)"
-    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint, aliases=short))
+    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint, aliases=aliases))
     return Annotated.__class_getitem__(parts)  # type: ignore[attr-defined]
 
 

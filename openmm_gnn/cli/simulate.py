@@ -46,7 +46,13 @@ class Simulate(Command):
     features: str | None = None
     """Encoder whose features of every residue are stored while the run goes on, in OUT/features."""
     live: Annotated[
-        Callable[..., FeatureSettings], Nested(FeatureSettings, prefix="features", without=("encoder", "dtype"))
+        Callable[..., FeatureSettings],
+        Nested(
+            FeatureSettings,
+            prefix="features",
+            aliases={"context": "--context", "window": "--window"},
+            without=("encoder", "dtype"),
+        ),
     ]
     bias: str | None = None
     """Learned CV along which the production is biased: a file by `analyze`, or a shipped name (alanine-dipeptide)."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Nested
 from openmm_gnn.kinetics.watch import WatchSettings, watch
 
 
@@ -20,7 +21,7 @@ class Tail(Command):
 
     directory: tyro.conf.Positional[Path]
     """An embedding store, or the directory of a run with one or several."""
-    settings: WatchSettings
+    settings: Annotated[WatchSettings, Nested(aliases={"follow": "-f"})]
 
     def run(self) -> int:
         return 0 if watch(self.directory, self.settings) else 1

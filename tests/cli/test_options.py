@@ -59,7 +59,7 @@ class Sample(Command):
     """A structure; may be given again."""
     shape: Shape = Shape.BALL
     """Shape of the box."""
-    follow: bool = False
+    follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Look again."""
     spec: Annotated[Callable[..., Spec], Nested(Spec, without=("elements",), names={"use_bonds": "bonds"})]
     other: Annotated[Inner, Nested(prefix="other")]
