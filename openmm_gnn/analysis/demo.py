@@ -66,25 +66,23 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
         f"[bold]Argon, {len(argon.positions)} atoms, {argon.temperature:g} K.[/bold] "
         "First under Lennard-Jones forces, then under the network's."
     )
-    reference = _run_reference(argon, reference_path, threads, console)
+    reference = _run_reference(argon, reference_path, threads)
     start = _with_first_frame(argon, reference)
     seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
-    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads, console)
+    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads)
     with console.status("measuring g(r) and diffusion"):
         comparison = compare(network_path, reference_path)
         save_comparison(comparison, figure)
     console.print(comparison_table(comparison))
     console.print(_what_you_see(comparison, result))
     console.print("[bold]Two peptides in implicit solvent, embedded while they move.[/bold]")
-    stores = {
-        name: _run_peptide(name, length_ps, out / name, threads, console) for name, length_ps in LENGTHS_PS.items()
-    }
+    stores = {name: _run_peptide(name, length_ps, out / name, threads) for name, length_ps in LENGTHS_PS.items()}
     console.print(_store_table(stores))
     features = save_movement(stores, out / FEATURES_FIGURE)
     console.print(f"[bold]Figures: {figure}, {features}[/bold]")
 
 
-def _run_reference(argon: SimulationSystem, path: Path, threads: int, console: Console) -> RunResult:
+def _run_reference(argon: SimulationSystem, path: Path, threads: int) -> RunResult:
     settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
     compute = ComputeSettings(threads=threads)
     return simulate(argon, path, settings, None, "Lennard-Jones", compute, resume=True, progress=True)
@@ -97,7 +95,6 @@ def _run_network(
     path: Path,
     seconds: float,
     threads: int,
-    console: Console,
 ) -> RunResult:
     """Probe the speed, then run as many steps as fit into the time; a run that was interrupted keeps its length."""
 
@@ -147,7 +144,7 @@ def _what_you_see(comparison: Comparison, result: RunResult) -> str:
     )
 
 
-def _run_peptide(name: str, length_ps: float, path: Path, threads: int, console: Console) -> EmbeddingStore:
+def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> EmbeddingStore:
     peptide = load_system(name)
     stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))
     settings = RunSettings(steps=stride * FRAMES, stride=stride, equilibration=2.0)

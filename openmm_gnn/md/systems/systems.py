@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,23 +28,6 @@ SYSTEM_FILE = "system.xml"
 TOPOLOGY_FILE = "topology.cif"
 _BOX_TOLERANCE = 0.01
 """nm; PDB files round angles to 0.01 degrees."""
-
-
-@dataclass(frozen=True)
-class SystemChoice:
-    """The system that is run."""
-
-    system: str
-    """System to run: a name such as argon, tip3p, amoeba-water or chignolin, a serialised OpenMM System (.xml), or a
-    directory that holds one."""
-    topology: Path | None = None
-    """Path of a PDB or PDBx/mmCIF file with the atoms of a System given as .xml."""
-    molecules: int | None = None
-    """Number of molecules of a named system; its density stays. Default: the system's."""
-
-    def load(self, force_field: ForceFieldSettings | None = None) -> SimulationSystem:
-        """The system; errors as for `load_system`."""
-        return load_system(self.system, self.topology, self.molecules, force_field)
 
 
 def load_system(

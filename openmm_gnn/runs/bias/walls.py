@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openmm_gnn.base.errors import SpecError
+
+if TYPE_CHECKING:
+    from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
+    from openmm_gnn.runs.bias.opes import OpesBias
 
 WALL_KJ_MOL = 20.0
 """One margin beyond a wall, for each CV."""
@@ -41,3 +46,16 @@ class BiasWalls:
         near = np.clip(beyond, -1.0, 1.0)
         energy = np.square(near) + 2.0 * np.abs(beyond - near)
         return float(WALL_KJ_MOL * energy.sum()), 2.0 * WALL_KJ_MOL * near / self.reach
+
+
+class WalledBias:
+    """A bias and its walls together, as the force sees them."""
+
+    def __init__(self, bias: MetadynamicsBias | OpesBias, walls: BiasWalls) -> None:
+        self.bias, self.walls = bias, walls
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """kJ/mol, and (D,) its derivatives."""
+        energy, gradient = self.bias.value_and_gradient(values)
+        wall, push = self.walls.value_and_gradient(values)
+        return energy + wall, gradient + push
