@@ -20,9 +20,9 @@ from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
 from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
 from openmm_gnn.kinetics.lagged_pairs import split_by_time as split_by_time
+from openmm_gnn.kinetics.methods.interface import slow_variables as slow_variables
 from openmm_gnn.kinetics.methods.spib import SpibSettings as SpibSettings
 from openmm_gnn.kinetics.methods.spib import train_spib as train_spib
-from openmm_gnn.kinetics.methods.vampnet import slow_variables as slow_variables
 from openmm_gnn.kinetics.methods.vampnet import train_vampnet as train_vampnet
 from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings as VampnetSettings
 from openmm_gnn.kinetics.reweighting import effective_frames as effective_frames

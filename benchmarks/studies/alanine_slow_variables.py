@@ -32,7 +32,8 @@ from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.data import find_runs
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, split_by_time
 from openmm_gnn.kinetics.markov import MarkovSettings, estimate_markov_model
-from openmm_gnn.kinetics.methods.vampnet import slow_variables, train_vampnet
+from openmm_gnn.kinetics.methods.interface import slow_variables
+from openmm_gnn.kinetics.methods.vampnet import train_vampnet
 from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, trajectory_of_arrays, trajectory_of_store
 from openmm_gnn.kinetics.vamp import VampModel, fit_vamp, held_out_score, lagged_covariances

@@ -32,7 +32,8 @@ from rich.table import Table
 from openmm_gnn import EmbeddingStore, Featurizer
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, split_by_time
-from openmm_gnn.kinetics.methods.vampnet import slow_variables, train_vampnet
+from openmm_gnn.kinetics.methods.interface import slow_variables
+from openmm_gnn.kinetics.methods.vampnet import train_vampnet
 from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, trajectory_of_arrays, trajectory_of_store
 from openmm_gnn.kinetics.vamp import VampModel, fit_vamp, held_out_score, lagged_covariances

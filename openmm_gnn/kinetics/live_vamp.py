@@ -193,15 +193,9 @@ class StoreScores:
 
 def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
     """Draw the scores of one store or several over simulated time into a PNG (or whatever the path's ending says)."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from openmm_gnn.base.figures import QUIET_COLOR, figure_file
 
-    from openmm_gnn.base.figures import QUIET_COLOR, STYLE
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        FigureCanvasAgg(figure)
+    with figure_file(path, 8.0, 4.5, "Slow motion seen so far (1: none)") as figure:
         axes = figure.subplots()
         for number, (name, rows) in enumerate(curves.items()):
             times, color = [row.time_ps / 1000 for row in rows], f"C{number}"
@@ -210,10 +204,7 @@ def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
             fitted = [row.score for row in rows]
             axes.plot(times, fitted, color=color, linewidth=1, linestyle="--", label=f"{prefix}of the fitted data")
         axes.axhline(1, color=QUIET_COLOR, linewidth=0.6)
-        axes.set(xlabel="simulated time (ns)", ylabel="VAMP-2 score", title="Slow motion seen so far (1: none)")
+        axes.set(xlabel="simulated time (ns)", ylabel="VAMP-2 score")
         axes.margins(x=0)
         axes.legend(loc="best")
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+    return Path(path)

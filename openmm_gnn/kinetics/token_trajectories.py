@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened
 from openmm_gnn.base.growing_array import intact
+from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.graph_context import WHOLE
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
@@ -180,11 +181,12 @@ def check_frames(trajectory: TokenTrajectory) -> None:
         )
 
 
-def check_together(trajectories: Sequence[TokenTrajectory]) -> None:
-    """Check that trajectories can be used together.
+def check_together(trajectories: Sequence[TokenTrajectory], spec: CVNetworkSpec | None = None) -> None:
+    """Check that trajectories can be used together, and by a network with this spec.
 
     Raises:
         DataError: if there are none, or naming two, if they differ in tokens, encoder, topology, context or interval.
+        SpecError: if the spec has other tokens than the trajectories.
     """
     if not trajectories:
         raise DataError("there are no trajectories: give at least one store or array")
@@ -209,6 +211,11 @@ def check_together(trajectories: Sequence[TokenTrajectory]) -> None:
                 f"{other.name} has a frame every {other.interval_ps:g} ps, {first.name} every {first.interval_ps:g} "
                 "ps: featurize both at the same interval"
             )
+    if spec is not None and first.tokens.shape[1:] != (spec.num_tokens, 4, spec.input_width):
+        raise SpecError(
+            f"the spec has {spec.num_tokens} tokens of width {spec.input_width}, the trajectories have "
+            f"{first.tokens.shape[1]} of width {first.tokens.shape[3]}: give those"
+        )
 
 
 @dataclass(frozen=True)

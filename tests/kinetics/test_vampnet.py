@@ -18,7 +18,8 @@ from slow_tokens import RATES, hidden_series, slow_trajectory, tokens_of
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
-from openmm_gnn.kinetics.methods.vampnet import VampnetResult, slow_variables, train_vampnet
+from openmm_gnn.kinetics.methods.interface import slow_variables
+from openmm_gnn.kinetics.methods.vampnet import VampnetResult, train_vampnet
 from openmm_gnn.kinetics.methods.vampnet_training import Vampnet, VampnetSettings, collected
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays
 from openmm_gnn.kinetics.vamp import VampScore

@@ -64,10 +64,14 @@ class Learned:
 
     def along(self, trajectory: TokenTrajectory) -> np.ndarray:
         """(frames, K) float64 slow variables of a trajectory."""
-        dtype = next(iter(self.network.state_dict().values())).dtype
-        with torch.no_grad():
-            parts = [self.network(*batch).double().numpy() for batch in trajectory.batches(dtype)]
-        return np.concatenate(parts)
+        return slow_variables(self.network, trajectory).astype(np.float64)
+
+
+def slow_variables(network: nn.Module, trajectory: TokenTrajectory) -> np.ndarray:
+    """(frames, K) outputs of a network along a trajectory."""
+    dtype = next(iter(network.state_dict().values())).dtype
+    with torch.no_grad():
+        return np.concatenate([network(*batch).numpy() for batch in trajectory.batches(dtype)])
 
 
 class MethodFile(Protocol):

@@ -24,9 +24,8 @@ from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.data import AnalysisData
 from openmm_gnn.kinetics.lag_scores import fit_and_score
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
-from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, network_spec
+from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, network_spec, slow_variables
 from openmm_gnn.kinetics.methods.spib_network import SpibNetwork
-from openmm_gnn.kinetics.methods.vampnet_training import network_outputs
 from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.learning.step_order import StepOrder
@@ -121,7 +120,7 @@ class SpibResult:
 
     def variables(self, trajectory: TokenTrajectory) -> np.ndarray:
         """(frames, latent_dim) means of z."""
-        return network_outputs(self.encoder, trajectory.batches(torch.float32))
+        return slow_variables(self.encoder, trajectory)
 
     def states_of(self, trajectory: TokenTrajectory) -> np.ndarray:
         """(frames,) states of a trajectory, which may be a new one."""
@@ -210,14 +209,9 @@ def train_spib(
     """
     settings = settings or SpibSettings()
     trajectories = [*training, *validation]
-    check_together(trajectories)
+    check_together(trajectories, spec)
     pairs = LaggedPairs(training, lag_ps)
     held_out = LaggedPairs(validation, lag_ps) if validation else None
-    if (spec.num_tokens, 4, spec.input_width) != training[0].tokens.shape[1:]:
-        raise SpecError(
-            f"the spec has {spec.num_tokens} tokens of width {spec.input_width}, the trajectories have "
-            f"{training[0].tokens.shape[1]} of width {training[0].tokens.shape[3]}: give those"
-        )
     torch.manual_seed(seed)
     labels = list(initial_states or initial_clusters(trajectories, lag_ps, settings, seed))
     if [len(one) for one in labels] != [len(one) for one in trajectories]:
@@ -233,7 +227,7 @@ def train_spib(
     step, log, idle = 0, [], 0
     for _ in range(settings.refinements + 1):
         step, losses = _learn(network, pairs, held_out, labels, batches, step, settings)
-        means = [network_outputs(encoder.eval(), one.batches(torch.float32)) for one in trajectories]
+        means = [slow_variables(encoder.eval(), one) for one in trajectories]
         found = [_network_states(network, one) for one in means]
         changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
         kept = np.unique(np.concatenate(found))

@@ -33,7 +33,6 @@ from openmm_gnn.kinetics.methods.vampnet_training import (
     VampnetSettings,
     collected,
     evaluation_loader,
-    network_outputs,
 )
 from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
@@ -159,13 +158,8 @@ def train_vampnet(
         NonFiniteError: if the training diverged.
     """
     settings = settings or VampnetSettings()
-    check_together([*training, *validation])
+    check_together([*training, *validation], spec)
     pairs, held_out = LaggedPairs(training, lag_ps), LaggedPairs(validation, lag_ps)
-    if (spec.num_tokens, 4, spec.input_width) != training[0].tokens.shape[1:]:
-        raise SpecError(
-            f"the spec has {spec.num_tokens} tokens of width {spec.input_width}, the trajectories have "
-            f"{training[0].tokens.shape[1]} of width {training[0].tokens.shape[3]}: give those"
-        )
     if not seeds or len(set(seeds)) < len(seeds):
         raise SpecError(f"the seeds are {list(seeds)}: give at least one, and each once")
     with tempfile.TemporaryDirectory() as temporary:
@@ -175,11 +169,6 @@ def train_vampnet(
             for seed in seeds
         ]
     return VampnetResult(pairs.lag_ps, tuple(runs))
-
-
-def slow_variables(network: CVNetwork, trajectory: TokenTrajectory) -> np.ndarray:
-    """(frames, K) outputs of a network along a trajectory."""
-    return network_outputs(network, trajectory.batches(network.output_mean.dtype))
 
 
 def _train_seed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,9 +209,3 @@ def collected(network: CVNetwork, pairs: LaggedPairs, most: int) -> PairOutputs:
         for batch in evaluation_loader(pairs, most):
             outputs.add(network, batch)
     return outputs
-
-
-def network_outputs(network: CVNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
-    """(frames, K) outputs of batches of tokens and coordinates, see `TokenTrajectory.batches`."""
-    with torch.no_grad():
-        return np.concatenate([network(tokens, coordinates).numpy() for tokens, coordinates in batches])
