@@ -20,12 +20,12 @@ BALANCE = 1e-3
 GRID_BALANCE = 1e-3
 """The same for charges on a grid, which interpolate."""
 SYMMETRIC = 1e-3
-"""Of a Jacobian: differences of float32 forces leave some 1e-4."""
+"""Largest asymmetry of a Jacobian that is taken for none: differences of float32 forces leave some 1e-4."""
 DRIFT_K_PER_NS = 10.0
 """A thermostat of 1/ps takes this out a hundred times over."""
 TEMPERATURE = 0.01
 OUTSIDE_FACTOR = 5.0
-"""Of the fraction of training atoms that lie outside by definition."""
+"""Multiple of the fraction of training atoms that lie outside by definition."""
 FLAT = 0.1
 FINE, LOOK, NOT_MEASURED = "fine", "look here", "not measured"
 
@@ -92,7 +92,7 @@ def balances(net_force: float, net_torque: float | None, turned: float, on_a_gri
 
 
 def asymmetry(value: Estimate) -> Check:
-    """Of the Jacobian of the forces, relative: zero for the gradient of an energy."""
+    """Asymmetry of the Jacobian of the forces, relative: zero for the gradient of an energy."""
     fine = value.value < SYMMETRIC
     words = "the forces are a gradient" if fine else "no energy has these forces: run with a thermostat, or accelerate"
     return _check(
@@ -101,7 +101,7 @@ def asymmetry(value: Estimate) -> Check:
 
 
 def drift(trace: EnergyTrace, energy: str) -> list[Check]:
-    """Of kinetic energy and this potential energy, and of the integrator alone."""
+    """Drift of kinetic energy plus this potential energy, and of the integrator alone."""
     total, integrator = trace.drift(), trace.integrator_drift()
     of = f"kinetic + {energy}, {trace.times_ps[-1]:g} ps, per degree of freedom"
     return [

@@ -40,7 +40,7 @@ class GraphBlock:
     rows: Tensor
     """(copies,) row among the selected atoms of each atom of the graphs, graph by graph."""
     graph: Tensor
-    """(copies,) the graph of each, from 0, not falling."""
+    """(copies,) the graph of each, from 0, non-decreasing."""
     sizes: Tensor
     """(graphs,) number of copies of each."""
     described: Tensor
@@ -93,9 +93,9 @@ class ResidueWindows:
 
     context: GraphContext
     rows: tuple[np.ndarray, ...]
-    """Of each window, rows of its atoms among the selected ones, ascending."""
+    """Rows of the atoms of each window among the selected ones, ascending."""
     own: tuple[np.ndarray, ...]
-    """Of each window, which of its atoms are of the residue that it was made for."""
+    """Masks over the atoms of each window: those of the residue that it was made for."""
 
     @classmethod
     def of(cls, topology: mdtraj.Topology, selected: np.ndarray, window: int | None = None) -> ResidueWindows:
@@ -160,7 +160,7 @@ class ResidueWindows:
 
 
 def residue_segments(topology: mdtraj.Topology) -> np.ndarray:
-    """(num_residues,) number of the unbroken run of residues that each belongs to, not falling.
+    """(num_residues,) number of the unbroken run of residues that each belongs to, non-decreasing.
 
     A run goes on from one residue to the next of its chain where a bond joins them; one between two sulphurs does not
     count, for it is a bridge and not the backbone.

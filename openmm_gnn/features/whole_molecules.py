@@ -42,7 +42,7 @@ class WholeMolecules:
         row = {index: place for place, index in enumerate(self.atoms.tolist())}
         parents = torch.tensor([row[parent_of[index]] for index in self.atoms.tolist()], dtype=torch.int64)
         self.hops = [hop.to(device) for hop in _doubled(parents)]
-        """Of each atom, its ancestor 1, 2, 4, ... bonds up."""
+        """The ancestors of each atom 1, 2, 4, ... bonds up."""
         number: dict[int, int] = {}
         molecules = [number.setdefault(root_of[index], len(number)) for index in chosen]
         self.molecule = torch.tensor(molecules, dtype=torch.int64, device=device)

@@ -90,7 +90,7 @@ class Molecule:
 
     @property
     def sha256(self) -> str:
-        """Of atomic numbers and positions."""
+        """SHA-256 of atomic numbers and positions."""
         return self._where["sha256"].tobytes().hex()
 
 
@@ -196,7 +196,7 @@ class Conformations:
 
     @cached_property
     def sha256(self) -> str:
-        """Of all that a network learns from: atoms and positions; however they are cut into shards."""
+        """SHA-256 of what a network learns from, atoms and positions, whatever the shards are."""
         return hashlib.sha256(self.molecules.column("sha256").tobytes()).hexdigest()
 
     def verify(self, skip_bad: bool = False) -> Conformations:
@@ -222,7 +222,7 @@ class Conformations:
         return Conformations(self.path, self.meta, self.molecules.where(kept), (*self.skipped, *left_out))
 
     def split(self, every: int) -> Split:
-        """Every so-manieth molecule for validation, the last of each round, and the others for training.
+        """Hold out one of `every` molecules for validation, the last of each round, and train on the others.
 
         Raises:
             DataError: if nothing is left for one of them.

@@ -18,7 +18,7 @@ from openmm_gnn.md.systems.peptides import HELD_OUT
 
 INPUTS = "inputs"
 _EXAMPLES = 100
-"""Of what was skipped, kept in meta.json; shard.json has all of them."""
+"""Skipped molecules that meta.json names, at most; shard.json names all of them."""
 
 
 def prepare_directory(

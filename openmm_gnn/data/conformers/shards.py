@@ -79,7 +79,7 @@ class Shard:
 
     path: Path
     content: dict[str, Any] = field(compare=False)
-    """Of shard.json."""
+    """Content of shard.json."""
 
     @property
     def first(self) -> int:
@@ -186,7 +186,7 @@ class Shard:
 
 
 def _rows(where: np.void) -> slice:
-    """Of the positions of a molecule."""
+    """Digest of the positions of a molecule."""
     first = int(where["first_row"])
     return slice(first, first + int(where["num_atoms"]) * int(where["num_frames"]))
 
@@ -227,7 +227,7 @@ def open_shard(path: Path) -> Shard:
 
 
 def shard_paths(directory: Path) -> list[Path]:
-    """Of the shards that are complete, in the order of their molecules."""
+    """Paths of the complete shards, in the order of their molecules."""
     folder = directory / SHARDS
     return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=_number) if folder.is_dir() else []
 

@@ -29,7 +29,7 @@ class DenoisingErrorMeter:
     """sum |predicted - noise|^2 / sum |noise|^2, a share of the mean square: 0 is perfect, 1.0 has learned nothing.
 
     Args:
-        shape: of what is told apart; () is one error.
+        shape: numbers of the groups that have errors of their own, along each dimension; () is one error.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
@@ -47,11 +47,11 @@ class DenoisingErrorMeter:
 
     @property
     def error(self) -> float:
-        """Of everything."""
+        """The error over everything."""
         return self.error_at()
 
     def error_at(self, *where: int) -> float:
-        """Of one place, of which the last dimensions may be left out: their sum; NaN where nothing was added."""
+        """The error of one group, summed over dimensions that are left out; NaN where nothing was added."""
         squared_error, squared_noise = self.sums[where].reshape(-1, 2).sum(dim=0)
         return float(squared_error / squared_noise)
 

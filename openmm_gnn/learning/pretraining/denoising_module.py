@@ -142,6 +142,6 @@ class Denoising(ResumableModule):
 
 
 def scales_of(spec: EncoderSpec, settings: DenoisingSettings) -> tuple[float, ...]:
-    """Of the noise on held-out molecules: the spec's, by which weights are chosen, and then the others trained on."""
+    """Noise scales of validations: the spec's, by which weights are chosen, and then the others trained on."""
     unit = noise_scale_of(spec)
     return (unit, *(scale for scale in settings.noise_scales if scale != unit))

@@ -24,7 +24,7 @@ from openmm_gnn.learning.pretraining.noisy_frames import (
 from openmm_gnn.learning.step_order import StepOrder, ends_of_packs
 
 _VALIDATION_SEED = 2**31
-"""Of the noise on held-out frames, the same at every validation."""
+"""Random seed of the noise on held-out frames, the same at every validation."""
 
 
 class Draw(NamedTuple):
@@ -33,11 +33,11 @@ class Draw(NamedTuple):
     frame: int
     step: int
     place: int
-    """Of the frame in its step."""
+    """Number of the frame in its step."""
     step_frames: int
-    """Of all processes."""
+    """Frames of the step, of all processes."""
     step_atoms: int
-    """Of all processes; 0: nobody has counted, these frames are the whole step."""
+    """Atoms of the step, of all processes; 0: not counted, these frames are the whole step."""
     counts: bool = True
     """Not, if it only stands in for a process that the step has no frame for."""
 
@@ -54,7 +54,7 @@ class NoisyBatch(NamedTuple):
     step_frames: int
     step_atoms: int
     weight: float
-    """Of the sum of squares over these atoms, that the weighted sums of all processes add up to the step's mean."""
+    """Factor of the sum of squares over these atoms, so that those of all processes add up to the step's mean."""
 
 
 class NoisyFrames(Dataset[tuple[Draw, Tensor, Tensor, Tensor, float]]):

@@ -23,7 +23,7 @@ class MoleculeBatch(NamedTuple):
     positions: Tensor
     """(N, 3) float32, without noise, in the encoder's length unit."""
     batch: Tensor
-    """(N,) int64, not falling."""
+    """(N,) int64, non-decreasing."""
 
 
 class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):

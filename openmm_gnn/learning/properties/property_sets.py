@@ -29,7 +29,7 @@ class PropertyBatch(NamedTuple):
     positions: Tensor
     """(N, 3) float32, in the encoder's length unit, each molecule about its centre."""
     batch: Tensor
-    """(N,) int64, not falling."""
+    """(N,) int64, non-decreasing."""
     box_vectors: Tensor | None
     """(molecules, 3, 3) float32, in the encoder's length unit."""
     labels: Tensor
@@ -156,7 +156,7 @@ def property_spec(
 
 
 def hold_out(frames: Sequence[MoleculeFrame], every: int, by_frame: bool = False) -> PropertySets:
-    """Every so-manieth molecule for validation, the last of each round; or so the frames, where there is one molecule.
+    """Hold out one of `every` molecules for validation, the last of each round; frames, if `by_frame`.
 
     Raises:
         DataError: if nothing is left for one of them.
