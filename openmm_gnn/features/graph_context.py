@@ -59,7 +59,7 @@ class GraphContext:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> GraphContext:
-        """The context of a `Featurizer.describe()`; one without a context is older than windows, and of the whole graph.
+        """The context of a `Featurizer.describe()`; one without it is older than windows: the whole graph.
 
         Raises:
             SpecError: if it means nothing.
