@@ -13,6 +13,7 @@ from harness import interleaved_medians, save_results
 from rich.console import Console
 from rich.table import Table
 
+from openmm_gnn.kernels.pair_rows import pair_graph
 from openmm_gnn.kernels.vector_network import vector_messages
 
 NUM_ATOMS, NUM_PAIRS, NUM_TYPES, NUM_KNOTS = 774, 14_000, 9, 20
@@ -51,7 +52,8 @@ def main() -> None:
         pairs, features = inputs(width)
 
         def forward(fused: bool) -> tuple[torch.Tensor, torch.Tensor]:
-            return vector_messages(*pairs, *features, START, CUTOFF, fused)  # noqa: B023 - called in this turn
+            graph = pair_graph(*pairs, NUM_ATOMS, START, CUTOFF, fused)  # noqa: B023 - called in this turn
+            return vector_messages(graph, *features)  # noqa: B023
 
         def both(fused: bool) -> None:
             for feature in features:  # noqa: B023

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from openmm_gnn import NeighborList, load_model
-from openmm_gnn.kernels.pair_rows import pair_rows
+from openmm_gnn.kernels.pair_rows import pair_graph, pair_rows
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.kernels.vector_network import vector_messages
 from openmm_gnn.networks.vector_gamd import VectorGAMD
@@ -40,12 +40,10 @@ def one_layer(num_atoms: int, width: int, seconds: float) -> dict[str, float]:
     features = [normal(num_atoms, 3 * width), normal(num_atoms, 3 * width), normal(num_atoms, width)]
     features += [normal(num_atoms, 3, width), normal(num_atoms, 3, width)]
     weights = [normal(TYPES, KNOTS, 3 * width), normal(3, 3 * width)]
-    rows = pair_rows(pairs, distances, CUTOFF, num_atoms)
+    graph = pair_graph(pairs, types, vectors, distances, num_atoms, START, CUTOFF)
 
     def forward(fused: bool) -> tuple[Tensor, Tensor]:
-        return vector_messages(
-            pairs, types, vectors, distances, *features, *weights, START, CUTOFF, fused, rows if fused else None
-        )
+        return vector_messages(graph._replace(compiled=fused), *features, *weights)
 
     def both(fused: bool) -> None:
         with torch.enable_grad():

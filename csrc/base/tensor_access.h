@@ -1,8 +1,7 @@
-// Tensors and operator arguments through LibTorch's stable C interface, the part that is the same from 2.9 on.
+// Tensors through LibTorch's stable C interface, the part that is the same from 2.9 on.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor_struct.h>
 
 #include <cstdint>
@@ -15,35 +14,6 @@
 namespace openmm_gnn {
 
 using torch::stable::Tensor;
-
-// ---- the stack of a boxed kernel ------------------------------------------------------------------------------------
-
-// Takes over the tensor in a slot of the stack.
-inline Tensor pop_tensor(StableIValue value) {
-  AtenTensorHandle handle;
-  std::memcpy(&handle, &value, sizeof(handle));
-  return Tensor(handle);
-}
-
-template <typename T>
-T pop_scalar(StableIValue value) {
-  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "written for little-endian machines");
-  T result;
-  std::memcpy(&result, &value, sizeof(result));
-  return result;
-}
-
-inline double pop_float(StableIValue value) { return pop_scalar<double>(value); }
-inline int64_t pop_int(StableIValue value) { return pop_scalar<int64_t>(value); }
-inline bool pop_bool(StableIValue value) { return (value & 0xff) != 0; }
-
-inline StableIValue push_tensor(const Tensor& tensor) {
-  AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
-  StableIValue value = 0;
-  std::memcpy(&value, &handle, sizeof(handle));
-  return value;
-}
 
 // ---- tensors --------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,24 @@
 
 namespace openmm_gnn {
 
+// Features (P, width) of the edges i -> j and j -> i; the latter are empty without a direction.
+inline constexpr char kGamdEdges[] =
+    "gamd_edges(Tensor pairs, Tensor distances, Tensor vectors, Tensor types, Tensor centers, Tensor radial,"
+    " Tensor radial_bias, Tensor bonded, Tensor direction, Tensor out, Tensor out_bias, float cutoff, float scale,"
+    " int products) -> (Tensor forward, Tensor backward)";
+
+// Sums (N, width) of messages along the rows of vector_gamd/pair_rows.h.
+inline constexpr char kGamdMessages[] =
+    "gamd_messages(Tensor starts, Tensor entries, Tensor pairs, Tensor forward, Tensor backward, Tensor envelope,"
+    " Tensor source, Tensor target, Tensor hidden, Tensor edge, Tensor edge_bias, Tensor gate, Tensor gate_bias,"
+    " int products) -> Tensor";
+
+// Strengths (P,).
+inline constexpr char kGamdStrengths[] =
+    "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"
+    " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"
+    " float cutoff, int products) -> Tensor";
+
 // What the operands of products over edges are rounded to; sums are float32.
 enum class Products : int64_t { kFloat32 = 0, kTF32 = 1, kBfloat16 = 2 };
 

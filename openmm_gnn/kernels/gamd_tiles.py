@@ -7,15 +7,45 @@ on older devices nothing is rounded.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
-import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
+from openmm_gnn.kernels.pair_rows import pair_rows
 
 
-def fits_tiles(width: int, num_radial: int) -> bool:
-    """Whether there are kernels for a network of this width and number of radial functions."""
-    return width in (16, 32, 64, 128) and num_radial <= max(64, width)
+class TileGraph(NamedTuple):
+    """Pairs with what all layers of a network need of them; `tile_graph` makes it once for a list."""
+
+    pairs: Tensor
+    """(2, P) int64, each pair once; -1 is padding."""
+    distances: Tensor
+    """(P,)."""
+    envelope: Tensor
+    """(P,)."""
+    starts: Tensor
+    """Rows of `kernels.pair_rows`."""
+    entries: Tensor
+    """Entries of these rows."""
+    cutoff: float
+    """Where pairs cease to count."""
+    products: int
+    """What the operands of products are rounded to, of `products_of`."""
+
+
+def tile_graph(
+    pairs: Tensor, distances: Tensor, envelope: Tensor, num_atoms: int, cutoff: float, products: int
+) -> TileGraph:
+    """The pairs of `num_atoms` atoms with their rows; see `TileGraph`."""
+    starts, entries = pair_rows(pairs, distances, cutoff, num_atoms)
+    return TileGraph(pairs, distances, envelope, starts, entries, cutoff, products)
+
+
+def fits_tiles(vectors: Tensor, width: int, num_radial: int) -> bool:
+    """Whether the operators can be used: on CUDA, in float32 and without gradients, for networks of these sizes."""
+    has_kernels = width in (16, 32, 64, 128) and num_radial <= max(64, width)
+    return has_kernels and vectors.is_cuda and vectors.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 def products_of(precision: str) -> int:
@@ -31,118 +61,91 @@ def products_of(precision: str) -> int:
 
 
 def gamd_edges(
-    pairs: Tensor,
-    distances: Tensor,
+    graph: TileGraph,
     vectors: Tensor,
     types: Tensor,
-    centers: Tensor,
-    radial: Tensor,
-    radial_bias: Tensor,
+    basis: tuple[Tensor, float],
+    radial: tuple[Tensor, Tensor],
     bonded: Tensor,
     direction: Tensor,
-    out: Tensor,
-    out_bias: Tensor,
-    cutoff: float,
-    scale: float,
-    products: int,
+    out: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Features (P, width) of the edges i -> j and j -> i; undefined beyond the cutoff, empty if both are alike.
 
     Args:
-        pairs, vectors, distances: (2, P), (P, 3) and (P,), as `GAMD.forward`.
+        vectors: (P, 3), as `GAMD.forward`.
         types: (P,) rows of `bonded`; not read if that is empty.
-        centers, scale: of `GaussianBasis`.
-        radial, radial_bias: (width, num_radial) and (width,).
+        basis: centers and scale of `GaussianBasis`.
+        radial: (width, num_radial) and (width,), weight and bias.
         bonded: (rows, width), or empty.
         direction: (width, 3), or empty.
-        out, out_bias: (width, width) and (width,), after the SiLU.
+        out: (width, width) and (width,), weight and bias after the SiLU.
     """
     return torch.ops.openmm_gnn.gamd_edges(
-        pairs, distances, vectors, types, centers, radial, radial_bias, bonded, direction, out, out_bias, cutoff, scale,
-        products,
+        graph.pairs, graph.distances, vectors, types, basis[0], radial[0], radial[1], bonded, direction, out[0], out[1],
+        graph.cutoff, basis[1], graph.products,
     )  # fmt: skip
 
 
 def gamd_messages(
-    rows: tuple[Tensor, Tensor],
-    pairs: Tensor,
-    forward_edges: Tensor,
-    backward_edges: Tensor,
-    envelope: Tensor,
+    graph: TileGraph,
+    edges: tuple[Tensor, Tensor],
     source: Tensor,
     target: Tensor,
     hidden: Tensor,
-    edge: Tensor,
-    edge_bias: Tensor,
-    gate: Tensor,
-    gate_bias: Tensor,
-    products: int,
+    edge: tuple[Tensor, Tensor],
+    gate: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """(N, width): the sum of the messages to each atom, equations (3) and (4) of `models.gamd`.
+    """(N, width): the sum of the messages to each atom, equations (3) and (4) of `networks.gamd`.
 
     Args:
-        rows: of `kernels.pair_rows`.
-        forward_edges, backward_edges: (P, width) of `gamd_edges`.
-        envelope: (P,).
+        edges: (P, width) each, of `gamd_edges`.
         source, target, hidden: (N, width).
-        edge, gate: (width, width), their biases (width,).
+        edge, gate: (width, width) and (width,), weight and bias.
     """
     return torch.ops.openmm_gnn.gamd_messages(
-        rows[0], rows[1], pairs, forward_edges, backward_edges, envelope, source, target, hidden, edge, edge_bias, gate,
-        gate_bias, products,
+        graph.starts, graph.entries, graph.pairs, edges[0], edges[1], graph.envelope, source, target, hidden, edge[0],
+        edge[1], gate[0], gate[1], graph.products,
     )  # fmt: skip
 
 
 def gamd_strengths(
-    pairs: Tensor,
-    distances: Tensor,
+    graph: TileGraph,
     edges: Tensor,
-    envelope: Tensor,
     total: Tensor,
     left: Tensor,
-    edge: Tensor,
-    edge_bias: Tensor,
-    hidden: Tensor,
-    hidden_bias: Tensor,
-    readout: Tensor,
-    readout_bias: Tensor,
-    cutoff: float,
-    products: int,
+    edge: tuple[Tensor, Tensor],
+    hidden: tuple[Tensor, Tensor],
+    readout: tuple[Tensor, Tensor],
 ) -> Tensor:
     """(P,): the pair decoder's number for each pair, times the envelope.
 
     Args:
         edges: (P, width) of `gamd_edges`.
         total, left: (N, width).
-        edge, hidden: (width, width), their biases (width,).
-        readout, readout_bias: (1, width) and (1,).
+        edge, hidden: (width, width) and (width,), weight and bias.
+        readout: (1, width) and (1,).
     Returns:
         Zero on padding and beyond the cutoff, NaN where the distance is: so a list says that it is invalid.
     """
     return torch.ops.openmm_gnn.gamd_strengths(
-        pairs, distances, edges, envelope, total, left, edge, edge_bias, hidden, hidden_bias, readout, readout_bias,
-        cutoff, products,
+        graph.pairs, graph.distances, edges, graph.envelope, total, left, edge[0], edge[1], hidden[0], hidden[1],
+        readout[0], readout[1], graph.cutoff, graph.products,
     )  # fmt: skip
 
 
 @torch.library.register_fake("openmm_gnn::gamd_edges")
-def _gamd_edges_fake(pairs: Tensor, distances: Tensor, vectors: Tensor, types: Tensor, centers: Tensor, radial: Tensor,
-                     radial_bias: Tensor, bonded: Tensor, direction: Tensor, out: Tensor, out_bias: Tensor,
-                     cutoff: float, scale: float, products: int) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _gamd_edges_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    pairs, direction, out = arguments[0], arguments[8], arguments[9]
     count, width = pairs.shape[1], out.shape[0]
     return out.new_empty((count, width)), out.new_empty((count if direction.numel() else 0, width))
 
 
 @torch.library.register_fake("openmm_gnn::gamd_messages")
-def _gamd_messages_fake(starts: Tensor, entries: Tensor, pairs: Tensor, forward: Tensor, backward: Tensor,
-                        envelope: Tensor, source: Tensor, target: Tensor, hidden: Tensor, edge: Tensor,
-                        edge_bias: Tensor, gate: Tensor, gate_bias: Tensor, products: int
-                        ) -> Tensor:  # fmt: skip
-    return torch.empty_like(hidden)
+def _gamd_messages_fake(*arguments: Any) -> Tensor:
+    return torch.empty_like(arguments[8])
 
 
 @torch.library.register_fake("openmm_gnn::gamd_strengths")
-def _gamd_strengths_fake(pairs: Tensor, distances: Tensor, edges: Tensor, envelope: Tensor, total: Tensor, left: Tensor,
-                         edge: Tensor, edge_bias: Tensor, hidden: Tensor, hidden_bias: Tensor, readout: Tensor,
-                         readout_bias: Tensor, cutoff: float, products: int) -> Tensor:  # fmt: skip
-    return torch.empty_like(distances)
+def _gamd_strengths_fake(*arguments: Any) -> Tensor:
+    return torch.empty_like(arguments[1])

@@ -21,15 +21,15 @@ def wants_gradient(positions: Tensor, box_vectors: Tensor) -> bool:
     return torch.is_grad_enabled() and (positions.requires_grad or box_vectors.requires_grad)
 
 
-def safe_distances(vectors: Tensor) -> Tensor:
+def safe_distances(vectors: Tensor, dim: int = 1) -> Tensor:
     """Lengths of vectors, with gradient zero (not NaN) where a length is zero: coincident atoms.
 
     Args:
-        vectors: (num_pairs, 3).
+        vectors: (num_pairs, 3), or of any shape with the components x, y, z along `dim`.
     Returns:
-        (num_pairs,), differentiable twice.
+        (num_pairs,), or the shape without that dimension; differentiable twice.
     """
-    squared = (vectors * vectors).sum(dim=1)
+    squared = vectors.square().sum(dim=dim)
     coincident = squared == 0
     return torch.where(coincident, 1.0, squared).sqrt().masked_fill(coincident, 0.0)
 

@@ -1,27 +1,66 @@
-"""The ends of pairs by the atom that receives, and sums along them: compiled for CUDA.
+"""The pairs of a graph as the loops over them take them; csrc/vector_gamd/pair_rows.h has the contract.
 
-csrc/vector_gamd/pair_rows.h has the layout.
-
-The functions of `kernels.vector_network` take them for tensors on CUDA. Sums have no atomics, so the same input gives
-the same bits; nothing waits for the device and no shape depends on the data, so a CUDA graph can hold all of it.
+On CUDA sums run along rows of the ends of pairs, by the atom that receives: no atomics, so the same input gives the
+same bits; nothing waits for the device and no shape depends on the data, so a CUDA graph can hold all of it.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
-from openmm_gnn.kernels.neighbor_pairs import safe_distances
-from openmm_gnn.kernels.vector_network_reference import pair_strengths_reference, vector_messages_reference
 
-MOST_CHANNELS = 256
-"""Widest features that the CUDA operators take."""
+
+class PairGraph(NamedTuple):
+    """Pairs with what all layers of a network need of them; `pair_graph` makes it once for a list."""
+
+    pairs: Tensor
+    """(2, P) int64, each pair once; -1 is padding."""
+    types: Tensor
+    """(P,) int64, rows of a radial table."""
+    vectors: Tensor
+    """(P, 3) from i to j."""
+    distances: Tensor
+    """(P,), their norms."""
+    starts: Tensor
+    """Rows of `pair_rows`; empty on the CPU and where nothing is compiled."""
+    entries: Tensor
+    """Entries of these rows."""
+    start: float
+    """Where the radial tables begin."""
+    cutoff: float
+    """Where they end; pairs beyond do not count."""
+    compiled: bool
+    """Whether the compiled operators are used, or plain PyTorch."""
+
+
+def fits_operators(vectors: Tensor, width: int) -> bool:
+    """Whether the compiled operators take these pairs and features of this width: on CUDA at most 256 channels."""
+    return vectors.dtype == torch.float32 and width % 16 == 0 and (not vectors.is_cuda or width <= 256)
+
+
+def pair_graph(
+    pairs: Tensor,
+    types: Tensor,
+    vectors: Tensor,
+    distances: Tensor,
+    num_atoms: int,
+    start: float,
+    cutoff: float,
+    compiled: bool = True,
+) -> PairGraph:
+    """The pairs of `num_atoms` atoms with their rows; see `PairGraph`."""
+    starts = torch.empty([0], dtype=torch.int32, device=pairs.device)
+    entries = starts
+    if compiled:
+        starts, entries = pair_rows(pairs, distances.detach(), cutoff, num_atoms)
+    return PairGraph(pairs, types, vectors, distances, starts, entries, start, cutoff, compiled)
 
 
 def pair_rows(pairs: Tensor, distances: Tensor, cutoff: float, num_atoms: int) -> tuple[Tensor, Tensor]:
-    """Where each atom's messages stand, on CUDA.
+    """Where each atom's messages stand, on CUDA; on the CPU, whose loops need none, two empty tensors.
 
     Args:
         pairs: (2, P) int64, each pair once; -1 is padding.
@@ -35,7 +74,7 @@ def pair_rows(pairs: Tensor, distances: Tensor, cutoff: float, num_atoms: int) -
 
 
 def pair_rows_reference(pairs: Tensor, distances: Tensor, cutoff: float, num_atoms: int) -> tuple[Tensor, Tensor]:
-    """`pair_rows` in plain torch on any device; `entries` has no more than the valid ones."""
+    """`pair_rows` of CUDA in plain torch on any device; `entries` has no more than the valid ones."""
     wanted = (pairs[0] >= 0) & (distances < cutoff)
     ends = torch.arange(2 * pairs.size(1), device=pairs.device)
     receivers = pairs.t().reshape(-1)
@@ -47,64 +86,7 @@ def pair_rows_reference(pairs: Tensor, distances: Tensor, cutoff: float, num_ato
     return starts.to(torch.int32), ends[order].to(torch.int32)
 
 
-# ---- shapes and gradients, for torch's autograd and compilers --------------------------------------------------------
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
-    ctx.numbers = [value for value in inputs if not isinstance(value, Tensor)]
-
-
-def _plain_gradients(ctx: Any, function: Any, arriving: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """All gradients by the plain form, for training: those of the weights have no kernel of their own."""
-    pairs, types, *inputs = ctx.saved_tensors[2:]
-    del inputs[1]  # the distances are those of the vectors
-    with torch.enable_grad():
-        inputs = [value.detach().requires_grad_() for value in inputs]
-        results = function(pairs, types, inputs[0], safe_distances(inputs[0]), *inputs[1:], *ctx.numbers)
-        results = results if isinstance(results, tuple) else (results,)
-        found = list(torch.autograd.grad(results, inputs, arriving, allow_unused=True))
-    return (None, None, None, None, found[0], None, *found[1:], None, None)
-
-
-def _message_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[Any, ...]:
-    if any(ctx.needs_input_grad[11:13]):
-        return _plain_gradients(ctx, vector_messages_reference, (scalars, vectors))
-    geometry = bool(ctx.needs_input_grad[4])
-    *gradients, pair_vectors = torch.ops.openmm_gnn.row_messages_backward(
-        *ctx.saved_tensors, scalars.contiguous(), vectors.contiguous(), *ctx.numbers, geometry
-    )
-    return (None, None, None, None, pair_vectors if geometry else None, None, *gradients, None, None, None, None)
-
-
-def _strength_gradients(ctx: Any, strengths: Tensor) -> tuple[Any, ...]:
-    if any(ctx.needs_input_grad[9:12]):
-        return _plain_gradients(ctx, pair_strengths_reference, (strengths,))
-    geometry = bool(ctx.needs_input_grad[4])
-    *gradients, pair_vectors = torch.ops.openmm_gnn.row_strengths_backward(
-        *ctx.saved_tensors, strengths.contiguous(), *ctx.numbers, geometry
-    )
-    return (None, None, None, None, pair_vectors if geometry else None, None, *gradients, None, None, None, None, None)
-
-
-torch.library.register_autograd("openmm_gnn::row_messages", _message_gradients, setup_context=_save_inputs)
-torch.library.register_autograd("openmm_gnn::row_strengths", _strength_gradients, setup_context=_save_inputs)
-
-
 @torch.library.register_fake("openmm_gnn::pair_rows")
 def _pair_rows_fake(pairs: Tensor, distances: Tensor, cutoff: float, num_atoms: int) -> tuple[Tensor, Tensor]:
-    starts = pairs.new_empty((num_atoms + 1,), dtype=torch.int32)
-    return starts, pairs.new_empty((2 * pairs.shape[1],), dtype=torch.int32)
-
-
-@torch.library.register_fake("openmm_gnn::row_messages")
-def _row_messages_fake(starts: Tensor, entries: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor,
-                       distances: Tensor, source: Tensor, target: Tensor, value: Tensor, *rest: Any
-                       ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return torch.empty_like(value), value.new_empty((value.shape[0], 3, value.shape[1]))
-
-
-@torch.library.register_fake("openmm_gnn::row_strengths")
-def _row_strengths_fake(starts: Tensor, entries: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor,
-                        distances: Tensor, *rest: Any) -> Tensor:  # fmt: skip
-    return torch.empty_like(distances)
+    rows, ends = (0, 0) if pairs.device.type == "cpu" else (num_atoms + 1, 2 * pairs.shape[1])
+    return pairs.new_empty((rows,), dtype=torch.int32), pairs.new_empty((ends,), dtype=torch.int32)

@@ -6,6 +6,8 @@ They also run where no compiled operator does: on CUDA, in float64, and where a 
 import torch
 from torch import Tensor
 
+from openmm_gnn.kernels.pair_rows import PairGraph
+
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
 
 
@@ -66,10 +68,7 @@ def projections(probe: Tensor, i: Tensor, j: Tensor, units: Tensor) -> tuple[Ten
 
 
 def vector_messages_reference(
-    pairs: Tensor,
-    types: Tensor,
-    vectors: Tensor,
-    distances: Tensor,
+    graph: PairGraph,
     source: Tensor,
     target: Tensor,
     value: Tensor,
@@ -77,15 +76,14 @@ def vector_messages_reference(
     carried: Tensor,
     table: Tensor,
     mixing: Tensor,
-    start: float,
-    cutoff: float,
 ) -> tuple[Tensor, Tensor]:
     """See `kernels.vector_network.vector_messages`."""
+    pairs, types, vectors, distances = graph.pairs, graph.types, graph.vectors, graph.distances
     width = value.size(1)
     i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
     units = vectors / distances.clamp(min=1e-6).unsqueeze(-1)
-    weight = torch.where(pairs[0] >= 0, envelope(distances, cutoff), torch.zeros_like(distances)).unsqueeze(-1)
-    both = radial_spline(distances, types, table, start, cutoff)
+    weight = torch.where(pairs[0] >= 0, envelope(distances, graph.cutoff), torch.zeros_like(distances)).unsqueeze(-1)
+    both = radial_spline(distances, types, table, graph.start, graph.cutoff)
     to_i = both + source.index_select(0, j) + target.index_select(0, i)
     to_j = both + source.index_select(0, i) + target.index_select(0, j)
     has_vectors = probe.size(0) > 0
@@ -109,26 +107,22 @@ def vector_messages_reference(
 
 
 def pair_strengths_reference(
-    pairs: Tensor,
-    types: Tensor,
-    vectors: Tensor,
-    distances: Tensor,
+    graph: PairGraph,
     total: Tensor,
     left: Tensor,
     probe: Tensor,
     table: Tensor,
     mixing: Tensor,
     readout: Tensor,
-    start: float,
-    cutoff: float,
 ) -> Tensor:
     """See `kernels.vector_network.pair_strengths`."""
+    pairs, types, vectors, distances = graph.pairs, graph.types, graph.vectors, graph.distances
     i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
     units = vectors / distances.clamp(min=1e-6).unsqueeze(-1)
-    weight = torch.where(pairs[0] >= 0, envelope(distances, cutoff), torch.zeros_like(distances))
+    weight = torch.where(pairs[0] >= 0, envelope(distances, graph.cutoff), torch.zeros_like(distances))
     a, b, q = projections(probe, i, j, units)
     hidden = (
-        radial_spline(distances, types, table, start, cutoff)
+        radial_spline(distances, types, table, graph.start, graph.cutoff)
         + total.index_select(0, i)
         + total.index_select(0, j)
         + left.index_select(0, i) * left.index_select(0, j)

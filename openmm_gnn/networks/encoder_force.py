@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.specs.force import EncoderForceSpec
+from openmm_gnn.kernels.neighbor_pairs import safe_distances
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.encoder_transfer import freeze, start_from, transferred_spec
@@ -117,7 +118,7 @@ class EncoderForce(ForceModel):
 
     def energy(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> Tensor:
         """0-d energy of an energy model, kJ/mol; in training it can be differentiated twice by the vectors."""
-        distances = (vectors.square().sum(1) + 1e-24).sqrt()
+        distances = safe_distances(vectors)
         return self.energy_scale * self._outputs(species, pairs, vectors, distances)[0].sum()
 
     def _outputs(self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,15 @@ from torch import Tensor, nn
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec
 from openmm_gnn.graph.radial_basis import CutoffEnvelope, GaussianBasis
 from openmm_gnn.graph.topology_tables import SEPARATIONS
-from openmm_gnn.kernels.gamd_tiles import fits_tiles, gamd_edges, gamd_messages, gamd_strengths, products_of
-from openmm_gnn.kernels.pair_rows import pair_rows
+from openmm_gnn.kernels.gamd_tiles import (
+    TileGraph,
+    fits_tiles,
+    gamd_edges,
+    gamd_messages,
+    gamd_strengths,
+    products_of,
+    tile_graph,
+)
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
 
@@ -57,22 +64,11 @@ class MessageLayer(nn.Module):
         sums = torch.zeros_like(hidden).index_add(0, j, message_to_j).index_add(0, i, message_to_i)
         return self.updated(nodes, hidden, sums)
 
-    def tiled(
-        self,
-        nodes: Tensor,
-        rows: tuple[Tensor, Tensor],
-        pairs: Tensor,
-        forward_edges: Tensor,
-        backward_edges: Tensor,
-        envelope: Tensor,
-        products: int,
-    ) -> Tensor:
-        """What `forward` gives, by the operators of CUDA; envelope (P,)."""
+    def tiled(self, nodes: Tensor, graph: TileGraph, edges: tuple[Tensor, Tensor]) -> Tensor:
+        """What `forward` gives, by the operators of CUDA; edges are those of both directions."""
         hidden = self.norm(nodes)
-        sums = gamd_messages(
-            rows, pairs, forward_edges, backward_edges, envelope, self.source(hidden), self.target(hidden), hidden,
-            self.edge.weight, self.edge.bias, self.gate.weight, self.gate.bias, products,
-        )  # fmt: skip
+        edge, gate = (self.edge.weight, self.edge.bias), (self.gate.weight, self.gate.bias)
+        sums = gamd_messages(graph, edges, self.source(hidden), self.target(hidden), hidden, edge, gate)
         return self.updated(nodes, hidden, sums)
 
     def updated(self, nodes: Tensor, hidden: Tensor, sums: Tensor) -> Tensor:
@@ -122,25 +118,13 @@ class PairDecoder(nn.Module):
         forces = torch.zeros((nodes.size(0), 3), dtype=pair_forces.dtype, device=pair_forces.device)
         return forces.index_add(0, i, pair_forces).index_add(0, j, -pair_forces)
 
-    def tiled(
-        self,
-        nodes: Tensor,
-        edges: Tensor,
-        pairs: Tensor,
-        distances: Tensor,
-        unit_vectors: Tensor,
-        envelope: Tensor,
-        cutoff: float,
-        products: int,
-    ) -> Tensor:
-        """What `forward` gives, by the operators of CUDA; envelope (P,)."""
-        hidden = self.norm(nodes)
-        strengths = gamd_strengths(
-            pairs, distances, edges, envelope, self.node_sum(hidden), self.node_left(hidden), self.edge.weight,
-            self.edge.bias, self.hidden.weight, self.hidden.bias, self.strength.weight, self.strength.bias, cutoff,
-            products,
-        )  # fmt: skip
-        return scatter_pair_forces(strengths.unsqueeze(-1) * unit_vectors, pairs, nodes.size(0))
+    def tiled(self, nodes: Tensor, edges: Tensor, graph: TileGraph, unit_vectors: Tensor) -> Tensor:
+        """What `forward` gives, by the operators of CUDA."""
+        normed = self.norm(nodes)
+        edge, hidden = (self.edge.weight, self.edge.bias), (self.hidden.weight, self.hidden.bias)
+        readout = (self.strength.weight, self.strength.bias)
+        strengths = gamd_strengths(graph, edges, self.node_sum(normed), self.node_left(normed), edge, hidden, readout)
+        return scatter_pair_forces(strengths.unsqueeze(-1) * unit_vectors, graph.pairs, nodes.size(0))
 
 
 class GAMD(ForceModel):
@@ -153,7 +137,7 @@ class GAMD(ForceModel):
         self.remove_net_force = spec.remove_net_force
         self.precision = "float32"
         """Precision of products over edges on CUDA: float32, tf32 or bfloat16; set it before the export."""
-        self.has_tiles = fits_tiles(spec.width, spec.num_radial)
+        self.width, self.num_radial = spec.width, spec.num_radial
         self.cutoff = spec.neighbors.cutoff
         self.num_kinds = len(spec.elements) * (len(spec.elements) + 1) // 2
         width = spec.width
@@ -190,7 +174,7 @@ class GAMD(ForceModel):
         types: Tensor | None,
         batch: Tensor | None,
     ) -> Tensor:
-        if self.has_tiles and vectors.is_cuda and vectors.dtype == torch.float32 and not torch.is_grad_enabled():
+        if fits_tiles(vectors, self.width, self.num_radial):
             return self.tiled_forces(species, pairs, vectors, distances, types, batch)
         i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
         envelope = self.envelope(distances).unsqueeze(-1)
@@ -228,29 +212,24 @@ class GAMD(ForceModel):
     ) -> Tensor:
         """What `forward` gives in float32 without gradients, by the operators of CUDA (kernels/gamd_tiles.py)."""
         products = products_of(self.precision)
+        graph = tile_graph(pairs, distances, self.envelope(distances), species.size(0), self.cutoff, products)
         none = torch.zeros([0, 0], dtype=vectors.dtype, device=vectors.device)
         bonded, direction, separations = none, none, pairs[0]
         if self.edge_bonded is not None:
             bonded, separations = self.edge_bonded.weight, self._separations(types)
         if self.edge_direction is not None:
             direction = self.edge_direction.weight
-        forward_edges, backward_edges = gamd_edges(
-            pairs, distances, vectors, separations, self.radial_basis.centers, self.edge_radial.weight,
-            self.edge_radial.bias, bonded, direction, self.edge_out[1].weight, self.edge_out[1].bias,  # type: ignore[arg-type]
-            self.cutoff, self.radial_basis.scale, products,
+        edges = gamd_edges(
+            graph, vectors, separations, (self.radial_basis.centers, self.radial_basis.scale),
+            (self.edge_radial.weight, self.edge_radial.bias), bonded, direction,
+            (self.edge_out[1].weight, self.edge_out[1].bias),  # type: ignore[arg-type]
         )  # fmt: skip
-        envelope = self.envelope(distances)
-        rows = pair_rows(pairs, distances, self.cutoff, species.size(0))
         nodes = self.node_embedding(species)
         for layer in self.layers:
-            nodes = layer.tiled(  # type: ignore[operator]
-                nodes, rows, pairs, forward_edges, backward_edges, envelope, products
-            )
+            nodes = layer.tiled(nodes, graph, edges)  # type: ignore[operator]
         if self.pair_decoder is not None:
             units = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
-            forces = self.pair_decoder.tiled(
-                nodes, forward_edges, pairs, distances, units, envelope, self.cutoff, products
-            )
+            forces = self.pair_decoder.tiled(nodes, edges[0], graph, units)
         else:
             assert self.node_decoder is not None
             forces = self.node_decoder(nodes)

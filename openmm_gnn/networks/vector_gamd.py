@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 from openmm_gnn.graph.topology_tables import SEPARATIONS
-from openmm_gnn.kernels.pair_rows import pair_rows
+from openmm_gnn.kernels.neighbor_pairs import safe_distances
+from openmm_gnn.kernels.pair_rows import PairGraph, fits_operators, pair_graph
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
 from openmm_gnn.networks.force_model import ForceModel, PairList
@@ -38,7 +39,6 @@ class VectorMessageLayer(nn.Module):
     def __init__(self, spec: VectorGAMDSpec, num_types: int, has_vectors: bool) -> None:
         super().__init__()
         width = spec.width
-        self.start, self.cutoff = spec.min_distance, spec.neighbors.cutoff
         self.width, self.has_vectors, self.message_scale = width, has_vectors, MESSAGE_SCALE
         self.norm = nn.LayerNorm(width)
         self.source = nn.Linear(width, 3 * width, bias=False)
@@ -58,26 +58,22 @@ class VectorMessageLayer(nn.Module):
         self.vector_length = nn.Linear(width, width, bias=False)
         self.vector_out = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self,
-        scalars: Tensor,
-        vectors: Tensor,
-        pairs: Tensor,
-        types: Tensor,
-        pair_vectors: Tensor,
-        distances: Tensor,
-        fused: bool,
-        rows: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """New (N, width) scalars and (N, 3, width) vectors; the other arguments as for `vector_messages`."""
+    def forward(self, scalars: Tensor, vectors: Tensor, graph: PairGraph) -> tuple[Tensor, Tensor]:
+        """New (N, width) scalars and (N, 3, width) vectors."""
         hidden = self.norm(scalars)
         probe, carried = vectors, vectors
         if self.probe is not None and self.carried is not None:
             probe, carried = self.probe(vectors), self.carried(vectors)
         scalar_sum, vector_sum = vector_messages(
-            pairs, types, pair_vectors, distances, self.source(hidden), self.target(hidden), self.value(hidden), probe,
-            carried, self.radial, self.mixing, self.start, self.cutoff, fused, rows,
-        )  # fmt: skip
+            graph,
+            self.source(hidden),
+            self.target(hidden),
+            self.value(hidden),
+            probe,
+            carried,
+            self.radial,
+            self.mixing,
+        )
         vector_sum = self.message_scale * vector_sum
         length = torch.sqrt(self.vector_length(vector_sum).square().sum(dim=1) + 1e-2)
         update = (
@@ -94,7 +90,6 @@ class VectorPairDecoder(nn.Module):
     def __init__(self, spec: VectorGAMDSpec, num_types: int) -> None:
         super().__init__()
         width = spec.width
-        self.start, self.cutoff = spec.min_distance, spec.neighbors.cutoff
         self.norm = nn.LayerNorm(width)
         self.total = nn.Linear(width, width, bias=False)
         self.left = nn.Linear(width, width, bias=False)
@@ -103,23 +98,12 @@ class VectorPairDecoder(nn.Module):
         self.mixing = nn.Parameter(0.5 * torch.randn(3, width))
         self.readout = nn.Parameter(torch.randn(width) / width**0.5)
 
-    def forward(
-        self,
-        scalars: Tensor,
-        vectors: Tensor,
-        pairs: Tensor,
-        types: Tensor,
-        pair_vectors: Tensor,
-        distances: Tensor,
-        fused: bool,
-        rows: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
+    def forward(self, scalars: Tensor, vectors: Tensor, graph: PairGraph) -> Tensor:
         """(P,) strengths, in units of the force scale."""
         hidden = self.norm(scalars)
         return pair_strengths(
-            pairs, types, pair_vectors, distances, self.total(hidden), self.left(hidden), self.probe(vectors),
-            self.radial, self.mixing, self.readout, self.start, self.cutoff, fused, rows,
-        )  # fmt: skip
+            graph, self.total(hidden), self.left(hidden), self.probe(vectors), self.radial, self.mixing, self.readout
+        )
 
 
 class VectorGAMD(ForceModel):
@@ -132,7 +116,7 @@ class VectorGAMD(ForceModel):
         super().__init__(spec)
         self.energy_scale = ENERGY_LENGTH * spec.force_scale
         self.num_species = len(spec.elements)
-        self.cutoff, self.width = spec.neighbors.cutoff, spec.width
+        self.start, self.cutoff, self.width = float(spec.min_distance), float(spec.neighbors.cutoff), spec.width
         num_types = num_pair_types(self.num_species)
         if spec.pair_cutoff > 0:
             self.pair_term = PairTerm(
@@ -156,12 +140,10 @@ class VectorGAMD(ForceModel):
         """(P,) of the decoder, in units of the force scale: force along each pair, or its energy."""
         scalars = self.embedding(species)
         features = torch.zeros((0, 3, scalars.size(1)), dtype=scalars.dtype, device=scalars.device)
-        rows: tuple[Tensor, Tensor] | None = None
-        if fused and vectors.is_cuda:
-            rows = pair_rows(pairs, distances, self.cutoff, species.size(0))
+        graph = pair_graph(pairs, types, vectors, distances, species.size(0), self.start, self.cutoff, fused)
         for layer in self.layers:
-            scalars, features = layer(scalars, features, pairs, types, vectors, distances, fused, rows)
-        return self.decoder(scalars, features, pairs, types, vectors, distances, fused, rows)
+            scalars, features = layer(scalars, features, graph)
+        return self.decoder(scalars, features, graph)
 
     def energy_and_forces(
         self, species: Tensor, lists: list[PairList], positions: Tensor, box: Tensor | None
@@ -201,7 +183,7 @@ class VectorGAMD(ForceModel):
 
     def energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor, fused: bool) -> Tensor:
         """0-d energy of an energy model, kJ/mol; by the compiled operators it can be differentiated once."""
-        distances = (vectors.square().sum(1) + 1e-24).sqrt()
+        distances = safe_distances(vectors)
         if fused:
             distances = distances.detach()
         return self.energy_scale * self.strengths(species, pairs, types, vectors, distances, fused).sum()
@@ -228,8 +210,8 @@ class VectorGAMD(ForceModel):
         return self.energy(species, pairs, types, vectors, True)
 
     def is_fused(self, vectors: Tensor) -> bool:
-        """Whether the compiled operators can be used; 256 is `kernels.pair_rows.MOST_CHANNELS`."""
-        return vectors.dtype == torch.float32 and (not vectors.is_cuda or self.width <= 256)
+        """Whether the compiled operators can be used."""
+        return fits_operators(vectors, self.width)
 
 
 def num_pair_types(num_species: int) -> int:

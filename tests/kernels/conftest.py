@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cuda_backends import CUDA_ALONE, ENCODERS, Backend, gpu
+from cuda_backends import CUDA_ALONE, ENCODERS, PAIRS, Backend, gpu
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths, library_paths
 
@@ -125,7 +125,7 @@ def device(backend: Backend) -> Iterator[torch.device]:
         yield backend.device
         return
     stand_in = torch.library.Library("openmm_gnn", "IMPL")
-    for name in (*CUDA_ALONE, *ENCODERS):
-        stand_in.impl(name, getattr(backend.operators, name), "CPU")
+    for name in (*CUDA_ALONE, *ENCODERS, *PAIRS):
+        stand_in.impl(name, getattr(backend.operators, name), "CPU", allow_override=name not in CUDA_ALONE)
     yield backend.device
     stand_in._destroy()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cuda_backends import CUDA_ALONE, ENCODERS
+from cuda_backends import CUDA_ALONE, ENCODERS, PAIRS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc").glob("*/cuda/*.cu"))
@@ -62,7 +62,7 @@ def test_cuda_library_loads_and_registers_its_operators() -> None:
     """No device is needed to load it. In a process of its own: what it registers stays registered."""
     assert LIBRARY.is_file(), "the installation did not build the CUDA library although nvcc and a CUDA torch are here"
     both = ("neighbor_pairs", "update_neighbor_list", "pair_types", "radial_pair_forces")
-    names = (*both, *ENCODERS, *CUDA_ALONE)
+    names = (*both, *ENCODERS, *PAIRS, *CUDA_ALONE)
     script = (
         "import torch\n"
         "from openmm_gnn.kernels import library\n"

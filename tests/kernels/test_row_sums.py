@@ -10,10 +10,11 @@ import torch
 from cuda_backends import Backend
 from torch import Tensor
 
-from openmm_gnn.kernels.pair_rows import pair_rows_reference
+from openmm_gnn.kernels.pair_rows import pair_graph, pair_rows_reference
 from openmm_gnn.kernels.vector_network_reference import pair_strengths_reference, vector_messages_reference
 
 START, CUTOFF, TYPES, KNOTS = 0.08, 0.45, 5, 12
+NUMBERS = (START, CUTOFF, 0)
 TOLERANCE = 2e-5
 """Of float32 sums of some dozens of terms, relative to the largest."""
 
@@ -66,7 +67,10 @@ class Case:
         vectors = self.vectors.double().requires_grad_()
         features = [value.double().requires_grad_() for value in getattr(self, function)]
         reference = vector_messages_reference if function == "messages" else pair_strengths_reference
-        results = reference(self.pairs, self.types, vectors, vectors.norm(dim=1), *features, START, CUTOFF)
+        graph = pair_graph(
+            self.pairs, self.types, vectors, vectors.norm(dim=1), self.num_atoms, START, CUTOFF, compiled=False
+        )
+        results = reference(graph, *features)
         results = list(results) if isinstance(results, tuple) else [results]
         arriving = [torch.sin(torch.arange(r.numel(), dtype=torch.float64)).view_as(r) for r in results]
         gradients = torch.autograd.grad(results, [vectors, *features], arriving, allow_unused=True)
@@ -99,16 +103,16 @@ def test_messages_and_gradients_equal_plain_torch(backend: Backend, has_vectors:
     case = Case(width, has_vectors)
     given, features = case.given(backend), [backend.place(tensor) for tensor in case.messages]
     truth, arriving, gradients = case.truth("messages")
-    results = backend.operators.row_messages(*given, *features, START, CUTOFF)
+    results = backend.operators.vector_messages(*given, *features, *NUMBERS)
     for found, expected in zip(results, truth, strict=True):
         assert_close(found, expected.detach())
     incoming = [backend.place(tensor.float()) for tensor in arriving]
-    *found_gradients, pair_vectors = backend.operators.row_messages_backward(
-        *given, *features, *incoming, START, CUTOFF, True
+    *found_gradients, _, _, pair_vectors = backend.operators.vector_messages_backward(
+        *given, *features, *NUMBERS, *incoming, True, False
     )
     for found, expected in zip([pair_vectors, *found_gradients], gradients[:6], strict=True):
         assert_close(found, torch.zeros_like(found, dtype=torch.float64).cpu() if expected is None else expected)
-    without = backend.operators.row_messages_backward(*given, *features, *incoming, START, CUTOFF, False)
+    without = backend.operators.vector_messages_backward(*given, *features, *NUMBERS, *incoming, False, False)
     assert without[-1].shape == (0, 3) and torch.equal(without[0], found_gradients[0])
 
 
@@ -117,11 +121,13 @@ def test_strengths_and_gradients_equal_plain_torch(backend: Backend, width: int)
     case = Case(width, True)
     given, features = case.given(backend), [backend.place(tensor) for tensor in case.strengths]
     truth, arriving, gradients = case.truth("strengths")
-    assert_close(backend.operators.row_strengths(*given, *features, START, CUTOFF), truth[0].detach())
+    assert_close(backend.operators.pair_strengths(*given, *features, *NUMBERS), truth[0].detach())
     incoming = backend.place(arriving[0].float())
-    *found_gradients, pair_vectors = backend.operators.row_strengths_backward(
-        *given, *features, incoming, START, CUTOFF, True
+    *found_gradients, _, _, _, pair_vectors = backend.operators.pair_strengths_backward(
+        *given, *features, *NUMBERS, incoming, True, False
     )
+    with pytest.raises(RuntimeError, match="CUDA has no gradients of weights: use the plain form"):
+        backend.operators.pair_strengths_backward(*given, *features, *NUMBERS, incoming, True, True)
     for found, expected in zip([pair_vectors, *found_gradients], gradients[:4], strict=True):
         assert expected is not None
         assert_close(found, expected)
@@ -134,7 +140,7 @@ def test_autograd_finds_these_gradients_and_those_of_the_weights(
 ) -> None:
     """With weights that want gradients, as in training, all come from the plain form; else from the operators."""
     case = Case(16, True)
-    operator = torch.ops.openmm_gnn.row_messages if function == "messages" else torch.ops.openmm_gnn.row_strengths
+    operator = torch.ops.openmm_gnn.vector_messages if function == "messages" else torch.ops.openmm_gnn.pair_strengths
     _, arriving, truth = case.truth(function)
     pairs, types = case.pairs.to(device), case.types.to(device)
     vectors = case.vectors.to(device).requires_grad_()
@@ -144,7 +150,7 @@ def test_autograd_finds_these_gradients_and_those_of_the_weights(
     for tensor in features[num_features:]:
         tensor.requires_grad_(weights)
     rows = torch.ops.openmm_gnn.pair_rows(pairs, distances, CUTOFF, case.num_atoms)
-    results = operator(*rows, pairs, types, vectors, distances, *features, START, CUTOFF)
+    results = operator(*rows, pairs, types, vectors, distances, *features, *NUMBERS)
     results = list(results) if isinstance(results, tuple) else [results]
     wanted = [vectors, *(features if weights else features[:num_features])]
     found = torch.autograd.grad(results, wanted, [tensor.to(device).float() for tensor in arriving])
@@ -162,7 +168,7 @@ def test_a_list_that_is_invalid_gives_strengths_that_are_not_numbers(backend: Ba
     given[5] = torch.full_like(given[5], float("nan"))
     rows = backend.operators.pair_rows(given[2], given[5], CUTOFF, case.num_atoms)
     assert not rows[0].any()
-    assert bool(backend.operators.row_strengths(*rows, *given[2:], *features, START, CUTOFF).isnan().all())
+    assert bool(backend.operators.pair_strengths(*rows, *given[2:], *features, *NUMBERS).isnan().all())
 
 
 def test_wrong_shapes_are_refused_in_words(backend: Backend) -> None:
@@ -171,12 +177,12 @@ def test_wrong_shapes_are_refused_in_words(backend: Backend) -> None:
     wide = [*features]
     wide[2] = backend.place(torch.zeros(case.num_atoms, 272))
     with pytest.raises(RuntimeError, match="the width is 272: give a multiple of 16, at most 256"):
-        backend.operators.row_messages(*given, *wide, START, CUTOFF)
+        backend.operators.vector_messages(*given, *wide, *NUMBERS)
     short = [*features]
     short[0] = backend.place(torch.zeros(case.num_atoms, 20))
     with pytest.raises(RuntimeError, match=r"source has shape \(41, 20\)|source has shape \(40, 20\): expected"):
-        backend.operators.row_messages(*given, *short, START, CUTOFF)
+        backend.operators.vector_messages(*given, *short, *NUMBERS)
     with pytest.raises(RuntimeError, match="value must be float32"):
-        backend.operators.row_messages(*given, *features[:2], features[2].double(), *features[3:], START, CUTOFF)
+        backend.operators.vector_messages(*given, *features[:2], features[2].double(), *features[3:], *NUMBERS)
     with pytest.raises(RuntimeError, match=r"starts has shape"):
-        backend.operators.row_messages(given[0][:-1], *given[1:], *features, START, CUTOFF)
+        backend.operators.vector_messages(given[0][:-1], *given[1:], *features, *NUMBERS)

@@ -13,6 +13,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from openmm_gnn.graph.radial_basis import CutoffEnvelope
+from openmm_gnn.kernels.pair_rows import PairGraph, pair_graph
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
 from openmm_gnn.kernels.vector_network_reference import (
     envelope,
@@ -58,6 +59,10 @@ class Case:
             normal(width),
         ]
 
+    def graph(self, vectors: Tensor, distances: Tensor, compiled: bool = True) -> PairGraph:
+        pairs, types = self.pairs.to(vectors.device), self.types.to(vectors.device)
+        return pair_graph(pairs, types, vectors, distances, self.messages[2].shape[0], START, CUTOFF, compiled)
+
     def run(self, function: str, fused: bool) -> tuple[list[Tensor], list[Tensor | None]]:
         """Results, and the gradients of a fixed mixture of them by vectors and features; float64 unless fused."""
         dtype = torch.float32 if fused else torch.float64
@@ -65,9 +70,7 @@ class Case:
         features = [value.to(dtype).requires_grad_() for value in getattr(self, function)]
         distances = vectors.norm(dim=1)
         call = vector_messages if function == "messages" else pair_strengths
-        results = call(
-            self.pairs, self.types, vectors, distances.detach() if fused else distances, *features, START, CUTOFF, fused
-        )
+        results = call(self.graph(vectors, distances.detach() if fused else distances, fused), *features)
         results = list(results) if isinstance(results, tuple) else [results]
         mixture = sum(
             (result.flatten() * torch.sin(torch.arange(result.numel(), dtype=dtype))).sum() for result in results
@@ -99,9 +102,7 @@ def test_the_reference_has_the_derivatives_of_finite_differences() -> None:
     vectors = (case.vectors / case.vectors.norm(dim=1, keepdim=True)).double() * inside.unsqueeze(1)
 
     def scalars(vectors: Tensor) -> Tensor:
-        return vector_messages_reference(
-            case.pairs, case.types, vectors, vectors.norm(dim=1), *features, START, CUTOFF
-        )[0]
+        return vector_messages_reference(case.graph(vectors, vectors.norm(dim=1), False), *features)[0]
 
     torch.autograd.gradcheck(scalars, vectors.requires_grad_(), eps=1e-6, atol=1e-6)
 
@@ -114,9 +115,7 @@ def test_one_thread_and_three_give_the_same_sums() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            results.append(
-                vector_messages(case.pairs, case.types, vectors, vectors.norm(dim=1), *case.messages, START, CUTOFF)
-            )
+            results.append(vector_messages(case.graph(vectors, vectors.norm(dim=1)), *case.messages))
     finally:
         torch.set_num_threads(before)
     for one, three in zip(*results, strict=True):
@@ -162,7 +161,7 @@ def test_wrong_shapes_and_indices_are_refused_in_words() -> None:
         features = list(case.messages)
         for position, value in changed.items():
             features[int(position[1:])] = value
-        vector_messages(pairs, types, case.vectors, distances, *features, START, CUTOFF)
+        vector_messages(pair_graph(pairs, types, case.vectors, distances, 40, START, CUTOFF), *features)
 
     with pytest.raises(RuntimeError, match=r"pair 3 is \(\d+, 99\).*there are 40 atoms"):
         far = case.pairs.clone()
@@ -181,11 +180,10 @@ def test_wrong_shapes_and_indices_are_refused_in_words() -> None:
 def test_no_pairs_give_no_messages() -> None:
     case = Case(16, True)
     none = torch.zeros((2, 0), dtype=torch.int64)
-    scalars, vectors = vector_messages(none, none[0], torch.zeros(0, 3), torch.zeros(0), *case.messages, START, CUTOFF)
+    graph = pair_graph(none, none[0], torch.zeros(0, 3), torch.zeros(0), 40, START, CUTOFF)
+    scalars, vectors = vector_messages(graph, *case.messages)
     assert not scalars.any() and not vectors.any()
-    assert pair_strengths(none, none[0], torch.zeros(0, 3), torch.zeros(0), *case.strengths, START, CUTOFF).shape == (
-        0,
-    )
+    assert pair_strengths(graph, *case.strengths).shape == (0,)
 
 
 @pytest.mark.gpu
@@ -201,8 +199,7 @@ def test_gradients_on_a_cuda_device_are_those_of_the_cpu(function: str, has_vect
         if not weights:  # as a module that OpenMM calls: the last ones are its weights
             for tensor in features[5:] if function == "messages" else features[3:]:
                 tensor.requires_grad_(False)
-        pairs, types = case.pairs.to(device), case.types.to(device)
-        results = call(pairs, types, vectors, vectors.detach().norm(dim=1), *features, START, CUTOFF)
+        results = call(case.graph(vectors, vectors.detach().norm(dim=1)), *features)
         results = results if isinstance(results, tuple) else (results,)
         wanted = [vectors, *(tensor for tensor in features if tensor.requires_grad and tensor.numel() > 0)]
         mixture = sum(
@@ -220,9 +217,11 @@ def test_gradients_on_a_cuda_device_are_those_of_the_cpu(function: str, has_vect
 def test_a_cuda_device_gives_the_sums_of_the_cpu() -> None:
     case = Case(32, True)
     distances = case.vectors.norm(dim=1)
-    cpu = vector_messages(case.pairs, case.types, case.vectors, distances, *case.messages, START, CUTOFF)
-    device = [value.cuda() for value in (case.pairs, case.types, case.vectors, distances)]
-    cuda = vector_messages(*device, *(value.cuda() for value in case.messages), START, CUTOFF)
+    graph, features = case.graph(case.vectors.cuda(), distances.cuda()), [value.cuda() for value in case.messages]
+    cpu = vector_messages(case.graph(case.vectors, distances), *case.messages)
+    cuda = vector_messages(graph, *features)
+    with pytest.raises(RuntimeError, match=r"value is on the CPU and pairs on cuda:0: move one of them"):
+        vector_messages(graph, features[0], features[1], case.messages[2], *features[3:])
     for one, other in zip(cpu, cuda, strict=True):
         torch.testing.assert_close(one, other.cpu(), rtol=1e-4, atol=1e-4)
 
@@ -231,11 +230,8 @@ def test_the_strength_of_a_pair_does_not_depend_on_its_order() -> None:
     case = Case(16, True)
     distances = case.vectors.norm(dim=1)
     keep = case.pairs[0] >= 0
-    there = pair_strengths_reference(
-        case.pairs[:, keep], case.types[keep], case.vectors[keep], distances[keep], *case.strengths, START, CUTOFF
-    )
-    back = pair_strengths_reference(
-        case.pairs[:, keep].flip(0), case.types[keep], -case.vectors[keep], distances[keep], *case.strengths, START,
-        CUTOFF,
-    )  # fmt: skip
+    pairs, types, vectors = case.pairs[:, keep], case.types[keep], case.vectors[keep]
+    graph = pair_graph(pairs, types, vectors, distances[keep], 40, START, CUTOFF, False)
+    there = pair_strengths_reference(graph, *case.strengths)
+    back = pair_strengths_reference(graph._replace(pairs=pairs.flip(0), vectors=-vectors), *case.strengths)
     torch.testing.assert_close(there, back)

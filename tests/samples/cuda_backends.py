@@ -13,11 +13,6 @@ from openmm_gnn.kernels import library
 HAS_DEVICE = library.HAS_CUDA_LIBRARY and torch.cuda.is_available()
 WHY_NOT = "the CUDA library is not built" if torch.cuda.is_available() else "no CUDA device"
 CUDA_ALONE = (
-    "pair_rows",
-    "row_messages",
-    "row_messages_backward",
-    "row_strengths",
-    "row_strengths_backward",
     "gamd_edges",
     "gamd_messages",
     "gamd_strengths",
@@ -38,6 +33,8 @@ ENCODERS = (
     "tabulated_filters",
 )
 """Operators of encoders, which both devices have."""
+PAIRS = ("pair_rows", "vector_messages", "vector_messages_backward", "pair_strengths", "pair_strengths_backward")
+"""Operators of pairs, which both devices have."""
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)]
 
 

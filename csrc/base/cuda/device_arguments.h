@@ -57,8 +57,8 @@ inline void check_pairs(const Tensor& pairs) {
   check(pairs.size(1) < (int64_t(1) << 30), "more than 2^30 pairs: give fewer, or lower max_neighbors");
 }
 
-// What a kernel reads, or nothing.
-inline const float* or_null(const Tensor& tensor) { return tensor.numel() > 0 ? data<float>(tensor) : nullptr; }
+// What a kernel reads or writes, or nothing.
+inline float* or_null(const Tensor& tensor) { return tensor.numel() > 0 ? data<float>(tensor) : nullptr; }
 
 // Memory for what `lay_out` takes from a Carver; it may go as soon as all is launched.
 template <class LayOut>

@@ -1,7 +1,5 @@
 // Checks, memory, device and stream of the operators of ../gamd_tiles.h, between PyTorch's dispatcher and tile_sums.cu.
-#include <torch/csrc/stable/accelerator.h>
-
-#include "base/cuda/boxed_operators.h"
+#include "base/boxed.h"
 #include "base/cuda/device_arguments.h"
 #include "gamd/cuda/tile_sums.h"
 
@@ -11,146 +9,148 @@ namespace {
 
 constexpr int64_t kMostRadial = 64;  // or the width, if that is larger
 
+struct LinearTensors {
+  Tensor weight, bias;
+
+  using Fields = std::tuple<Tensor, Tensor>;
+};
+
 void check_tile_width(int64_t width) {
   check(is_tile_width(width), "the width is " + std::to_string(width) + ": give 16, 32, 64 or 128");
 }
 
-TilePairs tile_pairs(const Tensor& pairs, const Tensor& distances, double cutoff) {
-  check_pairs(pairs);
-  check_floats(distances, "distances", {pairs.size(1)}, pairs);
-  return {pairs.size(1), data<int64_t>(pairs), data<float>(distances), static_cast<float>(cutoff)};
+TilePairs tile_pairs(const CheckedArguments& given, const Tensor& pairs, const Tensor& distances, double cutoff) {
+  const int64_t* ends = given.get<int64_t>(pairs, "pairs", {2, kAny});
+  const int64_t count = pairs.size(1);
+  check_num_pairs(count);
+  return {count, ends, given.get<float>(distances, "distances", {count}), static_cast<float>(cutoff)};
 }
 
-LinearMap linear_map(const Tensor& weight, const Tensor& bias, int64_t outputs, int64_t inputs, const Tensor& like) {
-  check_floats(weight, "the weight of a linear map", {outputs, inputs}, like);
-  check_floats(bias, "the bias of a linear map", {outputs}, like);
-  return {data<float>(weight), data<float>(bias), static_cast<int>(inputs)};
+LinearMap linear_map(const CheckedArguments& given, const LinearTensors& map, int64_t outputs, int64_t inputs) {
+  return {given.get<float>(map.weight, "the weight of a linear map", {outputs, inputs}),
+          given.get<float>(map.bias, "the bias of a linear map", {outputs}), static_cast<int>(inputs)};
 }
 
-Products pop_products(StableIValue value) {
-  const int64_t products = pop_int(value);
+Products checked_products(int64_t products) {
   check(products >= 0 && products <= 2,
         "products is " + std::to_string(products) + ": give 0 for float32, 1 for TF32 or 2 for bfloat16");
   return static_cast<Products>(products);
 }
 
-}  // namespace
+struct EdgeTensors {
+  Tensor pairs, distances, vectors, types, centers;
+  LinearTensors radial;
+  Tensor bonded, direction;
+  LinearTensors out;
+  double cutoff, scale;
+  int64_t products;
 
-// pairs, distances, vectors, types, centers, radial weight and bias, bonded, direction, out weight and bias, cutoff,
-// scale, products.
-void boxed_gamd_edges(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor pairs = pop_tensor(stack[0]), distances = pop_tensor(stack[1]), vectors = pop_tensor(stack[2]);
-  const Tensor types = pop_tensor(stack[3]), centers = pop_tensor(stack[4]);
-  const Tensor radial = pop_tensor(stack[5]), radial_bias = pop_tensor(stack[6]), bonded = pop_tensor(stack[7]);
-  const Tensor direction = pop_tensor(stack[8]), out = pop_tensor(stack[9]), out_bias = pop_tensor(stack[10]);
-  check(out.dim() == 2 && centers.dim() == 1, "the weights of a linear map must be (outputs, inputs)");
-  const int64_t width = out.size(0), num_radial = centers.size(0);
+  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, LinearTensors, Tensor, Tensor, LinearTensors, double,
+                            double, int64_t>;
+};
+
+std::tuple<Tensor, Tensor> gamd_edges_cuda(const EdgeTensors& from) {
+  const CheckedArguments given(from.pairs, "pairs");
+  const int64_t width = size_of(from.out.weight, "the weight of a linear map", 0, 2);
+  const int64_t num_radial = size_of(from.centers, "centers", 0, 1);
   check_tile_width(width);
   check(num_radial >= 1 && num_radial <= (width > kMostRadial ? width : kMostRadial),
         "num_radial is " + std::to_string(num_radial) + ": give at most 64, or the width");
   GamdEdges in{};
-  in.pairs = tile_pairs(pairs, distances, pop_float(stack[11]));
+  in.pairs = tile_pairs(given, from.pairs, from.distances, from.cutoff);
   const int64_t count = in.pairs.count;
-  check_floats(vectors, "vectors", {count, 3}, pairs);
-  check_floats(centers, "centers", {num_radial}, pairs);
-  const bool has_bonds = bonded.numel() > 0, has_direction = direction.numel() > 0;
-  if (has_bonds) {
-    check_floats(bonded, "bonded", {-1, width}, pairs);
-    check_argument(types, "types", {count}, aoti_torch_dtype_int64(), pairs);
-  }
-  if (has_direction) check_floats(direction, "direction", {width, 3}, pairs);
-  in.vectors = data<float>(vectors);
-  in.types = has_bonds ? data<int64_t>(types) : nullptr;
-  in.centers = data<float>(centers);
-  in.scale = static_cast<float>(pop_float(stack[12]));
-  in.radial = linear_map(radial, radial_bias, width, num_radial, pairs);
-  in.bonded = or_null(bonded);
-  in.direction = or_null(direction);
-  in.out = linear_map(out, out_bias, width, width, pairs);
-  const torch::stable::accelerator::DeviceGuard guard(pairs.get_device_index());
-  const Tensor forward = floats_like(out, {count, width});
-  const Tensor backward = floats_like(out, {has_direction ? count : 0, width});
+  in.vectors = given.get<float>(from.vectors, "vectors", {count, 3});
+  in.bonded = given.get_or_null<float>(from.bonded, "bonded", {kAny, width});
+  in.types = in.bonded == nullptr ? nullptr : given.get<int64_t>(from.types, "types", {count});
+  in.centers = given.get<float>(from.centers, "centers", {num_radial});
+  in.scale = static_cast<float>(from.scale);
+  in.radial = linear_map(given, from.radial, width, num_radial);
+  in.direction = given.get_or_null<float>(from.direction, "direction", {width, 3});
+  in.out = linear_map(given, from.out, width, width);
+  const DeviceGuard guard(from.pairs.get_device_index());
+  const Tensor forward = floats_like(from.pairs, {count, width});
+  const Tensor backward = floats_like(from.pairs, {in.direction != nullptr ? count : 0, width});
   in.forward = data<float>(forward);
-  in.backward = has_direction ? data<float>(backward) : nullptr;
-  launch_gamd_edges(stream_of_device(pairs), width, pop_products(stack[13]), in);
-  stack[0] = push_tensor(forward);
-  stack[1] = push_tensor(backward);
+  in.backward = in.direction != nullptr ? data<float>(backward) : nullptr;
+  launch_gamd_edges(stream_of_device(from.pairs), width, checked_products(from.products), in);
+  return {forward, backward};
 }
 
-// starts, entries, pairs, forward, backward, envelope, source, target, hidden, edge weight and bias, gate weight and
-// bias, products.
-void boxed_gamd_messages(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor starts = pop_tensor(stack[0]), entries = pop_tensor(stack[1]), pairs = pop_tensor(stack[2]);
-  const Tensor forward = pop_tensor(stack[3]), backward = pop_tensor(stack[4]), envelope = pop_tensor(stack[5]);
-  const Tensor source = pop_tensor(stack[6]), target = pop_tensor(stack[7]), hidden = pop_tensor(stack[8]);
-  const Tensor edge = pop_tensor(stack[9]), edge_bias = pop_tensor(stack[10]);
-  const Tensor gate = pop_tensor(stack[11]), gate_bias = pop_tensor(stack[12]);
-  check_pairs(pairs);
-  check(hidden.dim() == 2, "hidden has shape " + shape_text(hidden) + ": give (number of atoms, width)");
-  const int64_t count = pairs.size(1), atoms = hidden.size(0), width = hidden.size(1);
+struct MessageTensors {
+  Tensor starts, entries, pairs, forward, backward, envelope, source, target, hidden;
+  LinearTensors edge, gate;
+  int64_t products;
+
+  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, LinearTensors,
+                            LinearTensors, int64_t>;
+};
+
+Tensor gamd_messages_cuda(const MessageTensors& from) {
+  const CheckedArguments given(from.pairs, "pairs");
+  const int64_t* pairs = given.get<int64_t>(from.pairs, "pairs", {2, kAny});
+  const int64_t count = from.pairs.size(1), atoms = size_of(from.hidden, "hidden", 0, 2), width = from.hidden.size(1);
+  check_num_pairs(count);
   check_tile_width(width);
-  check_argument(starts, "starts", {atoms + 1}, aoti_torch_dtype_int32(), pairs);
-  check_argument(entries, "entries", {2 * count}, aoti_torch_dtype_int32(), pairs);
-  check_floats(forward, "forward", {count, width}, pairs);
-  const bool same = backward.numel() == 0;
-  if (!same) check_floats(backward, "backward", {count, width}, pairs);
-  check_floats(envelope, "envelope", {count}, pairs);
-  check_floats(source, "source", {atoms, width}, pairs);
-  check_floats(target, "target", {atoms, width}, pairs);
-  check_floats(hidden, "hidden", {atoms, width}, pairs);
-  const torch::stable::accelerator::DeviceGuard guard(pairs.get_device_index());
-  const Tensor sums = floats_like(hidden, {atoms, width});
   GamdMessages in{};
   in.num_atoms = atoms;
-  in.starts = data<int32_t>(starts);
-  in.entries = data<int32_t>(entries);
-  in.pairs = {count, data<int64_t>(pairs), nullptr, 0.f};
-  in.forward = data<float>(forward);
-  in.backward = same ? in.forward : data<float>(backward);
-  in.envelope = data<float>(envelope);
-  in.source = data<float>(source);
-  in.target = data<float>(target);
-  in.hidden = data<float>(hidden);
-  in.edge = linear_map(edge, edge_bias, width, width, pairs);
-  in.gate = linear_map(gate, gate_bias, width, width, pairs);
+  in.starts = given.get<int32_t>(from.starts, "starts", {atoms + 1});
+  in.entries = given.get<int32_t>(from.entries, "entries", {2 * count});
+  in.pairs = {count, pairs, nullptr, 0.f};
+  in.forward = given.get<float>(from.forward, "forward", {count, width});
+  const float* backward = given.get_or_null<float>(from.backward, "backward", {count, width});
+  in.backward = backward == nullptr ? in.forward : backward;
+  in.envelope = given.get<float>(from.envelope, "envelope", {count});
+  in.source = given.get<float>(from.source, "source", {atoms, width});
+  in.target = given.get<float>(from.target, "target", {atoms, width});
+  in.hidden = given.get<float>(from.hidden, "hidden", {atoms, width});
+  in.edge = linear_map(given, from.edge, width, width);
+  in.gate = linear_map(given, from.gate, width, width);
+  const DeviceGuard guard(from.pairs.get_device_index());
+  const Tensor sums = floats_like(from.hidden, {atoms, width});
   in.sums = data<float>(sums);
-  launch_gamd_messages(stream_of_device(pairs), width, pop_products(stack[13]), in);
-  stack[0] = push_tensor(sums);
+  launch_gamd_messages(stream_of_device(from.pairs), width, checked_products(from.products), in);
+  return sums;
 }
 
-// pairs, distances, edges, envelope, total, left, edge weight and bias, hidden weight and bias, readout and its bias,
-// cutoff, products.
-void boxed_gamd_strengths(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor pairs = pop_tensor(stack[0]), distances = pop_tensor(stack[1]), edges = pop_tensor(stack[2]);
-  const Tensor envelope = pop_tensor(stack[3]), total = pop_tensor(stack[4]), left = pop_tensor(stack[5]);
-  const Tensor edge = pop_tensor(stack[6]), edge_bias = pop_tensor(stack[7]);
-  const Tensor hidden = pop_tensor(stack[8]), hidden_bias = pop_tensor(stack[9]);
-  const Tensor readout = pop_tensor(stack[10]), readout_bias = pop_tensor(stack[11]);
-  check(total.dim() == 2, "total has shape " + shape_text(total) + ": give (number of atoms, width)");
-  const int64_t atoms = total.size(0), width = total.size(1);
+struct StrengthTensors {
+  Tensor pairs, distances, edges, envelope, total, left;
+  LinearTensors edge, hidden;
+  Tensor readout, readout_bias;
+  double cutoff;
+  int64_t products;
+
+  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, LinearTensors, LinearTensors, Tensor, Tensor,
+                            double, int64_t>;
+};
+
+Tensor gamd_strengths_cuda(const StrengthTensors& from) {
+  const CheckedArguments given(from.pairs, "pairs");
+  const int64_t atoms = size_of(from.total, "total", 0, 2), width = from.total.size(1);
   check_tile_width(width);
   GamdStrengths in{};
-  in.pairs = tile_pairs(pairs, distances, pop_float(stack[12]));
+  in.pairs = tile_pairs(given, from.pairs, from.distances, from.cutoff);
   const int64_t count = in.pairs.count;
-  check_floats(edges, "edges", {count, width}, pairs);
-  check_floats(envelope, "envelope", {count}, pairs);
-  check_floats(total, "total", {atoms, width}, pairs);
-  check_floats(left, "left", {atoms, width}, pairs);
-  check_floats(readout, "readout", {1, width}, pairs);
-  check_floats(readout_bias, "the bias of readout", {1}, pairs);
-  const torch::stable::accelerator::DeviceGuard guard(pairs.get_device_index());
-  const Tensor strengths = floats_like(total, {count});
-  in.edges = data<float>(edges);
-  in.envelope = data<float>(envelope);
-  in.total = data<float>(total);
-  in.left = data<float>(left);
-  in.edge = linear_map(edge, edge_bias, width, width, pairs);
-  in.hidden = linear_map(hidden, hidden_bias, width, width, pairs);
-  in.readout = data<float>(readout);
-  in.readout_bias = data<float>(readout_bias);
+  in.edges = given.get<float>(from.edges, "edges", {count, width});
+  in.envelope = given.get<float>(from.envelope, "envelope", {count});
+  in.total = given.get<float>(from.total, "total", {atoms, width});
+  in.left = given.get<float>(from.left, "left", {atoms, width});
+  in.edge = linear_map(given, from.edge, width, width);
+  in.hidden = linear_map(given, from.hidden, width, width);
+  in.readout = given.get<float>(from.readout, "readout", {1, width});
+  in.readout_bias = given.get<float>(from.readout_bias, "the bias of readout", {1});
+  const DeviceGuard guard(from.pairs.get_device_index());
+  const Tensor strengths = floats_like(from.total, {count});
   in.strengths = data<float>(strengths);
-  launch_gamd_strengths(stream_of_device(pairs), width, pop_products(stack[13]), in);
-  stack[0] = push_tensor(strengths);
+  launch_gamd_strengths(stream_of_device(from.pairs), width, checked_products(from.products), in);
+  return strengths;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, OPENMM_GNN_CUDA, library) {
+  implement<kGamdEdges, gamd_edges_cuda>(library);
+  implement<kGamdMessages, gamd_messages_cuda>(library);
+  implement<kGamdStrengths, gamd_strengths_cuda>(library);
 }
 
 }  // namespace openmm_gnn::cuda

@@ -1,4 +1,4 @@
-// frame_edges: the edges of all frames of a batch by one search, as graph/edges.py orders them (../cuda_schemas.h).
+// frame_edges: the edges of all frames of a batch by one search, as graph/edges.py orders them (../neighbor_pairs.h).
 //
 // An atom is tested against every atom of its frame, twice: counted, and, once the sums of the counts are known,
 // written. As in search_tiles.h rows are split into strands, here of neighbouring candidates, so that the scan over

@@ -11,9 +11,9 @@ struct Edge {
 
 // False for padding and beyond the cutoff.
 template <bool kGeometry>
-INLINE bool read_edge(const PairList& pairs, int64_t k, const RadialTable& table, Edge& edge) {
+INLINE bool read_edge(const PairEnds& pairs, int64_t k, const SplineTable& table, Edge& edge) {
   const float distance = pairs.distances[k];
-  if (pairs.i[k] < 0 || !(distance < table.cutoff)) return false;
+  if (pairs.i(k) < 0 || !(distance < table.cutoff)) return false;
   edge.inverse_distance = 1.f / (distance > 1e-6f ? distance : 1e-6f);
   for (int d = 0; d < 3; ++d) edge.u[d] = pairs.vectors[3 * k + d] * edge.inverse_distance;
   // 1 - 28 x^6 + 48 x^7 - 21 x^8, see graph/cutoff_envelope.py with exponent 6.
@@ -31,7 +31,7 @@ INLINE bool read_edge(const PairList& pairs, int64_t k, const RadialTable& table
   edge.weight[1] = (3 * t3 - 6 * t2 + 4) * (1 / 6.f);
   edge.weight[2] = (-3 * t3 + 3 * t2 + 3 * t + 1) * (1 / 6.f);
   edge.weight[3] = t3 * (1 / 6.f);
-  edge.row = (pairs.type[k] * table.knots + knot) * table.channels;
+  edge.row = (pairs.types[k] * table.knots + knot) * table.channels;
   if (kGeometry) {
     edge.envelope_slope = -168.f * x2 * x2 * x * (1 - x) * (1 - x) / table.cutoff;
     const float s = inside ? 1 / spacing : 0.f;
@@ -43,7 +43,7 @@ INLINE bool read_edge(const PairList& pairs, int64_t k, const RadialTable& table
   return true;
 }
 
-INLINE Lanes radial(const RadialTable& table, const Edge& edge, const float (&weight)[4], int64_t channel) {
+INLINE Lanes radial(const SplineTable& table, const Edge& edge, const float (&weight)[4], int64_t channel) {
   const float* row = table.values + edge.row + channel;
   Lanes v = load(row) * weight[0];
   for (int m = 1; m < 4; ++m) v += load(row + m * table.channels) * weight[m];
@@ -95,14 +95,14 @@ INLINE void add_vector_gradient(float* gradient, const Edge& edge, const Lanes (
 }
 
 template <bool kVectors>
-static void messages_loop(const PairList& pairs, int64_t begin, int64_t end, const Messages& in, float* scalars,
+static void messages_loop(const PairEnds& pairs, int64_t begin, int64_t end, const RowMessages& in, float* scalars,
                           float* vectors) {
   const int64_t width = in.width, wide = 3 * width;
   constexpr int kGroups = kVectors ? 3 : 2;
   for (int64_t k = begin; k < end; ++k) {
     Edge edge;
     if (!read_edge<false>(pairs, k, in.table, edge)) continue;
-    const int64_t atom[2] = {pairs.i[k], pairs.j[k]};
+    const int64_t atom[2] = {pairs.i(k), pairs.j(k)};
     for (int64_t f = 0; f < width; f += 16) {
       Projections p;
       if (kVectors) p = project(in.probe, atom[0], atom[1], width, f, edge);
@@ -133,14 +133,14 @@ static void messages_loop(const PairList& pairs, int64_t begin, int64_t end, con
 }
 
 template <bool kVectors, bool kGeometry, bool kWeights>
-static void message_gradients_loop(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
-                                   const MessageGradients& out) {
+static void message_gradients_loop(const PairEnds& pairs, int64_t begin, int64_t end, const RowMessages& in,
+                                   const RowMessageGradients& out) {
   const int64_t width = in.width, wide = 3 * width;
   constexpr int kGroups = kVectors ? 3 : 2;
   for (int64_t k = begin; k < end; ++k) {
     Edge edge;
     if (!read_edge<kGeometry>(pairs, k, in.table, edge)) continue;
-    const int64_t atom[2] = {pairs.i[k], pairs.j[k]};
+    const int64_t atom[2] = {pairs.i(k), pairs.j(k)};
     Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
       Projections p;
@@ -213,12 +213,13 @@ static void message_gradients_loop(const PairList& pairs, int64_t begin, int64_t
   }
 }
 
-static void strengths_loop(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in, float* strengths) {
+static void strengths_loop(const PairEnds& pairs, int64_t begin, int64_t end, const RowStrengths& in,
+                           float* strengths) {
   const int64_t width = in.width;
   for (int64_t k = begin; k < end; ++k) {
     Edge edge;
     if (!read_edge<false>(pairs, k, in.table, edge)) continue;
-    const int64_t i = pairs.i[k], j = pairs.j[k];
+    const int64_t i = pairs.i(k), j = pairs.j(k);
     Lanes strength = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
       const Projections p = project(in.probe, i, j, width, f, edge);
@@ -233,13 +234,13 @@ static void strengths_loop(const PairList& pairs, int64_t begin, int64_t end, co
 }
 
 template <bool kGeometry, bool kWeights>
-static void strength_gradients_loop(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in,
-                                    const StrengthGradients& out) {
+static void strength_gradients_loop(const PairEnds& pairs, int64_t begin, int64_t end, const RowStrengths& in,
+                                    const RowStrengthGradients& out) {
   const int64_t width = in.width;
   for (int64_t k = begin; k < end; ++k) {
     Edge edge;
     if (!read_edge<kGeometry>(pairs, k, in.table, edge)) continue;
-    const int64_t i = pairs.i[k], j = pairs.j[k];
+    const int64_t i = pairs.i(k), j = pairs.j(k);
     const float incoming = out.strengths[k] * edge.envelope;
     Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
@@ -274,15 +275,15 @@ static void strength_gradients_loop(const PairList& pairs, int64_t begin, int64_
   }
 }
 
-static void messages(const PairList& pairs, int64_t begin, int64_t end, const Messages& in, float* scalars,
+static void messages(const PairEnds& pairs, int64_t begin, int64_t end, const RowMessages& in, float* scalars,
                      float* vectors) {
   (in.probe != nullptr ? messages_loop<true> : messages_loop<false>)(pairs, begin, end, in, scalars, vectors);
 }
 
 // The loop with the gradients that are asked for: of the weights in training, of the geometry for forces.
 template <bool kVectors>
-static void message_gradients_of(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
-                                 const MessageGradients& out) {
+static void message_gradients_of(const PairEnds& pairs, int64_t begin, int64_t end, const RowMessages& in,
+                                 const RowMessageGradients& out) {
   const bool geometry = out.pair_vectors != nullptr, weights = out.table != nullptr;
   const auto loop = geometry ? (weights ? message_gradients_loop<kVectors, true, true>
                                         : message_gradients_loop<kVectors, true, false>)
@@ -291,13 +292,13 @@ static void message_gradients_of(const PairList& pairs, int64_t begin, int64_t e
   loop(pairs, begin, end, in, out);
 }
 
-static void message_gradients(const PairList& pairs, int64_t begin, int64_t end, const Messages& in,
-                              const MessageGradients& out) {
+static void message_gradients(const PairEnds& pairs, int64_t begin, int64_t end, const RowMessages& in,
+                              const RowMessageGradients& out) {
   (in.probe != nullptr ? message_gradients_of<true> : message_gradients_of<false>)(pairs, begin, end, in, out);
 }
 
-static void strength_gradients(const PairList& pairs, int64_t begin, int64_t end, const Strengths& in,
-                               const StrengthGradients& out) {
+static void strength_gradients(const PairEnds& pairs, int64_t begin, int64_t end, const RowStrengths& in,
+                               const RowStrengthGradients& out) {
   const bool geometry = out.pair_vectors != nullptr, weights = out.table != nullptr;
   const auto loop = geometry ? (weights ? strength_gradients_loop<true, true> : strength_gradients_loop<true, false>)
                              : (weights ? strength_gradients_loop<false, true> : strength_gradients_loop<false, false>);

@@ -1,4 +1,4 @@
-"""What the encoders share: distances as features, safe lengths of vectors, sums over edges, and the denoising head."""
+"""What the encoders share: distances as features, sums over edges, and the denoising head."""
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import copy
@@ -14,6 +14,7 @@ from torch.nn.functional import silu, threshold
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.graph.filter_table import filter_places, filter_table, used_knots
 from openmm_gnn.kernels.encoder_messages import EdgePlan, edge_rows, fits_operators, has_cpu_operators
+from openmm_gnn.kernels.neighbor_pairs import safe_distances
 
 
 class ExponentialBasis(nn.Module):
@@ -91,13 +92,6 @@ def late_cutoff(envelope: Tensor) -> Tensor:
 def unit_vectors(vectors: Tensor, distances: Tensor) -> Tensor:
     """(E, 3) vectors divided by their lengths; what has no length stays zero and carries no gradient."""
     return vectors / torch.where(distances > 0, distances, torch.ones_like(distances)).unsqueeze(-1)
-
-
-def lengths(vectors: Tensor) -> Tensor:
-    """(N, H) lengths of (N, 3, H) vectors, with gradient zero (not NaN) where a length is zero."""
-    squared = vectors.square().sum(dim=1)
-    nothing = squared == 0
-    return torch.where(nothing, torch.ones_like(squared), squared).sqrt().masked_fill(nothing, 0.0)
 
 
 def sum_over_edges(messages: Tensor, receivers: Tensor, num_atoms: int) -> Tensor:
@@ -271,7 +265,7 @@ class VectorRange(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(N, 3, H) -> (N, 3, H)."""
-        length = lengths(vectors)
+        length = safe_distances(vectors)
         low = length.amin(dim=1, keepdim=True)
         span = length.amax(dim=1, keepdim=True) - low
         if self.softness > 0.0:
@@ -298,7 +292,7 @@ class GatedVectors(nn.Module):
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """(N, width) and (N, 3, width) -> (N, scalars_out) and (N, 3, vectors_out)."""
-        both = torch.cat([scalars, lengths(self.measured(vectors))], dim=1)
+        both = torch.cat([scalars, safe_distances(self.measured(vectors))], dim=1)
         gates = self.gates(silu(self.hidden(both)))
         return gates[:, : self.scalars_out], gates[:, None, self.scalars_out :] * self.kept(vectors)
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.kernels.attention import attend, attention_weights, join_heads, split_heads
+from openmm_gnn.kernels.neighbor_pairs import safe_distances
 from openmm_gnn.networks.encoders.equivariant_blocks import sum_over_edges
 from openmm_gnn.networks.tokens.edge_angles import EdgeGates
 from openmm_gnn.networks.tokens.equivariant_layers import (
     EquivariantDropout,
     EquivariantNorm,
     GatedFeedForward,
-    vector_lengths,
 )
 
 LOCAL_REACH = 4
@@ -107,7 +107,7 @@ class EquivariantSelfAttention(nn.Module):
         turned = torch.stack([join_heads(received[1]), join_heads(received[2]), join_heads(received[3])], dim=2)
 
         first, second = self.products(vectors).chunk(2, dim=3)
-        product, length = (first * second).sum(dim=2), vector_lengths(vectors)
+        product, length = (first * second).sum(dim=2), safe_distances(vectors, 2)
         gate = self.gate(torch.cat([self.product_weight * product, self.length_weight * length], dim=2))
         of_product, of_length, own = self.out(join_heads(received[0])).chunk(3, dim=2)
         return product * of_product + length * of_length + own, torch.sigmoid(gate).unsqueeze(2) * turned + vectors

@@ -11,13 +11,6 @@ from torch.nn.functional import dropout, silu
 from openmm_gnn.networks.encoders.equivariant_blocks import GatedVectors
 
 
-def vector_lengths(vectors: Tensor) -> Tensor:
-    """(..., C) lengths of (..., 3, C) vectors, with gradient zero (not NaN) where a length is zero."""
-    squared = vectors.square().sum(dim=-2)
-    nothing = squared == 0
-    return torch.where(nothing, torch.ones_like(squared), squared).sqrt().masked_fill(nothing, 0.0)
-
-
 class EquivariantLinear(nn.Module):
     """One linear map of the scalars; one of the vectors, without the bias that would point somewhere."""
 

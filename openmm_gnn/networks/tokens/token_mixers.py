@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
 from openmm_gnn.kernels.attention import attend, attention_weights, join_heads, split_heads
+from openmm_gnn.kernels.neighbor_pairs import safe_distances
 
 
 def position_encoding(num_tokens: int, width: int) -> Tensor:
@@ -40,10 +41,7 @@ class GlobalToken(nn.Module):
     def forward(self, coordinates: Tensor) -> Tensor:
         """(B, T, 3) nm -> (B, 1, width)."""
         between = coordinates.index_select(1, self.rows) - coordinates.index_select(1, self.columns)
-        squared = between.square().sum(dim=2)
-        nothing = squared == 0
-        distances = torch.where(nothing, torch.ones_like(squared), squared).sqrt().masked_fill(nothing, 0.0)
-        return self.out(silu(self.hidden(distances))).unsqueeze(1)
+        return self.out(silu(self.hidden(safe_distances(between, 2)))).unsqueeze(1)
 
 
 class TransformerLayer(nn.Module):

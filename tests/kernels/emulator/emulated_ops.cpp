@@ -16,7 +16,6 @@
 #include "neighbors/cuda/pipeline.h"
 #include "vector_gamd/cuda/row_pipeline.h"
 #include "gamd/cuda/tile_pipeline.h"
-#include "base/cuda_schemas.h"
 #include "grid_emulator.h"
 
 namespace emulator {
@@ -203,11 +202,3 @@ void write_frame_edges(StreamHandle, const FrameSearch<T>& search, const NearEdg
 }
 
 }  // namespace openmm_gnn::cuda
-
-STABLE_TORCH_LIBRARY(openmm_gnn_emulated, library) {
-  OPENMM_GNN_CUDA_SCHEMAS(library)
-}
-
-STABLE_TORCH_LIBRARY_IMPL(openmm_gnn_emulated, CPU, library) {
-  OPENMM_GNN_CUDA_FUNCTIONS(library)
-}
