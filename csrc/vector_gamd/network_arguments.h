@@ -32,7 +32,7 @@ struct StrengthArguments {
   using Fields = std::tuple<PairGraph, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, double, int64_t>;
 };
 
-inline void check_width(int64_t width, int64_t most) {
+inline void check_channels(int64_t width, int64_t most) {
   check(width > 0 && width % 16 == 0 && width <= most,
         "the width is " + std::to_string(width) + ": give a multiple of 16, at most " + std::to_string(most));
 }
@@ -58,7 +58,7 @@ struct MessageCall {
 
   MessageCall(const MessageArguments& from, int64_t most_channels) : given(from.graph.pairs, "pairs") {
     const int64_t atoms = size_of(from.value, "value", 0, 2), width = from.value.size(1);
-    check_width(width, most_channels);
+    check_channels(width, most_channels);
     const int64_t vector_atoms = from.probe.size(0) == 0 ? 0 : atoms;
     const float* table = given.get<float>(from.table, "table", {kAny, kAny, 3 * width});
     in = {atoms,
@@ -88,7 +88,7 @@ struct StrengthCall {
 
   StrengthCall(const StrengthArguments& from, int64_t most_channels) : given(from.graph.pairs, "pairs") {
     const int64_t atoms = size_of(from.total, "total", 0, 2), width = from.total.size(1);
-    check_width(width, most_channels);
+    check_channels(width, most_channels);
     const float* table = given.get<float>(from.table, "table", {kAny, kAny, width});
     in = {atoms,
           width,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,20 +59,7 @@ def _neighbor_pairs_fake(
 
 
 @torch.library.register_fake("openmm_gnn::update_neighbor_list")
-def _update_neighbor_list_fake(
-    positions: Tensor,
-    box_vectors: Tensor,
-    cutoff: float,
-    skin: float,
-    full: bool,
-    geometry: bool,
-    trim: bool,
-    num_threads: int,
-    reference_positions: Tensor,
-    reference_box: Tensor,
-    stored_pairs: Tensor,
-    stored_shifts: Tensor,
-    status: Tensor,
-) -> Pairs:
+def _update_neighbor_list_fake(positions: Tensor, *arguments: Any) -> Pairs:
+    geometry, trim, stored_pairs = arguments[4], arguments[5], arguments[9]
     num_pairs = torch.library.get_ctx().new_dynamic_size() if trim else stored_pairs.shape[1]
     return _fake_pairs(positions, num_pairs, geometry)

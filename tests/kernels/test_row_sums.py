@@ -10,6 +10,7 @@ import torch
 from cuda_backends import Backend
 from torch import Tensor
 
+import openmm_gnn.kernels.vector_network  # noqa: F401  (registers the gradients)
 from openmm_gnn.kernels.pair_rows import pair_graph, pair_rows_reference
 from openmm_gnn.kernels.vector_network_reference import pair_strengths_reference, vector_messages_reference
 
