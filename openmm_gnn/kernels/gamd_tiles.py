@@ -44,7 +44,7 @@ def tile_graph(
 
 def fits_tiles(vectors: Tensor, width: int, num_radial: int) -> bool:
     """Whether the operators can be used: on CUDA, in float32 and without gradients, for networks of these sizes."""
-    has_kernels = width in (16, 32, 64, 128) and num_radial <= max(64, width)
+    has_kernels = width in [16, 32, 64, 128] and num_radial <= max(64, width)
     return has_kernels and vectors.is_cuda and vectors.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
