@@ -153,7 +153,9 @@ def test_fine_tuning_changes_the_encoder_and_a_killed_run_goes_on(peptides: Path
     assert spec.elements == (1, 6, 7, 8) and spec.encoder.elements == (1, 6, 7, 8)
     sets = hold_out(frames, 3)
     for steps in (2, 4):
-        settings = PropertySettings(num_steps=steps, batch_size=4, warmup_steps=1, validate_every=2)
+        settings = PropertySettings(
+            freeze_encoder=False, num_steps=steps, batch_size=4, warmup_steps=1, validate_every=2
+        )
         bundle = train_property(spec, sets, settings, tmp_path, encoder, progress=False)
     assert [row.split(",")[0] for row in (tmp_path / "log.csv").read_text().splitlines()] == ["step", "2", "4"]
     tuned = load_property_model(bundle).encoder.state_dict()
