@@ -95,7 +95,7 @@ def examine(report: Callable[[str], None] = lambda step: None) -> Diagnosis:
         platforms = openmm.values.get("platforms", ["Reference", "CPU"])
         tried = [(backend, name) for backend in BACKENDS if backend not in absent for name in platforms]
         report("forces: " + ", ".join(f"{backend} on {name}" for backend, name in tried))
-        trials = list(pool.map(lambda pair: Trial(*pair, run_probe(["force", *pair])), tried))
+        trials = list(pool.map(lambda pair: Trial(pair[0], pair[1], run_probe(["force", *pair])), tried))
     return Diagnosis(
         python=platform.python_version(),
         machine=f"{platform.system()} {platform.machine()}",

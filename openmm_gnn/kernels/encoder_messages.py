@@ -23,7 +23,7 @@ import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 class EdgePlan(NamedTuple):
     """The edges of one graph as every layer of an encoder takes them; `EdgeNetwork.plan` makes it."""
 
-    index: Tensor
+    edges: Tensor
     """(2, E) int64, row 0 the source and row 1 the target. Row 1 receives, but in TensorNet row 0."""
     rows: Tensor
     """Edges in the order of the atoms that receive them, by `edge_rows`; empty on the CPU and in plain PyTorch."""
@@ -98,7 +98,7 @@ def attention_messages(
         table: filters of the key and the values, 4 H channels.
     """
     return torch.ops.openmm_gnn.attention_messages(
-        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(), table,
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(), table,
         head_width, available_threads(),
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def edge_layer(
         spread_weight, spread_bias: (2 H, H) and (2 H,), scales of the sender's vectors and of the direction.
     """
     return torch.ops.openmm_gnn.edge_layer(
-        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(),
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(),
         mixed.float(), edges.float(), filter_weight, filter_bias, spread_weight, spread_bias, head_width,
         available_threads(),
     )  # fmt: skip
@@ -136,14 +136,14 @@ def edge_layer(
 def tensor_messages(plan: EdgePlan, parts: Tensor, table: Tensor) -> Tensor:
     """Sums (N, 9, H) of the senders' tensors, times the filters of their three parts, a table of 3 H channels."""
     return torch.ops.openmm_gnn.tensor_messages(
-        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, parts.float(), table, available_threads()
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, parts.float(), table, available_threads()
     )
 
 
 def first_tensors(plan: EdgePlan, receiver: Tensor, sender: Tensor, table: Tensor) -> Tensor:
     """Sums (N, 9, H) of the tensors that directions make, times filters and receiver_i + sender_j, (N, H)."""
     return torch.ops.openmm_gnn.first_tensors(
-        plan.index, plan.rows, plan.directions, plan.envelope, plan.places, receiver.float(), sender.float(), table,
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, receiver.float(), sender.float(), table,
         available_threads(),
     )  # fmt: skip
 

@@ -133,14 +133,14 @@ class TensorEmbedding(Tabulated):
         if plan.compiled:
             parts = first_tensors(plan, receiver, sender, self.table_for(plan))
         else:
-            pair = receiver.index_select(0, plan.index[0]) + sender.index_select(0, plan.index[1])
+            pair = receiver.index_select(0, plan.edges[0]) + sender.index_select(0, plan.edges[1])
             factors = spread(self.filters_of(plan.radial, plan.envelope) * pair.repeat(1, 3))
             # Of one direction u: the number 1, u as an axial vector, and u u - |u|^2 / 3.
             x, y, z = plan.directions.unbind(1)
             third = (x * x + y * y + z * z) / 3.0
             shape = [torch.ones_like(x), x, y, z, x * x - third, x * y, x * z, y * y - third, y * z]
             made = factors * torch.stack(shape, dim=1).unsqueeze(-1)
-            parts = sum_over_edges(made, plan.index[0], atomic_numbers.size(0))
+            parts = sum_over_edges(made, plan.edges[0], atomic_numbers.size(0))
         one, axial, symmetric = squared_norms(parts)
         gates = silu(self.second(silu(self.first(self.norm(one + axial + symmetric)))))
         return self.mixing(parts) * spread(gates)
@@ -175,8 +175,8 @@ class TensorInteraction(Tabulated):
                 return tensor_squares(parts, self.after(tensor_products(received, own)))
         else:
             factors = spread(self.filters_of(plan.radial, plan.envelope))
-            sent = own.index_select(0, plan.index[1])
-            received = sum_over_edges(factors * sent, plan.index[0], parts.size(0))
+            sent = own.index_select(0, plan.edges[1])
+            received = sum_over_edges(factors * sent, plan.edges[0], parts.size(0))
         left, right = unpack(received), unpack(own)
         change = self.after(scaled(pack(product(left, right) + product(right, left))))
         square = unpack(change)

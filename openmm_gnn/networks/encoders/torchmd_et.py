@@ -43,7 +43,7 @@ class AttentionLayer(Tabulated):
             filters: (E, 4 H), the key's and the values'.
         """
         width = self.width
-        sources, targets = plan.index[0], plan.index[1]
+        sources, targets = plan.edges[0], plan.edges[1]
         query = node[:, :width].index_select(0, targets)
         key_and_values = node[:, width:].index_select(0, sources) * filters
         agreement = (query * key_and_values[:, :width]).view(-1, self.num_heads, self.head_width).sum(dim=2)

@@ -72,7 +72,7 @@ class EdgeAttentionLayer(nn.Module):
 
     def attend(self, plan: EdgePlan, node: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         """Messages (E, H) and their sums (N, H) at the targets, of node (N, 3 H) and filters (E, 2 H)."""
-        sources, targets, width = plan.index[0], plan.index[1], self.width
+        sources, targets, width = plan.edges[0], plan.edges[1], self.width
         query = node[:, :width].index_select(0, targets)
         key_and_value = node[:, width:].index_select(0, sources) * filters
         agreement = (query * key_and_value[:, :width]).view(-1, self.num_heads, self.head_width).sum(dim=2)
@@ -82,13 +82,13 @@ class EdgeAttentionLayer(nn.Module):
 
     def carry(self, plan: EdgePlan, vectors: Tensor, scales: Tensor) -> Tensor:
         """Sums (N, 3, H) at the targets of the sources' vectors and of directions, by their scales (E, 2 H)."""
-        carried = vectors.index_select(0, plan.index[0]) * scales[:, None, : self.width]
+        carried = vectors.index_select(0, plan.edges[0]) * scales[:, None, : self.width]
         carried = carried + plan.directions.unsqueeze(-1) * scales[:, None, self.width :]
-        return sum_over_edges(carried, plan.index[1], vectors.size(0))
+        return sum_over_edges(carried, plan.edges[1], vectors.size(0))
 
     def edge_change(self, plan: EdgePlan, mixed: Tensor, gates: Tensor) -> Tensor:
         """(E, H) from what target's and source's mixed vectors (N, 3, 5 H) have in common across the edge."""
-        sources, targets, width = plan.index[0], plan.index[1], self.width
+        sources, targets, width = plan.edges[0], plan.edges[1], self.width
         of_target = across(mixed[:, :, 3 * width : 4 * width].index_select(0, targets), plan.directions)
         of_source = across(mixed[:, :, 4 * width :].index_select(0, sources), plan.directions)
         return gates * (of_target * of_source).sum(dim=1)
@@ -146,7 +146,7 @@ class ViSNet(EdgeNetwork):
 
     def embed(self, atomic_numbers: Tensor, distances: Tensor, plan: EdgePlan) -> tuple[Tensor, Tensor]:
         """The first (N, H) scalars, of elements and of the neighbours' elements, and (E, H) features of edges."""
-        sources, targets = plan.index[0], plan.index[1]
+        sources, targets = plan.edges[0], plan.edges[1]
         filters = self.filters(plan)
         # An atom is no neighbour of its own; in a small box its images are.
         factors = (plan.envelope * (distances > 0).to(plan.envelope.dtype)).unsqueeze(1)
