@@ -91,7 +91,7 @@ def test_export_writes_a_module_that_can_be_evaluated_too(bundle: Path, data: Pa
         (["--train-seeds", "1-2", "--validation-seeds", "2"], "for training and for validation"),
         (["--train-seeds", "1", "--validation-seeds", "7"], "no data has seed 7"),
         (["--train-seeds", "one", "--validation-seeds", "2"], "is no list"),
-        (["--train-seeds", "1", "--validation-seeds", "2", "--cutoff", "-1"], "cutoff is -1.0"),
+        (["--train-seeds", "1", "--validation-seeds", "2", "--cutoff", "-1"], "--cutoff -1.0"),
     ],
 )
 def test_wrong_options_are_refused_before_training(
