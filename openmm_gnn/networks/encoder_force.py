@@ -155,3 +155,6 @@ class EncoderForce(ForceModel):
         if not again:
             energy = energy.detach()
         return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
+
+
+NETWORK = EncoderForce

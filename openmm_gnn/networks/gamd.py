@@ -243,3 +243,6 @@ class GAMD(ForceModel):
         if types is None:
             raise ValueError("this model uses bonds: give `types`, (P,), of kernels.pair_types")
         return types // self.num_kinds
+
+
+NETWORK = GAMD

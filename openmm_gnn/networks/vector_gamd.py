@@ -217,3 +217,6 @@ class VectorGAMD(ForceModel):
 def num_pair_types(num_species: int) -> int:
     """How many kinds of pairs there are: unordered species, and how far apart in bonds."""
     return SEPARATIONS * num_species * (num_species + 1) // 2
+
+
+NETWORK = VectorGAMD

@@ -7,6 +7,7 @@ from the modules that `openmm-gnn export` writes, encoders from geom2vec's check
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,17 +23,14 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
-from openmm_gnn.base.specs.force import FORCE_SPECS, EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
+from openmm_gnn.base.specs.force import FORCE_SPECS, ForceSpec
 from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
-from openmm_gnn.networks.encoder_force import EncoderForce
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.geom2vec_checkpoint import read_geom2vec
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.force_model import ForceModel
-from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.tokens.cv_network import CVNetwork, cv_network_for
-from openmm_gnn.networks.vector_gamd import VectorGAMD
 
 Loaded = TypeVar("Loaded")
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,17 +40,11 @@ SPEC_KEY = "openmm_gnn_spec"
 WEIGHTS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights"
 
 
-_FORCE_MODELS: dict[type[Any], Callable[[Any], ForceModel]] = {
-    GAMDSpec: GAMD,
-    VectorGAMDSpec: VectorGAMD,
-    EncoderForceSpec: EncoderForce,
-}
-"""The force model of each class of specs."""
-
-
 def make_model(spec: ForceSpec) -> ForceModel:
-    """A force model of this spec with fresh weights."""
-    return _FORCE_MODELS[type(spec)](spec)
+    """A force model of this spec with fresh weights: `NETWORK` of the file that has the name of the spec's kind."""
+    file = importlib.import_module(f"openmm_gnn.networks.{spec.kind.replace('-', '_')}")
+    model: ForceModel = file.NETWORK(spec)
+    return model
 
 
 def write_bundle(weights: Mapping[str, Tensor], spec_json: str, path: str | os.PathLike[str]) -> Path:

@@ -2,26 +2,24 @@
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import hashlib
+import importlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.specs.codec import spec_to_json
-from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.graph.edges import encoder_edges
 from openmm_gnn.networks.encoders.equivariant_blocks import DenoisingHead, EdgeNetwork
-from openmm_gnn.networks.encoders.tensornet import TensorNet
-from openmm_gnn.networks.encoders.torchmd_et import TorchMDET
-from openmm_gnn.networks.encoders.visnet import ViSNet
 
-NETWORKS: dict[Architecture, Callable[[EncoderSpec], EdgeNetwork]] = {
-    Architecture.TORCHMD_ET: TorchMDET,
-    Architecture.VISNET: ViSNet,
-    Architecture.TENSORNET: TensorNet,
-}
+
+def network_of(spec: EncoderSpec) -> EdgeNetwork:
+    """The network of a spec with fresh weights: `NETWORK` of the file that has the name of the architecture."""
+    file = importlib.import_module(f"openmm_gnn.networks.encoders.{spec.architecture.value.replace('-', '_')}")
+    network: EdgeNetwork = file.NETWORK(spec)
+    return network
 
 
 class Encoder(nn.Module):
@@ -42,9 +40,9 @@ class Encoder(nn.Module):
         self.max_neighbors = spec.max_neighbors
         self.max_atomic_number = spec.max_atomic_number
         self.noise_scale = spec.noise_scale
+        self.network: EdgeNetwork = network_of(spec)
         # The published TensorNet sums over the edges that leave an atom: of capped edges those are not its own choice.
-        self.receives_at_source = spec.architecture is Architecture.TENSORNET
-        self.network: EdgeNetwork = NETWORKS[spec.architecture](spec)
+        self.receives_at_source = self.network.receiving == 0
         self.noise_head = DenoisingHead(spec.width) if spec.noise_scale > 0 else None
 
     def train(self, mode: bool = True) -> "Encoder":

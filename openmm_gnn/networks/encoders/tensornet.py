@@ -205,3 +205,6 @@ class TensorNet(EdgeNetwork):
             parts = layer(parts, plan)
         norms = torch.cat(squared_norms(parts), dim=1)
         return silu(self.out(self.norm(norms))), -parts[:, 1:4]
+
+
+NETWORK = TensorNet

@@ -148,3 +148,6 @@ class TorchMDET(EdgeNetwork):
             changes = layer(scalars, vectors, plan)
             scalars, vectors = scalars + changes[0], vectors + changes[1]
         return self.norm(scalars), vectors
+
+
+NETWORK = TorchMDET

@@ -169,3 +169,6 @@ class ViSNet(EdgeNetwork):
             scalar_change, vector_change, edges = layer(scalars, vectors, edges, plan)
             scalars, vectors = scalars + scalar_change, vectors + vector_change
         return self.norm(scalars), self.vector_norm(vectors)
+
+
+NETWORK = ViSNet
