@@ -27,36 +27,6 @@ inline void* stream_of_device(const Tensor& tensor) {
   return stream;
 }
 
-// Shape, where a negative size is any, type, layout and device of an argument.
-inline void check_argument(const Tensor& tensor, const char* name, std::initializer_list<int64_t> sizes, int32_t dtype,
-                           const Tensor& like) {
-  bool same = tensor.dim() == static_cast<int64_t>(sizes.size());
-  std::string expected;
-  int64_t d = 0;
-  for (const int64_t size : sizes) {
-    expected += (d > 0 ? ", " : "") + (size < 0 ? "any" : std::to_string(size));
-    if (same && size >= 0 && tensor.size(d) != size) same = false;
-    ++d;
-  }
-  if (!same) fail(std::string(name) + " has shape " + shape_text(tensor) + ": expected (" + expected + ")");
-  const char* integer = dtype == aoti_torch_dtype_int32() ? "int32" : "int64";
-  const char* type = dtype == aoti_torch_dtype_float32() ? "float32" : integer;
-  check(dtype_of(tensor) == dtype && tensor.is_contiguous(), std::string(name) + " must be " + type + " and contiguous");
-  check(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(),
-        std::string(name) + " and pairs are on different devices: move one of them");
-}
-
-inline void check_floats(const Tensor& tensor, const char* name, std::initializer_list<int64_t> sizes,
-                         const Tensor& like) {
-  check_argument(tensor, name, sizes, aoti_torch_dtype_float32(), like);
-}
-
-inline void check_pairs(const Tensor& pairs) {
-  check(pairs.dim() == 2 && pairs.size(0) == 2 && dtype_of(pairs) == aoti_torch_dtype_int64() && pairs.is_contiguous(),
-        "pairs has shape " + shape_text(pairs) + ": give (2, number of pairs), int64 and contiguous");
-  check(pairs.size(1) < (int64_t(1) << 30), "more than 2^30 pairs: give fewer, or lower max_neighbors");
-}
-
 // What a kernel reads or writes, or nothing.
 inline float* or_null(const Tensor& tensor) { return tensor.numel() > 0 ? data<float>(tensor) : nullptr; }
 
