@@ -19,10 +19,9 @@ from rich.table import Table
 
 from openmm_gnn import accelerate, load_model
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.md.force_parts import split_groups
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.run_settings import RunSettings
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import SimulationSystem, split_groups
 from openmm_gnn.md.systems.systems import load_system
 
 SYSTEM, MODEL = "amoeba-water", "gamd-amoeba-water"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from openmm import app
 
-from openmm_gnn.md.systems.residue_geometry import RESIDUE_NAMES, SIDE_CHAINS, place
+from openmm_gnn.md.systems.peptides import RESIDUE_NAMES, SIDE_CHAINS, place
 
 Residue = tuple[str, dict[str, np.ndarray]]
 PHI, PSI = -63.0, -43.0

@@ -16,9 +16,9 @@ from openmm_gnn.base.statistics import Estimate, block_means
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.element_temperatures import ElementTemperatures
-from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP, split_groups
 from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import BONDED_GROUP, NONBONDED_GROUP, split_groups
 
 if TYPE_CHECKING:
     from openmm import app

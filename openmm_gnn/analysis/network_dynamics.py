@@ -12,7 +12,7 @@ import openmm
 from openmm_gnn.forces.gamd_force import gamd_force, trained_on_nonbonded
 from openmm_gnn.graph.topology_tables import real_atoms, species_table
 from openmm_gnn.md.contexts import choose_platform, with_model_force
-from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP, LabelledForces, split_groups
+from openmm_gnn.md.simulation_system import BONDED_GROUP, NONBONDED_GROUP, LabelledForces, split_groups
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem

@@ -16,8 +16,8 @@ from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.graph.topology_tables import real_atoms
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom
-from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS, named_system
+from openmm_gnn.md.simulation_system import LabelledForces
+from openmm_gnn.md.systems.systems import NAMED_SYSTEMS, named_system
 
 if TYPE_CHECKING:
     import openmm

@@ -41,9 +41,9 @@ from openmm_gnn.base.errors import NonFiniteError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION
 from openmm_gnn.learning.training.training_distribution import scores as distribution_scores
-from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.run_settings import RunCourse, RunSettings
-from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
+from openmm_gnn.md.simulation_system import LabelledForces
+from openmm_gnn.md.systems.systems import NAMED_SYSTEMS
 from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:

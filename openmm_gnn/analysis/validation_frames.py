@@ -18,11 +18,9 @@ from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.learning.training.data_sets import forces_of
 from openmm_gnn.learning.training.settings import seeds_in
 from openmm_gnn.md.contexts import choose_platform, make_context
-from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.run_settings import RunSettings
-from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
-from openmm_gnn.md.systems.named_systems import NAMED_SYSTEMS
-from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem, Thermostat
+from openmm_gnn.md.systems.systems import NAMED_SYSTEMS, load_system
 from openmm_gnn.networks.force_model import ForceModel
 
 SHIPPED_PREFIX = "gamd-"

@@ -11,7 +11,7 @@ import tyro
 
 from openmm_gnn.cli.options import Command, Nested
 from openmm_gnn.features.featurizer_settings import FeaturizerSettings
-from openmm_gnn.reporters.reading import Reading
+from openmm_gnn.reporters.store_meta import Reading
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.cli.options import Command, command_line
-from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.simulation_system import LabelledForces
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
 from openmm_gnn.forces.modules.openmm_module import script_module
-from openmm_gnn.md.force_parts import ForcePart, part_of
+from openmm_gnn.md.simulation_system import ForcePart, part_of
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.weights import load_model
 

@@ -20,8 +20,8 @@ from openmm_gnn.base.units import dalton, kelvin, per_picosecond, picoseconds
 from openmm_gnn.forces.backends import Backend
 from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, gamd_force, has_bonded_terms
 from openmm_gnn.md.contexts import refuse_virtual_sites, repartition_hydrogen_mass
-from openmm_gnn.md.force_parts import ForcePart, part_of
 from openmm_gnn.md.integrators import NUM_GROUPS, MultipleTimeStepIntegrator
+from openmm_gnn.md.simulation_system import ForcePart, part_of
 from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:

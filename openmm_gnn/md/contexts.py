@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import openmm
 
 from openmm_gnn.base.errors import BackendError, SpecError, TopologyError
-from openmm_gnn.md.force_parts import ForcePart, part_of, split_groups
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import ForcePart, part_of, split_groups
 
 if TYPE_CHECKING:
     import openmm

@@ -29,9 +29,8 @@ from openmm import unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.md.force_parts import BONDED_GROUP, NONBONDED_GROUP
 from openmm_gnn.md.run_settings import RunCourse
-from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.simulation_system import BONDED_GROUP, NONBONDED_GROUP, Thermostat
 
 NOSE_HOOVER_CHAIN_LENGTH = 10
 NOSE_HOOVER_MULTIPLE_TIME_STEPS = 5

@@ -1,15 +1,17 @@
-"""The meta.json of an embedding store, the formats it is exported to, and whether a frame may be stored."""
+"""Settings of an embedding store: its meta.json, the check of frames, the reading of trajectories, export formats."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openmm_gnn.base.checks import positive, whole
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.files import flattened, write_atomically
 from openmm_gnn.features.graph_context import WHOLE
@@ -177,3 +179,24 @@ def token_name(token_table: Any, index: int) -> str:
 
 def _is(what: str) -> str:
     return "are" if what == "coordinates" else "is"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a trajectory is read and its features are kept."""
+
+    stride: int = 1
+    """Step from one frame of a file to the next one that is taken: 10 takes every tenth."""
+    periodic: bool = True
+    """Use the box of a file, where it has one."""
+    frame_time_ps: float | None = None
+    """Time between two frames of a file, ps, for formats without times (DCD, PDB). Default: the times of the file, NaN
+    where it has none."""
+    dtype: str = "float16"
+    """Type of the stored features: float16 or float32."""
+    chunk: int = 100
+    """Frames that are read at once."""
+
+    def __post_init__(self) -> None:
+        whole(self, 1, "stride", "chunk")
+        positive(self, "frame_time_ps")

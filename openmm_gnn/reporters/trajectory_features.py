@@ -14,8 +14,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of, read_topology
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.reading import Reading
-from openmm_gnn.reporters.store_meta import is_store
+from openmm_gnn.reporters.store_meta import Reading, is_store
 
 STEP_MEANING = "index of the frame in the trajectory, from 0"
 _SAME_PLACE_NM = 1e-3

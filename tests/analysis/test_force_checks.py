@@ -20,8 +20,8 @@ from openmm_gnn.analysis.force_checks import (
 from openmm_gnn.analysis.network_dynamics import NetworkForces
 from openmm_gnn.analysis.verdicts import SYMMETRIC
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.networks.gamd import GAMD
 
 POSITIONS = np.random.default_rng(0).normal(size=(12, 3))

@@ -22,8 +22,8 @@ from openmm_gnn.analysis.structure import partial_radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.simulate import simulate
 

@@ -27,11 +27,9 @@ from openmm_gnn.analysis.validation_frames import frames_of_teacher
 from openmm_gnn.analysis.validation_plot import save_validation
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.specs.force import Decoder
-from openmm_gnn.md.force_parts import ForcePart, LabelledForces, part_of
-from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.argon import lattice_sites
-from openmm_gnn.md.systems.named_systems import named_system
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.simulation_system import ForcePart, LabelledForces, SimulationSystem, part_of
+from openmm_gnn.md.systems.fluids import lattice_sites, water_topology
+from openmm_gnn.md.systems.systems import named_system
 
 
 @pytest.fixture(scope="module")

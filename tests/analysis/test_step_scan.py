@@ -15,8 +15,8 @@ from untrained_networks import untrained
 from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, judge
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.statistics import Estimate
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
-from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import save_network
 from openmm_gnn.runs.directory import RunDirectory

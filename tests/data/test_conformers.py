@@ -22,8 +22,7 @@ from openmm_gnn.data.conformers.conformations import Conformations, elements_of
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.md.implicit_solvent import with_compiled_solvent
-from openmm_gnn.md.systems.peptides import HELD_OUT, Peptide, build_peptide, is_held_out, random_peptides
-from openmm_gnn.md.systems.residue_geometry import RESIDUE_NAMES
+from openmm_gnn.md.systems.peptides import HELD_OUT, RESIDUE_NAMES, Peptide, build_peptide, is_held_out, random_peptides
 
 TINY = PeptideSettings(longest=3, temperatures=(400.0, 300.0), frames=2, interval_ps=0.1)
 

@@ -22,8 +22,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.data.labels.external_labels import ExternalFile, read_external
 from openmm_gnn.data.labels.imported_labels import ImportedLabels, import_labels
 from openmm_gnn.learning.training.data_sets import frame_dataset, open_all, select_seeds
-from openmm_gnn.md.systems.argon import argon
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import argon, water_topology
 from openmm_gnn.networks.weights import load_model
 
 ANGSTROM_IN_NM = ase_units.Angstrom / ase_units.nm

@@ -7,7 +7,7 @@ import openmm
 from openmm import app, unit
 from untrained_networks import untrained
 
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.networks.gamd import GAMD
 
 MOLECULES, EDGE, CUTOFF = 27, 0.95, 0.45

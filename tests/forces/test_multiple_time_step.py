@@ -11,8 +11,8 @@ from openmm import app, unit
 from openmm_gnn import accelerate
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces.gamd_force import has_bonded_terms
-from openmm_gnn.md.force_parts import ForcePart, part_of
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.simulation_system import ForcePart, part_of
+from openmm_gnn.md.systems.fluids import water_topology
 
 
 def test_energy_and_forces_are_the_originals_and_the_original_is_untouched(

@@ -11,7 +11,7 @@ from accelerated_water import EDGE, TOPOLOGY, network, water
 
 from openmm_gnn import accelerate
 from openmm_gnn.base.errors import SpecError, TopologyError
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import water_topology
 
 
 def with_force(force: openmm.Force) -> openmm.System:

@@ -15,7 +15,7 @@ from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
 from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.gamd_force import gamd_force
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import make_model, save_network

@@ -15,8 +15,7 @@ from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.graph.topology_tables import real_atoms, separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.md.force_parts import NONBONDED_GROUP, split_groups
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import NONBONDED_GROUP, SimulationSystem, split_groups
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.pair_term import box_lengths, grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD

@@ -17,8 +17,7 @@ from openmm_gnn.forces.modules.openmm_module import export, script_module
 from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.md.systems.argon import lattice_sites
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import lattice_sites, water_topology
 from openmm_gnn.networks.pair_term import grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model

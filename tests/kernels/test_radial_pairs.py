@@ -15,7 +15,7 @@ from openmm_gnn.kernels.radial_pairs import (
     radial_pair_forces,
     radial_pair_forces_reference,
 )
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import water_topology
 
 START, CUTOFF, KNOTS = 0.1, 0.7, 15
 

@@ -23,7 +23,7 @@ from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.learning.training.data_sets import force_errors, force_matching_sets, open_all, select_seeds
 from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.argon import lattice_sites
+from openmm_gnn.md.systems.fluids import lattice_sites
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import save_network
 

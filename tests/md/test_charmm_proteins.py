@@ -8,8 +8,13 @@ import pytest
 from openmm import app
 
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.md.implicit_solvent import ImplicitForceField, in_implicit_solvent, with_hydrogens
-from openmm_gnn.md.systems.charmm_proteins import charmm_protein_force_field, with_caps_as_patches
+from openmm_gnn.md.implicit_solvent import (
+    ImplicitForceField,
+    charmm_protein_force_field,
+    in_implicit_solvent,
+    with_caps_as_patches,
+    with_hydrogens,
+)
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 
 

@@ -14,7 +14,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.runs.directory import LOG_COLUMNS, elements_in
 from openmm_gnn.runs.simulate import simulate
 

@@ -16,9 +16,9 @@ from small_water import water_on_a_lattice
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.structure_files import ForceFieldSettings
 from openmm_gnn.md.systems.systems import load_system, save_system
-from openmm_gnn.md.systems.water import water_topology
 
 MOLECULES, EDGE = 27, 1.6
 

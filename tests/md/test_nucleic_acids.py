@@ -13,8 +13,7 @@ from rdkit.Chem import AllChem
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
-from openmm_gnn.md.systems.nucleic_acids import Strand, build_strand, random_strands
-from openmm_gnn.md.systems.nucleotide_geometry import NucleotideTorsions
+from openmm_gnn.md.systems.nucleic_acids import NucleotideTorsions, Strand, build_strand, random_strands
 
 MADE = [Strand("GATC"), Strand("GAUC", "RNA"), Strand("T"), Strand("U", "RNA")]
 

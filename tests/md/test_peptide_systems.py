@@ -11,8 +11,7 @@ from openmm import app, unit
 from openmm_gnn.md.implicit_solvent import HYDROGEN_MASS
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.run_settings import RunSettings
-from openmm_gnn.md.systems.named_systems import NAMED_PEPTIDES
-from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.md.systems.systems import NAMED_PEPTIDES, load_system
 
 ATOMS = {"alanine-dipeptide": 22, "chignolin": 166, "pentapeptide": 94}
 

@@ -16,11 +16,10 @@ from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.data.labels.teacher import label
 from openmm_gnn.data.labels.trajectories import LabelledTrajectory
 from openmm_gnn.graph.topology_tables import real_atoms
-from openmm_gnn.md.force_parts import LabelledForces
-from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem
+from openmm_gnn.md.systems.fluids import amoeba_water, tip3p, tip4pew, water_topology
 from openmm_gnn.md.systems.structure_files import Constraints, ForceFieldSettings
 from openmm_gnn.md.systems.systems import load_system
-from openmm_gnn.md.systems.water import amoeba_water, tip3p, tip4pew, water_topology
 
 KCAL = 4.184
 OH_LENGTH, HH_LENGTH = 0.09572, 2 * 0.09572 * np.sin(np.deg2rad(104.52) / 2)

@@ -18,7 +18,7 @@ from openmm_gnn import Featurizer
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer
-from openmm_gnn.md.systems.named_systems import named_peptide
+from openmm_gnn.md.systems.systems import named_peptide
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.networks.weights import load_cv_network, read_bundle, save_network, write_bundle

@@ -18,7 +18,7 @@ from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.learning.training.frames import random_rotation
-from openmm_gnn.md.systems.water import water_topology
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model, make_model, save_network
 

@@ -24,8 +24,8 @@ from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.forces.python_force import why_unavailable
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
-from openmm_gnn.md.systems.water import water_topology
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import save_network
 from openmm_gnn.runs.directory import RunDirectory

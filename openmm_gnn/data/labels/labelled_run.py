@@ -20,10 +20,10 @@ from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import serve
 from openmm_gnn.data.labels.settings import LabelCourse
 from openmm_gnn.data.labels.trajectories import LabelledTrajectory, frame_fields, listed_trajectories, read_meta
-from openmm_gnn.md.force_parts import NONBONDED_GROUP, LabelledForces, split_groups
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.loop import advance, start_or_resume
 from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 
 if TYPE_CHECKING:

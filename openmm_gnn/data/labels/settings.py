@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.checks import at_least, one_of, whole
 from openmm_gnn.base.errors import SettingsError
-from openmm_gnn.md.force_parts import LabelledForces
 from openmm_gnn.md.run_settings import RunCourse, RunSettings
-from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.simulation_system import LabelledForces, Thermostat
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem

@@ -24,7 +24,7 @@ from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, predicted_forces
 from openmm_gnn.learning.training.pair_fit import PairFit, evenly
 from openmm_gnn.learning.training.settings import seed_ranges
-from openmm_gnn.md.force_parts import LabelledForces
+from openmm_gnn.md.simulation_system import LabelledForces
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.pair_term import PairTerm
 from openmm_gnn.networks.weights import load_model, make_model, save_network

@@ -12,8 +12,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
-from openmm_gnn.md.systems.peptides import HELD_OUT
-from openmm_gnn.md.systems.residue_geometry import RESIDUE_NAMES, SIDE_CHAINS, place
+from openmm_gnn.md.systems.peptides import HELD_OUT, RESIDUE_NAMES, SIDE_CHAINS, place
 from openmm_gnn.md.systems.structure_files import read_structure
 
 if TYPE_CHECKING:
