@@ -28,7 +28,7 @@ from torch import Tensor
 
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging, Mixer
 from openmm_gnn.kernels.attention import attention_weights
-from openmm_gnn.networks.tokens import equivariant_attention
+from openmm_gnn.networks.tokens import equivariant_layers
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 TOKENS = (100, 300, 1000, 3000, 10000, 20000)
@@ -65,7 +65,7 @@ def measure(tokens: int, window: int, matrix: bool) -> Row:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if matrix:
-        equivariant_attention.attend = with_matrix
+        equivariant_layers.attend = with_matrix
     merging = Merging.NONE if window == 1 else Merging.EQUIVARIANT
     spec = CVNetworkSpec(
         tokens,

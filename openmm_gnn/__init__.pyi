@@ -14,9 +14,9 @@ from openmm_gnn.data.labels.teacher import label as label
 from openmm_gnn.features.featurizer import Featurizer as Featurizer
 from openmm_gnn.features.learned_cv import load_learned_cv as load_learned_cv
 from openmm_gnn.forces.cv_force import cv_force as cv_force
-from openmm_gnn.forces.feature_force import feature_force as feature_force
 from openmm_gnn.forces.gamd_force import gamd_force as gamd_force
 from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
+from openmm_gnn.forces.python_call import feature_force as feature_force
 from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
 from openmm_gnn.kinetics.lagged_pairs import split_by_time as split_by_time

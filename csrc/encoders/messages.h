@@ -97,7 +97,7 @@ struct EdgeRows {
   const int64_t* senders;  // (E,)
 };
 
-// Values, and slopes per knot, (knots, 2, channels), of graph/filter_table.py.
+// Values, and slopes per knot, (knots, 2, channels), of graph/radial_basis.py.
 struct FilterTable {
   const float* values;
   int64_t knots, channels;

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openmm_gnn.base.checks import positive, whole
-from openmm_gnn.base.errors import SettingsError
+from openmm_gnn.base.errors import SettingsError, positive, whole
 
 FULL_SIZES = (258, 887, 2094, 4085, 13786, 24093)
 """Molecules; those of table 3 of the GAMD paper, J. Chem. Phys. 156, 144103 (2022)."""

@@ -1,6 +1,14 @@
-"""Errors that users meet. Each message says what is wrong, the value found and the remedy."""
+"""Errors that users meet, and checks of the fields of settings and specifications that raise one.
+
+Each message says what is wrong, the value found and the remedy. A field that is None is left to its default elsewhere,
+and passes the checks.
+"""
 
 from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any
 
 
 class OpenMMGNNError(Exception):
@@ -39,3 +47,61 @@ class DataError(OpenMMGNNError, ValueError):
 
 class NonFiniteError(OpenMMGNNError, RuntimeError):
     """Positions, velocities or forces became NaN or infinite during a run."""
+
+
+def at_least(settings: Any, least: float, *names: str) -> None:
+    """Require finite numbers of `least` or more."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if not (_is_number(value) and math.isfinite(value) and value >= least):
+            raise SettingsError(settings, name, f"give at least {least:g}")
+
+
+def whole(settings: Any, least: int, *names: str) -> None:
+    """Require whole numbers of `least` or more."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (isinstance(value, int) and value >= least):
+            raise SettingsError(settings, name, f"give a whole number, {least} or more")
+
+
+def positive(settings: Any, *names: str) -> None:
+    """Require finite numbers above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
+            raise SettingsError(settings, name, "give a finite number above 0")
+
+
+def share(settings: Any, *names: str) -> None:
+    """Require numbers from 0 to 1, 1 left out."""
+    for name in names:
+        if not 0 <= getattr(settings, name) < 1:
+            raise SettingsError(settings, name, "give 0 or more, below 1")
+
+
+def one_of(settings: Any, choices: type[Enum], *names: str) -> None:
+    """Turn the text of a choice into its member, in a frozen dataclass that is being made."""
+    for name in names:
+        try:
+            object.__setattr__(settings, name, choices(getattr(settings, name)))
+        except ValueError:
+            allowed = ", ".join(str(one.value) for one in choices)
+            raise SettingsError(settings, name, f"give one of {allowed}") from None
+
+
+def atomic_numbers(settings: Any, most: int | None = None, least_count: int = 1) -> None:
+    """Turn `elements` into a tuple of integers: atomic numbers, each once, up to `most`."""
+    elements = tuple(int(number) for number in settings.elements)
+    object.__setattr__(settings, "elements", elements)
+    known = all(1 <= number <= (most or number) for number in elements)
+    if not known or len(set(elements)) != len(elements) or len(elements) < least_count:
+        count = ", at least one" if least_count else ""
+        limit = "" if most is None else f", from 1 to max_atomic_number ({most})"
+        raise SettingsError(settings, "elements", f"give each atomic number once{count}{limit}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,11 +1,15 @@
-"""The style of all figures, and a figure that saves itself."""
+"""The style of all figures, a figure that saves itself, and a page of HTML that is one file, figures inside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from openmm_gnn.base.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,3 +55,118 @@ def figure_file(path: Path | str, width: float, height: float, title: str) -> It
         figure.suptitle(title, fontsize=13.5, fontweight="bold", x=0.01, ha="left")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+_STYLE = """
+:root { --ink: #1f2933; --quiet: #616e7c; --line: #d9dee4; --paper: #ffffff; --ground: #f4f6f8; --mark: #0072B2; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 2.2rem 1.4rem 4rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
+h2 { font-size: 1.22rem; margin: 0 0 .5rem; }
+p { margin: .35rem 0 .8rem; max-width: 75ch; }
+.lead { color: var(--quiet); font-size: 1.04rem; }
+nav { margin: 1.1rem 0 1.4rem; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .93rem; }
+a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.4rem;
+  margin: 0 0 1.1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: .8rem; margin: 0 0 1.1rem; }
+.card { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }
+.card b { display: block; font-size: 1.45rem; letter-spacing: -.01em; font-variant-numeric: tabular-nums; }
+.card span { color: var(--quiet); font-size: .88rem; }
+.warnings { border-left: 5px solid #E69F00; } .fine { border-left: 5px solid #009E73; }
+figure { margin: .6rem 0 1rem; } img { max-width: 100%; height: auto; display: block; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem; }
+th { text-align: left; color: var(--quiet); font-weight: 600; border-bottom: 1.5px solid var(--line); }
+th, td { padding: .28rem 1.1rem .28rem 0; vertical-align: top; } td { border-bottom: 1px solid #eef1f4; }
+td.number, th.number { text-align: right; }
+code, pre { font: .88rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+code { overflow-wrap: anywhere; }
+pre { background: var(--ground); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; margin: .4rem 0 .8rem; }
+ul { margin: .2rem 0; padding-left: 1.2rem; } li { margin: .25rem 0; }
+@media print { body { background: white; } section, .card { break-inside: avoid; } nav { display: none; } }
+"""
+
+
+class Page:
+    """Collects the parts of a page; `write` makes the file. All text is escaped."""
+
+    def __init__(self, title: str, lead: str) -> None:
+        self.title = title
+        self._lead = lead
+        self._before: list[str] = []
+        self._sections: list[tuple[str, list[str], str]] = []
+
+    def cards(self, figures: Sequence[tuple[str, str]]) -> None:
+        """Numbers to be seen first: (value, what it is)."""
+        cards = (
+            f'<div class="card"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in figures
+        )
+        self._before.append(f'<div class="cards">{"".join(cards)}</div>')
+
+    def section(self, heading: str, kind: str = "") -> None:
+        """What is added from now on stands under this heading.
+
+        Args:
+            kind: "warnings" or "fine", for a mark at its side.
+        """
+        self._sections.append((heading, [], kind))
+
+    def words(self, text: str) -> None:
+        self._add(f"<p>{escape(text)}</p>")
+
+    def command(self, text: str) -> None:
+        self._add(f"<pre>{escape(text)}</pre>")
+
+    def points(self, lines: Sequence[str]) -> None:
+        """A list."""
+        self._add(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
+
+    def figure(self, path: Path, what: str) -> None:
+        """A PNG, taken into the page.
+
+        Args:
+            what: it shows, for people who do not see it.
+        """
+        content = base64.b64encode(path.read_bytes()).decode()
+        self._add(f'<figure><img alt="{escape(what)}" src="data:image/png;base64,{content}"></figure>')
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> None:
+        """
+        Args:
+            numbers: whether all columns but the first are aligned at the right.
+        """
+        kinds = ["" if column == 0 or not numbers else ' class="number"' for column in range(len(headings))]
+        head = "".join(f"<th{kind}>{escape(text)}</th>" for kind, text in zip(kinds, headings, strict=True))
+        body = "".join(
+            "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+            for row in rows
+        )
+        self._add(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+    def html(self) -> str:
+        """The whole page."""
+        links = "".join(
+            f'<a href="#part-{number}">{escape(heading)}</a>' for number, (heading, _, _) in enumerate(self._sections)
+        )
+        sections = "".join(
+            f'<section id="part-{number}" class="{kind}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>'
+            for number, (heading, parts, kind) in enumerate(self._sections)
+        )
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(self.title)}</title><style>{_STYLE}</style></head><body><main>"
+            f'<h1>{escape(self.title)}</h1><p class="lead">{escape(self._lead)}</p><nav>{links}</nav>'
+            f"{''.join(self._before)}{sections}</main></body></html>\n"
+        )
+
+    def write(self, path: Path) -> Path:
+        """The file is complete or not there at all."""
+        write_atomically(path, self.html().encode())
+        return path
+
+    def _add(self, part: str) -> None:
+        self._sections[-1][1].append(part)

@@ -1,4 +1,4 @@
-"""Several worker processes at once, one progress bar: each worker is a command that reports its steps.
+"""The progress bar, and several worker processes under one: each worker is a command that reports its steps.
 
 A worker writes a line of JSON to its standard output now and then: {"step": 5000}, or {"error": class, "message":
 text}. Its standard input is a pipe that the parent never writes to: when the parent dies, even by kill -9, the pipe
@@ -16,11 +16,60 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TextIO
 
 from openmm_gnn.base import errors
 from openmm_gnn.base.errors import OpenMMGNNError
-from openmm_gnn.base.progress import ProgressBar
+
+
+class ProgressBar:
+    """A bar on the terminal, for use as a context manager.
+
+    ```python
+    with ProgressBar(total=len(files), shown=progress) as bar:
+        for number, file in enumerate(files, 1):
+            read(file)
+            bar.update(number, title=file.name)
+    ```
+    """
+
+    def __init__(self, total: float | None, shown: bool = True, done: float = 0, title: str = "") -> None:
+        """
+        Args:
+            total: the amount of work; None if nobody knows it, then no remaining time is shown.
+            shown: False for silence.
+            done: work done before.
+            title: text in front of the bar.
+        """
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        ahead = (BarColumn(), TaskProgressColumn()) if total is not None else ()
+        rest = (TextColumn("remaining"), TimeRemainingColumn()) if total is not None else ()
+        columns = (TextColumn("{task.description}"), *ahead, TextColumn("{task.fields[text]}  elapsed"))
+        self._bar = Progress(*columns, TimeElapsedColumn(), *rest, disable=not shown)
+        self._task = self._bar.add_task(title, total=total, completed=done, text="")  # type: ignore[arg-type]
+
+    def update(self, done: float, title: str | None = None, text: str = "") -> None:
+        """Show that so much is done, with another title and a remark behind the bar."""
+        self._bar.update(self._task, completed=done, description=title, text=text)
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
 
 _REPORT_SECONDS = 0.2
 

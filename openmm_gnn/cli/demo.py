@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmm_gnn.base.checks import at_least
+from openmm_gnn.base.errors import at_least
 from openmm_gnn.cli.options import Command
 
 

@@ -26,8 +26,7 @@ class Export(Command):
     def run(self) -> None:
         import torch
 
-        from openmm_gnn.forces.modules.export_checks import check_export
-        from openmm_gnn.forces.modules.openmm_module import OpenMMModule, export, script_module
+        from openmm_gnn.forces.modules.openmm_module import OpenMMModule, check_export, export, script_module
         from openmm_gnn.md.systems.systems import load_system
         from openmm_gnn.networks.weights import load_model
 

@@ -19,7 +19,7 @@ from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.units import nanometers
-from openmm_gnn.features.graph_context import Context, GraphContext
+from openmm_gnn.features.featurizer_settings import Context, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_each, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import (

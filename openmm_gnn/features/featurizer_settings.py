@@ -1,12 +1,74 @@
-"""The choices of a featurizer: which atoms it sees, how they become tokens, and how it computes."""
+"""The choices of a featurizer: which atoms it sees, in which graphs, how they become tokens, and how it computes."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from openmm_gnn.features.graph_context import GraphContext
+from openmm_gnn.base.errors import SpecError
+
+DEFAULT_WINDOW = 2
+
+
+class Context(str, Enum):
+    """What an atom's features may know of the rest."""
+
+    WHOLE = "whole"
+    """All selected atoms are one graph."""
+    WINDOW = "window"
+    """A residue and its neighbours along the sequence are one graph, one for each residue."""
+
+
+@dataclass(frozen=True)
+class GraphContext:
+    """The graphs that features were made from. Features of two contexts are not of one kind, and must not be mixed."""
+
+    context: Context = Context.WHOLE
+    window: int | None = None
+    """Residues on either side that belong to a residue's graph; None where there are no windows."""
+    segments: tuple[int, ...] | None = None
+    """Residues in each run that bonds join along the sequence; a window ends with its run. None: no windows."""
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "context", Context(self.context))
+        except ValueError as error:
+            allowed = [one.value for one in Context]
+            raise SpecError(f"context is {self.context!r}: give one of {allowed}") from error
+        if self.segments is not None:
+            object.__setattr__(self, "segments", tuple(int(length) for length in self.segments))
+        if self.context is Context.WHOLE:
+            if self.window is not None or self.segments is not None:
+                raise SpecError(f"window is {self.window}, but context is 'whole': give context='window'")
+            return
+        if self.window is None:
+            object.__setattr__(self, "window", DEFAULT_WINDOW)
+        elif isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 0:
+            raise SpecError(f"window is {self.window!r}: give a whole number of residues on either side, 0 or more")
+
+    @property
+    def is_window(self) -> bool:
+        return self.context is Context.WINDOW
+
+    def to_json(self) -> dict[str, Any]:
+        """Ready for `json.dumps`, and part of `Featurizer.describe()`."""
+        segments = None if self.segments is None else list(self.segments)
+        return {"context": self.context.value, "window": self.window, "segments": segments}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> GraphContext:
+        """The context of a `Featurizer.describe()`; one without it is older than windows: the whole graph.
+
+        Raises:
+            SpecError: if it means nothing.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: description[name] for name in names if name in description})
+
+
+WHOLE = GraphContext()
 
 
 @dataclass(frozen=True)

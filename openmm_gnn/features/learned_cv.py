@@ -15,7 +15,7 @@ import torch
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import SPEC_VERSION, read_document, spec_to_json
-from openmm_gnn.features.graph_context import WHOLE, GraphContext
+from openmm_gnn.features.featurizer_settings import WHOLE, GraphContext
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.networks.weights import CV_NETWORKS, ENCODERS, Kind, load, load_encoder, write_bundle

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.features.graph_context import Context, GraphContext
+from openmm_gnn.features.featurizer_settings import Context, GraphContext
 
 if TYPE_CHECKING:
     import mdtraj

@@ -7,7 +7,7 @@ along the rows of a plan, without atomics: the same input gives the same bits, a
 `attention_messages`, `tensor_messages`, `first_tensors` and `activated_table` can be differentiated once, by everything
 but an index; `attention_network` by vectors and distances. On CUDA `attention_messages` alone, and not by its table.
 
-Everywhere: N atoms, E edges, H the width, tables (knots, 2, channels) of graph/filter_table.py. Features that autocast
+Everywhere: N atoms, E edges, H the width, tables (knots, 2, channels) of graph/radial_basis.py. Features that autocast
 has made bfloat16 are taken as float32.
 """
 

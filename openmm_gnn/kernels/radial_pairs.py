@@ -9,7 +9,7 @@ from torch import Tensor
 
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 from openmm_gnn.kernels.neighbor_pairs import available_threads
-from openmm_gnn.kernels.vector_network_reference import spline_weights
+from openmm_gnn.kernels.vector_network import spline_weights
 
 
 def pair_types(pairs: Tensor, species: Tensor, partners: Tensor, num_species: int) -> Tensor:

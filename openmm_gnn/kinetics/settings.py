@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from openmm_gnn.base.checks import one_of, positive, whole
-from openmm_gnn.base.errors import SettingsError
+from openmm_gnn.base.errors import SettingsError, one_of, positive, whole
 from openmm_gnn.base.specs.tokens import Merging, Mixer
 
 QUICK_STEPS = 100

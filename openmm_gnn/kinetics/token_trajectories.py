@@ -15,7 +15,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened
 from openmm_gnn.base.growing_array import intact
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
-from openmm_gnn.features.graph_context import WHOLE
+from openmm_gnn.features.featurizer_settings import WHOLE
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 PRELOAD_BYTES = 2**31

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openmm_gnn.base.checks import at_least, positive, whole
-from openmm_gnn.base.errors import SettingsError
+from openmm_gnn.base.errors import SettingsError, at_least, positive, whole
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,8 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.base.checks import at_least, positive, whole
-from openmm_gnn.base.errors import SettingsError, SpecError
+from openmm_gnn.base.errors import SettingsError, SpecError, at_least, positive, whole
 from openmm_gnn.md.simulation_system import Thermostat
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.kernels.neighbor_pairs import safe_distances
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
-from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import freeze, start_from, transferred_spec
+from openmm_gnn.networks.encoders.encoder import Encoder, freeze, start_from, transferred_spec
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
 from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
 from openmm_gnn.networks.vector_gamd import ENERGY_LENGTH

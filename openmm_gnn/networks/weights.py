@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
-from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule, PropertySpec
 from openmm_gnn.base.specs.force import FORCE_SPECS, ForceSpec
-from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.geom2vec_checkpoint import read_geom2vec

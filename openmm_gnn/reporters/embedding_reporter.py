@@ -16,7 +16,7 @@ from openmm_gnn.reporters.embedding_stream import EmbeddingStream
 from openmm_gnn.reporters.feature_workers import TokenFeaturizer
 
 if TYPE_CHECKING:
-    from openmm_gnn.forces.feature_force import FeatureForce
+    from openmm_gnn.forces.python_call import FeatureForce
 
 
 class EmbeddingReporter:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.base.checks import positive, whole
-from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError, positive, whole
 from openmm_gnn.base.files import flattened, write_atomically
-from openmm_gnn.features.graph_context import WHOLE
+from openmm_gnn.features.featurizer_settings import WHOLE
 
 KIND, VERSION = "embedding-store", 1
 _SHORT = 60

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.base.checks import one_of, positive, whole
-from openmm_gnn.base.errors import SettingsError, SpecError
-from openmm_gnn.features.graph_context import Context, GraphContext
+from openmm_gnn.base.errors import SettingsError, SpecError, one_of, positive, whole
+from openmm_gnn.features.featurizer_settings import Context, GraphContext
 
 if TYPE_CHECKING:
     from openmm_gnn.features.learned_cv import LearnedCV

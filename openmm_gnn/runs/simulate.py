@@ -18,8 +18,8 @@ from openmm import app
 import openmm_gnn
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import locked, write_atomically
-from openmm_gnn.base.progress import ProgressBar
 from openmm_gnn.base.units import kinetic_temperature
+from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures

@@ -11,7 +11,7 @@ from typing import Annotated
 import pytest
 import tyro
 
-from openmm_gnn.base.checks import positive
+from openmm_gnn.base.errors import positive
 from openmm_gnn.cli.options import Command, Nested, UsageError, parse
 
 

@@ -13,7 +13,7 @@ from openmm import app
 
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module, cv_module
-from openmm_gnn.forces.modules.export_checks import finite_difference_deviation, frozen_deviation, translation_deviation
+from openmm_gnn.forces.modules.openmm_module import finite_difference_deviation, frozen_deviation, translation_deviation
 from openmm_gnn.md.simulation_system import SimulationSystem
 
 TRICLINIC = np.array([[3.0, 0.0, 0.0], [0.9, 2.8, 0.0], [-0.7, 1.1, 2.9]])

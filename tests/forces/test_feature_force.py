@@ -16,7 +16,7 @@ from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.backends import available_backends
-from openmm_gnn.forces.feature_force import feature_force
+from openmm_gnn.forces.python_call import feature_force
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 BOX = np.diag([3.0, 3.1, 3.2])

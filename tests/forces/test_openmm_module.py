@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
 from openmm_gnn.base.specs.codec import spec_from_json
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
-from openmm_gnn.forces.modules.export_checks import (
+from openmm_gnn.forces.modules.openmm_module import (
+    OpenMMModule,
     check_export,
+    export,
     finite_difference_deviation,
     frozen_deviation,
+    script_module,
     translation_deviation,
 )
-from openmm_gnn.forces.modules.openmm_module import OpenMMModule, export, script_module
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.gamd import GAMD

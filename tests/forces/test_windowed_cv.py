@@ -14,10 +14,10 @@ from openmm import app
 
 from openmm_gnn.base.errors import DataError, TopologyError
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.features.graph_context import WHOLE, GraphContext
+from openmm_gnn.features.featurizer_settings import WHOLE, GraphContext
 from openmm_gnn.features.learned_cv import LearnedCV, load_learned_cv, save_learned_cv
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module, cv_module
-from openmm_gnn.forces.modules.export_checks import finite_difference_deviation, frozen_deviation, translation_deviation
+from openmm_gnn.forces.modules.openmm_module import finite_difference_deviation, frozen_deviation, translation_deviation
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 TRICLINIC = np.array([[2.1, 0.0, 0.0], [0.6, 2.2, 0.0], [-0.5, 0.8, 2.0]])

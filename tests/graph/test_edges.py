@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.graph.edges import encoder_edges
-from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
-from openmm_gnn.kernels.reference import reference_neighbor_pairs
+from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs, reference_neighbor_pairs
 
 BOX = torch.tensor([[9.0, 0, 0], [2.0, 8.0, 0], [-1.0, 3.0, 7.0]], dtype=torch.float64)
 CUTOFF = 3.0

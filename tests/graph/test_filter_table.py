@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openmm_gnn.graph.filter_table import filter_places, filter_table
+from openmm_gnn.graph.radial_basis import filter_places, filter_table
 from openmm_gnn.kernels.encoder_messages import tabulated_filters
 from openmm_gnn.networks.encoders.equivariant_blocks import ExponentialBasis
 

@@ -48,7 +48,7 @@ def test_a_training_step_of_many_tokens_never_holds_the_matrix_of_the_weights(na
     """4000 tokens and 4 heads: the matrix alone is 244 MB in float32, with dropout asked for as well."""
     if not Path("/proc/self/clear_refs").is_file():
         pytest.skip("the peak of memory can be reset on Linux alone")
-    from openmm_gnn.networks.tokens.equivariant_attention import EquivariantTransformer, LinearQueryKey
+    from openmm_gnn.networks.tokens.equivariant_layers import EquivariantTransformer, LinearQueryKey
 
     module: torch.nn.Module = SubFormer(16, 1, 4, 0.1, own_token=True)
     given = [torch.randn(1, 4000, 16)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
-from openmm_gnn.kernels.reference import reference_images
+from openmm_gnn.kernels.neighbor_pairs import reference_images
 
 DTYPES = [torch.float32, torch.float64]
 NUM_BATCHES, BATCH = 40, 50  # 2000 systems

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import openmm_gnn.kernels.vector_network  # noqa: F401  (registers the gradients)
 from openmm_gnn.kernels.pair_rows import pair_graph, pair_rows_reference
-from openmm_gnn.kernels.vector_network_reference import pair_strengths_reference, vector_messages_reference
+from openmm_gnn.kernels.vector_network import pair_strengths_reference, vector_messages_reference
 
 START, CUTOFF, TYPES, KNOTS = 0.08, 0.45, 5, 12
 NUMBERS = (START, CUTOFF, 0)

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from openmm_gnn.graph.radial_basis import CutoffEnvelope
 from openmm_gnn.kernels.pair_rows import PairGraph, pair_graph
-from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
-from openmm_gnn.kernels.vector_network_reference import (
+from openmm_gnn.kernels.vector_network import (
     envelope,
+    pair_strengths,
     pair_strengths_reference,
     radial_spline,
+    vector_messages,
     vector_messages_reference,
 )
 

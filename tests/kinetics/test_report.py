@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmm_gnn.base.figures import figure_file
-from openmm_gnn.base.html_page import Page
+from openmm_gnn.base.figures import Page, figure_file
 from openmm_gnn.kinetics.markov import Interval, MarkovModel, MarkovSettings, estimate_markov_model
 from openmm_gnn.kinetics.methods.interface import SeedScore
 from openmm_gnn.kinetics.report.results import duration, markov_json, plain

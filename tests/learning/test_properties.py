@@ -13,7 +13,7 @@ from small_encoders import small_encoder
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
-from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
+from openmm_gnn.base.specs.encoder import PropertySpec, Readout, Target
 from openmm_gnn.learning.properties.properties import train_property
 from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_labels
 from openmm_gnn.learning.properties.property_predictions import predict

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.property import Target
+from openmm_gnn.base.specs.encoder import Target
 from openmm_gnn.learning.properties.property_labels import read_labels
 from openmm_gnn.learning.properties.property_predictions import read_structures
 

@@ -20,8 +20,7 @@ from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoder_force import EncoderForce
-from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import start_from, transferred_spec
+from openmm_gnn.networks.encoders.encoder import Encoder, start_from, transferred_spec
 from openmm_gnn.networks.weights import load_model, save_network
 
 ARCHITECTURES = list(Architecture)

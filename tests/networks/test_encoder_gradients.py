@@ -11,7 +11,7 @@ from rounding import rounding_of_table_slopes
 from torch import Tensor
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.filter_table import filter_places, used_knots
+from openmm_gnn.graph.radial_basis import filter_places, used_knots
 from openmm_gnn.kernels.encoder_messages import (
     EdgePlan,
     activated_table,

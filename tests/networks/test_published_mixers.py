@@ -10,7 +10,7 @@ import torch
 from published_lobes import load_legacy
 from torch import Tensor
 
-from openmm_gnn.networks.tokens.geometric_perceptron import SubGVP
+from openmm_gnn.networks.tokens.residue_graph import SubGVP
 from openmm_gnn.networks.tokens.token_mixers import SubFormer, SubMixer, position_encoding
 
 TOKENS, WIDTH = 12, 16

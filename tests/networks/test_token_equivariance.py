@@ -9,17 +9,18 @@ import torch
 from token_frames import MIRROR, random_tokens, rotation, train, turned
 from torch import Tensor, nn
 
-from openmm_gnn.networks.tokens.equivariant_attention import EquivariantTransformer, LinearQueryKey, LocalQueryKey
 from openmm_gnn.networks.tokens.equivariant_layers import (
     EquivariantDropout,
     EquivariantLinear,
     EquivariantNorm,
+    EquivariantTransformer,
     GatedFeedForward,
     GatedProjection,
+    LinearQueryKey,
+    LocalQueryKey,
 )
-from openmm_gnn.networks.tokens.geometric_perceptron import GeometricPerceptron, SubGVP
-from openmm_gnn.networks.tokens.residue_graph import ResidueGraphConvolution
-from openmm_gnn.networks.tokens.token_merging import EquivariantMerger
+from openmm_gnn.networks.tokens.residue_graph import GeometricPerceptron, ResidueGraphConvolution, SubGVP
+from openmm_gnn.networks.tokens.token_mixers import EquivariantMerger
 
 FRAMES, TOKENS, WIDTH = 3, 9, 8
 CHAINS = (0, 0, 0, 0, 0, 1, 1, 1, 1)

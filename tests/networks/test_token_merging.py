@@ -8,7 +8,7 @@ import torch
 from token_frames import random_tokens
 
 from openmm_gnn.base.specs.tokens import windows_of
-from openmm_gnn.networks.tokens.token_merging import EquivariantMerger, ScalarMerger
+from openmm_gnn.networks.tokens.token_mixers import EquivariantMerger, ScalarMerger
 
 WIDTH = 4
 CHAINS = (0, 0, 0, 0, 0, 1, 1)

@@ -15,7 +15,7 @@ from openmm import app
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
-from openmm_gnn.forces.feature_force import feature_force
+from openmm_gnn.forces.python_call import feature_force
 from openmm_gnn.networks.weights import save_network
 from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore

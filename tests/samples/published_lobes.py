@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
-from openmm_gnn.networks.tokens.edge_angles import EdgeGates
+from openmm_gnn.networks.tokens.equivariant_layers import EdgeGates
 
 LINEAR = [
     (r"input_projection\.scalar_linear", "projection.scalars"),

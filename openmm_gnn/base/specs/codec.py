@@ -11,9 +11,8 @@ import typing
 from typing import Any, TypeVar
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.specs.encoder import EncoderSpec
+from openmm_gnn.base.specs.encoder import EncoderSpec, PropertySpec
 from openmm_gnn.base.specs.force import FORCE_SPECS
-from openmm_gnn.base.specs.property import PropertySpec
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 
 Spec = TypeVar("Spec")

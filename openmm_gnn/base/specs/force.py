@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
-from openmm_gnn.base.checks import at_least, atomic_numbers, one_of, positive
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.errors import SpecError, at_least, atomic_numbers, one_of, positive
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 
 

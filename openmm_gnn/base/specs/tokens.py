@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
-from openmm_gnn.base.checks import at_least, one_of
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.errors import SpecError, at_least, one_of
 
 
 class Mixer(str, Enum):

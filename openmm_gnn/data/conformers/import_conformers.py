@@ -10,7 +10,7 @@ from typing import Any
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked
-from openmm_gnn.base.progress import ProgressBar
+from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.data_directory import complete_directory, prepare_directory
 from openmm_gnn.data.conformers.published_sets import PublishedSet, Record, conformers_of, records_of

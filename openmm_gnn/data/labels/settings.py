@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.base.checks import at_least, one_of, whole
-from openmm_gnn.base.errors import SettingsError
+from openmm_gnn.base.errors import SettingsError, at_least, one_of, whole
 from openmm_gnn.md.run_settings import RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import LabelledForces, Thermostat
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from openmm_gnn.base.figures import Page
 from openmm_gnn.base.files import flattened
-from openmm_gnn.base.html_page import Page
 from openmm_gnn.kinetics.methods.interface import method_file
 from openmm_gnn.kinetics.report.results import Analysis, duration, variable_name
 

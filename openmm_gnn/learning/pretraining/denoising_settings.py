@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from openmm_gnn.base.checks import at_least, one_of, positive, share, whole
-from openmm_gnn.base.errors import SettingsError, SpecError
+from openmm_gnn.base.errors import SettingsError, SpecError, at_least, one_of, positive, share, whole
 
 USUAL_NOISE = 0.2
 """Standard deviation of the noise, angstrom, where neither settings nor the weights to start from say another."""

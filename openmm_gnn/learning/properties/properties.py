@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from openmm_gnn.base.specs.property import PropertySpec
+from openmm_gnn.base.specs.encoder import PropertySpec
 from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.properties.property_labels import read_labels
 from openmm_gnn.learning.properties.property_sets import (
@@ -26,8 +26,7 @@ from openmm_gnn.learning.properties.property_sets import (
 )
 from openmm_gnn.learning.properties.property_settings import LearnedProperty, PropertySettings
 from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of, provenance
-from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance, freeze, start_from
+from openmm_gnn.networks.encoders.encoder import Encoder, encoder_provenance, freeze, start_from
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.weights import load_encoder, save_network
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.specs.property import Target
+from openmm_gnn.base.specs.encoder import Target
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.data.conformers.conformations import Conformations
 

@@ -13,7 +13,7 @@ import torch
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import write_atomically
-from openmm_gnn.base.specs.property import Target
+from openmm_gnn.base.specs.encoder import Target
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.learning.properties.property_labels import XYZ_SUFFIXES, MoleculeFrame, check_frame, read_xyz
 from openmm_gnn.learning.properties.property_sets import HYDROGEN, PropertyFrames

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
+from openmm_gnn.base.specs.encoder import EncoderSpec, PropertySpec, Readout, Target
 from openmm_gnn.learning.properties.property_labels import MoleculeFrame
-from openmm_gnn.networks.encoders.encoder_transfer import known_elements, transferred_spec
+from openmm_gnn.networks.encoders.encoder import known_elements, transferred_spec
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 
 HYDROGEN = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmm_gnn.base.checks import one_of, positive, whole
-from openmm_gnn.base.specs.property import Readout, Target
+from openmm_gnn.base.errors import one_of, positive, whole
+from openmm_gnn.base.specs.encoder import Readout, Target
 
 
 @dataclass(frozen=True)

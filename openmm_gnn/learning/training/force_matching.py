@@ -29,8 +29,7 @@ from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, collat
 from openmm_gnn.learning.training.settings import TrainingSettings, seed_ranges
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION, fit_distribution, training_frames
 from openmm_gnn.networks.encoder_force import encoder_force_spec
-from openmm_gnn.networks.encoders.encoder import Encoder
-from openmm_gnn.networks.encoders.encoder_transfer import encoder_provenance
+from openmm_gnn.networks.encoders.encoder import Encoder, encoder_provenance
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.pair_term import PairTerm
 from openmm_gnn.networks.weights import load_encoder, make_model, save_network

@@ -14,7 +14,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.particle_mesh import particle_mesh
 from openmm_gnn.kernels.radial_pairs import pair_types, spline_slopes
-from openmm_gnn.kernels.vector_network_reference import spline_weights
+from openmm_gnn.kernels.vector_network import spline_weights
 from openmm_gnn.learning.training.pair_walls import put_up_walls
 from openmm_gnn.networks.pair_term import PairTerm, box_lengths, grid_sizes
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openmm_gnn.base.checks import at_least, positive, whole
-from openmm_gnn.base.errors import SettingsError, SpecError
+from openmm_gnn.base.errors import SettingsError, SpecError, at_least, positive, whole
 
 
 @dataclass(frozen=True)

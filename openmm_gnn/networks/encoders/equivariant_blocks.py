@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import silu, threshold
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.filter_table import filter_places, filter_table, used_knots
+from openmm_gnn.graph.radial_basis import filter_places, filter_table, used_knots
 from openmm_gnn.kernels.encoder_messages import EdgePlan, edge_rows, fits_operators, has_cpu_operators
 from openmm_gnn.kernels.neighbor_pairs import safe_distances
 
@@ -204,7 +204,7 @@ class EdgeNetwork(nn.Module):
 
 
 class Tabulated(nn.Module):
-    """A part whose filters, functions of distance alone, can be a table; see graph/filter_table.py."""
+    """A part whose filters, functions of distance alone, can be a table; see graph/radial_basis.py."""
 
     table: Tensor
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.base.specs.property import PropertySpec, Readout, Target
+from openmm_gnn.base.specs.encoder import PropertySpec, Readout, Target
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
 

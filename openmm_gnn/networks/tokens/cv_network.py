@@ -16,12 +16,23 @@ from openmm_gnn.base.specs.tokens import (
     Mixer,
     Pooling,
 )
-from openmm_gnn.networks.tokens.equivariant_attention import EquivariantTransformer, LinearQueryKey, LocalQueryKey
-from openmm_gnn.networks.tokens.equivariant_layers import EquivariantLinear, GatedProjection
-from openmm_gnn.networks.tokens.geometric_perceptron import SubGVP
-from openmm_gnn.networks.tokens.residue_graph import ResidueGraphConvolution
-from openmm_gnn.networks.tokens.token_merging import EquivariantMerger, ScalarMerger
-from openmm_gnn.networks.tokens.token_mixers import GlobalToken, SubFormer, SubMixer, TokenPerceptron, position_encoding
+from openmm_gnn.networks.tokens.equivariant_layers import (
+    EquivariantLinear,
+    EquivariantTransformer,
+    GatedProjection,
+    LinearQueryKey,
+    LocalQueryKey,
+)
+from openmm_gnn.networks.tokens.residue_graph import ResidueGraphConvolution, SubGVP
+from openmm_gnn.networks.tokens.token_mixers import (
+    EquivariantMerger,
+    GlobalToken,
+    ScalarMerger,
+    SubFormer,
+    SubMixer,
+    TokenPerceptron,
+    position_encoding,
+)
 
 
 class CVNetwork(nn.Module):
