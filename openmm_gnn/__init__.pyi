@@ -1,7 +1,7 @@
 """The public names and their homes, one a line; `__init__.py` reads this table, and so do type checkers."""
 
 from openmm_gnn.analysis.validation import validate as validate
-from openmm_gnn.analysis.validation_settings import ValidationSettings as ValidationSettings
+from openmm_gnn.analysis.verdicts import ValidationSettings as ValidationSettings
 from openmm_gnn.base.specs.encoder import EncoderSpec as EncoderSpec
 from openmm_gnn.base.specs.force import GAMDSpec as GAMDSpec
 from openmm_gnn.base.specs.force import NeighborSpec as NeighborSpec
@@ -19,15 +19,15 @@ from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
 from openmm_gnn.forces.python_call import feature_force as feature_force
 from openmm_gnn.graph.neighbor_list import NeighborList as NeighborList
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs as neighbor_pairs
+from openmm_gnn.kinetics.free_energy import effective_frames as effective_frames
+from openmm_gnn.kinetics.free_energy import frame_log_weights as frame_log_weights
+from openmm_gnn.kinetics.free_energy import reweighted_free_energy as reweighted_free_energy
 from openmm_gnn.kinetics.lagged_pairs import split_by_time as split_by_time
 from openmm_gnn.kinetics.methods.interface import slow_variables as slow_variables
 from openmm_gnn.kinetics.methods.spib import SpibSettings as SpibSettings
 from openmm_gnn.kinetics.methods.spib import train_spib as train_spib
 from openmm_gnn.kinetics.methods.vampnet import train_vampnet as train_vampnet
 from openmm_gnn.kinetics.methods.vampnet_training import VampnetSettings as VampnetSettings
-from openmm_gnn.kinetics.reweighting import effective_frames as effective_frames
-from openmm_gnn.kinetics.reweighting import frame_log_weights as frame_log_weights
-from openmm_gnn.kinetics.reweighting import reweighted_free_energy as reweighted_free_energy
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_store as trajectory_of_store
 from openmm_gnn.kinetics.vamp import lagged_covariances as lagged_covariances
 from openmm_gnn.kinetics.vamp import vamp_score as vamp_score

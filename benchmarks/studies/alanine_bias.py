@@ -18,7 +18,7 @@ import openmm
 from openmm import app
 
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.kinetics.reweighting import effective_frames, frame_log_weights
+from openmm_gnn.kinetics.free_energy import effective_frames, frame_log_weights
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.runs.directory import RunDirectory
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.analysis.dynamics_checks import HOTTEST
-from openmm_gnn.analysis.force_checks import relative_difference
-from openmm_gnn.analysis.network_dynamics import NetworkForces, ReferenceFrame, Teacher
+from openmm_gnn.analysis.force_checks import NetworkForces, ReferenceFrame, Teacher, relative_difference
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.graph.topology_tables import real_atoms

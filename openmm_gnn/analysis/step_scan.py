@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.base.files import write_atomically, write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
@@ -25,6 +26,9 @@ from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.table import Table
+
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
@@ -37,6 +41,7 @@ SIGMAS, SMALLEST_DEVIATION = 3.0, 0.01
 """Deviations above which a temperature is wrong: in standard errors, and as a fraction; both must be exceeded."""
 BLOW_UP = 2.0
 """Temperature of an element, relative to the thermostat, above which a run has blown up."""
+_MARKERS = "osD^v"
 
 
 class Verdict(str, Enum):
@@ -256,3 +261,80 @@ def _read_row(path: Path, key: str) -> ScanRow | None:
         return ScanRow(**{**fields, "verdict": Verdict(fields["verdict"])})
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): delete it to measure this row again") from error
+
+
+def save_scan_plot(rows: Sequence[ScanRow], title: str, path: Path | str) -> Path:
+    """Draw the rows into a PNG (or whatever the path's ending says)."""
+    with figure_file(path, 10.5, 4.4, title) as figure:
+        temperature_axes, speed_axes = figure.subplots(1, 2)
+        _draw_temperatures(temperature_axes, rows)
+        _draw_speed(speed_axes, rows)
+    return Path(path)
+
+
+def _draw_temperatures(axes: Axes, rows: Sequence[ScanRow]) -> None:
+    elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
+    for element, color, marker in zip(elements, COLORS, _MARKERS, strict=False):
+        measured = [row for row in rows if element in row.temperatures]
+        deviations = [100 * (row.temperatures[element].value / row.target - 1) for row in measured]
+        errors = [100 * row.temperatures[element].error / row.target for row in measured]
+        steps = [row.time_step_fs for row in measured]
+        axes.errorbar(steps, deviations, errors, label=element, color=color, marker=marker, linestyle="none", capsize=3)
+    broken = [row.time_step_fs for row in rows if row.verdict is Verdict.BLEW_UP and not row.temperatures]
+    if broken:
+        axes.plot(broken, [0.0] * len(broken), "x", color=QUIET_COLOR, markersize=9, label="blew up")
+    percent = 100 * SMALLEST_DEVIATION
+    axes.axhspan(-percent, percent, color=QUIET_COLOR, alpha=0.15, linewidth=0)
+    axes.set(xlabel="outer step (fs)", ylabel="off the thermostat (%)", title="Temperature of each element")
+    axes.legend()
+
+
+def _draw_speed(axes: Axes, rows: Sequence[ScanRow]) -> None:
+    for row in rows:
+        if row.inner_steps == 0:
+            axes.axhline(row.ns_per_day, color=REFERENCE_COLOR, linewidth=1.5, label="own forces alone")
+    for inner, marker in zip(sorted({row.inner_steps for row in rows} - {0}), _MARKERS, strict=False):
+        for stable, fill in ((True, RUN_COLOR), (False, "none")):
+            chosen = [r for r in rows if r.inner_steps == inner and (r.verdict is Verdict.STABLE) is stable]
+            if chosen:
+                axes.plot(
+                    [row.time_step_fs for row in chosen],
+                    [row.ns_per_day for row in chosen],
+                    linestyle="none",
+                    marker=marker,
+                    color=RUN_COLOR,
+                    markerfacecolor=fill,
+                    label=f"{inner} inner steps, {'stable' if stable else 'not stable'}",
+                )
+    axes.set(xlabel="outer step (fs)", ylabel="ns/day", title="Speed", ylim=(0, None))
+    axes.legend()
+
+
+def scan_table(rows: Sequence[ScanRow]) -> Table:
+    """The rows for the terminal."""
+    from rich.table import Table
+
+    reference = next((row for row in rows if row.inner_steps == 0), None)
+    elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
+    table = Table(title=f"Thermostat {rows[0].target:g} K", title_justify="left")
+    table.add_column("run")
+    for name in ("outer / inner / bonded (fs)", *(f"T({element}) (K)" for element in elements)):
+        table.add_column(name, justify="right")
+    for name in ("potential (kJ/mol)", "less reference", "ns/day"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for row in rows:
+        inner = row.time_step_fs / max(1, row.inner_steps)
+        steps = [f"{row.time_step_fs:.3g}", f"{inner:.3g}" if row.inner_steps else "-"]
+        steps.append(f"{inner / row.bonded_substeps:.3g}")
+        shift = row.energy_shift(reference) if row is not reference else None
+        table.add_row(
+            row.name,
+            " / ".join(steps),
+            *(row.temperatures[name].format(1) if name in row.temperatures else "-" for name in elements),
+            "-" if row.potential is None else row.potential.format(1),
+            "-" if shift is None else shift.format(1),
+            f"{row.ns_per_day:.3g}" if row.ns_per_day else "-",
+            row.verdict.value,
+        )
+    return table

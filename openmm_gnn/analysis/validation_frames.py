@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openmm_gnn.analysis.network_dynamics import ReferenceFrame, Teacher, check_model_knows, learned_forces
+from openmm_gnn.analysis.force_checks import ReferenceFrame, Teacher, check_model_knows, learned_forces
 from openmm_gnn.analysis.size_transfer import blown_up, prepared
-from openmm_gnn.analysis.validation_settings import ValidationSettings
+from openmm_gnn.analysis.verdicts import ValidationSettings
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.learning.training.data_sets import forces_of

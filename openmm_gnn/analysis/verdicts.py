@@ -1,4 +1,4 @@
-"""What each figure of a validation means, in words: fine, or look here. The borders are written here alone."""
+"""The settings of a validation, and what each of its figures means in words: fine, or look here, beyond a limit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openmm_gnn.base.errors import SettingsError, positive, whole
 from openmm_gnn.base.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from openmm_gnn.analysis.size_transfer import SizeResult
     from openmm_gnn.data.labels.metrics import ForceErrors
 
+FULL_SIZES = (258, 887, 2094, 4085, 13786, 24093)
+"""Molecules; those of table 3 of the GAMD paper, J. Chem. Phys. 156, 144103 (2022)."""
+QUICK_SIZES = (258, 887, 2094)
+_FULL = {"stability_ps": 100.0, "constant_energy_ps": 10.0, "num_probes": 32, "sizes": FULL_SIZES}
+_QUICK = {"stability_ps": 2.0, "constant_energy_ps": 1.0, "num_probes": 12, "sizes": QUICK_SIZES}
 BALANCE = 1e-3
 """Net force, net torque and loss of covariance, relative; float32 leaves 1e-6."""
 GRID_BALANCE = 1e-3
@@ -28,6 +34,48 @@ OUTSIDE_FACTOR = 5.0
 """Multiple of the fraction of training atoms that lie outside by definition."""
 FLAT = 0.1
 FINE, LOOK, NOT_MEASURED = "fine", "look here", "not measured"
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """How long and how often to look. What is None takes its value from `quick`."""
+
+    quick: bool = False
+    """Take shorter runs and smaller boxes, a few minutes in all."""
+    stability_ps: float | None = None
+    """Length of the run with a thermostat, ps. Default: 100, with quick 2."""
+    constant_energy_ps: float | None = None
+    """Length of the run at constant energy, ps. Default: 10, with quick 1."""
+    num_probes: int | None = None
+    """Random directions in which the Jacobian of the forces is measured. Default: 32, with quick 12."""
+    sizes: tuple[int, ...] | None = None
+    """Molecules per box, for the transfer of a named system to other box sizes; none: left out. Default: 258 to 24093,
+    with quick to 2094."""
+    frames: int = 4
+    """Frames for the checks of single forces."""
+    seeds: tuple[int, ...] = ()
+    """Trajectories of the data to take frames from, by their seeds. Default: those that were not trained on."""
+    seed: int = 1
+    """Random seed of the velocities and probes."""
+    platform: str = "auto"
+    """OpenMM platform; auto: CUDA where it works, else CPU."""
+    backend: str = "auto"
+    """Backend of the network's force: auto, torchforce or pythonforce."""
+
+    def __post_init__(self) -> None:
+        for name, value in (_QUICK if self.quick else _FULL).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        positive(self, "stability_ps", "constant_energy_ps")
+        whole(self, 3, "num_probes")
+        whole(self, 1, "frames", "seed")
+        if any(size < 1 for size in self.sizes or ()):
+            raise SettingsError(self, "sizes", "give numbers of molecules, 1 or more")
+
+    @property
+    def equilibration_ps(self) -> float:
+        """Time before the first frame of the teacher's run, at most."""
+        return 2.0 if self.quick else 20.0
 
 
 @dataclass(frozen=True)

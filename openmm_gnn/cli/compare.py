@@ -30,8 +30,7 @@ class Compare(Command):
     def run(self) -> None:
         from rich.console import Console
 
-        from openmm_gnn.analysis.compare import compare
-        from openmm_gnn.analysis.comparison_plot import comparison_table, save_comparison
+        from openmm_gnn.analysis.compare import compare, comparison_table, save_comparison
 
         console = Console()
         with console.status("measuring g(r) and diffusion") as status:

@@ -38,8 +38,7 @@ class ScanSteps(Command):
     def run(self) -> None:
         from rich.console import Console
 
-        from openmm_gnn.analysis.scan_plot import save_scan_plot, scan_table
-        from openmm_gnn.analysis.step_scan import save_scan, scan_steps
+        from openmm_gnn.analysis.step_scan import save_scan, save_scan_plot, scan_steps, scan_table
         from openmm_gnn.networks.weights import load_model
 
         system, console = self.files.load(self.system), Console()

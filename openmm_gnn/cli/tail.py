@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.cli.options import Command, Nested
-from openmm_gnn.kinetics.watch import WatchSettings, watch
+from openmm_gnn.kinetics.live_vamp import WatchSettings, watch
 
 
 @dataclass(frozen=True, kw_only=True)

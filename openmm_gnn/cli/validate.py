@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.analysis.validation_settings import ValidationSettings
+from openmm_gnn.analysis.verdicts import ValidationSettings
 from openmm_gnn.cli.inputs import use_threads
 from openmm_gnn.cli.options import Command
 
@@ -40,8 +40,7 @@ class Validate(Command):
         from rich.console import Console
         from rich.progress import Progress, TaskID
 
-        from openmm_gnn.analysis.validation import validate
-        from openmm_gnn.analysis.validation_plot import validation_table
+        from openmm_gnn.analysis.validation import validate, validation_table
 
         use_threads(self.threads)
         console, tasks = Console(), dict[str, TaskID]()

@@ -290,7 +290,7 @@ def _log_weights(runs: Sequence[AnalysedRun]) -> tuple[np.ndarray, ...] | None:
     biased = [folder is not None and (folder / bias.META).is_file() for folder in folders]
     if not any(biased):
         return None
-    from openmm_gnn.kinetics.reweighting import frame_log_weights
+    from openmm_gnn.kinetics.free_energy import frame_log_weights
 
     weights = []
     for run, has_bias in zip(runs, biased, strict=True):

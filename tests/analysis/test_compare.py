@@ -12,8 +12,7 @@ from command_lines import invoke
 from matplotlib import image
 from matplotlib.colors import to_rgb
 
-from openmm_gnn.analysis.compare import compare, observe, runs_in
-from openmm_gnn.analysis.comparison_plot import save_comparison
+from openmm_gnn.analysis.compare import compare, observe, runs_in, save_comparison
 from openmm_gnn.analysis.diffusion import self_diffusion
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import REFERENCE_COLOR, RUN_COLOR

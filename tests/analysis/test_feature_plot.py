@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmm_gnn.analysis.feature_plot import save_movement, scalar_movement
+from openmm_gnn.analysis.demo import save_movement, scalar_movement
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 

@@ -11,13 +11,13 @@ from openmm import app
 from small_water import water_on_a_lattice
 
 from openmm_gnn.analysis.force_checks import (
+    NetworkForces,
     droplet,
     jacobian_asymmetry,
     random_rotation,
     relative_net_force,
     relative_net_torque,
 )
-from openmm_gnn.analysis.network_dynamics import NetworkForces
 from openmm_gnn.analysis.verdicts import SYMMETRIC
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
 from openmm_gnn.md.systems.fluids import water_topology

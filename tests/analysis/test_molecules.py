@@ -16,8 +16,7 @@ from openmm import app, unit
 from small_water import water_on_a_lattice
 
 from openmm_gnn.analysis.compare import compare
-from openmm_gnn.analysis.molecules import molecules_of
-from openmm_gnn.analysis.observables import observe
+from openmm_gnn.analysis.observables import molecules_of, observe
 from openmm_gnn.analysis.structure import partial_radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse

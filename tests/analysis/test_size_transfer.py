@@ -13,7 +13,7 @@ from openmm import app
 from untrained_networks import untrained
 
 from openmm_gnn.analysis import verdicts
-from openmm_gnn.analysis.network_dynamics import NetworkForces, ReferenceFrame, Teacher, learned_forces, network_system
+from openmm_gnn.analysis.force_checks import NetworkForces, ReferenceFrame, Teacher, learned_forces, network_system
 from openmm_gnn.analysis.size_transfer import (
     grown,
     prepared,
@@ -22,9 +22,8 @@ from openmm_gnn.analysis.size_transfer import (
     size_transfer,
     sizes_for,
 )
-from openmm_gnn.analysis.validation import Validation
+from openmm_gnn.analysis.validation import Validation, save_validation
 from openmm_gnn.analysis.validation_frames import frames_of_teacher
-from openmm_gnn.analysis.validation_plot import save_validation
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.specs.force import Decoder
 from openmm_gnn.md.simulation_system import ForcePart, LabelledForces, SimulationSystem, part_of

@@ -15,8 +15,8 @@ from openmm_gnn.base.specs.tokens import Merging
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.data import AnalysisData, Part, find_runs, lag_frames, read_data
 from openmm_gnn.kinetics.free_energy import free_energy_line
-from openmm_gnn.kinetics.lag_scores import score_lags
 from openmm_gnn.kinetics.settings import AnalysisSettings
+from openmm_gnn.kinetics.vamp import score_lags
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
 
 

@@ -14,8 +14,15 @@ import pytest
 from openmm_gnn.base.figures import Page, figure_file
 from openmm_gnn.kinetics.markov import Interval, MarkovModel, MarkovSettings, estimate_markov_model
 from openmm_gnn.kinetics.methods.interface import SeedScore
-from openmm_gnn.kinetics.report.results import duration, markov_json, plain
-from openmm_gnn.kinetics.report.warnings import seed_warnings, state_warnings, timescale_warnings, weight_warnings
+from openmm_gnn.kinetics.report.results import (
+    duration,
+    markov_json,
+    plain,
+    seed_warnings,
+    state_warnings,
+    timescale_warnings,
+    weight_warnings,
+)
 
 VOID = {"meta", "img"}
 

@@ -25,7 +25,7 @@ from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.features.learned_cv import save_learned_cv
 from openmm_gnn.forces.backends import available_backends
-from openmm_gnn.kinetics.reweighting import (
+from openmm_gnn.kinetics.free_energy import (
     Reweighting,
     effective_frames,
     final_bias,

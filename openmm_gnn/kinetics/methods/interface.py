@@ -93,7 +93,7 @@ class MethodFile(Protocol):
 
 def method_file(method: Method) -> MethodFile:
     """The file of a method."""
-    return cast(MethodFile, importlib.import_module(f"openmm_gnn.kinetics.methods.{method.value}"))
+    return cast("MethodFile", importlib.import_module(f"openmm_gnn.kinetics.methods.{method.value}"))
 
 
 def learn(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: bool) -> Learned:

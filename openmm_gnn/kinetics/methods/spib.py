@@ -22,12 +22,12 @@ from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.base.files import write_arrays, write_json
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.data import AnalysisData
-from openmm_gnn.kinetics.lag_scores import fit_and_score
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, network_spec, slow_variables
 from openmm_gnn.kinetics.methods.spib_network import SpibNetwork
 from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
+from openmm_gnn.kinetics.vamp import fit_and_score
 from openmm_gnn.learning.step_order import StepOrder
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.networks.weights import load_cv_network, save_network

@@ -25,16 +25,15 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, locked, write_arrays, write_json
 from openmm_gnn.kinetics.data import AnalysedRun, AnalysisData, find_runs, lag_frames, read_data
 from openmm_gnn.kinetics.free_energy import free_energy_line, free_energy_map
-from openmm_gnn.kinetics.lag_scores import LagScores, score_lags
 from openmm_gnn.kinetics.markov import MarkovModel, MarkovSettings, estimate_markov_model
 from openmm_gnn.kinetics.methods.interface import Learned, learn, method_file
 from openmm_gnn.kinetics.report.figures import draw_all
 from openmm_gnn.kinetics.report.page import write_report
 from openmm_gnn.kinetics.report.representative_frames import closest_frames, write_state
-from openmm_gnn.kinetics.report.results import Analysis
+from openmm_gnn.kinetics.report.results import Analysis, all_warnings
 from openmm_gnn.kinetics.report.saliency import residue_attention, residue_saliency
-from openmm_gnn.kinetics.report.warnings import all_warnings
 from openmm_gnn.kinetics.settings import AnalysisSettings, Method
+from openmm_gnn.kinetics.vamp import LagScores, score_lags
 
 if TYPE_CHECKING:
     from rich.console import Console

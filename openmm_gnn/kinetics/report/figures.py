@@ -10,13 +10,13 @@ import numpy as np
 
 from openmm_gnn.base.figures import COLORS, QUIET_COLOR, figure_file
 from openmm_gnn.kinetics.data import AnalysisData
-from openmm_gnn.kinetics.lag_scores import LagScores
 from openmm_gnn.kinetics.markov import MarkovModel
 from openmm_gnn.kinetics.methods.interface import TrainingCurve
 from openmm_gnn.kinetics.report import map_figures
 from openmm_gnn.kinetics.report.map_figures import state_color
 from openmm_gnn.kinetics.report.results import Analysis, variable_name
 from openmm_gnn.kinetics.report.saliency import Saliency
+from openmm_gnn.kinetics.vamp import LagScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
