@@ -86,15 +86,15 @@ class ScanSettings:
     """The step sizes of a scan, and the length of its runs."""
 
     outer: tuple[float, ...] = (4.0, 6.0, 8.0, 10.0)
-    """Outer time steps in fs: one evaluation of the system's own forces each."""
+    """Outer time steps in fs; in each the system's own forces are computed once."""
     inner: tuple[int, ...] = (3,)
-    """Steps of the network per outer step; each number is combined with each outer step."""
+    """Numbers of network steps per outer step; each is combined with each outer step."""
     picoseconds: float = 5.0
     """Length of each run in ps, after equilibration."""
     equilibration: float | None = None
     """Time before the first sample in ps. Default: the system's."""
     bonded_substeps: int | None = None
-    """Steps of the bonded forces per inner step. Default: so many that each is 0.5 fs at most."""
+    """Number of steps of the bonded forces per inner step. Default: the fewest of at most 0.5 fs."""
     hydrogen_mass: float | None = None
     """Mass of bonded hydrogens in dalton in accelerated runs. Default: masses stay as they are."""
     temperature: float | None = None

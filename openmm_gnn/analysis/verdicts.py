@@ -47,14 +47,14 @@ class ValidationSettings:
     constant_energy_ps: float | None = None
     """Length of the run at constant energy, ps. Default: 10, with quick 1."""
     num_probes: int | None = None
-    """Random directions in which the Jacobian of the forces is measured. Default: 32, with quick 12."""
+    """Number of random directions in which the Jacobian of the forces is measured. Default: 32, with quick 12."""
     sizes: tuple[int, ...] | None = None
-    """Molecules per box, for the transfer of a named system to other box sizes; none: left out. Default: 258 to 24093,
-    with quick to 2094."""
+    """Numbers of molecules per box, for the transfer of a named system to other box sizes; `none` leaves this out.
+    Default: 258 to 24093, with quick to 2094."""
     frames: int = 4
-    """Frames for the checks of single forces."""
+    """Number of frames for the checks of single forces."""
     seeds: tuple[int, ...] = ()
-    """Trajectories of the data to take frames from, by their seeds. Default: those that were not trained on."""
+    """Seeds of the trajectories of the data to take frames from. Default: those that were not trained on."""
     seed: int = 1
     """Random seed of the velocities and probes."""
     platform: str = "auto"

@@ -28,9 +28,10 @@ class Analyze(Command):
     out: Path
     """Directory of the report, the figures and the slow variables."""
     validation: tuple[Path, ...] = ()
-    """A held-out run; may be given again. Default: the last third of the runs, or of the time of a single run."""
+    """Directory of a held-out run; may be given again. Default: the last third of the runs, or of the time of a single
+    run."""
     encoder: str | None = None
-    """The encoder that made the features, where it is no longer at the path that they name."""
+    """Encoder that made the features, if its file was moved. Default: the path that is stored with them."""
     settings: AnalysisSettings
     progress: bool = True
     """Show progress bars."""

@@ -23,7 +23,7 @@ class Compare(Command):
     reference: tyro.conf.Positional[Path]
     """Directory of the reference run, or of several to be pooled."""
     out: Path = Path("compare.png")
-    """The figure; its ending (.png, .pdf, .svg) is the format."""
+    """File of the figure; its ending (.png, .pdf, .svg) is the format."""
     select: str = "all"
     """Atoms of g(r) and diffusion, in mdtraj's selection language, such as 'element O'."""
 
@@ -38,3 +38,6 @@ class Compare(Command):
             save_comparison(comparison, self.out)
         console.print(comparison_table(comparison))
         console.print(f"Figure: {self.out}")
+        print(
+            "Next: where they differ, `openmm-gnn validate MODEL` looks for the cause; where they agree, run for longer"
+        )

@@ -21,7 +21,7 @@ class Demo(Command):
     out: Path = Path("demo-output")
     """Directory of the figures and the runs."""
     minutes: float = 3.5
-    """Time that the demo takes, about, min; the network's run is cut to fit."""
+    """Approximate duration of the demo, min; the network's run is cut to fit."""
     model: str = "gamd-argon"
     """Network for argon: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
     threads: int = 1

@@ -30,4 +30,9 @@ class Doctor(Command):
             print(dumps(diagnosis.to_dict(), indent=2))
         else:
             print_diagnosis(diagnosis, Console())
+            print(
+                "Next: `openmm-gnn demo`"
+                if diagnosis.healthy
+                else "Next: install what is named above, then run this command again"
+            )
         return 0 if diagnosis.healthy else 1

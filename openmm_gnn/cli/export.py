@@ -17,9 +17,9 @@ class Export(Command):
     model: tyro.conf.Positional[str]
     """Name of a shipped network, or a bundle (.safetensors)."""
     system: tyro.conf.Positional[str]
-    """A named system (argon), or a serialised System (.xml)."""
+    """Name of a system (argon), or a serialised System (.xml)."""
     out: Path
-    """The TorchScript file to write (.pt)."""
+    """TorchScript file to write (.pt)."""
     topology: Path | None = None
     """PDB or PDBx/mmCIF file with the atoms of a serialised System."""
 

@@ -18,12 +18,13 @@ class ExportFeatures(Command):
     store: tyro.conf.Positional[Path]
     """An embedding store, or the directory of a run with one or several."""
     out: Path
-    """File, zarr directory or, for torch, stem; a directory for several stores."""
+    """File to write; for zarr a directory, for torch the beginning of the names of files; a directory for several
+    stores."""
     format: Format = Format.TORCH
-    """torch: geom2vec's STEM.pt and STEM_ca.pt. hdf5, zarr: all arrays, with units. numpy: scalars and vector lengths,
-    (frames, n), for deeptime."""
+    """File format. torch: geom2vec's STEM.pt and STEM_ca.pt. hdf5, zarr: all arrays, with units. numpy: scalars and
+    vector lengths, (frames, n), for deeptime."""
     observables: Observables = Observables.TOKENS
-    """With --format numpy: the numbers of every token, or their mean over the tokens."""
+    """Numbers written with --format numpy: those of every token (tokens), or their mean over the tokens (mean)."""
 
     def run(self) -> None:
         from openmm_gnn.reporters.embedding_store import EmbeddingStore

@@ -21,16 +21,16 @@ class Featurize(Command):
     trajectories: tyro.conf.Positional[tuple[Path, ...]]
     """Trajectory files of any format that mdtraj reads."""
     topology: Path
-    """PDB, PDBx/mmCIF, or what mdtraj reads: prmtop, psf, gro, ..."""
+    """File of the atoms: PDB, PDBx/mmCIF, or what else mdtraj reads (prmtop, psf, gro, ...)."""
     encoder: str
     """Encoder: a shipped name, a bundle (.safetensors), or a geom2vec checkpoint (.pth)."""
     out: Path
-    """Directory: a store per trajectory, named after the file."""
+    """Directory of the features: a store per trajectory, named after the file."""
     featurizer: FeaturizerSettings
     reading: Annotated[Reading, Nested(names={"periodic": "box", "dtype": "stored_dtype"})]
     scheduler: str | None = None
-    """Address of a dask.distributed scheduler that shares this file system, to which each file is a task. Default:
-    one file after another, here."""
+    """Address of a dask.distributed scheduler with the same file system; each file is one task. Default: no cluster,
+    one file after another on this machine."""
     progress: bool = True
     """Show a progress bar."""
 

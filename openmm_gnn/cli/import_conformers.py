@@ -20,17 +20,18 @@ class ImportConformers(Command):
     """
 
     published: tyro.conf.Positional[PublishedSet]
-    """The set that the file is of."""
+    """Data set that the file belongs to: orbnet-denali or pcqm4mv2."""
     source: tyro.conf.Positional[Path]
-    """orbnet_denali.tar.gz or the folder with its xyz_files; pcqm4m-v2-train.sdf.tar.gz or the .sdf in it."""
+    """File or folder to read: orbnet_denali.tar.gz or the folder with its xyz_files; pcqm4m-v2-train.sdf.tar.gz or the
+    .sdf in it."""
     out: Path
-    """Directory of the data, for `pretrain`; given again, it goes on."""
+    """Directory of the data, for `pretrain`; given again, the import is resumed."""
     limit: int | None = None
-    """Number of molecules at most. Default: all."""
+    """Largest number of molecules that are read. Default: all."""
     skip_bad: bool = False
     """Leave out, and count, molecules that cannot be read."""
     progress: bool = True
-    """Count the molecules on the screen."""
+    """Show the number of molecules."""
 
     def run(self) -> None:
         from openmm_gnn.data.conformers.import_conformers import import_conformers

@@ -20,17 +20,18 @@ class ImportLabels(Command):
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Extended XYZ (.xyz, .extxyz; eV, angstrom) or processed RPBE water (.npz)."""
+    """Files to read: extended XYZ (.xyz, .extxyz; eV, angstrom) or processed RPBE water (.npz)."""
     out: Path
     """New directory, for `train` and `evaluate`."""
     topology: Path | None = None
     """PDB or PDBx/mmCIF file with the bonds. Default: no bonds."""
     blocks: int | None = None
-    """Number of blocks of consecutive frames that each file is cut into. Default: 1, for a single file 10."""
+    """Number of blocks of consecutive frames that each file is cut into. Default: 10 for a single file, 1 for
+    several."""
     gap: int = 0
-    """Frames left out between two blocks."""
+    """Number of frames left out between two blocks."""
     published_split: bool = False
-    """Take the file's training frames as seed 1, its test frames as seed 2."""
+    """Take the training frames of a published file as seed 1 and its test frames as seed 2, instead of blocks."""
     force_key: str | None = None
     """Name of the forces in extended XYZ. Default: the name that ASE gives them."""
     energy_key: str | None = None

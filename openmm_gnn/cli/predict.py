@@ -18,11 +18,11 @@ class Predict(Command):
     model: tyro.conf.Positional[Path]
     """Bundle written by `openmm-gnn regress`."""
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Extended XYZ, PDB or PDBx/mmCIF files, or directories of `conformers`."""
+    """Structures to predict for: extended XYZ, PDB or PDBx/mmCIF files, or directories of `conformers`."""
     out: Path
-    """The table to write (.csv)."""
+    """Table to write (.csv)."""
     batch_size: int = 16
-    """Frames that are computed at once."""
+    """Number of frames that are computed at once."""
     threads: int = 0
     """CPU threads; 0: all."""
 
@@ -36,3 +36,4 @@ class Predict(Command):
         rows = write_predictions(loaded, frames, self.out, self.batch_size)
         unit = f", {loaded.spec.unit}" if loaded.spec.unit else ""
         print(f"wrote {self.out}: {rows} rows of {loaded.spec.name}{unit}, for {len(frames)} frames")
+        print(f"Next: open {self.out} as a spreadsheet, or with pandas.read_csv")

@@ -22,8 +22,8 @@ LEARNED = ("max_atomic_number", "elements", "noise_scale", "length_unit", "metad
 class Pretrain(Command):
     """Pretrain an encoder by denoising; a killed run goes on when the command is given again.
 
-    The error is the mean square of what is left of the noise, on molecules held out, by that of the noise: 1.0 has
-    learned nothing. The bundle is read by `load_encoder`.
+    The error is the mean square of the noise that remains, divided by that of the noise that was added, on held-out
+    molecules: 1.0 means that nothing was learned. The bundle is read by `load_encoder`.
     """
 
     data: tyro.conf.Positional[tuple[Path, ...]]
@@ -31,7 +31,7 @@ class Pretrain(Command):
     out: Path
     """Directory of the run: model.safetensors, log.csv, last.ckpt, tensorboard."""
     start: str | None = None
-    """Encoder whose weights to start from; it brings its architecture and cutoff, too."""
+    """Encoder whose weights to start from; its architecture and cutoff are kept. Default: random weights."""
     spec: Annotated[Callable[..., EncoderSpec], Nested(EncoderSpec, without=LEARNED)]
     settings: Annotated[
         DenoisingSettings,

@@ -22,7 +22,7 @@ class Regress(Command):
     """
 
     labels: tyro.conf.Positional[Path]
-    """Extended XYZ; or .csv with the columns molecule, perhaps frame, and the property."""
+    """File of the labels: extended XYZ; or .csv with the columns molecule, perhaps frame, and the property."""
     encoder: str
     """Encoder: a shipped name, a bundle (.safetensors), or a geom2vec checkpoint (.pth)."""
     out: Path

@@ -41,10 +41,10 @@ class Simulate(Command):
     own forces."""
     files: SystemFiles
     start: Path | None = None
-    """Directory of another run of this system, whose last frame this run begins with."""
+    """Directory of another run of this system; this run begins with its last frame."""
     settings: RunSettings
     features: str | None = None
-    """Encoder whose features of every residue are stored while the run goes on, in OUT/features."""
+    """Encoder whose features of every residue are stored during the run, in OUT/features. Default: no features."""
     live: Annotated[
         Callable[..., FeatureSettings],
         Nested(
@@ -55,7 +55,8 @@ class Simulate(Command):
         ),
     ]
     bias: str | None = None
-    """Learned CV along which the production is biased: a file by `analyze`, or a shipped name (alanine-dipeptide)."""
+    """Learned CV along which the production is biased: a file by `analyze`, or a shipped name (alanine-dipeptide).
+    Default: no bias."""
     bias_settings: Annotated[BiasSettings, Nested(prefix="bias")]
     compute: ComputeSettings
     resume: bool = False

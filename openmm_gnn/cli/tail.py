@@ -24,4 +24,9 @@ class Tail(Command):
     settings: Annotated[WatchSettings, Nested(aliases={"follow": "-f"})]
 
     def run(self) -> int:
-        return 0 if watch(self.directory, self.settings) else 1
+        healthy = watch(self.directory, self.settings)
+        analyze = f"`openmm-gnn analyze {self.directory} --lag PS --out slow`"
+        print(
+            f"Next: {analyze if healthy else 'compute the features anew from the trajectory: `openmm-gnn featurize`'}"
+        )
+        return 0 if healthy else 1

@@ -76,20 +76,20 @@ class FeaturizerSettings:
     """The choices of `Featurizer`, which checks them."""
 
     selection: str | None = None
-    """Atoms that the encoder sees, in mdtraj's selection language. Default: heavy atoms of what is neither water nor a
-    monatomic ion."""
+    """Atoms that the encoder sees, in mdtraj's selection language. Default: heavy atoms, without water and monatomic
+    ions."""
     tokens: str = "residue"
-    """Groups of atoms that are described: residue or atom."""
+    """Groups of atoms that get features: residue or atom."""
     reduction: str = "sum"
-    """How the features of a token's atoms become one: sum or mean."""
+    """Operation that makes one feature of those of a token's atoms: sum or mean."""
     neighbor_rule: str | None = None
     """Neighbours within the cutoff that count: nearest, full or index. Default: the encoder's own rule."""
     coordinates: str = "anchor"
     """Coordinates of a token: anchor (CA, C1' or P, else the centroid), CA or centroid."""
     context: str = "whole"
-    """Atoms in one graph: whole for all selected ones, window for each residue and its neighbours in sequence."""
+    """Atoms in one graph: all selected ones (whole), or each residue with its neighbours in sequence (window)."""
     window: int | None = None
-    """Residues on either side of a window, with context window. Default: 2."""
+    """Number of residues on either side of each residue that its graph contains, with context window. Default: 2."""
     dtype: str = "float32"
     """Type of the encoder's arithmetic: float32, bfloat16 or float64."""
     device: str = "cpu"

@@ -222,19 +222,19 @@ class WatchSettings:
     """How often to look at a run, and what to look at."""
 
     follow: bool = False
-    """Look again until the writer has closed."""
+    """Keep looking until the run has ended."""
     interval: float = 2.0
     """Time between two looks with --follow, s."""
     timeout: float | None = None
-    """Time without a new frame after which --follow ends, s. Default: it does not end."""
+    """Time without a new frame after which --follow ends, s. Default: no limit."""
     check: int = 100
     """Number of the newest frames whose checksums are compared."""
     vamp: float | None = None
-    """Lag time, ps: score by VAMP-2 how much slow motion the features have seen. Default: no score."""
+    """Lag time of a VAMP-2 score, ps, which tells how much slow motion the features have seen. Default: no score."""
     dimensions: int = 5
     """Number of slow functions that are scored with --vamp."""
     plot: Path | None = None
-    """Figure of the score over simulated time, with --vamp. Default: none is drawn."""
+    """File of a figure of the score over simulated time, with --vamp. Default: no figure."""
 
     def __post_init__(self) -> None:
         at_least(self, 0.05, "interval")

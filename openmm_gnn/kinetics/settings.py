@@ -43,31 +43,32 @@ class AnalysisSettings:
     outputs: int = 2
     """Number of slow variables."""
     states: int = 0
-    """States of the Markov model; 0: one more than outputs, or with spib as many as it finds."""
+    """Number of states of the Markov model; 0: one more than outputs, or with spib as many as it finds."""
     lags: tuple[float, ...] = ()
-    """Lag times of the scores and implied timescales, ps; without any, 0.1 to 8 times the lag."""
+    """Lag times of the scores and implied timescales, ps. Default: 0.1 to 8 times the lag."""
     seeds: int = 3
-    """Networks that are trained, each from another random seed; the one with the best held-out score is used."""
+    """Number of networks that are trained, each from another random seed; the one with the best held-out score is
+    used."""
     mixer: Mixer = Mixer.SUBMIXER
     """Layers of the network that mix the tokens of the residues."""
     window: int = 1
-    """Consecutive residues that are merged into one token; 0: all residues of a chain."""
+    """Number of consecutive residues that are merged into one token; 1: none are merged; 0: all residues of a chain."""
     merging: Merging | None = None
-    """Features that a merged token keeps: scalars alone (scalar), or scalars and vectors (equivariant, the default
-    where window is not 1)."""
+    """Features that a merged token keeps: scalars alone (scalar), or scalars and vectors (equivariant). Default: none
+    where window is 1, else equivariant."""
     width: int = 64
-    """Channels of the network."""
+    """Number of channels of the network."""
     layers: int = 2
-    """Layers of the mixer."""
+    """Number of layers of the mixer."""
     dropout: float = 0.0
     """Dropout probability of the network in training. At 0.1 its noise can hide, for dozens of steps, the small
     variations that a network of few residues starts with."""
     steps: int = 1000
-    """Training steps of each seed, at most; with spib those between two updates of the states."""
+    """Largest number of training steps of each network; with spib, of those between two updates of the states."""
     batch_size: int = 4000
-    """Pairs of frames per training step."""
+    """Number of pairs of frames per training step."""
     temperature: float | None = None
-    """Temperature of the runs, K; by default that of run.json."""
+    """Temperature of the runs, K. Default: that of run.json."""
     quick: bool = False
     """Take one seed and few steps, to see whether everything works."""
 

@@ -39,9 +39,9 @@ class RunSettings:
     """What is asked of a run. What is left at None follows from the system and is filled in by `course`."""
 
     steps: int = 100_000
-    """Number of production steps, a multiple of stride."""
+    """Number of time steps of the production, a multiple of stride."""
     stride: int = 50
-    """Steps between two frames."""
+    """Number of time steps between two stored frames."""
     equilibration: float | None = None
     """Time before the first frame in ps; nothing of it is stored. Default: the system's."""
     temperature: float | None = None
@@ -55,14 +55,15 @@ class RunSettings:
     seed: int = 1
     """Seed of initial velocities and random forces, 1 or more."""
     checkpoint_every: int | None = None
-    """Steps between two checkpoints, which is what a kill loses at most; a multiple of stride. Default: 20 frames."""
+    """Number of time steps between two checkpoints: a killed run repeats at most these; a multiple of stride. Default:
+    20 frames."""
     accelerate: bool = False
     """Sample the system's own ensemble: the network acts in short steps, the system's own forces correct its error."""
     inner_steps: int = 3
-    """Evaluations of the network per time step of an accelerated run."""
+    """Number of evaluations of the network per time step of an accelerated run."""
     bonded_substeps: int | None = None
-    """Steps of the bonded forces per step of the rest. Default: the system's; in accelerated runs steps of at most
-    0.5 fs."""
+    """Number of steps of the bonded forces per step of the rest. Default: the system's; in accelerated runs the fewest
+    of at most 0.5 fs."""
     hydrogen_mass: float | None = None
     """Mass of bonded hydrogens in dalton, taken from their neighbours, which allows longer steps. Default: masses
     stay as they are."""

@@ -32,15 +32,15 @@ class FeatureSettings:
     encoder: str
     """Name or path of an encoder."""
     stride: int | None = None
-    """Steps between two frames of features. Default: the stride of the run's own frames."""
+    """Number of time steps between two stored frames of features. Default: the stride of the run's own frames."""
     selection: str | None = None
-    """Atoms that the encoder sees, in mdtraj's selection language. Default: neither water nor ions nor hydrogen."""
+    """Atoms that the encoder sees, in mdtraj's selection language. Default: heavy atoms, without water and ions."""
     dtype: str = "float16"
     """Type of the stored numbers: float16 or float32."""
     context: Context = Context.WHOLE
-    """Atoms in one graph: whole for all selected ones, window for each residue and its neighbours in sequence."""
+    """Atoms in one graph: all selected ones (whole), or each residue with its neighbours in sequence (window)."""
     window: int | None = None
-    """Residues on either side of a window, with context window. Default: 2."""
+    """Number of residues on either side of each residue that its graph contains, with context window. Default: 2."""
 
     def __post_init__(self) -> None:
         whole(self, 1, "stride")
@@ -66,7 +66,7 @@ class BiasSettings:
     outputs: tuple[int, ...] | None = None
     """Outputs of the CV that are biased, counted from 0, such as 0,1. Default: all."""
     barrier: float = 40.0
-    """Barrier that opes is to cross, in kJ/mol; the bias never differs by more."""
+    """Highest barrier that opes is to cross, in kJ/mol; differences of the bias are limited to it."""
     height: float = 1.0
     """Height of the first hill of metad in kJ/mol."""
     factor: float | None = None
@@ -75,14 +75,14 @@ class BiasSettings:
     """Width of a hill, one number per output, in the CV's unit. Default: the CV's fluctuation within a basin, at least
     0.05 of its range."""
     stride: int = 500
-    """Steps between two hills or kernels."""
+    """Number of time steps between two hills or kernels."""
     interval: int = 1
-    """Steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. Above 1, variables that
-    change steeply are heated."""
+    """Number of time steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. Above 1,
+    variables that change steeply are heated."""
     # Between the basins of alanine dipeptide, where its learned variable is steep, a molecule kicked every 8 fs is 90 K
     # hotter than one pushed every 4 fs. The log shows the temperature.
     margin: float = 0.1
-    """Distance of the walls from the ends of a CV's range, as a part of the range."""
+    """Distance of the walls from the ends of a CV's range, as a fraction of the range."""
 
     def __post_init__(self) -> None:
         one_of(self, BiasMethod, "method")

@@ -38,17 +38,18 @@ class EncoderSpec:
     """Name of the kind in the JSON form."""
 
     architecture: Architecture = Architecture.TORCHMD_ET
-    """Network that the encoder is."""
+    """Architecture of the encoder's network."""
     num_layers: int = 4
-    """Rounds of messages."""
+    """Number of rounds of messages."""
     cutoff: float = 7.5
-    """Distance below which atoms are neighbours, in the encoder's length unit (angstrom)."""
+    """Distance below which atoms are neighbours, in the encoder's length unit: angstrom, where the cutoffs of force
+    models are in nm."""
     width: int = 64
-    """Scalars, and vectors, of an atom."""
+    """Number of scalars, and of vectors, of an atom."""
     num_radial: int = 64
-    """Radial basis functions."""
+    """Number of radial basis functions."""
     num_heads: int = 8
-    """Heads of the attention; TensorNet has none."""
+    """Number of heads of the attention; TensorNet has none."""
     max_atomic_number: int = 99
     elements: tuple[int, ...] = ()
     """Atomic numbers the training data held; empty: unknown, every number up to `max_atomic_number` is taken."""
@@ -57,7 +58,7 @@ class EncoderSpec:
     Nearest gives the lowest error of denoising: 0.39 for the public TorchMD-ET (full 0.40, index 0.69), 0.37 for
     ViSNet (0.47, 0.77), 0.66 by all rules for TensorNet; see benchmarks/neighbor_rules.py."""
     max_neighbors: int = 32
-    """Most edges to an atom, its own included, by the rules nearest and index."""
+    """Largest number of edges to an atom, a loop to itself included, by the rules nearest and index."""
     noise_scale: float = 0.0
     """Standard deviation of the noise that the denoising head was trained on, `length_unit`; 0: there is no head."""
     length_unit: str = "angstrom"

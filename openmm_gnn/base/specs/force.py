@@ -61,14 +61,13 @@ class GAMDSpec:
     elements: tuple[int, ...]
     """Atomic numbers the network knows; an atom's species is its index here."""
     decoder: Decoder = Decoder.PAIR
-    """How forces are read from the network: off each pair (covariant, no net force), or off each atom as in the paper
-    (node)."""
+    """Origin of the forces: pairs of atoms (pair: covariant, no net force), or each atom as in the paper (node)."""
     width: int = 64
-    """Features of an atom and of an edge."""
+    """Number of features of an atom and of an edge."""
     num_layers: int = 2
-    """Rounds of messages."""
+    """Number of rounds of messages."""
     num_radial: int = 48
-    """Radial basis functions."""
+    """Number of radial basis functions."""
     min_distance: float = 0.0
     """Centre of the first radial basis function, nm."""
     envelope_exponent: int = 6
@@ -118,19 +117,19 @@ class VectorGAMDSpec:
     elements: tuple[int, ...]
     """Atomic numbers the network knows; an atom's species is its index here."""
     width: int = 32
-    """Scalars, and vectors, of an atom; a multiple of 16."""
+    """Number of scalars, and of vectors, of an atom; a multiple of 16."""
     num_layers: int = 2
-    """Rounds of messages."""
+    """Number of rounds of messages."""
     num_radial: int = 20
-    """Spline coefficients of a radial function."""
+    """Number of spline coefficients of a radial function."""
     min_distance: float = 0.08
-    """Where the splines begin, nm: below the shortest distance of two atoms."""
+    """Distance at which the splines begin, nm: below the shortest distance of two atoms."""
     use_bonds: bool = True
     """Give atoms that are one or two bonds apart radial functions of their own."""
     pair_cutoff: float = 0.0
     """Reach of the pair term, nm: a sum of splines for what is pairwise and long-ranged; 0 for none."""
     pair_radial: int = 60
-    """Spline coefficients of the pair term."""
+    """Number of spline coefficients of the pair term."""
     charge_width: float = 0.0
     """Width of Gaussian charges, one per element, that act beyond the pair term's reach, nm; 0: none."""
     conservative: bool = False

@@ -44,11 +44,11 @@ class Dynamics:
     MOLECULES_PER_SHARD: ClassVar[int] = 16
     """Molecules that a kill costs at most."""
     temperatures: tuple[float, ...] = (600.0, 450.0, 300.0)
-    """Temperatures, K, in the order in which they are run."""
+    """Temperature, K; may be given again: each is run, in this order."""
     frames: int = 3
-    """Frames per molecule and temperature."""
+    """Number of frames per molecule and temperature."""
     interval_ps: float = 1.0
-    """Time between two frames, ps; as long runs before the first one at each temperature."""
+    """Time between two frames, ps, and before the first one at each temperature."""
     time_step: float = 4.0
     """Time step, fs."""
     friction_per_ps: float = 2.0
@@ -122,9 +122,9 @@ class PeptideSettings(OpenMMDynamics):
 
     KIND: ClassVar[str] = "peptides"
     shortest: int = 1
-    """Residues of the shortest molecule, caps not counted."""
+    """Number of residues of the shortest molecule, caps not counted."""
     longest: int = 8
-    """Residues of the longest molecule, caps not counted."""
+    """Number of residues of the longest molecule, caps not counted."""
 
     def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
         from openmm_gnn.data.conformers.openmm_conformers import PeptideMaker
@@ -165,7 +165,7 @@ class ProteinSettings(OpenMMDynamics):
     KIND: ClassVar[str] = "proteins"
     MOLECULES_PER_SHARD: ClassVar[int] = 1
     temperatures: tuple[float, ...] = (300.0, 330.0, 360.0)
-    """Temperatures, K, in the order in which they are run."""
+    """Temperature, K; may be given again: each is run, in this order."""
     allow_held_out: bool = False
     """Take benchmarks, too; an encoder trained on them cannot be tested on them."""
 

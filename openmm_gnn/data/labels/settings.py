@@ -19,14 +19,14 @@ class LabelSettings:
     """Which trajectories are run and labelled. What is left at None follows from the system."""
 
     temperature: tuple[float, ...] = ()
-    """Temperatures in K; every seed is run at each. Default: the system's."""
+    """Temperature in K; may be given again: every seed is run at each. Default: the system's."""
     seeds: tuple[int, ...] = tuple(range(1, 11))
     """Seeds of initial velocities and random forces, such as 1-10 or 1,2,5-8: one trajectory each and per
     temperature."""
     frames: int = 1000
     """Number of frames per trajectory."""
     stride: int = 50
-    """Steps between two frames."""
+    """Number of time steps between two stored frames."""
     equilibration: float | None = None
     """Time before the first frame in ps; nothing of it is stored. Default: the system's."""
     thermostat: Thermostat | None = None
@@ -42,7 +42,7 @@ class LabelSettings:
     processes: int | None = None
     """Number of trajectories that run at once, each on one thread. Default: one per core."""
     checkpoint_seconds: float = 1.0
-    """Wall time between two checkpoints in s, which is what a kill costs at most; a checkpoint takes about 10 ms."""
+    """Wall time between two checkpoints in s: a killed run repeats at most this; a checkpoint takes about 10 ms."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", tuple(float(kelvin) for kelvin in self.temperature))

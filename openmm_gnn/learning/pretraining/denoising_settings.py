@@ -32,23 +32,23 @@ class DenoisingSettings:
     """How an encoder is pretrained; everything about the network itself is in its spec."""
 
     noise_scales: tuple[float, ...] = ()
-    """Standard deviations of the noise, angstrom: each molecule of a step draws one. The first is the unit of the
-    denoising head, and chooses the best weights. Default: 0.2, or that of the weights to start from."""
+    """Standard deviation of the noise, angstrom; may be given again: each molecule of a step draws one. The first is
+    the unit of the denoising head, and chooses the best weights. Default: 0.2, or that of the weights to start from."""
     hydrogens: bool = False
     """Learn from hydrogens, too."""
     hold_out: int = 10
-    """Share of the molecules that choose the best weights: every tenth for 10."""
+    """Held-out molecules, which choose the best weights: 10 holds out every tenth."""
     num_steps: int = 8000
-    """Optimisation steps, a multiple of the steps between validations."""
+    """Number of optimisation steps, a multiple of the steps between validations."""
     batch_size: int = 16
-    """Molecules per optimisation step, of all processes together."""
+    """Number of molecules per optimisation step, of all processes together."""
     batch_atoms: int = 0
-    """Most atoms per optimisation step, of all processes together, in place of a number of molecules; 0: the number of
-    molecules counts."""
+    """Largest number of atoms per optimisation step, of all processes together, in place of a number of molecules; 0:
+    the number of molecules counts."""
     learning_rate: float = 5e-4
     """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
     warmup_steps: int = 200
-    """Optimisation steps in which the learning rate rises."""
+    """Number of optimisation steps in which the learning rate rises."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
     gradient_clip: float = 1.0
@@ -56,13 +56,13 @@ class DenoisingSettings:
     average_decay: float = 0.999
     """Decay of the exponential moving average of the weights, which is validated and kept; 0: no average."""
     start_share: float = 0.0
-    """Share of the weights to start from in those that are validated and kept: 0.5 keeps what they knew of other data
-    at a small cost on these. Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv
+    """Share of the starting weights in those that are validated and kept: 0.5 keeps what they learned of other data at
+    a small cost on these. Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv
     2109.01903."""
     validate_every: int = 250
-    """Optimisation steps between validations and checkpoints; a kill costs as many at most."""
+    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
     precision: Precision = Precision.FLOAT32
-    """Arithmetic of training steps: float32, or bfloat16 where it is precise enough."""
+    """Arithmetic of training steps: float32 (32), or bfloat16 where it is precise enough (bf16-mixed)."""
     seed: int = 0
     """Random seed of the weights, the order of the molecules and the noise."""
 
@@ -93,11 +93,11 @@ class Hardware:
     """What a pretraining runs on. Frames, noise and loss of a step do not depend on it, but for rounding."""
 
     devices: int = 1
-    """Processes that share each step, each with a GPU of its own where there are any."""
+    """Number of processes that share each step, each with a GPU of its own if there are any."""
     strategy: Strategy = Strategy.AUTO
-    """How several processes work together; auto is ddp."""
+    """Way in which several processes work together; auto is ddp."""
     workers: int = 0
-    """Processes that load frames for each of these; 0: they load their own."""
+    """Number of processes that load frames for each training process; 0: it loads its own."""
 
     def __post_init__(self) -> None:
         one_of(self, Strategy, "strategy")

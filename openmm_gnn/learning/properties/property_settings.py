@@ -16,9 +16,10 @@ class LearnedProperty:
     name: str
     """Name of the property in the labels."""
     target: Target = Target.MOLECULE
-    """What has the property: a molecule (one number, or one vector), or each atom (one number)."""
+    """Owner of the property: a molecule with one number (molecule) or one vector (vector), or each atom with one number
+    (atom)."""
     readout: Readout = Readout.SUM
-    """How the atoms' contributions become that of the molecule."""
+    """Operation that makes a molecule's property of its atoms' contributions: sum or mean."""
     unit: str = ""
     """Unit of the labels, to be shown; nothing is converted. Default: none is shown."""
     conformations: Path | None = None
@@ -45,13 +46,13 @@ class PropertySettings:
     random_weights: bool = False
     """Take the architecture of the encoder without what it has learned, and train all weights."""
     hold_out: int = 5
-    """Share of the molecules that choose the best weights: every fifth for 5."""
+    """Held-out molecules, which choose the best weights: 5 holds out every fifth."""
     by_frame: bool = False
     """Hold out frames instead of whole molecules, for labels of one molecule."""
     num_steps: int = 2000
-    """Optimisation steps."""
+    """Number of optimisation steps."""
     batch_size: int = 16
-    """Frames per optimisation step."""
+    """Number of frames per optimisation step."""
     learning_rate: float = 1e-3
     """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
     warmup_steps: int = 100
@@ -59,7 +60,7 @@ class PropertySettings:
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all weights; a longer one is shortened."""
     validate_every: int = 200
-    """Optimisation steps between validations and checkpoints; a kill costs as many at most."""
+    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
     seed: int = 0
     """Random seed of the weights and the order of the frames."""
 

@@ -17,24 +17,24 @@ class TrainingSettings:
     validation_seeds: tuple[int, ...] = (9,)
     """Seeds of the trajectories that choose the best weights."""
     validation_frames: int = 100
-    """Frames of these trajectories that each validation takes, evenly spread."""
+    """Number of frames of the validation trajectories that each validation takes, evenly spread."""
     freeze_encoder: bool = False
     """Train only the head on an encoder, and the embeddings of elements that the encoder does not know."""
     random_weights: bool = False
     """Take the architecture of the encoder without what it has learned."""
     num_steps: int = 8000
-    """Optimisation steps."""
+    """Number of optimisation steps."""
     batch_size: int = 4
-    """Frames per optimisation step."""
+    """Number of frames per optimisation step."""
     learning_rate: float = 2e-3
     """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
     warmup_steps: int = 200
-    """Optimisation steps in which the learning rate rises."""
+    """Number of optimisation steps in which the learning rate rises."""
     net_force_weight: float = 0.1
     """Weight of the net force in the loss, lambda in equation (10) of Li et al. (2022). It acts on the node decoder
     alone: a pair decoder has no net force."""
     validate_every: int = 500
-    """Optimisation steps between validations and checkpoints; a kill costs as many at most."""
+    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
     seed: int = 0
     """Random seed of the weights, the order of the frames and their rotations."""
 

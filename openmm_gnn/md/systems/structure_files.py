@@ -55,8 +55,8 @@ class ForceFieldSettings:
     """How a System is made of a structure: force-field files and what they leave open."""
 
     force_field: tuple[str, ...] = ()
-    """Force-field files for a .pdb or .cif: names that OpenMM knows, such as amber14-all.xml, or paths. Default: none,
-    for systems that bring their forces."""
+    """Force-field file for a .pdb or .cif: a name that OpenMM knows, such as amber14-all.xml, or a path; may be given
+    again. Default: none, since named systems and .xml files have forces."""
     nonbonded_cutoff: float = 1.0
     """Cutoff of the real-space part of particle mesh Ewald in nm; without a box there is no cutoff."""
     constraints: Constraints | None = None
