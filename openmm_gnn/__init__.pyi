@@ -32,13 +32,13 @@ from openmm_gnn.kinetics.token_trajectories import trajectory_of_store as trajec
 from openmm_gnn.kinetics.vamp import lagged_covariances as lagged_covariances
 from openmm_gnn.kinetics.vamp import vamp_score as vamp_score
 from openmm_gnn.learning.pretraining.denoising import pretrain as pretrain
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings as DenoisingSettings
 from openmm_gnn.learning.properties.properties import regress as regress
-from openmm_gnn.learning.properties.property_settings import LearnedProperty as LearnedProperty
-from openmm_gnn.learning.properties.property_settings import PropertySettings as PropertySettings
+from openmm_gnn.learning.settings import DenoisingSettings as DenoisingSettings
+from openmm_gnn.learning.settings import LearnedProperty as LearnedProperty
+from openmm_gnn.learning.settings import PropertySettings as PropertySettings
+from openmm_gnn.learning.settings import TrainingSettings as TrainingSettings
 from openmm_gnn.learning.training.data_sets import evaluate as evaluate
 from openmm_gnn.learning.training.force_matching import train as train
-from openmm_gnn.learning.training.settings import TrainingSettings as TrainingSettings
 from openmm_gnn.md.contexts import choose_platform as choose_platform
 from openmm_gnn.md.run_settings import ComputeSettings as ComputeSettings
 from openmm_gnn.md.run_settings import RunSettings as RunSettings

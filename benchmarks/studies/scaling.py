@@ -20,7 +20,7 @@ from scaling_report import AXES, write_report
 from scaling_runs import ScalingGrid, ScalingRun, run_scaling
 
 from openmm_gnn.base.errors import OpenMMGNNError
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
+from openmm_gnn.learning.settings import DenoisingSettings
 
 GRID = ScalingGrid()
 

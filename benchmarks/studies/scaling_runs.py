@@ -29,8 +29,8 @@ from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.conformers.conformations import Molecules, check_elements, elements_of, join_conformations
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, collate
+from openmm_gnn.learning.settings import DenoisingSettings
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 GRID_FILE, RUNS, LOG_FILE = "grid.json", "runs", "log.csv"

@@ -15,8 +15,8 @@ from openmm_gnn.analysis.size_transfer import blown_up, prepared
 from openmm_gnn.analysis.verdicts import ValidationSettings
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+from openmm_gnn.learning.settings import seeds_in
 from openmm_gnn.learning.training.data_sets import forces_of
-from openmm_gnn.learning.training.settings import seeds_in
 from openmm_gnn.md.contexts import choose_platform, make_context
 from openmm_gnn.md.run_settings import RunSettings
 from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem, Thermostat

@@ -32,8 +32,8 @@ class Evaluate(Command):
         from rich.progress import Progress
         from rich.table import Table
 
+        from openmm_gnn.learning.settings import seed_ranges
         from openmm_gnn.learning.training.data_sets import evaluate
-        from openmm_gnn.learning.training.settings import seed_ranges
 
         with Progress(console=Console(stderr=self.json), disable=self.json) as progress:
             bar = progress.add_task(f"evaluating {self.model}", total=1.0)

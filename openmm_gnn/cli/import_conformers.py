@@ -34,7 +34,7 @@ class ImportConformers(Command):
     """Show the number of molecules."""
 
     def run(self) -> None:
-        from openmm_gnn.data.conformers.import_conformers import import_conformers
+        from openmm_gnn.data.conformers.published_sets import import_conformers
 
         data = import_conformers(
             self.published, self.source, self.out, self.limit, self.skip_bad, self.progress, command_line()

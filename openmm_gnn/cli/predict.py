@@ -27,7 +27,7 @@ class Predict(Command):
     """CPU threads; 0: all."""
 
     def run(self) -> None:
-        from openmm_gnn.learning.properties.property_predictions import read_structures, write_predictions
+        from openmm_gnn.learning.properties.property_sets import read_structures, write_predictions
         from openmm_gnn.networks.weights import load_property_model
 
         use_threads(self.threads)

@@ -12,7 +12,7 @@ import tyro
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.cli.inputs import use_threads
 from openmm_gnn.cli.options import Command, Nested, command_line
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware
+from openmm_gnn.learning.settings import DenoisingSettings, Hardware
 
 LEARNED = ("max_atomic_number", "elements", "noise_scale", "length_unit", "metadata")
 """Fields of a spec that come from the data and the settings."""

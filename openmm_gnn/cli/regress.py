@@ -11,7 +11,7 @@ import tyro
 
 from openmm_gnn.cli.inputs import use_threads
 from openmm_gnn.cli.options import Command, Nested, command_line
-from openmm_gnn.learning.properties.property_settings import LearnedProperty, PropertySettings
+from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
 from openmm_gnn.cli.inputs import use_threads
 from openmm_gnn.cli.options import Command, Nested, command_line, value_of, with_settings
-from openmm_gnn.learning.training.settings import TrainingSettings
+from openmm_gnn.learning.settings import TrainingSettings
 
 LEARNED = ("elements", "force_scale", "metadata")
 """Fields of a spec that come from the data."""

@@ -1,4 +1,4 @@
-"""What trainings share: a learning rate over time, and runs that go on from their last validation after a kill."""
+"""What trainings share: a learning rate over time, best weights with a table of validations, resuming after a kill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,88 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from openmm_gnn.base.errors import DataError
-from openmm_gnn.learning.best_weights import BestWeights
+from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.files import write_atomically
 
+BUNDLE, LOG = "model.safetensors", "log.csv"
+"""The files of a training's directory that a user reads."""
 CHECKPOINT = "last.ckpt"
 LAST_FACTOR = 1e-4
 """The learning rate at the end, as a share of the highest."""
 _USELESS_WARNINGS = ("Checkpoint directory .* exists and is not empty", ".*LeafSpec.* is deprecated")
 """Our runs are resumed in their own directory; the other is between Lightning and PyTorch."""
+
+
+class BestWeights(Callback):
+    """Saves the weights whenever a validation is the best so far, and writes a row of figures after each.
+
+    The best value is kept in the checkpoint; rows past the restored step are dropped, so a killed run leaves no row
+    twice. If several processes train together, the first one writes.
+
+    Args:
+        directory: where `model.safetensors` and `log.csv` are written.
+        columns: names of the logged figures, in the order of the table.
+        save: writes the weights: called with a path and the metadata, which hold step and figures of the validation.
+        metadata: what the weights are saved with, besides.
+        criterion: the column that decides.
+        highest: whether the highest value is the best; otherwise the lowest is.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        columns: Sequence[str],
+        save: Callable[[Path, dict[str, Any]], object],
+        metadata: dict[str, Any],
+        criterion: str,
+        highest: bool = False,
+    ) -> None:
+        self.columns, self.criterion, self.highest = tuple(columns), criterion, highest
+        self.save, self.metadata = save, metadata
+        self.bundle, self.log_file = directory / BUNDLE, directory / LOG
+        self.best = -math.inf if highest else math.inf
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        rows = self.log_file.read_text().splitlines()[1:] if self.log_file.is_file() else []
+        kept = [row for row in rows if row.count(",") == len(self.columns)]
+        kept = [row for row in kept if int(row.split(",")[0]) <= trainer.global_step]
+        write_atomically(self.log_file, ("\n".join([",".join(["step", *self.columns]), *kept]) + "\n").encode())
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        values = {name: float(trainer.callback_metrics[name]) for name in self.columns}
+        with open(self.log_file, "a") as file:  # all digits: the best value is compared with that of restored weights
+            file.write(",".join([str(trainer.global_step), *(repr(value) for value in values.values())]) + "\n")
+        value = values[self.criterion]
+        if value > self.best if self.highest else value < self.best:
+            self.best = value
+            self.save(self.bundle, {**self.metadata, "validation": values, "step": trainer.global_step})
+
+    @property
+    def rows(self) -> tuple[dict[str, float], ...]:
+        """The rows of the table, one per validation: step and figures."""
+        lines = self.log_file.read_text().splitlines()[1:]
+        return tuple(dict(zip(("step", *self.columns), map(float, line.split(",")), strict=True)) for line in lines)
+
+    def check_written(self, learning_rate: float) -> None:
+        """
+        Raises:
+            NonFiniteError: if no validation was a finite number, so that no weights were saved.
+        """
+        if not self.bundle.is_file():
+            raise NonFiniteError(
+                f"{self.criterion.replace('_', ' ')} was never a finite number: lower the learning rate, now "
+                f"{learning_rate:g}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = float(state_dict["best"])
 
 
 def rise_and_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int) -> LambdaLR:

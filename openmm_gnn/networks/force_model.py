@@ -93,7 +93,7 @@ class ForceModel(nn.Module):
         return self.network_energy_and_forces(species, pairs, vectors, distances, types, batch)[1]
 
     def matches_energies(self, vectors: Tensor) -> bool:
-        """Whether training on pairs with these vectors is done by differences of energies, see `energy_matching`."""
+        """Whether training on pairs with these vectors takes differences of energies, see `energy_matching_loss`."""
         return False
 
     def compiled_energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from command_lines import invoke
 
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
+from openmm_gnn.learning.settings import TrainingSettings
 from openmm_gnn.learning.training.force_matching import train
-from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.networks.weights import load_model
 
 SMALL = (

@@ -14,8 +14,8 @@ import pytest
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.data.conformers.conformations import Conformations, Molecules, elements_of, join_conformations
-from openmm_gnn.data.conformers.data_directory import complete_directory, prepare_directory
-from openmm_gnn.data.conformers.shard_writing import Conformers, write_shard
+from openmm_gnn.data.conformers.conformers import complete_directory, prepare_directory
+from openmm_gnn.data.conformers.shards import Conformers, write_shard
 
 
 def random_molecule(number: int, frames: int | None = None, sequence: str | None = None) -> Conformers:

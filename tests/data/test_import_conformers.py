@@ -14,10 +14,9 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.data.conformers import import_conformers as importing
+from openmm_gnn.data.conformers import published_sets as importing
 from openmm_gnn.data.conformers.conformations import Conformations
-from openmm_gnn.data.conformers.import_conformers import import_conformers
-from openmm_gnn.data.conformers.published_sets import PublishedSet, records_of
+from openmm_gnn.data.conformers.published_sets import PublishedSet, import_conformers, records_of
 
 DENALI, PCQM = PublishedSet.ORBNET_DENALI, PublishedSet.PCQM4MV2
 SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "CN", "O=C=O"]

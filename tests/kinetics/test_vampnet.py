@@ -23,7 +23,7 @@ from openmm_gnn.kinetics.methods.vampnet import VampnetResult, train_vampnet
 from openmm_gnn.kinetics.methods.vampnet_training import Vampnet, VampnetSettings, collected
 from openmm_gnn.kinetics.token_trajectories import trajectory_of_arrays
 from openmm_gnn.kinetics.vamp import VampScore
-from openmm_gnn.learning.best_weights import BestWeights
+from openmm_gnn.learning.trainer import BestWeights
 from openmm_gnn.networks.weights import load_cv_network
 
 LAG_PS = 10.0

@@ -20,8 +20,8 @@ from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.data.labels.external_labels import read_external
 from openmm_gnn.data.labels.imported_labels import import_labels
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
+from openmm_gnn.learning.settings import TrainingSettings
 from openmm_gnn.learning.training.data_sets import force_errors, force_matching_sets, open_all, select_seeds
-from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.fluids import lattice_sites
 from openmm_gnn.networks.gamd import GAMD

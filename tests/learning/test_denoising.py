@@ -23,12 +23,10 @@ from openmm_gnn.data.conformers.conformations import Conformations, Split
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
-from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
 from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
-from openmm_gnn.learning.pretraining.denoising_module import Denoising
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware
-from openmm_gnn.learning.pretraining.noisy_batches import NoisyBatch
-from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, collate, standard_noise
+from openmm_gnn.learning.pretraining.denoising_module import Denoising, DenoisingData
+from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, NoisyBatch, collate, standard_noise
+from openmm_gnn.learning.settings import DenoisingSettings, Hardware
 from openmm_gnn.learning.step_order import StepOrder
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder

@@ -16,8 +16,8 @@ from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames
+from openmm_gnn.learning.settings import DenoisingSettings
 from openmm_gnn.learning.step_order import StepOrder
 
 SPEC = EncoderSpec(

@@ -16,17 +16,18 @@ from openmm_gnn.data.conformers.conformations import Split, join_conformations
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
-from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
 from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Hardware, Precision
-from openmm_gnn.learning.pretraining.noisy_batches import (
+from openmm_gnn.learning.pretraining.denoising_module import DenoisingData
+from openmm_gnn.learning.pretraining.noisy_frames import (
+    MoleculeFrames,
     NoisyBatch,
     NoisyFrames,
     StepShares,
     collate_noisy,
+    drawn_scale,
     fair_shares,
 )
-from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, drawn_scale
+from openmm_gnn.learning.settings import DenoisingSettings, Hardware, Precision
 from openmm_gnn.learning.step_order import AtomOrder, StepOrder
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder

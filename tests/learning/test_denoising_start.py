@@ -15,8 +15,8 @@ from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
 from openmm_gnn.learning.pretraining.denoising_meter import denoising_error
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames
+from openmm_gnn.learning.settings import DenoisingSettings
 from openmm_gnn.networks.weights import load_encoder
 
 CHECKPOINTS = ("et_l6_h64_rbf64_r75.pth", "visnet_l6_h64_rbf64_r75.pth", "tensornet_l3_h64_rbf32_r5.pth")

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from openmm_gnn.learning.training.energy_matching import energy_matching_loss
+from openmm_gnn.learning.training.force_matching import energy_matching_loss
 from openmm_gnn.learning.training.frames import FrameBatch
 from tests.networks.test_vector_gamd import CUTOFF, PARTNERS, SPECIES, model_of, water_positions
 

@@ -15,9 +15,9 @@ from argon_frames import NUM_ATOMS, MemoryTrajectory, lennard_jones_trajectory
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.learning.settings import TrainingSettings
 from openmm_gnn.learning.training.force_matching import train_on_frames
 from openmm_gnn.learning.training.frames import FrameDataset
-from openmm_gnn.learning.training.settings import TrainingSettings
 from openmm_gnn.networks.weights import load_model
 
 CUTOFF = 0.75

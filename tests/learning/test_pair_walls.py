@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openmm_gnn.kernels.particle_mesh import particle_mesh
-from openmm_gnn.learning.training.pair_walls import WALL_GROWTH, put_up_walls
+from openmm_gnn.learning.training.pair_fit import WALL_GROWTH, put_up_walls
 from openmm_gnn.networks.pair_term import PairTerm
 
 BOX = 6.0 * torch.eye(3, dtype=torch.float64)

@@ -16,9 +16,15 @@ from openmm_gnn.base.specs.codec import spec_from_json, spec_to_json
 from openmm_gnn.base.specs.encoder import PropertySpec, Readout, Target
 from openmm_gnn.learning.properties.properties import train_property
 from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_labels
-from openmm_gnn.learning.properties.property_predictions import predict
-from openmm_gnn.learning.properties.property_sets import PropertyFrames, fit_elements, hold_out, property_spec, seen
-from openmm_gnn.learning.properties.property_settings import PropertySettings
+from openmm_gnn.learning.properties.property_sets import (
+    PropertyFrames,
+    fit_elements,
+    hold_out,
+    predict,
+    property_spec,
+    seen,
+)
+from openmm_gnn.learning.settings import PropertySettings
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.weights import ENCODERS, load_encoder, load_property_model, path_of, save_network

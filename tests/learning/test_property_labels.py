@@ -12,7 +12,7 @@ import pytest
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.encoder import Target
 from openmm_gnn.learning.properties.property_labels import read_labels
-from openmm_gnn.learning.properties.property_predictions import read_structures
+from openmm_gnn.learning.properties.property_sets import read_structures
 
 
 def water(**info: object) -> ase.Atoms:
@@ -93,5 +93,5 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a directory of conformations nor a file"):
         read_structures(tmp_path / "gap.csv")
     path = written(tmp_path / "water.xyz", water(gap=1.0))
-    with pytest.raises(DataError, match="has no 'who', by which molecules are told apart"):
+    with pytest.raises(DataError, match="has no 'who', which distinguishes molecules"):
         read_labels(path, "gap", Target.MOLECULE, group_key="who")

@@ -26,7 +26,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings
+from openmm_gnn.learning.settings import DenoisingSettings
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 GRID = ScalingGrid(

@@ -10,7 +10,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.data.conformers.settings import NucleicAcidSettings, OpenMMDynamics, PeptideSettings, ProteinSettings
-from openmm_gnn.data.conformers.shard_writing import Conformers
+from openmm_gnn.data.conformers.shards import Conformers
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
 from openmm_gnn.md.systems.nucleic_acids import Strand, build_strand, random_strands
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide, random_peptides

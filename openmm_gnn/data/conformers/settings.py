@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from openmm_gnn.base.errors import SettingsError, SpecError, one_of, positive, whole
-from openmm_gnn.data.conformers.shard_writing import Conformers
+from openmm_gnn.data.conformers.shards import Conformers
 from openmm_gnn.md.implicit_solvent import ImplicitForceField
 
 Kind = TypeVar("Kind", bound="Dynamics")

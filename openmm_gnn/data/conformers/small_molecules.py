@@ -17,7 +17,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.data.conformers.settings import MoleculeSettings
-from openmm_gnn.data.conformers.shard_writing import Conformers
+from openmm_gnn.data.conformers.shards import Conformers
 
 if TYPE_CHECKING:
     from ase import Atoms

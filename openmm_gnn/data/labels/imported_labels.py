@@ -24,8 +24,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
-from openmm_gnn.data.labels.trajectories import META_FILE
-from openmm_gnn.data.labels.trajectory_views import InOpenSpace, Trajectory
+from openmm_gnn.data.labels.trajectories import META_FILE, InOpenSpace, Trajectory
 from openmm_gnn.md.simulation_system import LabelledForces
 
 if TYPE_CHECKING:

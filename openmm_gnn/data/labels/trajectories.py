@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -41,6 +41,8 @@ UNITS = {
     "forces": "kJ/mol/nm, at exactly these positions, without those of constraints; what pulls at a virtual site is "
     "in the forces of its atoms too",
 }
+MARGIN_NM = 10.0
+"""Wider than any cutoff."""
 
 
 def frame_fields(num_atoms: int, periodic: bool) -> list[tuple[Any, ...]]:
@@ -285,3 +287,65 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"version {META_VERSION}, as `openmm-gnn label` of this release writes"
         )
     return meta
+
+
+class Trajectory(Protocol):
+    """What a batch needs of a labelled trajectory: arrays by frame, nm and kJ/mol/nm."""
+
+    @property
+    def positions(self) -> np.ndarray: ...
+    @property
+    def forces(self) -> np.ndarray: ...
+    @property
+    def box_vectors(self) -> np.ndarray: ...
+
+
+class OpenTrajectory(Protocol):
+    """Frames without periodic boundaries, nm and kJ/mol/nm."""
+
+    @property
+    def positions(self) -> np.ndarray: ...
+    @property
+    def forces(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class EveryNth:
+    """A trajectory with only every n-th of its frames."""
+
+    trajectory: Trajectory
+    stride: int
+
+    @property
+    def positions(self) -> np.ndarray:
+        return self.trajectory.positions[:: self.stride]
+
+    @property
+    def forces(self) -> np.ndarray:
+        return self.trajectory.forces[:: self.stride]
+
+    @property
+    def box_vectors(self) -> np.ndarray:
+        return self.trajectory.box_vectors[:: self.stride]
+
+
+@dataclass(frozen=True)
+class InOpenSpace:
+    """A trajectory without periodic boundaries, in a cube so wide that no atom meets an image of another."""
+
+    trajectory: OpenTrajectory
+
+    @property
+    def positions(self) -> np.ndarray:
+        return self.trajectory.positions
+
+    @property
+    def forces(self) -> np.ndarray:
+        return self.trajectory.forces
+
+    @cached_property
+    def box_vectors(self) -> np.ndarray:
+        """(num_frames, 3, 3), the same cube for every frame, nm."""
+        positions = self.positions
+        extent = max((float(np.ptp(frame, axis=0).max()) for frame in positions), default=0.0)
+        return np.broadcast_to(np.eye(3) * (extent + MARGIN_NM), (len(positions), 3, 3))

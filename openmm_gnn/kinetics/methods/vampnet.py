@@ -38,7 +38,7 @@ from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
 from openmm_gnn.kinetics.vamp import fit_vamp, held_out_score, vamp_score
 from openmm_gnn.learning import trainer
-from openmm_gnn.learning.best_weights import BestWeights
+from openmm_gnn.learning.trainer import BestWeights
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.networks.weights import load_cv_network, save_network
 

@@ -19,19 +19,23 @@ from lightning.pytorch.utilities import rank_zero_only
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule, check_elements, elements_of, join_conformations
-from openmm_gnn.learning.best_weights import BestWeights
-from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, record_denoising_errors, solute
-from openmm_gnn.learning.pretraining.denoising_module import Denoising, scales_of
-from openmm_gnn.learning.pretraining.denoising_settings import (
+from openmm_gnn.learning.pretraining.denoising_module import (
+    Denoising,
+    DenoisingData,
+    PretrainingBar,
+    TrainingCurves,
+    scales_of,
+    tensorboard_logger,
+)
+from openmm_gnn.learning.settings import (
     USUAL_NOISE,
     DenoisingSettings,
     Hardware,
     Precision,
     Strategy,
 )
-from openmm_gnn.learning.pretraining.training_curves import PretrainingBar, TrainingCurves, tensorboard_logger
-from openmm_gnn.learning.trainer import CHECKPOINT, begin, fit, provenance
+from openmm_gnn.learning.trainer import CHECKPOINT, BestWeights, begin, fit, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder, save_network
 

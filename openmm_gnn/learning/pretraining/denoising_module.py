@@ -1,6 +1,6 @@
-"""The network in its pretraining by denoising: loss, moving average, validation.
+"""Pretraining by denoising for Lightning: data, loss, moving average, validation, progress bar and TensorBoard.
 
-Noise of several scales: each molecule draws one, which the network is not told. The head predicts displacements in
+Noise of several scales: each molecule draws one, which the network does not see. The head predicts displacements in
 units of `EncoderSpec.noise_scale`, whatever was drawn; the loss counts what is left of them in units of the scale that
 was drawn. So nothing learned is 1.0 at every scale, and large noise does not outweigh small noise by its square.
 
@@ -12,28 +12,134 @@ weight of each scale: Song and Ermon, "Generative modeling by estimating gradien
 from __future__ import annotations
 
 import copy
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import lightning
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
-from openmm_gnn.base.errors import NonFiniteError
+from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.learning.pretraining.denoising_data import DenoisingData
+from openmm_gnn.data.conformers.conformations import Molecule
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter
-from openmm_gnn.learning.pretraining.denoising_settings import DenoisingSettings, Precision
-from openmm_gnn.learning.pretraining.noisy_batches import NoisyBatch
-from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of
+from openmm_gnn.learning.pretraining.noisy_frames import (
+    HeldOutShares,
+    MoleculeFrames,
+    NoisyBatch,
+    NoisyFrames,
+    StepShares,
+    collate_noisy,
+    held_out_frames,
+    noise_scale_of,
+)
+from openmm_gnn.learning.settings import DenoisingSettings, Hardware, Precision
+from openmm_gnn.learning.step_order import AtomOrder, StepOrder
 from openmm_gnn.learning.trainer import ResumableModule, identity_of
 from openmm_gnn.networks.encoders.encoder import Encoder
+
+TENSORBOARD_FOLDER = "tensorboard"
+_EVERY = 10
+"""Steps between two points of the curves."""
+
+
+class DenoisingData(lightning.LightningDataModule):
+    """Molecules to train on and molecules held out.
+
+    Raises:
+        SpecError: if a molecule is larger than a step may be, or a step has fewer molecules than there are processes.
+    """
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        training: Sequence[Molecule],
+        validation: Sequence[Molecule],
+        settings: DenoisingSettings,
+        hardware: Hardware,
+    ) -> None:
+        super().__init__()
+        self.settings, self.hardware = settings, hardware
+        self.scales = settings.noise_scales or (spec.noise_scale,)
+        self.training = MoleculeFrames(training, settings.hydrogens, spec.length_unit)
+        self.held_out = MoleculeFrames(validation, settings.hydrogens, spec.length_unit)
+        self.set_names, self.set_of = sets_of(self.held_out)
+        if settings.batch_atoms:
+            self.order: StepOrder = AtomOrder(
+                self.training.sizes, settings.batch_atoms, settings.validate_every, settings.seed
+            )
+        elif settings.batch_size < hardware.devices:
+            raise SpecError(
+                f"{hardware.devices} processes share {settings.batch_size} molecules per step: give at least one each"
+            )
+        else:
+            self.order = StepOrder(len(self.training), settings.batch_size, settings.validate_every, settings.seed)
+
+    def train_dataloader(self) -> DataLoader[NoisyBatch]:
+        """This process's share of the steps."""
+        trainer = self.trainer
+        assert trainer is not None
+        shares = StepShares(
+            self.order, self.training, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
+        )
+        return self._loader(NoisyFrames(self.training, self.scales, self.settings.seed), shares)
+
+    def val_dataloader(self) -> DataLoader[NoisyBatch]:
+        """This process's share of the held-out frames; which scale their noise has is for the validation to say."""
+        trainer, settings = self.trainer, self.settings
+        assert trainer is not None
+        shares = HeldOutShares(
+            self.held_out, settings.batch_size, settings.batch_atoms, trainer.global_rank, trainer.world_size
+        )
+        return self._loader(held_out_frames(self.held_out, self.scales[0]), shares)
+
+    def _loader(self, frames: NoisyFrames, shares: StepShares | HeldOutShares) -> DataLoader[NoisyBatch]:
+        workers = self.hardware.workers
+        return DataLoader(
+            frames,  # type: ignore[arg-type]
+            batch_sampler=shares,
+            collate_fn=collate_noisy,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+
+    def columns(self, scales: Sequence[float]) -> list[str]:
+        """Names of the errors on held-out molecules: at the first scale; at each, of each set, where there are more."""
+        return list(self.named_errors(DenoisingErrorMeter((len(scales), len(self.set_names))), scales))
+
+    def named_errors(self, meter: DenoisingErrorMeter, scales: Sequence[float]) -> dict[str, float]:
+        """The errors that a meter of shape (scales, sets) has found."""
+        found = {ERROR: meter.error_at(0)}
+        if len(scales) > 1:
+            found |= {f"{ERROR}_at_{scale:g}": meter.error_at(k) for k, scale in enumerate(scales)}
+        if len(self.set_names) > 1:
+            names = [re.sub(r"[^\w.-]+", "_", name) for name in self.set_names]  # no commas in log.csv
+            found |= {f"{ERROR}_of_{name}": meter.error_at(0, k) for k, name in enumerate(names)}
+        return found
+
+
+def sets_of(frames: MoleculeFrames) -> tuple[list[str], Tensor]:
+    """Names of the directories that molecules come from, and (num_frames,) int64 which of them each frame is from."""
+    directories = [molecule.shard.path.parents[1].name for molecule in frames.molecules]
+    names = sorted(set(directories))
+    number = {name: k for k, name in enumerate(names)}
+    per_molecule = np.array([number[name] for name in directories], dtype=np.int64)
+    return names, torch.from_numpy(np.repeat(per_molecule, frames.frames_per_molecule))
 
 
 class Denoising(ResumableModule):
     """An encoder with the loss mean |predicted - noise|^2, both in units of the scale of the noise.
 
-    `data_identity` is what tells the data apart from others when a killed training goes on, such as their sha256.
+    `data_identity` distinguishes the data from others when a killed training continues, such as their sha256.
     """
 
     def __init__(self, encoder: Encoder, settings: DenoisingSettings, data_identity: str = "") -> None:
@@ -145,3 +251,78 @@ def scales_of(spec: EncoderSpec, settings: DenoisingSettings) -> tuple[float, ..
     """Noise scales of validations: the spec's, by which weights are chosen, and then the others trained on."""
     unit = noise_scale_of(spec)
     return (unit, *(scale for scale in settings.noise_scales if scale != unit))
+
+
+class TrainingCurves(Callback):
+    """Counts atoms and molecules per second, of all processes, and writes them beside the errors.
+
+    The step of a point is the number of steps done, as in log.csv. Times include loading, but no validation.
+    """
+
+    def __init__(self) -> None:
+        self.rates: dict[str, float] = {}
+        self._restart()
+
+    def _restart(self) -> None:
+        self._since, self._atoms, self._molecules = time.perf_counter(), 0, 0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: NoisyBatch, index: int
+    ) -> None:
+        self._atoms += batch.step_atoms
+        self._molecules += batch.step_frames
+        if trainer.global_step % _EVERY:
+            return
+        seconds = time.perf_counter() - self._since
+        self.rates = {"atoms/s": self._atoms / seconds, "molecules/s": self._molecules / seconds}
+        self._restart()
+        error = float(trainer.callback_metrics["train_error"])
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._write(trainer, {"error/train": error, "learning_rate": rate, **self._named_rates()})
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Errors on held-out molecules; all points are on the disk before the checkpoint of this step is."""
+        errors = {
+            f"error/{name.replace('validation_error', 'validation')}": float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("validation_error")
+        }
+        self._write(trainer, errors)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.flush()
+
+    def _named_rates(self) -> dict[str, float]:
+        return {"throughput/" + name.replace("/s", "_per_s"): value for name, value in self.rates.items()}
+
+    def _write(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(values, step=trainer.global_step)
+
+
+class PretrainingBar(RichProgressBar):
+    """The progress bar, with atoms and molecules per second."""
+
+    def __init__(self, curves: TrainingCurves) -> None:
+        super().__init__()
+        self._curves = curves
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What is shown beside the bar."""
+        shown = super().get_metrics(trainer, module)
+        shown.pop("v_num", None)
+        return {**shown, **{name: round(value) for name, value in self._curves.rates.items()}}
+
+
+def tensorboard_logger(directory: Path, checkpoint: Path) -> TensorBoardLogger:
+    """Writes into `directory`/tensorboard; what a killed run wrote past its checkpoint is not shown twice."""
+    done = 0
+    if checkpoint.is_file():
+        done = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    return TensorBoardLogger(
+        directory, name=TENSORBOARD_FOLDER, version="", default_hp_metric=False, purge_step=done + 1
+    )

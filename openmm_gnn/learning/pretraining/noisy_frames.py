@@ -1,18 +1,26 @@
-"""What denoising learns from: frames of many molecules, and noise that belongs to a frame of a step."""
+"""What denoising learns from: frames of many molecules with their noise, shared among the processes of a training.
+
+Noise belongs to a step and to a place in it, not to a process: however many processes share a step, its frames, its
+noise and its loss, the mean over all of its atoms, are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from openmm_gnn.base.specs.encoder import LENGTH_UNITS, EncoderSpec
 from openmm_gnn.data.conformers.conformations import Molecule, Molecules
+from openmm_gnn.learning.step_order import StepOrder, ends_of_packs
+
+_VALIDATION_SEED = 2**31
+"""Random seed of the noise on held-out frames, the same at every validation."""
 
 
 class MoleculeBatch(NamedTuple):
@@ -106,3 +114,145 @@ def noise_scale_of(spec: EncoderSpec) -> float:
     if spec.noise_scale <= 0:
         raise ValueError("this encoder has no denoising head: give EncoderSpec.noise_scale a length above 0")
     return spec.noise_scale
+
+
+class Draw(NamedTuple):
+    """A frame in a step."""
+
+    frame: int
+    step: int
+    place: int
+    """Number of the frame in its step."""
+    step_frames: int
+    """Frames of the step, of all processes."""
+    step_atoms: int
+    """Atoms of the step, of all processes; 0: not counted, these frames are the whole step."""
+    counts: bool = True
+    """Not, if it only stands in for a process that the step has no frame for."""
+
+
+class NoisyBatch(NamedTuple):
+    """Some frames of a step and the noise to add to them."""
+
+    molecules: MoleculeBatch
+    noise: Tensor
+    """(N, 3) float32, of unit variance."""
+    scales: Tensor
+    """(N, 1) float32, standard deviation of the noise, in the encoder's length unit; alike within a molecule."""
+    frames: list[int]
+    step_frames: int
+    step_atoms: int
+    weight: float
+    """Factor of the sum of squares over these atoms, so that those of all processes add up to the step's mean."""
+
+
+class NoisyFrames(Dataset[tuple[Draw, Tensor, Tensor, Tensor, float]]):
+    """Drawn frames with their noise. Frames that are not in a step of a training have noise of their own.
+
+    Args:
+        scales: of the noise, in the encoder's length unit; each molecule of a step draws one.
+    """
+
+    def __init__(self, frames: MoleculeFrames, scales: Sequence[float], seed: int) -> None:
+        self.frames, self.scales, self.seed = frames, tuple(scales), seed
+
+    def __getitem__(self, draw: Draw) -> tuple[Draw, Tensor, Tensor, Tensor, float]:
+        atomic_numbers, positions = self.frames[draw.frame]
+        noise = standard_noise(len(positions), self.seed, draw.step, draw.place)
+        return draw, atomic_numbers, positions, noise, drawn_scale(self.scales, self.seed, draw.step, draw.place)
+
+
+def collate_noisy(samples: Sequence[tuple[Draw, Tensor, Tensor, Tensor, float]]) -> NoisyBatch:
+    """Frames one behind the other."""
+    molecules = collate([(atomic_numbers, positions) for _, atomic_numbers, positions, _, _ in samples])
+    first, num_atoms = samples[0][0], len(molecules.positions)
+    atoms = first.step_atoms or num_atoms
+    scales = torch.tensor([scale for *_, scale in samples], dtype=torch.float32)
+    return NoisyBatch(
+        molecules,
+        torch.cat([noise for _, _, _, noise, _ in samples]),
+        scales.index_select(0, molecules.batch).unsqueeze(1),
+        [draw.frame for draw, *_ in samples],
+        first.step_frames,
+        atoms,
+        1.0 / (3 * atoms) if first.counts else 0.0,
+    )
+
+
+class StepShares(Sampler[list[Draw]]):
+    """What one process takes of each step: frames such that all processes have about as many atoms.
+
+    Args:
+        frames: their sizes are read only when there are several processes.
+        first_step: asked at the beginning of each epoch for the number of steps done.
+        rank: of this process, from 0 on.
+    """
+
+    def __init__(
+        self,
+        order: StepOrder,
+        frames: MoleculeFrames,
+        first_step: Callable[[], int],
+        rank: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        self.order, self.frames, self.first_step = order, frames, first_step
+        self.rank, self.num_processes = rank, num_processes
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        first = self.first_step()
+        return (self.share_of(step) for step in range(first, first + len(self)))
+
+    def share_of(self, step: int) -> list[Draw]:
+        """The frames of one step that are for this process."""
+        frames = self.order.frames_of(step)
+        if self.num_processes == 1:
+            return [Draw(frame, step, place, len(frames), 0) for place, frame in enumerate(frames)]
+        sizes = self.frames.sizes[frames]
+        atoms, places = int(sizes.sum()), fair_shares(sizes, self.num_processes)[self.rank]
+        if not places:
+            return [Draw(frames[0], step, 0, len(frames), atoms, counts=False)]
+        return [Draw(frames[place], step, place, len(frames), atoms) for place in places]
+
+
+class HeldOutShares(Sampler[list[Draw]]):
+    """Every held-out frame once, with noise that is its own at every validation; each process takes some batches.
+
+    Args:
+        most_atoms: of a batch; 0: `batch_size` frames.
+    """
+
+    def __init__(
+        self, frames: MoleculeFrames, batch_size: int, most_atoms: int = 0, rank: int = 0, num_processes: int = 1
+    ) -> None:
+        if most_atoms:
+            ends = ends_of_packs(frames.sizes, max(most_atoms, int(frames.sizes.max())))
+        else:
+            ends = np.minimum(np.arange(batch_size, len(frames) + batch_size, batch_size), len(frames))
+        firsts = [0, *ends[:-1].tolist()]
+        self._batches = list(zip(firsts, ends.tolist(), strict=True))[rank::num_processes]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return ([Draw(k, k, 0, end - first, 0) for k in range(first, end)] for first, end in self._batches)
+
+
+def held_out_frames(frames: MoleculeFrames, scale: float) -> NoisyFrames:
+    """Frames with the noise of validations."""
+    return NoisyFrames(frames, (scale,), _VALIDATION_SEED)
+
+
+def fair_shares(sizes: np.ndarray, num_processes: int) -> list[list[int]]:
+    """Places of frames with these numbers of atoms for each process, ascending: the largest first, to who has least."""
+    shares: list[list[int]] = [[] for _ in range(num_processes)]
+    loads = np.zeros(num_processes, dtype=np.int64)
+    for place in np.argsort(-sizes, kind="stable"):
+        least = int(loads.argmin())
+        shares[least].append(int(place))
+        loads[least] += sizes[place]
+    return [sorted(share) for share in shares]

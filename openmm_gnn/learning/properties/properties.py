@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from openmm_gnn.base.specs.encoder import PropertySpec
-from openmm_gnn.learning.best_weights import BestWeights
 from openmm_gnn.learning.properties.property_labels import read_labels
 from openmm_gnn.learning.properties.property_sets import (
     PropertyBatch,
@@ -24,8 +23,8 @@ from openmm_gnn.learning.properties.property_sets import (
     hold_out,
     property_spec,
 )
-from openmm_gnn.learning.properties.property_settings import LearnedProperty, PropertySettings
-from openmm_gnn.learning.trainer import ResumableModule, begin, fit, identity_of, provenance
+from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
+from openmm_gnn.learning.trainer import BestWeights, ResumableModule, begin, fit, identity_of, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_provenance, freeze, start_from
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.weights import load_encoder, save_network

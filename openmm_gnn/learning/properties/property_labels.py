@@ -104,7 +104,7 @@ def _frame(atoms: Atoms, where: str, name: str | None, target: Target, group_key
     positions = np.asarray(atoms.positions, dtype=np.float64) / ANGSTROM_PER_NM
     check_frame(numbers, positions, where)
     if group_key is not None and group_key not in atoms.info:
-        raise DataError(f"{where} has no {group_key!r}, by which molecules are told apart: it has {sorted(atoms.info)}")
+        raise DataError(f"{where} has no {group_key!r}, which distinguishes molecules: it has {sorted(atoms.info)}")
     box = np.asarray(atoms.cell.array, dtype=np.float64) / ANGSTROM_PER_NM if all(atoms.pbc) else None
     label = None
     if name is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from openmm_gnn.data.labels.trajectory_views import Trajectory
+from openmm_gnn.data.labels.trajectories import Trajectory
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.networks.force_model import ForceModel, PairList
