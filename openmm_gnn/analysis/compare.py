@@ -14,7 +14,7 @@ from openmm_gnn.analysis.observables import Observables, observe, runs_in, short
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
-from openmm_gnn.base.statistics import Estimate
+from openmm_gnn.base.statistics import Estimate, running_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,9 +116,9 @@ class Comparison:
             if element in reference.element_temperatures:
                 rows.append(_row(f"temperature {element} (K)", temperature, reference.element_temperatures[element]))
         if run.potential_kj_mol is not None and reference.potential_kj_mol is not None:
-            rows.append(
-                _difference_row("potential (kJ/mol/molecule)", run.potential_kj_mol, reference.potential_kj_mol)
-            )
+            ours, theirs = run.potential_kj_mol, reference.potential_kj_mol
+            difference = f"{ours.value - theirs.value:+.3f} ± {float(np.hypot(ours.error, theirs.error)):.3f}"
+            rows.append(("potential (kJ/mol/molecule)", ours.format(3), theirs.format(3), difference))
         if run.density_g_cm3 is not None and reference.density_g_cm3 is not None:
             rows.append(_row("density (g/cm³)", run.density_g_cm3, reference.density_g_cm3, digits=4))
         of = "" if run.diffusion_of == "atoms" else f" of {run.diffusion_of}"
@@ -128,10 +128,7 @@ class Comparison:
 
 
 def compare(
-    run: Path | str,
-    reference: Path | str,
-    selection: str = "all",
-    report: Callable[[str], None] = lambda _: None,
+    run: Path | str, reference: Path | str, selection: str = "all", report: Callable[[str], None] = lambda _: None
 ) -> Comparison:
     """Compare two runs of one system; each may be a run's directory, or a directory of runs, which are pooled.
 
@@ -198,34 +195,21 @@ def _structure_rows(structure: StructureDifference) -> list[tuple[str, str, str,
     largest = f"{structure.largest.format(3)} at {structure.largest_at_nm:.3f} nm"
     positions = (f"{peak:.4f}", f"{reference_peak:.4f}", _percent(peak / reference_peak))
     heights = (f"{height:.3f}", f"{reference_height:.3f}", _percent(height / reference_height))
-    if not structure.pair:
-        return [
-            ("largest |Δg(r)|", "", "", largest),
-            ("g(r) peak at (nm)", *positions),
-            ("g(r) peak height", *heights),
-        ]
-    beyond = f"{100 * structure.bins_beyond_two_sigma:.0f} % (chance alone: 6 %)"
-    verdict = "within" if structure.within_two_sigma else "beyond"
-    largest = (
-        f"{structure.largest.value:.3f} at {structure.largest_at_nm:.3f} nm, {verdict} two sigma "
-        f"({2 * structure.largest.error:.3f})"
-    )
-    return [
-        (f"{structure.pair} largest |Δg(r)|", "", "", largest),
-        (f"{structure.pair} bins beyond two sigma", "", "", beyond),
-        (f"{structure.pair} g(r) peak at (nm)", *positions),
-        (f"{structure.pair} g(r) peak height", *heights),
-    ]
+    beyond: list[tuple[str, str, str, str]] = []
+    if structure.pair:
+        verdict = "within" if structure.within_two_sigma else "beyond"
+        largest = f"{structure.largest.value:.3f} at {structure.largest_at_nm:.3f} nm, {verdict} two sigma "
+        largest += f"({2 * structure.largest.error:.3f})"
+        share = f"{100 * structure.bins_beyond_two_sigma:.0f} % (chance alone: 6 %)"
+        beyond = [(f"{structure.pair} bins beyond two sigma", "", "", share)]
+    of = f"{structure.pair} " if structure.pair else ""
+    first = (f"{of}largest |Δg(r)|", "", "", largest)
+    return [first, *beyond, (f"{of}g(r) peak at (nm)", *positions), (f"{of}g(r) peak height", *heights)]
 
 
 def _row(name: str, value: Estimate, reference: Estimate, digits: int = 2) -> tuple[str, str, str, str]:
     ratio = value.ratio(reference)
     return name, value.format(digits), reference.format(digits), _percent(ratio.value, ratio.error)
-
-
-def _difference_row(name: str, value: Estimate, reference: Estimate) -> tuple[str, str, str, str]:
-    difference = Estimate(value.value - reference.value, float(np.hypot(value.error, reference.error)))
-    return name, value.format(3), reference.format(3), f"{difference.value:+.3f} ± {difference.error:.3f}"
 
 
 def _percent(ratio: float, error: float | None = None) -> str:
@@ -285,7 +269,7 @@ def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
     for observables, style in _both(comparison):
         for number, part in enumerate(observables.traces):
             label = f"{observables.label}: {observables.temperature.format()} K" if number == 0 else None
-            smooth = _running_mean(part.kinetic_kj_mol, window)
+            smooth = running_mean(part.kinetic_kj_mol, window)
             axes.plot(part.times_ps, part.kinetic_kj_mol, color=style["color"], linewidth=0.4, alpha=0.25)
             axes.plot(part.times_ps, smooth, label=label, **style)
     axes.axhline(comparison.run.target_temperature / kelvin_per_kj_mol, color=QUIET_COLOR, linewidth=0.6)
@@ -324,12 +308,6 @@ def _both(comparison: Comparison) -> list[tuple[Observables, dict]]:
         (comparison.reference, {"color": REFERENCE_COLOR, "linewidth": 2.8, "alpha": 0.85}),
         (comparison.run, {"color": RUN_COLOR, "linewidth": 1.5, "dashes": (4, 1.5)}),
     ]
-
-
-def _running_mean(series: np.ndarray, window: int) -> np.ndarray:
-    """Centred means; at the ends over what is there."""
-    kernel = np.ones(window)
-    return np.convolve(series, kernel, "same") / np.convolve(np.ones(len(series)), kernel, "same")
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -59,10 +59,7 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
     reference_path, network_path = out / "lennard-jones", out / Path(model).stem
     if figure.exists() and (out / FEATURES_FIGURE).exists():
         _remove_own_output(
-            (figure, out / FEATURES_FIGURE),
-            reference_path,
-            network_path,
-            *(out / name for name in LENGTHS_PS),
+            (figure, out / FEATURES_FIGURE), reference_path, network_path, *(out / name for name in LENGTHS_PS)
         )
     started = time.perf_counter()
     network, argon = load_model(model), load_system("argon")
@@ -70,8 +67,10 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
         f"[bold]Argon, {len(argon.positions)} atoms, {argon.temperature:g} K.[/bold] "
         "First under Lennard-Jones forces, then under the network's."
     )
-    reference = _run_reference(argon, reference_path, threads)
-    start = _with_first_frame(argon, reference)
+    settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
+    compute = ComputeSettings(threads=threads)
+    reference = simulate(argon, reference_path, settings, None, "Lennard-Jones", compute, resume=True, progress=True)
+    start = replace(argon, positions=reference.directory.read_positions()[0][0])
     seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
     result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads)
     with console.status("measuring g(r) and diffusion"):
@@ -86,19 +85,8 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
     console.print(f"[bold]Figures: {figure}, {features}[/bold]")
 
 
-def _run_reference(argon: SimulationSystem, path: Path, threads: int) -> RunResult:
-    settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
-    compute = ComputeSettings(threads=threads)
-    return simulate(argon, path, settings, None, "Lennard-Jones", compute, resume=True, progress=True)
-
-
 def _run_network(
-    start: SimulationSystem,
-    network: ForceModel,
-    name: str,
-    path: Path,
-    seconds: float,
-    threads: int,
+    start: SimulationSystem, network: ForceModel, name: str, path: Path, seconds: float, threads: int
 ) -> RunResult:
     """Probe the speed, then run as many steps as fit into the time; a run that was interrupted keeps its length."""
 
@@ -107,11 +95,7 @@ def _run_network(
         return simulate(start, path, settings, network, name, compute, resume=True, progress=True)
 
     probe = RunSettings(
-        steps=PROBE_STEPS,
-        stride=STRIDE,
-        checkpoint_every=10 * STRIDE,
-        equilibration=NETWORK_EQUILIBRATION_PS,
-        seed=2,
+        steps=PROBE_STEPS, stride=STRIDE, checkpoint_every=10 * STRIDE, equilibration=NETWORK_EQUILIBRATION_PS, seed=2
     )
     stored = RunDirectory(path)
     if stored.exists and stored.settings().steps > PROBE_STEPS:
@@ -120,11 +104,6 @@ def _run_network(
     steps_per_second = speed_ns_per_day * 1000 / start.time_step_ps / 86_400
     affordable = math.floor(max(seconds, 0.0) * steps_per_second / STRIDE) * STRIDE
     return run(replace(probe, steps=min(MOST_STEPS, max(FEWEST_STEPS, affordable))))
-
-
-def _with_first_frame(argon: SimulationSystem, reference: RunResult) -> SimulationSystem:
-    positions, _ = reference.directory.read_positions()
-    return replace(argon, positions=positions[0])
 
 
 def _remove_own_output(figures: tuple[Path, ...], *runs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -184,6 +185,8 @@ def observe(
         logs.append(run.read_log())
     if radius_nm is None:
         radius_nm = min(largest_radius(box) for box in boxes)
+    # An energy learned from forces has any constant.
+    learned = any(run.identity()["forces"]["kind"] == "network" for run in runs)
     moved, masses, atoms, diffusion_of = _diffusing(trajectories, molecules)
     return Observables(
         label=_label(runs[0]),
@@ -198,7 +201,7 @@ def observe(
         diffusion=self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps),
         diffusion_of=diffusion_of,
         element_temperatures=_element_temperatures(logs),
-        potential_kj_mol=_potential(logs, molecules) if all(map(_knows_zero_of_energy, runs)) else None,
+        potential_kj_mol=_potential(logs, molecules) if not learned else None,
         density_g_cm3=_density(logs, molecules),
     )
 
@@ -264,11 +267,9 @@ def _pooled_rdfs(
     for first, second in pairs:
         one, other = molecules.of_element(first), molecules.of_element(second)
 
-        def measure(
-            part: np.ndarray, box: np.ndarray, one: np.ndarray = one, other: np.ndarray = other
-        ) -> RadialDistribution:
-            return partial_radial_distribution(part, box, one, other, molecules.of_atom, radius_nm=radius_nm)
-
+        measure = partial(
+            partial_radial_distribution, first=one, second=other, molecules=molecules.of_atom, radius_nm=radius_nm
+        )
         found[f"{first}-{second}"] = _pooled(trajectories, boxes, measure)
     return found
 
@@ -295,11 +296,6 @@ def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:
     if len(elements) < 2:
         return {}
     return {element: _pooled_mean([log[element_column(element)] for log in logs]) for element in elements}
-
-
-def _knows_zero_of_energy(run: RunDirectory) -> bool:
-    """Whether the zero of the energy is defined; an energy learned from forces has any constant."""
-    return run.identity()["forces"]["kind"] != "network"
 
 
 def _potential(logs: Sequence[np.ndarray], molecules: Molecules) -> Estimate | None:

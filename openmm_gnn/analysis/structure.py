@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,13 +83,8 @@ def radial_distribution(
     num_atoms = np.asarray(positions).shape[1]
     if num_atoms < 2:
         raise DataError(f"{num_atoms} atom(s) have no pair: g(r) needs at least 2")
-    return _distribution(
-        positions,
-        box_vectors,
-        lambda: _pair_blocks(num_atoms),
-        num_atoms * (num_atoms - 1) / 2,
-        (bin_width_nm, num_blocks, radius_nm),
-    )
+    atoms = np.arange(num_atoms)  # each a molecule of its own
+    return partial_radial_distribution(positions, box_vectors, atoms, atoms, atoms, bin_width_nm, num_blocks, radius_nm)
 
 
 def partial_radial_distribution(
@@ -121,35 +116,16 @@ def partial_radial_distribution(
         raise DataError("no pair of these atoms is of two molecules: g(r) between molecules needs at least one")
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # Blocks of at most about a million pairs, so that memory stays flat for any number of atoms.
         rows_per_block = max(1, 1_000_000 // len(second))
         for start in range(0, len(first), rows_per_block):
             rows = np.arange(start, min(start + rows_per_block, len(first)))
             wanted = molecules[first[rows]][:, None] != molecules[second][None, :]
             if same_kind:
                 wanted &= rows[:, None] < np.arange(len(second))
-            left, right = np.nonzero(wanted)
-            yield first[rows[left]], second[right]
+            ones, others = np.nonzero(wanted)
+            yield first[rows[ones]], second[others]
 
-    return _distribution(positions, box_vectors, pairs, num_pairs, (bin_width_nm, num_blocks, radius_nm))
-
-
-def _pairs_of_molecules(first: np.ndarray, second: np.ndarray) -> int:
-    """The number of pairs (one of each) of two molecules."""
-    names, counts = np.unique(first, return_counts=True)
-    others, of_others = np.unique(second, return_counts=True)
-    _, here, there = np.intersect1d(names, others, return_indices=True)
-    return len(first) * len(second) - int((counts[here] * of_others[there]).sum())
-
-
-def _distribution(
-    positions: np.ndarray,
-    box_vectors: np.ndarray,
-    pairs: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]],
-    num_pairs: float,
-    binning: tuple[float, int, float | None],
-) -> RadialDistribution:
-    """g(r) of the pairs that `pairs()` yields in blocks."""
-    bin_width_nm, num_blocks, radius_nm = binning
     positions = np.asarray(positions, dtype=np.float64)
     num_frames = len(positions)
     if num_frames < num_blocks:
@@ -169,9 +145,9 @@ def _distribution(
     # faces, in any box: its fractional components are then below one half.
     fractional = np.swapaxes(positions @ np.linalg.inv(boxes), 1, 2).copy()
     counts = np.zeros((num_frames, num_bins))
-    for first, second in pairs():
+    for left, right in pairs():
         for frame in range(num_frames):
-            distances = _distances(fractional[frame], boxes[frame], first, second)
+            distances = _distances(fractional[frame], boxes[frame], left, right)
             bins = (distances[distances < radius] * (num_bins / radius)).astype(np.int64)
             counts[frame] += np.bincount(np.minimum(bins, num_bins - 1), minlength=num_bins)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
@@ -180,13 +156,12 @@ def _distribution(
     return RadialDistribution(edges, per_frame.mean(axis=0), blocks)
 
 
-def _pair_blocks(num_atoms: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs i < j, in blocks of at most about a million, so that memory stays flat for any number of atoms."""
-    rows_per_block = max(1, 1_000_000 // num_atoms)
-    for start in range(0, num_atoms - 1, rows_per_block):
-        rows = np.arange(start, min(start + rows_per_block, num_atoms - 1))
-        first, second = np.nonzero(rows[:, None] < np.arange(num_atoms))
-        yield rows[first], second
+def _pairs_of_molecules(first: np.ndarray, second: np.ndarray) -> int:
+    """The number of pairs (one of each) of two molecules."""
+    names, counts = np.unique(first, return_counts=True)
+    others, of_others = np.unique(second, return_counts=True)
+    _, here, there = np.intersect1d(names, others, return_indices=True)
+    return len(first) * len(second) - int((counts[here] * of_others[there]).sum())
 
 
 def _distances(fractional: np.ndarray, box: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from openmm_gnn.analysis import verdicts
 from openmm_gnn.analysis.dynamics_checks import EnergyTrace, StabilityRun, constant_energy_run, stability_run
 from openmm_gnn.analysis.force_checks import (
     NetworkForces,
-    ReferenceFrame,
     Teacher,
     atomic_numbers,
     droplet,
@@ -26,22 +25,17 @@ from openmm_gnn.analysis.force_checks import (
     relative_net_force,
     relative_net_torque,
 )
-from openmm_gnn.analysis.size_transfer import (
-    SizeResult,
-    replication_error,
-    size_transfer,
-    sizes_for,
-)
+from openmm_gnn.analysis.size_transfer import SizeResult, replication_error, size_transfer, sizes_for
 from openmm_gnn.analysis.validation_frames import Source, source_of
 from openmm_gnn.analysis.verdicts import FINE, FLAT, LOOK, Check, ValidationSettings
 from openmm_gnn.base.errors import NonFiniteError
 from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
 from openmm_gnn.base.files import write_json
+from openmm_gnn.base.statistics import running_mean
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION
 from openmm_gnn.learning.training.training_distribution import scores as distribution_scores
 from openmm_gnn.md.run_settings import RunCourse, RunSettings
-from openmm_gnn.md.simulation_system import LabelledForces
 from openmm_gnn.md.systems.systems import NAMED_SYSTEMS
 from openmm_gnn.networks.weights import load_model
 
@@ -134,8 +128,8 @@ def _measure(
     replaced = network_system(system, model, part, settings.backend, start.box)
     directory.mkdir(parents=True, exist_ok=True)
 
-    _check_forces(found, model, system, frames, settings, report)
-    _check_constant_energy(found, model, system, replaced, start, settings, part, report)
+    _check_forces(found, model, source, settings, report)
+    _check_constant_energy(found, model, source, replaced, settings, report)
     lasting = _run_settings(system, settings.stability_ps, settings.seed)
     found.stability = stability_run(
         replaced,
@@ -148,7 +142,7 @@ def _measure(
     )
     found.checks += verdicts.equipartition(found.stability, system.temperature)
     found.checks.append(verdicts.stability(found.stability))
-    _check_extrapolation(found, model, system, frames)
+    _check_extrapolation(found, model, source)
     if start.box is not None:
         report("copies of a frame", 0.0)
         found.checks.append(verdicts.replication(replication_error(model, system, start)))
@@ -163,18 +157,14 @@ def _measure(
 
 
 def _check_forces(
-    found: Validation,
-    model: ForceModel,
-    system: SimulationSystem,
-    frames: Sequence[ReferenceFrame],
-    settings: ValidationSettings,
-    report: Report,
+    found: Validation, model: ForceModel, source: Source, settings: ValidationSettings, report: Report
 ) -> None:
     """Errors, net force, net torque, covariance and the Jacobian."""
     import torch
 
     from openmm_gnn.data.labels.metrics import ForceErrorMeter
 
+    system, frames = source.system, source.frames
     atoms, _ = atomic_numbers(system)
     meter, net, turned = ForceErrorMeter(), [], []
     rotation = random_rotation(settings.seed)
@@ -212,23 +202,16 @@ def _check_forces(
 
 
 def _check_constant_energy(
-    found: Validation,
-    model: ForceModel,
-    system: SimulationSystem,
-    replaced: Any,
-    start: ReferenceFrame,
-    settings: ValidationSettings,
-    part: LabelledForces,
-    report: Report,
+    found: Validation, model: ForceModel, source: Source, replaced: Any, settings: ValidationSettings, report: Report
 ) -> None:
     assert settings.constant_energy_ps is not None
-    conserving = model.conservative
-    teacher = None if conserving else Teacher(system, part, settings.platform)
+    conserving, start = model.conservative, source.frames[0]
+    teacher = None if conserving else Teacher(source.system, source.part, settings.platform)
     try:
         found.energy = constant_energy_run(
             replaced,
             start.positions,
-            _run_settings(system, settings.constant_energy_ps, settings.seed),
+            _run_settings(source.system, settings.constant_energy_ps, settings.seed),
             energy=None if teacher is None else lambda positions: teacher.energy(positions, start.box),
             own_energy=conserving,
             platform=settings.platform,
@@ -240,9 +223,7 @@ def _check_constant_energy(
     found.checks += verdicts.drift(found.energy, "the network's energy" if conserving else "the teacher's energy")
 
 
-def _check_extrapolation(
-    found: Validation, model: ForceModel, system: SimulationSystem, frames: Sequence[ReferenceFrame]
-) -> None:
+def _check_extrapolation(found: Validation, model: ForceModel, source: Source) -> None:
     """Neighbourhoods of the frames that were given, and of those that the network's run met."""
     distribution = model.spec.metadata.get(TRAINING_DISTRIBUTION)
     if distribution is None:
@@ -250,11 +231,11 @@ def _check_extrapolation(
             verdicts.not_measured("extrapolation", "the bundle holds no training distribution: train it again")
         )
         return
-    atoms, numbers = atomic_numbers(system)
+    atoms, numbers = atomic_numbers(source.system)
     visited = [] if found.stability is None else found.stability.frames
     groups = {
-        "teacher's frames": [(frame.positions, frame.box) for frame in frames],
-        "network's run": [(positions, frames[0].box) for positions in visited],
+        "teacher's frames": [(frame.positions, frame.box) for frame in source.frames],
+        "network's run": [(positions, source.frames[0].box) for positions in visited],
     }
     for where, found_there in groups.items():
         if found_there:
@@ -327,10 +308,8 @@ def _draw_temperatures(axes: Axes, validation: Validation) -> None:
     window = max(1, len(run.times_ps) // 50)
     for index, (element, color) in enumerate(zip(run.elements, COLORS * len(run.elements), strict=False)):
         values = run.element_temperatures[:, index]
-        kernel = np.ones(window)
-        smooth = np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
         axes.plot(run.times_ps, values, color=color, linewidth=0.4, alpha=0.25)
-        axes.plot(run.times_ps, smooth, color=color, label=element)
+        axes.plot(run.times_ps, running_mean(values, window), color=color, label=element)
     axes.axhline(validation.temperature, color=QUIET_COLOR, linewidth=0.8)
     if run.failure:
         axes.axvline(run.times_ps[-1], color=RUN_COLOR, linestyle=":", label="blew up")

@@ -44,6 +44,12 @@ def block_means(series: np.ndarray, num_blocks: int = 10) -> np.ndarray:
     return used.reshape(num_blocks, length, *series.shape[1:]).mean(axis=1)
 
 
+def running_mean(series: np.ndarray, window: int) -> np.ndarray:
+    """Centred means; at the ends over what is there."""
+    kernel = np.ones(window)
+    return np.convolve(series, kernel, "same") / np.convolve(np.ones(len(series)), kernel, "same")
+
+
 def mean_with_error(series: np.ndarray, num_blocks: int = 10) -> Estimate:
     """The mean of a series and its standard error from block means.
 

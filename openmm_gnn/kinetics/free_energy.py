@@ -18,6 +18,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.kinetics.token_trajectories import relative_weights
 from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
 from openmm_gnn.runs.bias.walls import BiasWalls
 from openmm_gnn.runs.directory import RunDirectory
@@ -123,8 +124,7 @@ def frame_weights(variables: Sequence[np.ndarray], log_weights: Sequence[np.ndar
                 f"run {number} has {len(values)} frames and {int(np.isfinite(own).sum())} finite weights: weights must "
                 "be those of the same frames"
             )
-    highest = max(float(own.max()) for own in log_weights if len(own))
-    return [np.exp(own - highest) for own in log_weights]
+    return relative_weights(log_weights)
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:
@@ -149,9 +149,7 @@ class Reweighting(str, Enum):
 
 
 def frame_log_weights(
-    run: Path | str,
-    steps: np.ndarray | None = None,
-    reweighting: Reweighting | str = Reweighting.MOMENT,
+    run: Path | str, steps: np.ndarray | None = None, reweighting: Reweighting | str = Reweighting.MOMENT
 ) -> np.ndarray:
     """Logarithms of the weights of a biased run's frames, up to a constant, (frames,).
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together
+from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, relative_weights
 
 
 class PairBatch(NamedTuple):
@@ -169,12 +169,7 @@ def _frame_weights(trajectories: Sequence[TokenTrajectory]) -> list[np.ndarray] 
         DataError: naming a trajectory without log weights, if others have them.
     """
     given = [one.log_weights for one in trajectories if one.log_weights is not None]
-    if not given:
-        return None
-    highest = max(float(log_weights.max()) for log_weights in given)
-    weights = []
-    for trajectory in trajectories:
-        if trajectory.log_weights is None:
-            raise DataError(f"{trajectory.name} has no log weights, others have: give zeros for a run without a bias")
-        weights.append(np.exp(trajectory.log_weights - highest))
-    return weights
+    without = [one for one in trajectories if one.log_weights is None]
+    if given and without:
+        raise DataError(f"{without[0].name} has no log weights, others have: give zeros for a run without a bias")
+    return relative_weights(given) if given else None

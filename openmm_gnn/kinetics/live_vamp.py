@@ -303,19 +303,9 @@ def status_table(
     from openmm_gnn.reporters.store_follower import State
 
     colors = {State.WRITING: "green", State.CLOSED: "cyan", State.STOPPED: "yellow"}
-    headings = [
-        "store",
-        "state",
-        "frames",
-        "last step",
-        "time",
-        "frames/s",
-        "ns/day",
-        "last frame",
-        "waiting",
-        "health",
-    ]
-    headings += [heading for heading in next(iter((more or {}).values()), {})]
+    headings = ["store", "state", "frames", "last step", "time", "frames/s", "ns/day"]
+    headings += ["last frame", "waiting", "health"]
+    headings += next(iter((more or {}).values()), {})
     rows = []
     for name, status in statuses.items():
         color = colors[status.state]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, SettingsError, whole
 
 FIT_FRAMES = 50_000
 """Frames for the cluster centres, evenly spaced over all trajectories."""
@@ -37,14 +37,13 @@ class MarkovSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"num_clusters": 2, "num_states": 2, "num_timescales": 1, "chapman_kolmogorov_steps": 1, "samples": 10}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise SpecError(f"MarkovSettings.{name} is {getattr(self, name)}: give at least {value}")
+        whole(self, 2, "num_clusters", "num_states")
+        whole(self, 1, "num_timescales", "chapman_kolmogorov_steps")
+        whole(self, 10, "samples")
         if not 0 < self.confidence < 1:
-            raise SpecError(f"MarkovSettings.confidence is {self.confidence}: give a share above 0 and below 1")
+            raise SettingsError(self, "confidence", "give a share above 0 and below 1")
         if any(lag < 1 for lag in self.lags):
-            raise SpecError(f"MarkovSettings.lags are {self.lags} frames: give 1 or more")
+            raise SettingsError(self, "lags", "give 1 frame or more")
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,7 @@ def discretise(series: Sequence[np.ndarray], num_clusters: int = 100, seed: int 
 
 
 def estimate_markov_model(
-    series: Sequence[np.ndarray],
-    lag_frames: int,
-    interval_ps: float,
-    settings: MarkovSettings | None = None,
+    series: Sequence[np.ndarray], lag_frames: int, interval_ps: float, settings: MarkovSettings | None = None
 ) -> MarkovModel:
     """Estimate a Markov model of slow variables, or of states.
 
@@ -167,7 +163,9 @@ def estimate_markov_model(
     memberships = _memberships(posterior, settings.num_states)
     sets = memberships.argmax(axis=1)
     members = [np.flatnonzero(sets == state) for state in range(memberships.shape[1])]
-    states = metastable_states(labels, posterior.clusters, sets)
+    table = np.full(max(int(values.max()) for values in labels) + 1, -1)
+    table[posterior.clusters] = sets
+    states = tuple(table[values] for values in labels)
     populations = [model.stationary_distribution @ memberships for model in posterior.models]
     passages = [passage_times(model, members) * interval_ps for model in posterior.models]
     own = _timescales(posterior, settings, interval_ps)
@@ -226,11 +224,7 @@ def _timescales(posterior: Posterior, settings: MarkovSettings, interval_ps: flo
 
 
 def _chapman_kolmogorov(
-    labels: Sequence[np.ndarray],
-    lag: int,
-    posterior: Posterior,
-    memberships: np.ndarray,
-    settings: MarkovSettings,
+    labels: Sequence[np.ndarray], lag: int, posterior: Posterior, memberships: np.ndarray, settings: MarkovSettings
 ) -> tuple[Interval, Interval]:
     """Predicted and estimated probabilities at multiples of the lag, from 0, as far as the trajectories reach.
 
@@ -367,13 +361,6 @@ def set_probabilities(transition_matrix: np.ndarray, stationary: np.ndarray, mem
     starts = (stationary[:, None] * memberships).T
     starts /= starts.sum(axis=1, keepdims=True)
     return starts @ transition_matrix @ memberships
-
-
-def metastable_states(labels: Sequence[np.ndarray], clusters: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(frames,) the set of each frame's cluster for each trajectory, -1 outside the connected clusters."""
-    table = np.full(max(int(values.max()) for values in labels) + 1, -1)
-    table[clusters] = sets
-    return tuple(table[values] for values in labels)
 
 
 def set_transitions(states: Sequence[np.ndarray], num_sets: int) -> np.ndarray:

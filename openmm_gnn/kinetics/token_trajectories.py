@@ -218,6 +218,12 @@ def check_together(trajectories: Sequence[TokenTrajectory], spec: CVNetworkSpec 
         )
 
 
+def relative_weights(log_weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """exp(log w - max) of each array, with the maximum over all of them."""
+    highest = max(float(own.max()) for own in log_weights if len(own))
+    return [np.exp(own - highest) for own in log_weights]
+
+
 @dataclass(frozen=True)
 class InputStatistics:
     """Statistics of the inputs, for `CVNetwork.set_input_statistics`."""

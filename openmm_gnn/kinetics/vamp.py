@@ -19,6 +19,7 @@ from torch import Tensor
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.data import AnalysisData, Part
 from openmm_gnn.kinetics.lagged_pairs import lagged_starts
+from openmm_gnn.kinetics.token_trajectories import relative_weights
 
 BLOCKS = 20
 """Contiguous blocks of the held-out frames, which are resampled for the spread."""
@@ -169,11 +170,7 @@ def fit_vamp(
     whiten_t = whitening(covariances.ctt, epsilon, truncate)
     left, values, right = torch.linalg.svd(whiten_0.T @ covariances.c0t @ whiten_t, full_matrices=False)
     return VampModel(
-        covariances.mean_0,
-        covariances.mean_t,
-        whiten_0 @ left[:, :dim],
-        whiten_t @ right.T[:, :dim],
-        values[:dim],
+        covariances.mean_0, covariances.mean_t, whiten_0 @ left[:, :dim], whiten_t @ right.T[:, :dim], values[:dim]
     )
 
 
@@ -278,10 +275,7 @@ def fit_and_score(variables: Sequence[np.ndarray], data: AnalysisData, lag: int)
 
 def _moments(variables: Sequence[np.ndarray], data: AnalysisData, parts: Sequence[Part], lag: int) -> list[np.ndarray]:
     """Sums over blocks of pairs of the outer products of (1, x, y), each (1 + 2 K, 1 + 2 K)."""
-    weights = None
-    if data.log_weights is not None:
-        highest = max(float(own.max()) for own in data.log_weights)
-        weights = [np.exp(own - highest) for own in data.log_weights]
+    weights = None if data.log_weights is None else relative_weights(data.log_weights)
     sums = []
     per_part = max(1, -(-BLOCKS // len(parts)))
     for part, trajectory in zip(parts, data.cut(parts), strict=True):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, NonFiniteError, at_least, positive, whole
 from openmm_gnn.base.files import write_arrays, write_json
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.kinetics.data import AnalysisData
@@ -68,15 +68,11 @@ class SpibSettings:
     """Principal components of the tokens' scalars, in whose slow combinations the first states are clustered."""
 
     def __post_init__(self) -> None:
-        least = {"num_states": 2, "batch_size": 2, "round_steps": 1, "patience": 1, "most_rounds": 1, "components": 1}
-        for name, value in {**least, "refinements": 0, "decoder_width": 1}.items():
-            if getattr(self, name) < value:
-                raise SpecError(f"SpibSettings.{name} is {getattr(self, name)}: give at least {value}")
-        if not self.beta >= 0 or not self.learning_rate > 0 or not self.flat >= 0 or not self.converged >= 0:
-            raise SpecError(
-                f"beta {self.beta}, learning rate {self.learning_rate}, flat {self.flat}, converged {self.converged}: "
-                "give 0 or more, and a learning rate above 0"
-            )
+        whole(self, 2, "num_states", "batch_size")
+        whole(self, 1, "round_steps", "patience", "most_rounds", "components", "decoder_width")
+        whole(self, 0, "refinements")
+        at_least(self, 0, "beta", "flat", "converged")
+        positive(self, "learning_rate")
 
 
 @dataclass(frozen=True)

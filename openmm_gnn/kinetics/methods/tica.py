@@ -18,6 +18,7 @@ from openmm_gnn.base.files import write_arrays
 from openmm_gnn.kinetics.data import AnalysisData
 from openmm_gnn.kinetics.methods.interface import Learned
 from openmm_gnn.kinetics.settings import AnalysisSettings
+from openmm_gnn.kinetics.token_trajectories import relative_weights
 from openmm_gnn.reporters.store_exports import observables_of
 
 TITLE = "TICA"
@@ -51,10 +52,7 @@ class LinearVariables(nn.Module):
 
 
 def fit_tica(
-    trajectories: Iterable[np.ndarray],
-    lag_frames: int,
-    num_outputs: int,
-    weights: Sequence[np.ndarray] | None = None,
+    trajectories: Iterable[np.ndarray], lag_frames: int, num_outputs: int, weights: Sequence[np.ndarray] | None = None
 ) -> LinearVariables:
     """Fit slow variables with mean 0 and variance 1, the slowest first.
 
@@ -120,9 +118,5 @@ def training_invariants(data: AnalysisData) -> Iterator[np.ndarray]:
 def _training_weights(data: AnalysisData) -> list[np.ndarray]:
     """(frames,) weights of the frames of each of those pieces, at most 1."""
     trajectories = data.cut(data.training)
-    highest = max(float(one.log_weights.max()) for one in trajectories if one.log_weights is not None)
-    weights = []
-    for trajectory in trajectories:
-        assert trajectory.log_weights is not None
-        weights += [np.exp(trajectory.log_weights[rows] - highest) for rows in trajectory.pieces]
-    return weights
+    weights = relative_weights([one.log_weights for one in trajectories if one.log_weights is not None])
+    return [own[rows] for one, own in zip(trajectories, weights, strict=True) for rows in one.pieces]

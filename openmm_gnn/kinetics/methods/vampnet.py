@@ -87,11 +87,6 @@ class VampnetResult:
         return max(self.runs, key=lambda run: run.validation_score)
 
     @property
-    def validation_mean(self) -> float:
-        """The mean validation score of all seeds."""
-        return float(np.mean([run.validation_score for run in self.runs]))
-
-    @property
     def validation_spread(self) -> float:
         """Standard deviation of the validation scores over the seeds; 0 for one seed."""
         scores = [run.validation_score for run in self.runs]

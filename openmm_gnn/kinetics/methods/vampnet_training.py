@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from openmm_gnn.base.errors import NonFiniteError, SpecError
+from openmm_gnn.base.errors import NonFiniteError, SpecError, positive, whole
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, PairBatch
 from openmm_gnn.kinetics.vamp import (
     LaggedCovariances,
@@ -60,16 +60,9 @@ class VampnetSettings:
                 f"{self.num_steps} steps with a validation every {self.validate_every}: give a multiple, so that the "
                 "last step is validated"
             )
-        if self.batch_size < 2 or self.most_pairs < 2:
-            raise SpecError(
-                f"batches of {self.batch_size} pairs, {self.most_pairs} for validation: give at least 2, better "
-                "thousands"
-            )
-        if self.patience < 1 or not self.learning_rate > 0 or not self.epsilon > 0:
-            raise SpecError(
-                f"a patience of {self.patience}, a learning rate of {self.learning_rate} and an epsilon of "
-                f"{self.epsilon}: give numbers above 0"
-            )
+        whole(self, 2, "batch_size", "most_pairs")
+        whole(self, 1, "patience")
+        positive(self, "learning_rate", "epsilon")
 
 
 class PairsDataset(Dataset[PairBatch]):
