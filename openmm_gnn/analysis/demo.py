@@ -23,8 +23,7 @@ from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.weights import load_model
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.runs.directory import RunDirectory
-from openmm_gnn.runs.features import FOLDER
+from openmm_gnn.runs.directory import FEATURES_FOLDER, RunDirectory
 from openmm_gnn.runs.settings import FeatureSettings
 from openmm_gnn.runs.simulate import RunResult, simulate
 
@@ -138,7 +137,7 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> Embed
         progress=True,
         features=FeatureSettings(ENCODER),
     )
-    return EmbeddingStore.open(path / FOLDER)
+    return EmbeddingStore.open(path / FEATURES_FOLDER)
 
 
 def _store_table(stores: dict[str, EmbeddingStore]) -> object:

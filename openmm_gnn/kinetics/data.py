@@ -22,8 +22,7 @@ from openmm_gnn.md.dcd_frames import dcd_layout
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import is_store, natural_order
 from openmm_gnn.runs.bias import records as bias
-from openmm_gnn.runs.directory import RunDirectory
-from openmm_gnn.runs.features import FOLDER
+from openmm_gnn.runs.directory import FEATURES_FOLDER, RunDirectory
 
 LAG_FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Lags at which scores and timescales are taken unless the settings list some, in units of the lag of the training."""
@@ -191,7 +190,7 @@ def find_runs(paths: Sequence[Path], counts: dict[str, int] | None = None) -> li
 
 def _stores_under(path: Path) -> list[Path]:
     """The stores under a run, a store, or a directory with several of them, in natural order."""
-    for place in (path, path / FOLDER):
+    for place in (path, path / FEATURES_FOLDER):
         if is_store(place):
             return [place]
     if not path.is_dir():
@@ -211,7 +210,7 @@ def _simulation_of(store: Path) -> RunDirectory | None:
 
 def _names(stores: Sequence[Path]) -> list[str]:
     """The shortest names that differ: the ends of the paths, without the folder "features"."""
-    parts = [path.resolve().parts[: -1 if path.name == FOLDER else None] for path in stores]
+    parts = [path.resolve().parts[: -1 if path.name == FEATURES_FOLDER else None] for path in stores]
     depth = 1
     while len({part[-depth:] for part in parts}) < len(parts) and depth < max(map(len, parts)):
         depth += 1

@@ -20,9 +20,8 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.token_trajectories import relative_weights
 from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
-from openmm_gnn.runs.bias.walls import BiasWalls
 from openmm_gnn.runs.directory import RunDirectory
-from openmm_gnn.runs.settings import BiasMethod, BiasSettings
+from openmm_gnn.runs.settings import BiasMethod, BiasSettings, BiasWalls
 
 BLOCKS_PER_RUN = 5
 """Blocks of each run that are resampled for the error: frames next to each other are not independent."""

@@ -7,7 +7,7 @@
     checkpoint       the exact state to go on from; replaced atomically, after frames and rows are on the disk
     final_state.xml  written when the run is complete
     features/        live features, if asked for: an embedding store
-    bias/            of a biased run: hills and the bias of every frame, see bias_records.py
+    bias/            of a biased run: hills and the bias of every frame, see bias/records.py
 
 The checkpoint alone decides how far a run has come: frames and rows past its step are cut at a restart.
 """
@@ -32,6 +32,7 @@ from openmm_gnn.md.run_settings import RunCourse, course_hash
 from openmm_gnn.md.simulation_system import SimulationSystem
 
 RUN_VERSION = 1
+FEATURES_FOLDER = "features"
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
 """Columns of every log; then comes `element_column` of each element, which logs of older versions do not have."""
 

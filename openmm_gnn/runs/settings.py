@@ -1,4 +1,4 @@
-"""The settings of what accompanies a run: live features, and a bias along a learned CV."""
+"""The settings of what accompanies a run: live features, a bias along a learned CV, and its walls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from openmm_gnn.features.learned_cv import LearnedCV
     from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
     from openmm_gnn.runs.bias.opes import OpesBias
-    from openmm_gnn.runs.bias.walls import BiasWalls
 
 LEAST_WIDTH_OF_RANGE = 0.05
 """Slow variables are flat in their basins and steep between: narrower hills heat molecules there. Wider ones leave much
@@ -46,6 +45,41 @@ class FeatureSettings:
         whole(self, 1, "stride")
         one_of(self, Context, "context")
         GraphContext.from_description({"context": self.context.value, "window": self.window})
+
+
+WALL_KJ_MOL = 20.0
+"""One margin beyond a wall, for each CV."""
+
+
+@dataclass(frozen=True)
+class BiasWalls:
+    """Walls at both ends of each CV, harmonic for one reach, then straight: there a network never saw anything."""
+
+    lower: np.ndarray
+    """(D,) where the lower walls begin."""
+    upper: np.ndarray
+    """(D,) where the upper walls begin."""
+    reach: np.ndarray
+    """(D,) how far beyond a wall its energy is WALL_KJ_MOL."""
+
+    def __post_init__(self) -> None:
+        if not (np.all(self.upper > self.lower) and np.all(self.reach > 0)):
+            raise SpecError(f"walls from {self.lower} to {self.upper}, reach {self.reach}: give lower ones below upper")
+
+    @classmethod
+    def around(cls, minimum: np.ndarray, maximum: np.ndarray, margin: float) -> BiasWalls:
+        """Walls that begin `margin` times the range beyond its ends."""
+        low, high = np.asarray(minimum, np.float64), np.asarray(maximum, np.float64)
+        reach = margin * (high - low)
+        return cls(low - reach, high + reach, reach)
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """kJ/mol, and (D,) its derivatives."""
+        beyond = (np.maximum(values - self.upper, 0.0) + np.minimum(values - self.lower, 0.0)) / self.reach
+        # A network may answer with anything out there, and the square of that would tear the molecule apart.
+        near = np.clip(beyond, -1.0, 1.0)
+        energy = np.square(near) + 2.0 * np.abs(beyond - near)
+        return float(WALL_KJ_MOL * energy.sum()), 2.0 * WALL_KJ_MOL * near / self.reach
 
 
 class BiasMethod(str, Enum):
@@ -119,8 +153,6 @@ class BiasSettings:
 
     def walls_for(self, cv: LearnedCV) -> BiasWalls:
         """Walls around the range of the chosen outputs."""
-        from openmm_gnn.runs.bias.walls import BiasWalls
-
         chosen = list(self.chosen_outputs(cv))
         return BiasWalls.around(_picked(cv.ranges.minimum, chosen), _picked(cv.ranges.maximum, chosen), self.margin)
 

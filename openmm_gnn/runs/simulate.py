@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -26,15 +25,14 @@ from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.loop import Listener, advance, start_or_resume
 from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
-from openmm_gnn.runs.directory import LOG_COLUMNS, RunDirectory, element_column, log_columns
+from openmm_gnn.runs.directory import FEATURES_FOLDER, LOG_COLUMNS, RunDirectory, element_column, log_columns
 from openmm_gnn.runs.forces import network_device, run_forces
 
 if TYPE_CHECKING:
+    from openmm_gnn.features.featurizer import Featurizer
     from openmm_gnn.md.systems.systems import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
-    from openmm_gnn.runs.bias.run_bias import RunBias
     from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
-
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -87,9 +85,10 @@ def simulate(
     """
     featurizer = None
     if features is not None:
-        from openmm_gnn.runs.features import make_featurizer
+        from openmm_gnn.features.featurizer import Featurizer
 
-        featurizer = make_featurizer(features, simulation_system.topology)
+        named, selection, context = features.encoder, features.selection, features.context
+        featurizer = Featurizer(named, simulation_system.topology, selection, context=context, window=features.window)
     course = settings if isinstance(settings, RunCourse) else settings.course(simulation_system)
     compute = compute or ComputeSettings()
     run = RunDirectory(directory)
@@ -100,7 +99,14 @@ def simulate(
         identity = run_identity(simulation_system, course, model, forces_name, platform)
         biased = None
         if bias_cv is not None:
-            biased = _run_bias(bias_cv, bias, simulation_system, course, compute.backend, compute.threads)
+            import torch
+
+            from openmm_gnn.runs.bias.run_bias import RunBias
+            from openmm_gnn.runs.settings import BiasSettings
+
+            if compute.threads is not None:
+                torch.set_num_threads(compute.threads)
+            biased = RunBias(bias_cv, bias or BiasSettings(), simulation_system, course, compute.backend)
             identity["bias"] = biased.identity()
         if run.exists:
             run.check_same_course(identity)
@@ -118,19 +124,18 @@ def simulate(
         guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check)
         listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
         if features is not None and featurizer is not None:
-            from openmm_gnn.runs.features import RunFeatures
-
             periodic = forces.system.usesPeriodicBoundaryConditions()
             listeners.append(RunFeatures(features, featurizer, run.path, periodic, course))
         if biased is not None:
             frames = tuple(interval for listener in listeners for interval in listener.intervals)
             biased.follow(context, run.path, frames)
             listeners.append(biased)
-        with _SpeedBar(course, progress, forces_name or simulation_system.name, step) as bar:
+        bar = _SpeedBar(course, progress, forces_name or simulation_system.name, step)
+        with bar:
             freedom = degrees_of_freedom(context.getSystem())
 
             def report(step: int) -> None:
-                bar.update(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
+                bar.show(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
 
             advance(
                 *(guard, step, course, listeners, run.checkpoint),
@@ -171,24 +176,6 @@ def run_identity(
     }
 
 
-def _run_bias(
-    cv: Path | str,
-    bias: BiasSettings | None,
-    simulation_system: SimulationSystem,
-    settings: RunCourse,
-    backend: str,
-    threads: int | None,
-) -> RunBias:
-    import torch
-
-    from openmm_gnn.runs.bias.run_bias import RunBias
-    from openmm_gnn.runs.settings import BiasSettings
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return RunBias(cv, bias or BiasSettings(), simulation_system, settings, backend)
-
-
 def _model_hash(model: ForceModel) -> str:
     from openmm_gnn.base.specs.codec import spec_to_json
 
@@ -199,31 +186,22 @@ def _model_hash(model: ForceModel) -> str:
     return digest.hexdigest()
 
 
-class _SpeedBar:
+class _SpeedBar(ProgressBar):
     """The progress bar of a run: how far, how fast in ns/day, how hot; speed is measured from its start."""
 
     def __init__(self, course: RunCourse, shown: bool, name: str, step: int) -> None:
         self._course, self._name, self._first, self._start = course, name, step, time.perf_counter()
-        self._bar = ProgressBar(course.total_steps, shown, step, name)
+        super().__init__(course.total_steps, shown, step, name)
         self.ns_per_day = 0.0
 
-    def __enter__(self) -> _SpeedBar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
-
-    def update(self, step: int, temperature: float) -> None:
+    def show(self, step: int, temperature: float) -> None:
         """`step` counts from the start of equilibration; temperature in K."""
         simulated_ns = (step - self._first) * self._course.time_step_ps / 1000
         self.ns_per_day = simulated_ns / max(time.perf_counter() - self._start, 1e-9) * SECONDS_PER_DAY
         equilibrating = step < self._course.equilibration_steps
         done_ps = max(0, step - self._course.equilibration_steps) * self._course.time_step_ps
         title = f"{self._name} (equilibration)" if equilibrating else self._name
-        self._bar.update(step, title, f"{done_ps:.1f} ps · {self.ns_per_day:.1f} ns/day · {temperature:.0f} K")
+        self.update(step, title, f"{done_ps:.1f} ps · {self.ns_per_day:.1f} ns/day · {temperature:.0f} K")
 
 
 class RunFrames:
@@ -291,3 +269,46 @@ class RunFrames:
         for file in (self._frames, self._log):
             if file is not None:
                 file.close()
+
+
+class RunFeatures:
+    """The features of a run on their way into its directory; a `Listener` of the run."""
+
+    def __init__(
+        self, settings: FeatureSettings, featurizer: Featurizer, run: Path, periodic: bool, course: RunCourse
+    ) -> None:
+        """
+        Raises:
+            DataError: if RUN/features holds features of another encoder or selection.
+        """
+        from openmm_gnn.reporters.embedding_stream import EmbeddingStream
+
+        interval = settings.stride or course.report_interval
+        self.intervals = (interval,)
+        self._periodic, self._time_step_ps = periodic, course.time_step_ps
+        self._stream = EmbeddingStream(run / FEATURES_FOLDER, featurizer, append=True, dtype=settings.dtype)
+        self._stream.store.describe_system(
+            {
+                "num_particles": featurizer.num_particles,
+                "report_interval": interval,
+                "time_step_ps": course.time_step_ps,
+                "openmm": openmm.__version__,
+            }
+        )
+
+    def resume(self, step: int) -> None:
+        """Drop frames past this step of the production."""
+        self._stream.go_on_after(step)
+
+    def take(self, step: int, state: openmm.State) -> None:
+        """Take a frame; its step and time count from the start of production, as the log does."""
+        box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
+        self._stream.submit(step, step * self._time_step_ps, state.getPositions(asNumpy=True)._value, box)
+
+    def sync(self) -> None:
+        """Wait until all that was taken is on the disk."""
+        self._stream.flush(durable=True)
+
+    def close(self) -> None:
+        """Store what waits, and close the store."""
+        self._stream.close()

@@ -11,8 +11,7 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
-from openmm_gnn.runs.bias.walls import WALL_KJ_MOL, BiasWalls
-from openmm_gnn.runs.settings import BiasMethod, BiasSettings
+from openmm_gnn.runs.settings import WALL_KJ_MOL, BiasMethod, BiasSettings, BiasWalls
 
 TEMPERATURE = 300.0
 KT = BOLTZMANN_KJ_MOL_K * TEMPERATURE

@@ -21,13 +21,27 @@ from openmm_gnn.md.integrators import ImpulseLangevinIntegrator
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.weights import path_of
+from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
+from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, read_bias_records, record_fields
-from openmm_gnn.runs.bias.walls import WalledBias
 from openmm_gnn.runs.forces import RunForces
-from openmm_gnn.runs.settings import BiasSettings
+from openmm_gnn.runs.settings import BiasSettings, BiasWalls
 
 _OWN_GROUP = 0
 """Force group of all other forces, where the bias comes in impulses."""
+
+
+class WalledBias:
+    """A bias and its walls together, as the force sees them."""
+
+    def __init__(self, bias: MetadynamicsBias | OpesBias, walls: BiasWalls) -> None:
+        self.bias, self.walls = bias, walls
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """kJ/mol, and (D,) its derivatives."""
+        energy, gradient = self.bias.value_and_gradient(values)
+        wall, push = self.walls.value_and_gradient(values)
+        return energy + wall, gradient + push
 
 
 class RunBias:
