@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,64 +28,36 @@ Build = Callable[[np.random.Generator], "tuple[app.Topology, np.ndarray]"]
 """Topology with hydrogens and positions (num_atoms, 3), nm, to start from."""
 
 
-class PeptideMaker:
-    """Random peptides; peptide k is the same however many are made."""
+class RandomMaker:
+    """Random peptides or strands of nucleic acids; molecule k is the same however many are made."""
 
     skipped: Sequence[str] = ()
     remarks: ClassVar[dict[str, Any]] = {}
     usual = 300
 
-    def __init__(self, settings: PeptideSettings) -> None:
+    def __init__(self, settings: PeptideSettings | NucleicAcidSettings) -> None:
         self.settings = settings
-        self._more = random_peptides(settings.shortest, settings.longest, settings.seed)
-        self._peptides: list[Peptide] = []
-
-    def peptide(self, number: int) -> Peptide:
-        """Caps and sequence."""
-        while len(self._peptides) <= number:
-            self._peptides.append(next(self._more))
-        return self._peptides[number]
+        drawn = (settings.shortest, settings.longest, settings.seed)
+        self._more: Iterator[Peptide | Strand] = (
+            random_peptides(*drawn) if isinstance(settings, PeptideSettings) else random_strands(*drawn)
+        )
+        self._molecules: list[Peptide | Strand] = []
 
     def check(self, count: int, skip_bad: bool) -> None:
-        self.peptide(count - 1)
+        while len(self._molecules) < count:
+            self._molecules.append(next(self._more))
 
     def conformers(self, number: int) -> Conformers:
-        peptide = self.peptide(number)
+        self.check(number + 1, False)
+        molecule = self._molecules[number]
 
         def build(generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
-            return with_hydrogens(*build_peptide(peptide, generator), generator)
+            if isinstance(molecule, Peptide):
+                return with_hydrogens(*build_peptide(molecule, generator), generator)
+            return with_hydrogens(*build_strand(molecule, generator), generator)
 
-        return conformers_in_openmm(peptide.name, peptide.sequence, build, self.settings, number)
-
-
-class NucleicAcidMaker:
-    """Random strands; strand k is the same however many are made."""
-
-    skipped: Sequence[str] = ()
-    remarks: ClassVar[dict[str, Any]] = {}
-    usual = 300
-
-    def __init__(self, settings: NucleicAcidSettings) -> None:
-        self.settings = settings
-        self._more = random_strands(settings.shortest, settings.longest, settings.seed)
-        self._strands: list[Strand] = []
-
-    def strand(self, number: int) -> Strand:
-        """Acid and sequence."""
-        while len(self._strands) <= number:
-            self._strands.append(next(self._more))
-        return self._strands[number]
-
-    def check(self, count: int, skip_bad: bool) -> None:
-        self.strand(count - 1)
-
-    def conformers(self, number: int) -> Conformers:
-        strand = self.strand(number)
-
-        def build(generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
-            return with_hydrogens(*build_strand(strand, generator), generator)
-
-        return conformers_in_openmm(strand.name, strand.name, build, self.settings, number)
+        sequence = molecule.sequence if isinstance(molecule, Peptide) else molecule.name
+        return conformers_in_openmm(molecule.name, sequence, build, self.settings, number)
 
 
 class ProteinMaker:

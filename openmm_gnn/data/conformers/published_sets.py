@@ -15,9 +15,8 @@ from __future__ import annotations
 import gzip
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
-from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -220,76 +219,43 @@ def import_conformers(
         settings |= {"source_bytes": source.stat().st_size if source.is_file() else None}
         settings |= {"molecules_per_shard": molecules_per_shard}
         meta = prepare_directory(out, "import-conformers", settings, command, left_out={})
-        if not meta["complete"] or _gap(out, meta["num_molecules"]):
-            stream = _Stream(kind, source, out, skip_bad, progress, limit)
-            stream.run(molecules_per_shard)
+        there = sum(shard.end - shard.first for shard in map(open_shard, shard_paths(out)))
+        if not meta["complete"] or there != meta["num_molecules"]:
+            _write_missing(kind, source, out, molecules_per_shard, limit, skip_bad, progress)
             complete_directory(out, meta)
     return Conformations.open(out)
 
 
-def _gap(out: Path, num_molecules: int) -> bool:
-    return sum(shard.end - shard.first for shard in map(open_shard, shard_paths(out))) != num_molecules
-
-
-def _show(bar: ProgressBar, first: int, read: int) -> None:
-    bar.update(first + read, title=f"{first + read} molecules")
-
-
-class _Stream:
-    """One pass through the records of a file."""
-
-    def __init__(
-        self, kind: PublishedSet, source: Path, out: Path, skip_bad: bool, progress: bool, limit: int | None
-    ) -> None:
-        self.kind, self.out, self.skip_bad, self.limit = kind, out, skip_bad, limit
-        self.records: Iterator[Record] = records_of(kind, source)
-        self.passed = 0
-        """Records read or passed over."""
-        self.progress = progress
-        self.there = {int(shard.content["records"][0]): shard for shard in map(open_shard, shard_paths(out))}
-        """Shards by the number of their first record."""
-
-    def run(self, per_shard: int) -> None:
-        """Write every shard that is not there."""
-        first = 0
-        with ProgressBar(None, self.progress) as bar:
-            while self.limit is None or first < self.limit:
-                if (shard := self.there.get(self.passed)) is not None:
-                    end = int(shard.content["records"][1])
-                    self._pass_over(end - self.passed)
-                    first = shard.end
-                else:
-                    room = per_shard if self.limit is None else min(per_shard, self.limit - first)
-                    begin = self.passed
-                    report = partial(_show, bar, first)
-                    molecules, skipped = self._read(room, report)
-                    if self.passed == begin:
-                        return
-                    notes = {"records": [begin, self.passed], "skipped": skipped}
-                    write_shard(self.out, first, molecules, notes=notes)
-                    first += len(molecules)
-                _show(bar, first, 0)
-
-    def _pass_over(self, count: int) -> None:
-        if sum(1 for _ in islice(self.records, count)) < count:
-            raise DataError("the source is shorter than what was read of it before: give the same file")
-        self.passed += count
-
-    def _read(self, room: int, report: Callable[[int], None]) -> tuple[list[Conformers], list[str]]:
-        """Up to so many molecules, and what was left out between them."""
-        molecules: list[Conformers] = []
-        skipped: list[str] = []
-        ends = [number for number in self.there if number > self.passed]
-        while len(molecules) < room and self.passed not in ends:
-            record = next(self.records, None)
-            if record is None:
-                break
-            self.passed += 1
-            try:
-                molecules.append(conformers_of(self.kind, record))
-            except DataError as error:
-                if not self.skip_bad:
-                    raise
-                skipped.append(str(error))
-            report(len(molecules))
-        return molecules, skipped
+def _write_missing(
+    kind: PublishedSet, source: Path, out: Path, per_shard: int, limit: int | None, skip_bad: bool, progress: bool
+) -> None:
+    """Write every shard that is not there, in one pass through the records of the file."""
+    there = {int(shard.content["records"][0]): shard for shard in map(open_shard, shard_paths(out))}
+    records = records_of(kind, source)
+    passed = first = 0  # records read or passed over, and molecules among them
+    with ProgressBar(None, progress) as bar:
+        while limit is None or first < limit:
+            begin, room = passed, per_shard if limit is None else min(per_shard, limit - first)
+            if (shard := there.get(begin)) is not None:
+                passed, first = int(shard.content["records"][1]), shard.end
+                if sum(1 for _ in islice(records, passed - begin)) < passed - begin:
+                    raise DataError("the source is shorter than what was read of it before: give the same file")
+            else:
+                molecules: list[Conformers] = []
+                skipped: list[str] = []
+                for record in records:
+                    passed += 1
+                    try:
+                        molecules.append(conformers_of(kind, record))
+                    except DataError as error:
+                        if not skip_bad:
+                            raise
+                        skipped.append(str(error))
+                    bar.update(first + len(molecules), title=f"{first + len(molecules)} molecules")
+                    if len(molecules) == room or passed in there:
+                        break
+                if passed == begin:
+                    return
+                write_shard(out, first, molecules, notes={"records": [begin, passed], "skipped": skipped})
+                first += len(molecules)
+            bar.update(first, title=f"{first} molecules")

@@ -127,11 +127,11 @@ class PeptideSettings(OpenMMDynamics):
     """Number of residues of the longest molecule, caps not counted."""
 
     def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
-        from openmm_gnn.data.conformers.openmm_conformers import PeptideMaker
+        from openmm_gnn.data.conformers.openmm_conformers import RandomMaker
 
         if inputs:
             raise SpecError(f"peptides are drawn at random: leave out {inputs[0]}")
-        return PeptideMaker(self)
+        return RandomMaker(self)
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class NucleicAcidSettings(OpenMMDynamics):
             raise SpecError(f"nucleic acids have no force field {self.force_field.value} here: give amber14")
 
     def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
-        from openmm_gnn.data.conformers.openmm_conformers import NucleicAcidMaker
+        from openmm_gnn.data.conformers.openmm_conformers import RandomMaker
 
         if inputs:
             raise SpecError(f"nucleic acids are drawn at random: leave out {inputs[0]}")
-        return NucleicAcidMaker(self)
+        return RandomMaker(self)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Both become `ExternalFrame`s in nm, kJ/mol and kJ/mol/nm. Nothing is unpickled.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from openmm_gnn.base.units import ANGSTROM_PER_NM, KJ_MOL_PER_EV, KJ_MOL_PER_HAR
 if TYPE_CHECKING:
     from ase import Atoms
 
+XYZ_SUFFIXES = (".xyz", ".extxyz")
 FORCE_KEYS = ("forces", "force", "REF_forces", "REF_force", "dft_forces")
 ENERGY_KEYS = ("energy", "REF_energy", "dft_energy", "free_energy")
 """Names that are looked for where none is given."""
@@ -60,7 +62,7 @@ def read_external(path: Path, force_key: str | None = None, energy_key: str | No
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path of the labels")
-    if path.suffix.lower() in (".xyz", ".extxyz"):
+    if path.suffix.lower() in XYZ_SUFFIXES:
         read = ExternalFile(path, list(_extended_xyz(path, force_key, energy_key)))
     elif path.suffix.lower() == ".npz":
         if force_key or energy_key:
@@ -76,26 +78,38 @@ def read_external(path: Path, force_key: str | None = None, energy_key: str | No
 
 
 def _check(frame: ExternalFrame, where: str) -> None:
-    if len(frame.atomic_numbers) == 0:
+    check_atoms(frame.atomic_numbers, {"position": frame.positions, "force": frame.forces}, where)
+    if frame.box_vectors is not None and not abs(np.linalg.det(frame.box_vectors)) > 1e-9:
+        raise DataError(f"the box of {where} is {frame.box_vectors.tolist()} nm: it has no volume")
+
+
+def check_atoms(atomic_numbers: np.ndarray, arrays: dict[str, np.ndarray], where: str) -> None:
+    """
+    Raises:
+        DataError: if there are no atoms, one is of no element, or a vector of an atom is missing or not finite.
+    """
+    if len(atomic_numbers) == 0:
         raise DataError(f"{where} has no atoms: remove it")
-    if (frame.atomic_numbers < 1).any():
-        atom = int(np.argmax(frame.atomic_numbers < 1))
+    if (atomic_numbers < 1).any():
+        atom = int(np.argmax(atomic_numbers < 1))
         raise DataError(f"atom {atom} of {where} is of no element: leave virtual and dummy atoms out of the file")
-    arrays = {"position": frame.positions, "force": frame.forces}
     for what, values in arrays.items():
-        if values.shape != (len(frame.atomic_numbers), 3):
-            raise DataError(f"the {what}s of {where} have shape {values.shape}: expected ({len(frame.positions)}, 3)")
+        if values.shape != (len(atomic_numbers), 3):
+            raise DataError(f"the {what}s of {where} have shape {values.shape}: expected ({len(atomic_numbers)}, 3)")
         if not np.isfinite(values).all():
             atom = int(np.argwhere(~np.isfinite(values))[0][0])
             raise DataError(f"the {what} of atom {atom} of {where} is not finite: remove the frame")
-    if frame.box_vectors is not None and not abs(np.linalg.det(frame.box_vectors)) > 1e-9:
-        raise DataError(f"the box of {where} is {frame.box_vectors.tolist()} nm: it has no volume")
 
 
 # ---- extended XYZ ----------------------------------------------------------------------------------------------------
 
 
-def _extended_xyz(path: Path, force_key: str | None, energy_key: str | None) -> Iterator[ExternalFrame]:
+def read_extended_xyz(path: Path) -> Iterator[tuple[str, Atoms]]:
+    """Each frame of a file, after what it is called in messages.
+
+    Raises:
+        DataError: if ASE is not installed or cannot read a frame.
+    """
     try:
         from ase.io import iread
     except ImportError as error:
@@ -103,7 +117,7 @@ def _extended_xyz(path: Path, force_key: str | None, energy_key: str | None) -> 
             f"reading {path} needs ASE ({error}): install it with `pip install 'openmm-gnn[labels]'`"
         ) from error
     frames = iread(path, index=":", format="extxyz")
-    for index in range(10**12):
+    for index in itertools.count():
         where = f"frame {index} of {path}"
         try:
             atoms = next(frames, None)
@@ -111,6 +125,11 @@ def _extended_xyz(path: Path, force_key: str | None, energy_key: str | None) -> 
             raise DataError(f"{where} cannot be read as extended XYZ: {error or type(error).__name__}") from error
         if atoms is None:
             return
+        yield where, atoms
+
+
+def _extended_xyz(path: Path, force_key: str | None, energy_key: str | None) -> Iterator[ExternalFrame]:
+    for where, atoms in read_extended_xyz(path):
         forces = _labelled(atoms, atoms.arrays, FORCE_KEYS, force_key, f"forces of {where}", "--force-key")
         energy = _labelled(atoms, atoms.info, ENERGY_KEYS, energy_key, f"energy of {where}", "--energy-key")
         if forces is None:

@@ -24,7 +24,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
-from openmm_gnn.data.labels.trajectories import META_FILE, InOpenSpace, Trajectory
+from openmm_gnn.data.labels.trajectories import META_FILE
 from openmm_gnn.md.simulation_system import LabelledForces
 
 if TYPE_CHECKING:
@@ -119,11 +119,6 @@ class ImportedLabels:
     def seeds(self) -> list[int]:
         """Every seed once, ascending."""
         return np.unique(self.frames["seed"]).tolist()
-
-    @property
-    def has_bonds(self) -> bool:
-        """Whether they were imported with a topology, which has the bonds."""
-        return self.meta["topology"] is not None
 
     @cached_property
     def topologies(self) -> list[app.Topology]:
@@ -234,11 +229,6 @@ def import_labels(
     }
     write_json(out / META_FILE, meta, indent=2)  # last: it makes the rest count
     return ImportedLabels.open(out)
-
-
-def trajectory_of(block: ImportedBlock) -> Trajectory:
-    """The block as training wants it: with a box in any case."""
-    return block if block.periodic else InOpenSpace(block)
 
 
 def _block_seeds(files: Sequence[ExternalFile], blocks: int | None, gap: int) -> list[np.ndarray]:

@@ -45,13 +45,8 @@ class DenoisingErrorMeter:
         else:
             self.sums += squares.sum(dim=0)
 
-    @property
-    def error(self) -> float:
-        """The error over everything."""
-        return self.error_at()
-
     def error_at(self, *where: int) -> float:
-        """The error of one group, summed over dimensions that are left out; NaN where nothing was added."""
+        """The error of one group, summed over dimensions that are left out, such as all; NaN where nothing was added."""
         squared_error, squared_noise = self.sums[where].reshape(-1, 2).sum(dim=0)
         return float(squared_error / squared_noise)
 
@@ -73,7 +68,7 @@ def denoising_error(
         for k, (atomic_numbers, positions) in enumerate(molecules):
             noise = noise_scale * standard_noise(len(positions), seed, k).to(positions)
             meter.add(encoder.predicted_noise(atomic_numbers, positions + noise), noise)
-    return meter.error
+    return meter.error_at()
 
 
 def solute(path: Path, spec: EncoderSpec, hydrogens: bool = False) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,11 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.encoder import Target
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.data.conformers.conformations import Conformations
+from openmm_gnn.data.labels.external_labels import XYZ_SUFFIXES, check_atoms, read_extended_xyz
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-XYZ_SUFFIXES = (".xyz", ".extxyz")
 MOLECULE_COLUMN, FRAME_COLUMN = "molecule", "frame"
 
 
@@ -79,30 +79,14 @@ def read_xyz(
         raise DataError(f"{path} ends in {path.suffix!r}: give extended XYZ, {' or '.join(XYZ_SUFFIXES)}")
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
-    try:
-        from ase.io import iread
-    except ImportError as error:
-        raise DataError(
-            f"reading {path} needs ASE ({error}): install it with `pip install 'openmm-gnn[labels]'`"
-        ) from error
-    found = iread(path, index=":", format="extxyz")
-    index = 0
-    while True:
-        where = f"frame {index} of {path}"
-        try:
-            atoms = next(found, None)
-        except Exception as error:  # ASE raises whatever the text makes it stumble over
-            raise DataError(f"{where} cannot be read as extended XYZ: {error or type(error).__name__}") from error
-        if atoms is None:
-            return
+    for where, atoms in read_extended_xyz(path):
         yield _frame(atoms, where, name, target, group_key)
-        index += 1
 
 
 def _frame(atoms: Atoms, where: str, name: str | None, target: Target, group_key: str | None) -> MoleculeFrame:
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
     positions = np.asarray(atoms.positions, dtype=np.float64) / ANGSTROM_PER_NM
-    check_frame(numbers, positions, where)
+    check_atoms(numbers, {"position": positions}, where)
     if group_key is not None and group_key not in atoms.info:
         raise DataError(f"{where} has no {group_key!r}, which distinguishes molecules: it has {sorted(atoms.info)}")
     box = np.asarray(atoms.cell.array, dtype=np.float64) / ANGSTROM_PER_NM if all(atoms.pbc) else None
@@ -116,21 +100,6 @@ def _frame(atoms: Atoms, where: str, name: str | None, target: Target, group_key
         label = _label(values[name], name, target, len(numbers), where)
     group = atoms.get_chemical_formula() if group_key is None else str(atoms.info[group_key])
     return MoleculeFrame(where, group, numbers, positions, box, label)
-
-
-def check_frame(atomic_numbers: np.ndarray, positions: np.ndarray, where: str) -> None:
-    """
-    Raises:
-        DataError: if there are no atoms, one is of no element, or a position is not finite.
-    """
-    if len(atomic_numbers) == 0:
-        raise DataError(f"{where} has no atoms: remove it")
-    if (atomic_numbers < 1).any():
-        atom = int(np.argmax(atomic_numbers < 1))
-        raise DataError(f"atom {atom} of {where} is of no element: leave virtual and dummy atoms out of the file")
-    if not np.isfinite(positions).all():
-        atom = int(np.argwhere(~np.isfinite(positions))[0][0])
-        raise DataError(f"the position of atom {atom} of {where} is not finite: remove the frame")
 
 
 def _label(value: Any, name: str, target: Target, num_atoms: int, where: str) -> np.ndarray:
@@ -174,7 +143,7 @@ def _table(path: Path, name: str, target: Target, conformations: Conformations) 
             for frame in _frames_of(row, molecule.num_frames, where):
                 positions = np.asarray(molecule.positions[frame], dtype=np.float64)
                 numbers = np.asarray(molecule.atomic_numbers, dtype=np.int64)
-                check_frame(numbers, positions, where)
+                check_atoms(numbers, {"position": positions}, where)
                 called = f"{molecule.name}, frame {frame}"
                 yield MoleculeFrame(called, molecule.sequence, numbers, positions, None, label)
 

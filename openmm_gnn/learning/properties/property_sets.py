@@ -23,7 +23,8 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.encoder import EncoderSpec, PropertySpec, Readout, Target
 from openmm_gnn.data.conformers.conformations import Conformations
-from openmm_gnn.learning.properties.property_labels import XYZ_SUFFIXES, MoleculeFrame, check_frame, read_xyz
+from openmm_gnn.data.labels.external_labels import XYZ_SUFFIXES, check_atoms
+from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_xyz
 from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_structure
 from openmm_gnn.networks.encoders.encoder import known_elements, transferred_spec
 from openmm_gnn.networks.encoders.property_model import PropertyModel
@@ -235,7 +236,7 @@ def read_structures(path: Path) -> list[MoleculeFrame]:
         elements = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
         numbers = np.array(elements, dtype=np.int64)
         frames = [MoleculeFrame(str(path), path.stem, numbers[numbers > 0], positions[numbers > 0])]
-        check_frame(frames[0].atomic_numbers, frames[0].positions, str(path))
+        check_atoms(frames[0].atomic_numbers, {"position": frames[0].positions}, str(path))
     else:
         raise DataError(
             f"{path} is neither a directory of conformations nor a file of {[*XYZ_SUFFIXES, *STRUCTURE_SUFFIXES]}"

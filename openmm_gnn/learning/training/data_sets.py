@@ -16,9 +16,9 @@ from torch.utils.data import ConcatDataset
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import ForceSpec
-from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels, trajectory_of
+from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels
 from openmm_gnn.data.labels.metrics import ForceErrorMeter, ForceErrors
-from openmm_gnn.data.labels.trajectories import META_FILE, EveryNth, InOpenSpace, LabelledTrajectories, Trajectory
+from openmm_gnn.data.labels.trajectories import META_FILE, LabelledTrajectories, Trajectory, every_nth, in_open_space
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.learning.settings import seed_ranges
 from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, predicted_forces
@@ -107,14 +107,15 @@ def select_seeds(opened: Sequence[LabelledTrajectories | ImportedLabels], seeds:
         wanted = [seed for seed in seeds if seed in data.seeds]
         if isinstance(data, LabelledTrajectories):
             runs: list[Trajectory] = [
-                run if data.system.periodic else InOpenSpace(run) for run in (data.select(wanted) if wanted else [])
+                run if data.system.periodic else in_open_space(run.positions, run.forces)
+                for run in (data.select(wanted) if wanted else [])
             ]
             chosen += [TopologyFrames(data.path, data.topology, runs)] if runs else []
             continue
         by_topology: dict[int, TopologyFrames] = {}
         for topology, block in data.select(wanted):
             frames = by_topology.setdefault(id(topology), TopologyFrames(data.path, topology, []))
-            frames.trajectories.append(trajectory_of(block))
+            frames.trajectories.append(block if block.periodic else in_open_space(block.positions, block.forces))
         chosen += by_topology.values()
     return chosen
 
@@ -148,7 +149,7 @@ def force_matching_sets(
     num_frames = sum(len(t.positions) for group in validation for t in group.trajectories)
     stride = max(1, num_frames // max(1, validation_frames))
     thinned = [
-        TopologyFrames(group.path, group.topology, [EveryNth(t, stride) for t in group.trajectories])
+        TopologyFrames(group.path, group.topology, [every_nth(t, stride) for t in group.trajectories])
         for group in validation
     ]
     pair_term = make_model(spec).pair_term
@@ -219,7 +220,7 @@ def force_scale_of(groups: Sequence[TopologyFrames]) -> float:
 def check_bonds_known(spec: ForceSpec, opened: Sequence[LabelledTrajectories | ImportedLabels]) -> None:
     """DataError if the network tells bonded pairs apart but imported data came without bonds."""
     for data in opened:
-        if spec.use_bonds and isinstance(data, ImportedLabels) and not data.has_bonds:
+        if spec.use_bonds and isinstance(data, ImportedLabels) and data.meta["topology"] is None:
             raise DataError(
                 f"the network uses bonds, {data.path} has none: import it with --topology, or leave bonds out"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -41,17 +41,8 @@ class FrameBatch:
 
     def to(self, device: torch.device | str) -> FrameBatch:
         """The same batch on another device (Lightning calls this)."""
-        return FrameBatch(
-            species=self.species.to(device),
-            pairs=self.pairs.to(device),
-            vectors=self.vectors.to(device),
-            distances=self.distances.to(device),
-            types=None if self.types is None else self.types.to(device),
-            batch=self.batch.to(device),
-            forces=self.forces.to(device),
-            num_frames=self.num_frames,
-            pair_forces=None if self.pair_forces is None else self.pair_forces.to(device),
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return FrameBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
 
 
 class FrameDataset(Dataset):
