@@ -46,7 +46,7 @@ class DenoisingErrorMeter:
             self.sums += squares.sum(dim=0)
 
     def error_at(self, *where: int) -> float:
-        """The error of one group, summed over dimensions that are left out, such as all; NaN where nothing was added."""
+        """The error of one group, summed over dimensions that are left out, or all; NaN where nothing was added."""
         squared_error, squared_noise = self.sums[where].reshape(-1, 2).sum(dim=0)
         return float(squared_error / squared_noise)
 
