@@ -1,4 +1,9 @@
-"""`openmm-gnn analyze`: slow variables, states and kinetics of runs, with figures and a report."""
+"""Find the slow variables of runs: scores, timescales, free energies, states with structures, saliency.
+
+OUT/report.html shows everything and needs nothing else; analysis.json has the numbers, slow_variables/ the
+variables of every frame, states/ structures, and cv.safetensors is ready for `openmm-gnn simulate --bias`. The same
+command again goes on where it was ended.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,12 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import ShownCommand
 from openmm_gnn.kinetics.settings import AnalysisSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analyze(Command):
-    """Find the slow variables of runs: scores, timescales, free energies, states with structures, saliency.
-
-    OUT/report.html shows everything and needs nothing else; analysis.json has the numbers, slow_variables/ the
-    variables of every frame, states/ structures, and cv.safetensors is ready for `openmm-gnn simulate --bias`. The same
-    command again goes on where it was ended.
-    """
-
+class Analyze(ShownCommand):
     after_stop = "The same command goes on from what is complete."
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -33,8 +31,6 @@ class Analyze(Command):
     encoder: str | None = None
     """Encoder that made the features, if its file was moved. Default: the path that is stored with them."""
     settings: AnalysisSettings
-    progress: bool = True
-    """Show progress bars."""
 
     def run(self) -> None:
         from openmm_gnn.kinetics.report.analyze import analyze_runs

@@ -1,4 +1,8 @@
-"""`openmm-gnn compare`: a run beside its reference."""
+"""Compare a network's run with its reference: structure, temperatures, diffusion; a table and one figure.
+
+For molecules, g(r) is given for each pair of elements without the pairs inside a molecule, temperature for each
+element, and diffusion for the molecules' centres.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,6 @@ from openmm_gnn.cli.options import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Command):
-    """Compare a network's run with its reference: structure, temperatures, diffusion; a table and one figure.
-
-    For molecules, g(r) is given for each pair of elements without the pairs inside a molecule, temperature for each
-    element, and diffusion for the molecules' centres.
-    """
-
     directory: tyro.conf.Positional[Path]
     """Directory of a run, or of several runs to be pooled."""
     reference: tyro.conf.Positional[Path]

@@ -1,4 +1,11 @@
-"""`openmm-gnn conformers`: conformations of molecules from real engines, for pretraining."""
+"""Make conformations of molecules, for `openmm-gnn pretrain`: dynamics at several temperatures, with hydrogens.
+
+Peptides, proteins and nucleic acids run in OpenMM, with amber14 or CHARMM36 and OBC2 implicit solvent; molecules
+from SMILES under MMFF94 of RDKit in vacuum. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
+left out. Killed, it resumes when the same command is given again, with the same frames.
+
+Some options depend on --kind: see `openmm-gnn conformers --kind proteins --help`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-from openmm_gnn.cli.options import Command, Nested, command_line, value_of, with_settings
+from openmm_gnn.cli.options import Command, Nested, ShownCommand, command_line, value_of, with_settings
 from openmm_gnn.data.conformers.settings import (
     Dynamics,
     MoleculeSettings,
@@ -27,30 +34,16 @@ class Kind(str, Enum):
     MOLECULES = "molecules"
 
 
-DYNAMICS = {
-    kind: Nested(
-        settings, names={"temperatures": "temperature"}, repeated=("temperatures",), hidden=("friction_per_ps",)
-    )
-    for kind, settings in (
-        (Kind.PEPTIDES, PeptideSettings),
-        (Kind.PROTEINS, ProteinSettings),
-        (Kind.NUCLEIC_ACIDS, NucleicAcidSettings),
-        (Kind.MOLECULES, MoleculeSettings),
-    )
+SETTINGS: dict[Kind, type[Dynamics]] = {
+    Kind.PEPTIDES: PeptideSettings,
+    Kind.PROTEINS: ProteinSettings,
+    Kind.NUCLEIC_ACIDS: NucleicAcidSettings,
+    Kind.MOLECULES: MoleculeSettings,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conformers(Command):
-    """Make conformations of molecules, for `openmm-gnn pretrain`: dynamics at several temperatures, with hydrogens.
-
-    Peptides, proteins and nucleic acids run in OpenMM, with amber14 or CHARMM36 and OBC2 implicit solvent; molecules
-    from SMILES under MMFF94 of RDKit in vacuum. Alanine dipeptide, chignolin, trp-cage, villin and other benchmarks are
-    left out. Killed, it resumes when the same command is given again, with the same frames.
-
-    Some options depend on --kind: see `openmm-gnn conformers --kind proteins --help`.
-    """
-
+class Conformers(ShownCommand):
     out: Path
     """Directory of the data; given again, the run is resumed or extended."""
     kind: Kind = Kind.PEPTIDES
@@ -62,17 +55,18 @@ class Conformers(Command):
     """PDB or PDBx/mmCIF file of a protein; may be given again."""
     smiles: tuple[Path, ...] = ()
     """File of SMILES, one in a line, a name may follow; may be given again. Default: approved drugs."""
-    dynamics: Annotated[Dynamics, DYNAMICS[Kind.PEPTIDES]]
+    dynamics: Annotated[
+        PeptideSettings,
+        Nested(names={"temperatures": "temperature"}, without=("friction_per_ps",), repeated=("temperatures",)),
+    ]
     skip_bad: bool = False
     """Leave out, and count, what cannot be read or run."""
     processes: int | None = None
     """Number of molecules that run at once, each on one thread. Default: one per core."""
-    progress: bool = True
-    """Show a bar with the remaining time."""
 
     @classmethod
     def variant(cls, arguments: Sequence[str]) -> type[Command]:
-        return with_settings(cls, "dynamics", DYNAMICS[value_of("--kind", Kind, Kind.PEPTIDES, arguments)])
+        return with_settings(cls, "dynamics", SETTINGS[value_of("--kind", Kind, Kind.PEPTIDES, arguments)])
 
     def run(self) -> None:
         from openmm_gnn.data.conformers.conformers import make_conformations

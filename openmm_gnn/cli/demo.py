@@ -1,4 +1,9 @@
-"""`openmm-gnn demo`: argon under a neural network's forces, then peptides with live features, in a few minutes."""
+"""See it work: 258 argon atoms under a network's forces beside Lennard-Jones, then peptides with live features.
+
+The reference run equilibrates the fluid; the network's run starts from its first frame, with velocities of its
+own. Then alanine dipeptide and chignolin run in implicit solvent, and an encoder turns every frame into embeddings
+of their residues. Interrupted, the demo goes on where it was; finished, it starts anew.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,6 @@ from openmm_gnn.cli.options import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """See it work: 258 argon atoms under a network's forces beside Lennard-Jones, then peptides with live features.
-
-    The reference run equilibrates the fluid; the network's run starts from its first frame, with velocities of its
-    own. Then alanine dipeptide and chignolin run in implicit solvent, and an encoder turns every frame into embeddings
-    of their residues. Interrupted, the demo goes on where it was; finished, it starts anew.
-    """
-
     out: Path = Path("demo-output")
     """Directory of the figures and the runs."""
     minutes: float = 3.5

@@ -1,4 +1,7 @@
-"""`openmm-gnn doctor`: what works on this machine, and the command that mends what does not."""
+"""Compute a small force on every backend and platform, and say what to install where one fails.
+
+Exit code 0 if the compiled kernels and at least one backend work, else 1.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,6 @@ from openmm_gnn.cli.options import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Command):
-    """Compute a small force on every backend and platform, and say what to install where one fails.
-
-    Exit code 0 if the compiled kernels and at least one backend work, else 1.
-    """
-
     json: bool = False
     """Print one JSON object instead of tables."""
 

@@ -1,4 +1,4 @@
-"""`openmm-gnn evaluate`: the errors of a network on trajectories it has not seen."""
+"""Print force errors in meV/A on every frame of held-out trajectories."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from openmm_gnn.cli.options import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Command):
-    """Print force errors in meV/A on every frame of held-out trajectories."""
-
     model: tyro.conf.Positional[str]
     """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
     data: tyro.conf.Positional[Path]

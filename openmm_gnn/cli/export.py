@@ -1,4 +1,4 @@
-"""`openmm-gnn export`: a network as a TorchScript file for one topology."""
+"""Write a TorchScript module, checked: frozen equals eager, and moving atoms by box vectors changes nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from openmm_gnn.cli.options import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Command):
-    """Write a TorchScript module, checked: frozen equals eager, and moving atoms by box vectors changes nothing."""
-
     model: tyro.conf.Positional[str]
     """Name of a shipped network, or a bundle (.safetensors)."""
     system: tyro.conf.Positional[str]

@@ -1,4 +1,4 @@
-"""`openmm-gnn export-features`: an embedding store as torch, HDF5, zarr or numpy files."""
+"""Write the features of a run in a format that other programs read. Checksums are compared on the way."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from openmm_gnn.reporters.store_meta import Format, Observables
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFeatures(Command):
-    """Write the features of a run in a format that other programs read. Checksums are compared on the way."""
-
     store: tyro.conf.Positional[Path]
     """An embedding store, or the directory of a run with one or several."""
     out: Path

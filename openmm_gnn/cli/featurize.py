@@ -1,4 +1,4 @@
-"""`openmm-gnn featurize`: features of trajectories that were written before."""
+"""Write the tokens' features of every frame of trajectories; the same command again goes on where it was ended."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Command, Nested
+from openmm_gnn.cli.options import Nested, ShownCommand
 from openmm_gnn.features.featurizer_settings import FeaturizerSettings
 from openmm_gnn.reporters.store_meta import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
-class Featurize(Command):
-    """Write the tokens' features of every frame of trajectories; the same command again goes on where it was ended."""
-
+class Featurize(ShownCommand):
     trajectories: tyro.conf.Positional[tuple[Path, ...]]
     """Trajectory files of any format that mdtraj reads."""
     topology: Path
@@ -31,8 +29,6 @@ class Featurize(Command):
     scheduler: str | None = None
     """Address of a dask.distributed scheduler with the same file system; each file is one task. Default: no cluster,
     one file after another on this machine."""
-    progress: bool = True
-    """Show a progress bar."""
 
     def run(self) -> None:
         from openmm_gnn.reporters.trajectory_features import FileJob, featurize_here, featurize_on_cluster, store_names

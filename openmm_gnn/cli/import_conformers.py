@@ -1,4 +1,8 @@
-"""`openmm-gnn import-conformers`: public sets of molecules as pretraining data."""
+"""Read OrbNet Denali or PCQM4Mv2 as they are downloaded, without unpacking them, into data for `pretrain`.
+
+The file is read once from its beginning to its end, molecule after molecule. Killed, the command passes over what
+it has when it is given again.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,12 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command, command_line
+from openmm_gnn.cli.options import ShownCommand, command_line
 from openmm_gnn.data.conformers.published_sets import PublishedSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportConformers(Command):
-    """Read OrbNet Denali or PCQM4Mv2 as they are downloaded, without unpacking them, into data for `pretrain`.
-
-    The file is read once from its beginning to its end, molecule after molecule. Killed, the command passes over what
-    it has when it is given again.
-    """
-
+class ImportConformers(ShownCommand):
     published: tyro.conf.Positional[PublishedSet]
     """Data set that the file belongs to: orbnet-denali or pcqm4mv2."""
     source: tyro.conf.Positional[Path]
@@ -30,8 +28,6 @@ class ImportConformers(Command):
     """Largest number of molecules that are read. Default: all."""
     skip_bad: bool = False
     """Leave out, and count, molecules that cannot be read."""
-    progress: bool = True
-    """Show the number of molecules."""
 
     def run(self) -> None:
         from openmm_gnn.data.conformers.published_sets import import_conformers

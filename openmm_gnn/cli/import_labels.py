@@ -1,4 +1,8 @@
-"""`openmm-gnn import-labels`: training data from files that come from elsewhere."""
+"""Read labelled frames from other programs: any box, number and kinds of atoms, frame by frame.
+
+Every file is taken for one trajectory. Each block of it counts as a seed, numbered from 1 through all files in
+their order: `train --train-seeds 1-8 --validation-seeds 9` trains on the first eight and holds out the others.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,6 @@ from openmm_gnn.md.simulation_system import LabelledForces
 
 @dataclass(frozen=True, kw_only=True)
 class ImportLabels(Command):
-    """Read labelled frames from other programs: any box, number and kinds of atoms, frame by frame.
-
-    Every file is taken for one trajectory. Each block of it counts as a seed, numbered from 1 through all files in
-    their order: `train --train-seeds 1-8 --validation-seeds 9` trains on the first eight and holds out the others.
-    """
-
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Files to read: extended XYZ (.xyz, .extxyz; eV, angstrom) or processed RPBE water (.npz)."""
     out: Path

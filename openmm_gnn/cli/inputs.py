@@ -1,4 +1,4 @@
-"""What several commands ask for in the same words: a system, and how many threads compute."""
+"""What several commands ask of a system beside its name."""
 
 from __future__ import annotations
 
@@ -24,11 +24,3 @@ class SystemFiles:
         from openmm_gnn.md.systems.systems import load_system
 
         return load_system(system, self.topology, self.molecules, force_field)
-
-
-def use_threads(threads: int) -> None:
-    """Let torch use so many CPU threads; 0: all."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)

@@ -1,4 +1,9 @@
-"""`openmm-gnn label`: training data from any OpenMM System."""
+"""Run an OpenMM System and store frames labelled with its forces, for training.
+
+Stores positions, velocities, forces, energies and box of every frame. Forces are those of the potential alone:
+what holds constrained bonds and rigid water together is not among them. Killed, it resumes when the same command is
+given again. Hold out whole trajectories by their seeds when you train.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +14,13 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.cli.inputs import SystemFiles
-from openmm_gnn.cli.options import Command, Nested, command_line
+from openmm_gnn.cli.options import Nested, ShownCommand, command_line
 from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.md.systems.structure_files import ForceFieldSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(Command):
-    """Run an OpenMM System and store frames labelled with its forces, for training.
-
-    Stores positions, velocities, forces, energies and box of every frame. Forces are those of the potential alone:
-    what holds constrained bonds and rigid water together is not among them. Killed, it resumes when the same command is
-    given again. Hold out whole trajectories by their seeds when you train.
-    """
-
+class Label(ShownCommand):
     system: tyro.conf.Positional[str]
     """Name of a system (argon, tip3p, tip4pew, amoeba-water, chignolin), a serialised System (.xml), or a structure
     (.pdb, .cif) with --force-field."""
@@ -31,8 +29,6 @@ class Label(Command):
     files: SystemFiles
     force_field: ForceFieldSettings
     settings: Annotated[LabelSettings, Nested(repeated=("temperature",))]
-    progress: bool = True
-    """Show a bar with the remaining time."""
 
     def run(self) -> None:
         from openmm_gnn.data.labels.teacher import label

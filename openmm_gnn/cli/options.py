@@ -1,9 +1,9 @@
 """A command's dataclass as its command line, by tyro: names, types, defaults and words are those of the fields.
 
-A field `num_steps: int = 8000` is the option `--steps`; its docstring is the help. `num_` at the beginning of a name
-and a unit at its end are left out of the option's name: the help has the unit. Settings of the library are fields too,
-and their fields are options beside the command's own. Numbers come as `--lags 2,5,10`, whole numbers also as
-`--seeds 1-4,9`; other tuples, and those marked with `tyro.conf.UseAppendAction`, as options that are given again.
+A field `num_steps: int = 8000` is the option `--steps`; its docstring is the help. `num_` or `use_` at the beginning of
+a name and a unit at its end are left out of the option's name: the help has the unit. Settings of the library are
+fields too, and their fields are options beside the command's own. Numbers come as `--lags 2,5,10`, whole numbers also
+as `--seeds 1-4,9`; other tuples, and those marked with `tyro.conf.UseAppendAction`, as options that are given again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from openmm_gnn.base.errors import OpenMMGNNError, SettingsError
 
 WORDS = {int: "INT", float: "FLOAT", Path: "PATH", tuple[int, ...]: "INT,...", tuple[float, ...]: "FLOAT,..."}
 UNITS = re.compile(r"(_per)?_(ps|fs|nm|kj_mol|angstrom)$")
+LAST = ("progress", "threads")
+"""Fields that many commands share, below those of their own."""
 REGISTRY = tyro.constructors.ConstructorRegistry()
 
 
@@ -41,7 +43,10 @@ class UsageError(OpenMMGNNError):
 
 
 class Command:
-    """What a command is: a frozen dataclass of its arguments, and what is done with them."""
+    """What a command is: a frozen dataclass of its arguments, and what is done with them.
+
+    The docstring of its file is the description in its help.
+    """
 
     after_stop: ClassVar[str] = "The same command goes on where it was."
     """Said when the user stops the command with ctrl-C."""
@@ -56,32 +61,50 @@ class Command:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShownCommand(Command):
+    """A command that shows how far it is."""
+
+    progress: bool = True
+    """Show the progress on the screen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchCommand(Command):
+    """A command that computes with torch."""
+
+    threads: int = 0
+    """Number of CPU threads of each process; 0: all."""
+
+    def use_threads(self) -> None:
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+
 @dataclass(frozen=True)
 class Nested:
     """A mark of a field that holds settings: how their fields stand on the command line."""
 
     settings: type | None = None
-    """Class of the settings, where the field is a `partial` that makes them."""
+    """Class of the settings, where the field is a `partial` that makes them with the fields that are no options."""
     prefix: str = ""
     """Put before the names of the options."""
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Names of options that are not the fields'."""
-    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Second names of options, with their dashes, by field."""
+    """Whole names of options, where they are not the fields'."""
     without: tuple[str, ...] = ()
-    """Fields that are no options: the field is then a `partial`, called with them."""
-    hidden: tuple[str, ...] = ()
-    """Fields that are no options and keep their defaults."""
+    """Fields that are no options."""
     repeated: tuple[str, ...] = ()
     """Tuples of numbers whose option is given again for each number."""
 
 
-def with_settings(command: type[Command], field: str, nested: Nested) -> type[Command]:
-    """The command with other settings in a field, where these depend on another option."""
-    kind = Annotated.__class_getitem__((nested.settings, nested))  # type: ignore[attr-defined]
-    words = {"__doc__": command.__doc__}
-    name, fields = command.__name__, [(field, kind)]
-    made = dataclasses.make_dataclass(name, fields, bases=(command,), frozen=True, kw_only=True, namespace=words)
+def with_settings(command: type[Command], field: str, settings: type) -> type[Command]:
+    """The command with settings of another class in a field, where these depend on another option."""
+    kind, nested = typing.get_args(typing.get_type_hints(command, include_extras=True)[field])
+    kind, nested = (kind, dataclasses.replace(nested, settings=settings)) if nested.settings else (settings, nested)
+    hint = Annotated.__class_getitem__((kind, nested))  # type: ignore[attr-defined]
+    made = dataclasses.make_dataclass(command.__name__, [(field, hint)], bases=(command,), frozen=True, kw_only=True)
     made.__module__ = command.__module__
     return made
 
@@ -93,7 +116,7 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
         SystemExit: with code 2 and a message on stderr if they are not understood; with 0 after --help.
     """
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
-    program, what = f"openmm-gnn {name}", inspect.cleandoc(command.__doc__ or "")
+    program, what = f"openmm-gnn {name}", (sys.modules[command.__module__].__doc__ or "").strip()
     return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
 
 
@@ -111,7 +134,8 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
     owner: type = getattr(info.type, "stands_for", info.type)
     nested: Nested = getattr(info.type, "mark", Nested())
     hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
-    shown = [one for one in dataclasses.fields(owner) if one.name not in (*nested.without, *nested.hidden)]
+    shown = [one for one in dataclasses.fields(owner) if one.name not in nested.without]
+    shown.sort(key=lambda one: one.name in LAST)
     names = {one.name: _name(one.name, nested) for one in shown}
     fields = []
     for one in shown:
@@ -127,7 +151,7 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
         if empty := [one.name for one in fields if one.default is tyro.MISSING_NONPROP and values.get(one.name) == ()]:
             raise UsageError(f"{empty[0].upper()}: give at least one")
         try:
-            return partial(owner, **values) if nested.without else owner(**values)
+            return partial(owner, **values) if nested.settings else owner(**values)
         except SettingsError as error:
             value = ",".join(map(str, error.value)) if isinstance(error.value, tuple) else error.value
             raise UsageError(f"--{names.get(error.field, error.field)} {value}: {error.remedy}") from error
@@ -163,8 +187,8 @@ def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorS
 
 
 def _name(field: str, nested: Nested) -> str:
-    name = nested.names.get(field) or UNITS.sub("", field.removeprefix("num_"))
-    return "-".join(filter(None, (nested.prefix, name))).replace("_", "-")
+    short = UNITS.sub("", field.removeprefix("num_").removeprefix("use_"))
+    return (nested.names.get(field) or "-".join(filter(None, (nested.prefix, short)))).replace("_", "-")
 
 
 def _shown(hint: Any, field: str, default: Any, outer: Nested) -> Any:
@@ -185,13 +209,12 @@ def _shown(hint: Any, field: str, default: Any, outer: Nested) -> Any:
         marks = (*marks, tyro.conf.UseAppendAction)
     if default is False:
         marks = (*marks, tyro.conf.FlagCreatePairsOff)
-    aliases = [outer.aliases[field]] if field in outer.aliases else None
     hint = "" if default in (None, (), "") or default is False else None
     if repeated and default:
         hint = f"(default: {','.join(f'{one:g}' for one in default)})"
     if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
         word, hint = f"{name.upper()} ...", "(required)"
-    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint, aliases=aliases))
+    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))
     return Annotated.__class_getitem__(parts)  # type: ignore[attr-defined]
 
 

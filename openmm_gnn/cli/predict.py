@@ -1,4 +1,4 @@
-"""`openmm-gnn predict`: a learned property of structures that were never seen before, as a table."""
+"""Write a row for each frame, or for each atom that the model sees if it predicts a property of atoms."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.inputs import use_threads
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import TorchCommand
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Command):
-    """Write a row for each frame, or for each atom that the model sees if it predicts a property of atoms."""
-
+class Predict(TorchCommand):
     model: tyro.conf.Positional[Path]
     """Bundle written by `openmm-gnn regress`."""
     files: tyro.conf.Positional[tuple[Path, ...]]
@@ -23,14 +20,12 @@ class Predict(Command):
     """Table to write (.csv)."""
     batch_size: int = 16
     """Number of frames that are computed at once."""
-    threads: int = 0
-    """CPU threads; 0: all."""
 
     def run(self) -> None:
         from openmm_gnn.learning.properties.property_sets import read_structures, write_predictions
         from openmm_gnn.networks.weights import load_property_model
 
-        use_threads(self.threads)
+        self.use_threads()
         loaded = load_property_model(self.model)
         frames = [frame for file in self.files for frame in read_structures(file)]
         rows = write_predictions(loaded, frames, self.out, self.batch_size)

@@ -1,4 +1,8 @@
-"""`openmm-gnn pretrain`: an encoder learns to denoise conformations."""
+"""Pretrain an encoder by denoising; a killed run goes on when the command is given again.
+
+The error is the mean square of the noise that remains, divided by that of the noise that was added, on held-out
+molecules: 1.0 means that nothing was learned. The bundle is read by `load_encoder`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.cli.inputs import use_threads
-from openmm_gnn.cli.options import Command, Nested, command_line
+from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand, command_line
 from openmm_gnn.learning.settings import DenoisingSettings, Hardware
 
 LEARNED = ("max_atomic_number", "elements", "noise_scale", "length_unit", "metadata")
@@ -19,13 +22,7 @@ LEARNED = ("max_atomic_number", "elements", "noise_scale", "length_unit", "metad
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(Command):
-    """Pretrain an encoder by denoising; a killed run goes on when the command is given again.
-
-    The error is the mean square of the noise that remains, divided by that of the noise that was added, on held-out
-    molecules: 1.0 means that nothing was learned. The bundle is read by `load_encoder`.
-    """
-
+class Pretrain(TorchCommand, ShownCommand):
     data: tyro.conf.Positional[tuple[Path, ...]]
     """Directories written by `openmm-gnn conformers` or `import-conformers`."""
     out: Path
@@ -38,7 +35,7 @@ class Pretrain(Command):
         Nested(
             names={"noise_scales": "noise", "warmup_steps": "warmup"},
             repeated=("noise_scales",),
-            hidden=("gradient_clip",),
+            without=("gradient_clip",),
         ),
     ]
     test: tuple[Path, ...] = ()
@@ -46,17 +43,13 @@ class Pretrain(Command):
     skip_bad: bool = False
     """Leave out molecules that are damaged, and count them."""
     hardware: Hardware
-    threads: int = 0
-    """CPU threads of each process; 0: all."""
-    progress: bool = True
-    """Show a progress bar."""
 
     def run(self) -> None:
         from openmm_gnn.learning.pretraining.denoising import is_first_process, pretrain
         from openmm_gnn.learning.pretraining.denoising_meter import ERROR, METADATA_KEY
         from openmm_gnn.networks.weights import load_encoder
 
-        use_threads(self.threads)
+        self.use_threads()
         bundle = pretrain(
             *(self.data, self.out, self.spec, self.settings, self.start, self.hardware),
             *(self.test, self.skip_bad, self.progress, command_line()),

@@ -1,53 +1,43 @@
-"""`openmm-gnn regress`: a property of molecules or atoms, learned on a pretrained encoder."""
+"""Learn a property from labels in files, on an encoder that stays as it is or learns along.
+
+Molecules are held out as a whole. Predict it of others, never seen before, with `openmm-gnn predict`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.inputs import use_threads
-from openmm_gnn.cli.options import Command, Nested, command_line
+from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand, command_line
 from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regress(Command):
-    """Learn a property from labels in files, on an encoder that stays as it is or learns along.
-
-    Molecules are held out as a whole. Predict it of others, never seen before, with `openmm-gnn predict`.
-    """
-
+class Regress(TorchCommand, ShownCommand):
     labels: tyro.conf.Positional[Path]
     """File of the labels: extended XYZ; or .csv with the columns molecule, perhaps frame, and the property."""
     encoder: str
     """Encoder: a shipped name, a bundle (.safetensors), or a geom2vec checkpoint (.pth)."""
     out: Path
     """Directory of the run: model.safetensors, log.csv, last.ckpt."""
-    wanted: Annotated[
-        Callable[..., LearnedProperty], Nested(LearnedProperty, names={"name": "property"}, without=("hydrogens",))
-    ]
+    wanted: Annotated[LearnedProperty, Nested(names={"name": "property"}, without=("hydrogens",))]
     hydrogens: bool = False
     """Let the network see hydrogens. Default: if the encoder knows them."""
     no_hydrogens: bool = False
     """Hide hydrogens from the network."""
     settings: Annotated[
-        PropertySettings, Nested(names={"freeze_encoder": "freeze"}, hidden=("gradient_clip", "warmup_steps"))
+        PropertySettings, Nested(names={"freeze_encoder": "freeze"}, without=("gradient_clip", "warmup_steps"))
     ]
-    threads: int = 0
-    """CPU threads; 0: all."""
-    progress: bool = True
-    """Show a progress bar."""
 
     def run(self) -> None:
         from openmm_gnn.learning.properties.properties import regress
         from openmm_gnn.networks.weights import load_property_model
 
-        use_threads(self.threads)
-        wanted = self.wanted(hydrogens=True if self.hydrogens else False if self.no_hydrogens else None)
+        self.use_threads()
+        wanted = replace(self.wanted, hydrogens=None if self.hydrogens == self.no_hydrogens else self.hydrogens)
         bundle = regress(self.labels, self.encoder, wanted, self.out, self.settings, self.progress, command_line())
         metadata = load_property_model(bundle).spec.metadata
         figures, held_out = metadata["validation"], metadata["labels"]["validation_frames"]

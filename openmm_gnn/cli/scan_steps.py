@@ -1,4 +1,8 @@
-"""`openmm-gnn scan-steps`: which step sizes an accelerated run bears, measured."""
+"""Try step sizes of `simulate --accelerate`: a short run for each, and a table that says which are stable.
+
+A step is too long where an element is hotter or colder than the thermostat, or the mean potential energy of the
+system's own forces differs from the reference. Longer runs see smaller faults.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,12 @@ import tyro
 
 from openmm_gnn.analysis.step_scan import ScanSettings
 from openmm_gnn.cli.inputs import SystemFiles
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import ShownCommand
 from openmm_gnn.md.run_settings import ComputeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanSteps(Command):
-    """Try step sizes of `simulate --accelerate`: a short run for each, and a table that says which are stable.
-
-    A step is too long where an element is hotter or colder than the thermostat, or the mean potential energy of the
-    system's own forces differs from the reference. Longer runs see smaller faults.
-    """
-
+class ScanSteps(ShownCommand):
     after_stop = "The same command goes on where it was; rows that are done are in OUT/scan.json."
 
     system: tyro.conf.Positional[str]
@@ -32,8 +30,6 @@ class ScanSteps(Command):
     settings: ScanSettings
     files: SystemFiles
     compute: ComputeSettings
-    progress: bool = True
-    """Show a bar for each run."""
 
     def run(self) -> None:
         from rich.console import Console

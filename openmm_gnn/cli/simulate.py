@@ -1,4 +1,14 @@
-"""`openmm-gnn simulate`: molecular dynamics with a network's forces, a system's own, or both in multiple time steps."""
+"""Run a system with a network's forces, or its own: trajectory, log and checkpoints in one directory.
+
+With --accelerate the network takes the place of the expensive forces between two of their evaluations, one per
+time step; the averages and the energies logged are those of the system's own forces.
+
+With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
+`analyze` does so. The energies logged are without the bias.
+
+Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
+become NaN, the run stops, names step and atom, and saves the last good frame.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +21,13 @@ import tyro
 
 from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.cli.inputs import SystemFiles
-from openmm_gnn.cli.options import Command, Nested
+from openmm_gnn.cli.options import Nested, ShownCommand
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulate(Command):
-    """Run a system with a network's forces, or its own: trajectory, log and checkpoints in one directory.
-
-    With --accelerate the network takes the place of the expensive forces between two of their evaluations, one per
-    time step; the averages and the energies logged are those of the system's own forces.
-
-    With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
-    `analyze` does so. The energies logged are without the bias.
-
-    Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
-    become NaN, the run stops, names step and atom, and saves the last good frame.
-    """
-
+class Simulate(ShownCommand):
     after_stop = "The same command with --resume goes on from the last checkpoint."
 
     system: tyro.conf.Positional[str]
@@ -50,7 +48,7 @@ class Simulate(Command):
         Nested(
             FeatureSettings,
             prefix="features",
-            aliases={"context": "--context", "window": "--window"},
+            names={"context": "context", "window": "window"},
             without=("encoder", "dtype"),
         ),
     ]
@@ -61,8 +59,6 @@ class Simulate(Command):
     compute: ComputeSettings
     resume: bool = False
     """Go on from the last checkpoint; a larger --steps extends the run."""
-    progress: bool = True
-    """Show a bar with speed and remaining time."""
 
     def __post_init__(self) -> None:
         if self.settings.accelerate and self.model is None:

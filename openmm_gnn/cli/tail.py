@@ -1,4 +1,7 @@
-"""`openmm-gnn tail`: the live features of a run, how far, how fast, how healthy."""
+"""Show frames, rate, lag, last step and health of the live features of a run.
+
+Exits with 1 if a frame is damaged or has a NaN.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,20 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Command, Nested
+from openmm_gnn.cli.options import Command
 from openmm_gnn.kinetics.live_vamp import WatchSettings, watch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tail(Command):
-    """Show frames, rate, lag, last step and health of the live features of a run.
-
-    Exits with 1 if a frame is damaged or has a NaN.
-    """
-
     directory: tyro.conf.Positional[Path]
     """An embedding store, or the directory of a run with one or several."""
-    settings: Annotated[WatchSettings, Nested(aliases={"follow": "-f"})]
+    settings: WatchSettings
+    follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Keep looking until the run has ended."""
 
     def run(self) -> int:
-        healthy = watch(self.directory, self.settings)
+        healthy = watch(self.directory, self.settings, self.follow)
         analyze = f"`openmm-gnn analyze {self.directory} --lag PS --out slow`"
         print(
             f"Next: {analyze if healthy else 'compute the features anew from the trajectory: `openmm-gnn featurize`'}"

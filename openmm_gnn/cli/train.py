@@ -1,4 +1,9 @@
-"""`openmm-gnn train`: fit a network to labelled trajectories."""
+"""Train a network on the forces of labelled trajectories; a killed run goes on when the command is given again.
+
+Whole trajectories are held out by their seeds: those in neither list are left for `openmm-gnn evaluate`.
+
+The options of the network depend on --network: see `openmm-gnn train --network vector --help`.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,11 @@ import tyro
 
 from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
-from openmm_gnn.cli.inputs import use_threads
-from openmm_gnn.cli.options import Command, Nested, command_line, value_of, with_settings
+from openmm_gnn.cli.options import Command, Nested, ShownCommand, TorchCommand, command_line, value_of, with_settings
 from openmm_gnn.learning.settings import TrainingSettings
 
-LEARNED = ("elements", "force_scale", "metadata")
-"""Fields of a spec that come from the data."""
+LEARNED = ("elements", "force_scale", "metadata", "encoder", "head_width", "head_layers")
+"""Fields of a spec that come from the data and the encoder."""
 
 
 class Network(str, Enum):
@@ -28,23 +32,11 @@ class Network(str, Enum):
     ENCODER = "encoder"
 
 
-BONDS = {"use_bonds": "bonds"}
-SPECS = {
-    Network.GAMD: Nested(GAMDSpec, names=BONDS, without=LEARNED),
-    Network.VECTOR: Nested(VectorGAMDSpec, names=BONDS, without=LEARNED),
-    Network.ENCODER: Nested(EncoderForceSpec, without=("encoder", "head_width", "head_layers", *LEARNED)),
-}
+SPECS = {Network.GAMD: GAMDSpec, Network.VECTOR: VectorGAMDSpec, Network.ENCODER: EncoderForceSpec}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command):
-    """Train a network on the forces of labelled trajectories; a killed run goes on when the command is given again.
-
-    Whole trajectories are held out by their seeds: those in neither list are left for `openmm-gnn evaluate`.
-
-    The options of the network depend on --network: see `openmm-gnn train --network vector --help`.
-    """
-
+class Train(TorchCommand, ShownCommand):
     data: tyro.conf.Positional[tuple[Path, ...]]
     """Directories written by `openmm-gnn label` or `import-labels`."""
     out: Path
@@ -56,13 +48,9 @@ class Train(Command):
     """Encoder to start from, with --network encoder: a shipped name, a bundle (.safetensors), or a geom2vec checkpoint
     (.pth)."""
     settings: Annotated[
-        TrainingSettings, Nested(names={"freeze_encoder": "freeze"}, hidden=("net_force_weight", "warmup_steps"))
+        TrainingSettings, Nested(names={"freeze_encoder": "freeze"}, without=("net_force_weight", "warmup_steps"))
     ]
-    spec: Annotated[Callable[..., ForceSpec], SPECS[Network.GAMD]]
-    threads: int = 0
-    """CPU threads; 0: all."""
-    progress: bool = True
-    """Show a progress bar."""
+    spec: Annotated[Callable[..., ForceSpec], Nested(GAMDSpec, without=LEARNED)]
 
     def __post_init__(self) -> None:
         if (self.network is Network.ENCODER) != (self.encoder is not None):
@@ -75,7 +63,7 @@ class Train(Command):
     def run(self) -> None:
         from openmm_gnn.learning.training.force_matching import train
 
-        use_threads(self.threads)
+        self.use_threads()
         bundle = train(self.data, self.out, self.spec, self.settings, self.encoder, self.progress, command_line())
         print(f"wrote {bundle}")
         print(f"Next: `openmm-gnn evaluate {bundle} {self.data[0]} --seeds SEEDS`, on seeds that it was not trained on")

@@ -1,4 +1,7 @@
-"""`openmm-gnn validate`: all that a network should be asked before it is trusted."""
+"""Validate a network: balance of forces, energy drift, temperatures, stability, extrapolation, box sizes.
+
+Prints a table with a verdict in words beside each figure, draws one figure, and writes both figures as JSON.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,11 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.analysis.verdicts import ValidationSettings
-from openmm_gnn.cli.inputs import use_threads
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import ShownCommand, TorchCommand
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validate(Command):
-    """Validate a network: balance of forces, energy drift, temperatures, stability, extrapolation, box sizes.
-
-    Prints a table with a verdict in words beside each figure, draws one figure, and writes both figures as JSON.
-    """
-
+class Validate(TorchCommand, ShownCommand):
     model: tyro.conf.Positional[str]
     """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
     data: Path | None = None
@@ -31,10 +28,6 @@ class Validate(Command):
     out: Path = Path("validation")
     """Directory of validation.png and validation.json."""
     settings: ValidationSettings
-    threads: int = 0
-    """CPU threads; 0: all."""
-    progress: bool = True
-    """Show progress bars."""
 
     def run(self) -> None:
         from rich.console import Console
@@ -42,7 +35,7 @@ class Validate(Command):
 
         from openmm_gnn.analysis.validation import validate, validation_table
 
-        use_threads(self.threads)
+        self.use_threads()
         console, tasks = Console(), dict[str, TaskID]()
         with Progress(console=console, disable=not self.progress, transient=True) as bars:
 

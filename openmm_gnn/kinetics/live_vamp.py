@@ -221,8 +221,6 @@ def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
 class WatchSettings:
     """How often to look at a run, and what to look at."""
 
-    follow: bool = False
-    """Keep looking until the run has ended."""
     interval: float = 2.0
     """Time between two looks with --follow, s."""
     timeout: float | None = None
@@ -245,7 +243,7 @@ class WatchSettings:
             raise SettingsError(self, "plot", "give the lag with --vamp")
 
 
-def watch(directory: Path, settings: WatchSettings) -> bool:
+def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> bool:
     """Show the state of the stores of a run, and return whether all frames that were checked are whole and finite.
 
     Raises:
@@ -276,7 +274,7 @@ def watch(directory: Path, settings: WatchSettings) -> bool:
             total = sum(status.num_frames for status in statuses.values())
             if total != count:
                 count, news = total, time.monotonic()
-            if not settings.follow or all(status.state is State.CLOSED for status in statuses.values()):
+            if not follow or all(status.state is State.CLOSED for status in statuses.values()):
                 break
             if settings.timeout is not None and time.monotonic() - news > settings.timeout:
                 break

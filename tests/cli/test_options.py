@@ -1,4 +1,6 @@
-"""A dataclass as a command line: what is read, and what is refused in one line."""
+"""A dataclass as a command line.
+
+What is read, and what is refused in one line."""
 
 from __future__ import annotations
 
@@ -41,10 +43,6 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Command):
-    """Do something.
-
-    In two paragraphs."""
-
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Files to read."""
     out: Path
@@ -128,7 +126,8 @@ def test_help_has_words_and_defaults(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         parse("sample", Sample, ["--help"])
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "usage: openmm-gnn sample [-h] [OPTIONS] FILES ... Do something. In two paragraphs." in printed
+    usage = "usage: openmm-gnn sample [-h] [OPTIONS] FILES ..."
+    assert f"{usage} A dataclass as a command line. What is read, and what is refused in one line." in printed
     assert "FILES ... Files to read. (required)" in printed
     for words in (
         "--shape {ball,rod} Shape of the box. (default: ball)",
