@@ -57,9 +57,12 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
     figure = out / "argon.png"
     reference_path, network_path = out / "lennard-jones", out / Path(model).stem
     if figure.exists() and (out / FEATURES_FIGURE).exists():
-        _remove_own_output(
-            (figure, out / FEATURES_FIGURE), reference_path, network_path, *(out / name for name in LENGTHS_PS)
-        )
+        # A finished demo begins anew; nothing goes that it did not write.
+        for file in (figure, out / FEATURES_FIGURE):
+            file.unlink()
+        for path in (reference_path, network_path, *(out / name for name in LENGTHS_PS)):
+            if RunDirectory(path).exists:
+                shutil.rmtree(path)
     started = time.perf_counter()
     network, argon = load_model(model), load_system("argon")
     console.print(
@@ -103,16 +106,6 @@ def _run_network(
     steps_per_second = speed_ns_per_day * 1000 / start.time_step_ps / 86_400
     affordable = math.floor(max(seconds, 0.0) * steps_per_second / STRIDE) * STRIDE
     return run(replace(probe, steps=min(MOST_STEPS, max(FEWEST_STEPS, affordable))))
-
-
-def _remove_own_output(figures: tuple[Path, ...], *runs: Path) -> None:
-    """A finished demo's figures and runs; nothing that the demo did not write."""
-
-    for figure in figures:
-        figure.unlink()
-    for path in runs:
-        if RunDirectory(path).exists:
-            shutil.rmtree(path)
 
 
 def _what_you_see(comparison: Comparison, result: RunResult) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -187,7 +187,9 @@ def scan_steps(
             except (NonFiniteError, openmm.OpenMMException) as error:
                 remark = str(error)
             row = _measure(name, run, course, speed, remark, reference)
-            _write_row(run.path / ROW_FILE, key, row)
+            run.path.mkdir(parents=True, exist_ok=True)
+            document = {"key": key, "row": dataclasses.asdict(row)}
+            write_atomically(run.path / ROW_FILE, json.dumps(document, indent=2).encode())
         reference = row if name == REFERENCE else reference
         yield row
 
@@ -202,18 +204,8 @@ def _measure(
         names = list(log.dtype.names or ())
         temperatures = {e: mean_with_error(log[element_column(e)], NUM_BLOCKS) for e in elements_in(names)}
         potential = mean_with_error(log["potential_kj_mol"], NUM_BLOCKS)
-    row = ScanRow(
-        name,
-        course.time_step_ps * 1000,
-        course.inner_steps,
-        course.bonded_substeps,
-        course.temperature,
-        speed,
-        temperatures,
-        potential,
-        Verdict.BLEW_UP,
-        remark,
-    )
+    lengths = course.time_step_ps * 1000, course.inner_steps, course.bonded_substeps, course.temperature
+    row = ScanRow(name, *lengths, speed, temperatures, potential, Verdict.BLEW_UP, remark)
     return row if remark else replace(row, verdict=judge(row, reference))
 
 
@@ -236,11 +228,6 @@ def judge(row: ScanRow, reference: ScanRow | None) -> Verdict:
 def save_scan(rows: Sequence[ScanRow], path: Path) -> None:
     """All rows as JSON."""
     write_json(path, [dataclasses.asdict(row) for row in rows], indent=2)
-
-
-def _write_row(path: Path, key: str, row: ScanRow) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"key": key, "row": dataclasses.asdict(row)}, indent=2).encode())
 
 
 def _read_row(path: Path, key: str) -> ScanRow | None:
@@ -297,15 +284,10 @@ def _draw_speed(axes: Axes, rows: Sequence[ScanRow]) -> None:
         for stable, fill in ((True, RUN_COLOR), (False, "none")):
             chosen = [r for r in rows if r.inner_steps == inner and (r.verdict is Verdict.STABLE) is stable]
             if chosen:
-                axes.plot(
-                    [row.time_step_fs for row in chosen],
-                    [row.ns_per_day for row in chosen],
-                    linestyle="none",
-                    marker=marker,
-                    color=RUN_COLOR,
-                    markerfacecolor=fill,
-                    label=f"{inner} inner steps, {'stable' if stable else 'not stable'}",
-                )
+                steps, speeds = [row.time_step_fs for row in chosen], [row.ns_per_day for row in chosen]
+                label = f"{inner} inner steps, {'stable' if stable else 'not stable'}"
+                style: Any = {"marker": marker, "color": RUN_COLOR, "markerfacecolor": fill}
+                axes.plot(steps, speeds, linestyle="none", label=label, **style)
     axes.set(xlabel="outer step (fs)", ylabel="ns/day", title="Speed", ylim=(0, None))
     axes.legend()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,18 +96,20 @@ class Check:
     words: str
 
 
-def _check(name: str, value: float, error: float, unit: str, text: str, fine: bool, words: str) -> Check:
+def _check(
+    name: str, value: float, text: str, fine: bool, words: str, error: float = math.nan, unit: str = ""
+) -> Check:
     return Check(name, float(value), float(error), unit, text, FINE if fine else LOOK, words)
 
 
 def not_measured(name: str, words: str) -> Check:
     """A figure that was left out, and why."""
-    return Check(name, float("nan"), float("nan"), "", "-", NOT_MEASURED, words)
+    return Check(name, math.nan, math.nan, "", "-", NOT_MEASURED, words)
 
 
 def blown_up(name: str, words: str) -> Check:
     """A figure that a run should have given which blew up; the words are those of the error."""
-    return Check(name, float("nan"), float("nan"), "", "failed", LOOK, words)
+    return Check(name, math.nan, math.nan, "", "failed", LOOK, words)
 
 
 def force_errors(errors: ForceErrors) -> list[Check]:
@@ -114,28 +117,23 @@ def force_errors(errors: ForceErrors) -> list[Check]:
     figure = f"{100 * errors.relative_error:.2f} %"
     words = f"MAE {errors.mae:.2f} meV/A, mean cosine {errors.mean_cosine:.5f}, {errors.num_frames} frame(s)"
     fine = errors.mean_cosine > 0.98
-    return [_check("force error, relative", errors.relative_error, float("nan"), "", figure, fine, words)]
+    return [_check("force error, relative", errors.relative_error, figure, fine, words)]
 
 
 def balances(net_force: float, net_torque: float | None, turned: float, on_a_grid: bool = False) -> list[Check]:
     """Net force, net torque of a droplet if there is one, and the change of forces when everything is turned."""
     limit = GRID_BALANCE if on_a_grid else BALANCE
-    checks = [
-        _check(
-            "net force / mean |F|", net_force, float("nan"), "", f"{net_force:.1e}", net_force < limit,
-            "forces cancel" if net_force < limit else "the whole is pushed: keep a CMMotionRemover in the System",
-        ),
-        _check(
-            "change under rotation", turned, float("nan"), "", f"{turned:.1e}", turned < limit,
-            "forces turn with the frame" if turned < limit else "forces depend on how the frame lies",
-        ),
-    ]  # fmt: skip
+    checks: list[Check] = []
+
+    def check(name: str, value: float, well: str, badly: str) -> None:
+        checks.append(_check(name, value, f"{value:.1e}", value < limit, well if value < limit else badly))
+
+    check(
+        "net force / mean |F|", net_force, "forces cancel", "the whole is pushed: keep a CMMotionRemover in the System"
+    )
     if net_torque is not None:
-        torque = _check(
-            "net torque of a droplet", net_torque, float("nan"), "", f"{net_torque:.1e}", net_torque < limit,
-            "torques cancel" if net_torque < limit else "a droplet would start to spin",
-        )  # fmt: skip
-        checks.insert(1, torque)
+        check("net torque of a droplet", net_torque, "torques cancel", "a droplet would start to spin")
+    check("change under rotation", turned, "forces turn with the frame", "forces depend on how the frame lies")
     return checks
 
 
@@ -143,9 +141,8 @@ def asymmetry(value: Estimate) -> Check:
     """Asymmetry of the Jacobian of the forces, relative: zero for the gradient of an energy."""
     fine = value.value < SYMMETRIC
     words = "the forces are a gradient" if fine else "no energy has these forces: run with a thermostat, or accelerate"
-    return _check(
-        "Jacobian asymmetry", value.value, value.error, "", f"{value.value:.2e} ± {value.error:.0e}", fine, words
-    )
+    text = f"{value.value:.2e} ± {value.error:.0e}"
+    return _check("Jacobian asymmetry", value.value, text, fine, words, value.error)
 
 
 def drift(trace: EnergyTrace, energy: str) -> list[Check]:
@@ -162,7 +159,7 @@ def _drift(name: str, value: Estimate, of: str) -> Check:
     resolved = abs(value.value) > 2 * value.error
     fine = abs(value.value) < DRIFT_K_PER_NS or not resolved
     words = of if resolved or value.error < DRIFT_K_PER_NS else f"{of}; zero within its error, a longer run tells more"
-    return _check(name, value.value, value.error, "K/ns", f"{value.format(1)} K/ns", fine, words)
+    return _check(name, value.value, f"{value.format(1)} K/ns", fine, words, value.error, "K/ns")
 
 
 def equipartition(run: StabilityRun, target: float) -> list[Check]:
@@ -170,16 +167,14 @@ def equipartition(run: StabilityRun, target: float) -> list[Check]:
     found = run.temperatures()
     if not found:
         return [not_measured("temperature per element", "the run was too short")]
-    checks = []
+    checks: list[Check] = []
     for element, temperature in found.items():
         off = temperature.value / target - 1
         fine = abs(off) < max(TEMPERATURE, 2 * temperature.error / target)
         words = f"{100 * off:+.1f} % of {target:g} K"
         words += "" if temperature.error < TEMPERATURE * target else ", within the noise of a short run" if fine else ""
-        figure = f"{temperature.format(1)} K"
-        checks.append(
-            _check(f"temperature of {element}", temperature.value, temperature.error, "K", figure, fine, words)
-        )
+        name, figure = f"temperature of {element}", f"{temperature.format(1)} K"
+        checks.append(_check(name, temperature.value, figure, fine, words, temperature.error, "K"))
     return checks
 
 
@@ -188,7 +183,7 @@ def stability(run: StabilityRun) -> Check:
     part = run.reached_ps / run.wanted_ps
     figure = f"{100 * part:.0f} % of {run.wanted_ps:g} ps"
     words = f"blew up after {run.reached_ps:g} ps: {run.failure}" if run.failure else "no blow-up"
-    return _check("stability", part, float("nan"), "", figure, not run.failure, words)
+    return _check("stability", part, figure, not run.failure, words)
 
 
 def extrapolation(where: str, scores: np.ndarray, expected: float) -> Check:
@@ -201,19 +196,19 @@ def extrapolation(where: str, scores: np.ndarray, expected: float) -> Check:
     outside = float((scores > 1).mean())
     fine = outside <= OUTSIDE_FACTOR * expected
     words = f"of the training atoms {100 * expected:.2g} % are; farthest at {scores.max():.1f} times the border"
-    return _check(f"atoms outside training, {where}", outside, float("nan"), "", f"{100 * outside:.2f} %", fine, words)
+    return _check(f"atoms outside training, {where}", outside, f"{100 * outside:.2f} %", fine, words)
 
 
 def replication(difference: float) -> Check:
     """Forces of copies of a frame beside copies of its forces, relative, as `replication_error` gives them."""
     words = "forces of 8 copies of a frame are 8 copies of its forces" if difference < BALANCE else "the box is seen"
-    return _check("copies of a frame", difference, float("nan"), "", f"{difference:.1e}", difference < BALANCE, words)
+    return _check("copies of a frame", difference, f"{difference:.1e}", difference < BALANCE, words)
 
 
 def sizes(results: Sequence[SizeResult]) -> list[Check]:
     """The error at each size beside that of the smallest that was measured."""
     measured = [result.errors.relative_error for result in results if result.errors is not None]
-    checks = []
+    checks: list[Check] = []
     for result in results:
         name = f"error, {result.num_molecules} molecules ({result.edge_nm:.1f} nm)"
         if result.errors is None:
@@ -223,5 +218,5 @@ def sizes(results: Sequence[SizeResult]) -> list[Check]:
         ratio = error / measured[0] - 1
         words = f"{100 * ratio:+.1f} % of the smallest box's; MAE {result.errors.mae:.2f} meV/A, "
         words += f"cosine {result.errors.mean_cosine:.5f}"
-        checks.append(_check(name, error, float("nan"), "", f"{100 * error:.2f} %", abs(ratio) <= FLAT, words))
+        checks.append(_check(name, error, f"{100 * error:.2f} %", abs(ratio) <= FLAT, words))
     return checks

@@ -212,7 +212,10 @@ def train_spib(
     labels = list(initial_states or initial_clusters(trajectories, lag_ps, settings, seed))
     if [len(one) for one in labels] != [len(one) for one in trajectories]:
         raise DataError("the initial states are of other trajectories: give one state per frame")
-    labels = _renumbered(labels)
+    used = np.unique(np.concatenate(labels))
+    if len(used) < 2:
+        raise DataError(f"all frames are in state {used.tolist()}: give at least two states")
+    labels = [np.searchsorted(used, one) for one in labels]
     encoder = CVNetwork(spec)
     statistics = input_statistics(training)
     encoder.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
@@ -344,14 +347,6 @@ def _held_out_loss(network: SpibNetwork, held_out: LaggedPairs, labels: Sequence
 def _network_states(network: SpibNetwork, means: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return network.states_of(torch.from_numpy(means)).numpy()
-
-
-def _renumbered(labels: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The states with numbers from 0 without gaps."""
-    used = np.unique(np.concatenate(labels))
-    if len(used) < 2:
-        raise DataError(f"all frames are in state {used.tolist()}: give at least two states")
-    return [np.searchsorted(used, one) for one in labels]
 
 
 def _first_frame(labels: Sequence[np.ndarray], state: int) -> tuple[int, int]:

@@ -176,16 +176,9 @@ def save_chapman_kolmogorov(model: MarkovModel, path: Path) -> Path:
             axes.plot(times, predicted.value[:, i, j], color=color, label="predicted")
             found = estimated.value[:, i, j]
             bars = np.stack([found - estimated.low[:, i, j], estimated.high[:, i, j] - found])
-            axes.errorbar(
-                times,
-                found,
-                yerr=None if np.isnan(bars).all() else np.clip(np.nan_to_num(bars), 0, None),
-                fmt="o",
-                color=COLORS[1],
-                markersize=4,
-                linewidth=1,
-                label="estimated",
-            )
+            errors = None if np.isnan(bars).all() else np.clip(np.nan_to_num(bars), 0, None)
+            style: Any = {"fmt": "o", "color": COLORS[1], "markersize": 4, "linewidth": 1, "label": "estimated"}
+            axes.errorbar(times, found, yerr=errors, **style)
             axes.set_title(f"{i + 1} → {j + 1}")
             axes.set(ylim=(-0.05, 1.05), yticks=(0, 0.5, 1))
         panels[0, -1].legend(fontsize=9, loc="upper right")

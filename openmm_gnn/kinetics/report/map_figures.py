@@ -55,15 +55,8 @@ def save_free_energy(
 
 def draw_line(axes: Axes, line: FreeEnergyLine, index: int) -> None:
     """Draw one free energy with its one-sigma band."""
-    axes.fill_between(
-        line.centers,
-        line.values - line.errors,
-        line.values + line.errors,
-        color=REFERENCE_COLOR,
-        alpha=0.22,
-        linewidth=0,
-        label="one sigma",
-    )
+    low, high = line.values - line.errors, line.values + line.errors
+    axes.fill_between(line.centers, low, high, color=REFERENCE_COLOR, alpha=0.22, linewidth=0, label="one sigma")
     axes.plot(line.centers, line.values, color=REFERENCE_COLOR, linewidth=1.8)
     axes.set(xlabel=f"{variable_name(index)} (sd)", ylabel="free energy (kJ/mol)")
     axes.set_ylim(0, min(HIGHEST_KJ_MOL, 1.08 * float(np.nanmax(line.values))))
@@ -116,7 +109,11 @@ def save_time_series(
         for row in range(shown):
             for column in range(columns):
                 axes = panels[row, column]
-                _draw_course(axes, times_ps[row] / 1000, variables[row][:, column], states[row])
+                rows = slice(None, None, max(1, -(-len(times_ps[row]) // POINTS_PER_RUN)))
+                colors = [state_color(int(state)) for state in states[row][rows]]
+                times, values = times_ps[row][rows] / 1000, variables[row][rows, column]
+                axes.scatter(times, values, c=colors, s=2.5, linewidths=0, rasterized=True)
+                axes.margins(x=0.01)
                 if row == 0:
                     axes.set_title(variable_name(column) + " (sd)")
             panels[row, 0].set_ylabel(names[row])
@@ -149,15 +146,8 @@ def _draw_positions(axes: Axes, variables: Sequence[np.ndarray], states: Sequenc
         axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel="frames", yscale="log", title="Where they are")
         return
     chosen = np.random.default_rng(0).permutation(len(together))[: 2 * POINTS_PER_RUN]
-    axes.scatter(
-        together[chosen, 0],
-        together[chosen, 1],
-        c=[state_color(int(state)) for state in labels[chosen]],
-        s=3,
-        alpha=0.6,
-        linewidths=0,
-        rasterized=True,
-    )
+    colors = [state_color(int(state)) for state in labels[chosen]]
+    axes.scatter(*together[chosen, :2].T, c=colors, s=3, alpha=0.6, linewidths=0, rasterized=True)
     for state in present[present >= 0]:
         mark_state(axes, int(state), np.median(together[labels == state, :2], axis=0))
     axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel=f"{variable_name(1)} (sd)", title="Where they are")
@@ -207,13 +197,6 @@ def _draw_passages(axes: Axes, model: MarkovModel) -> None:
     axes.set(xlabel="to state", ylabel="from state", title="Mean first-passage times")
 
 
-def _draw_course(axes: Axes, times_ns: np.ndarray, values: np.ndarray, states: np.ndarray) -> None:
-    rows = slice(None, None, max(1, -(-len(values) // POINTS_PER_RUN)))
-    colors = [state_color(int(state)) for state in states[rows]]
-    axes.scatter(times_ns[rows], values[rows], c=colors, s=2.5, linewidths=0, rasterized=True)
-    axes.margins(x=0.01)
-
-
 def _state_legend(figure: Figure, states: Sequence[np.ndarray]) -> None:
     from matplotlib.lines import Line2D
 
@@ -221,11 +204,7 @@ def _state_legend(figure: Figure, states: Sequence[np.ndarray]) -> None:
     if len(present) < 2:
         return
     handles = [
-        Line2D([], [], marker="o", linestyle="none", color=state_color(state), label=_state_name(state))
+        Line2D([], [], marker="o", linestyle="none", color=state_color(state), label=f"state {state + 1}")
         for state in present
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=min(6, len(handles)), fontsize=9)
-
-
-def _state_name(state: int) -> str:
-    return "no state" if state < 0 else f"state {state + 1}"

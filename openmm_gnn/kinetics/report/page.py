@@ -78,12 +78,8 @@ def _scores(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None
             ("seed", "training", "validation", "best epoch", "epochs", ""),
             [
                 (
-                    str(seed.seed),
-                    f"{seed.training:.4f}",
-                    f"{seed.validation:.4f}",
-                    f"{seed.best_epoch:g}",
-                    str(seed.num_epochs),
-                    "used" if seed.seed == analysis.learned.chosen_seed else "",
+                    *(str(seed.seed), f"{seed.training:.4f}", f"{seed.validation:.4f}", f"{seed.best_epoch:g}"),
+                    *(str(seed.num_epochs), "used" if seed.seed == analysis.learned.chosen_seed else ""),
                 )
                 for seed in analysis.learned.seeds
             ],
@@ -135,7 +131,7 @@ def _states(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None
     _figure(page, figures, "states", "Where the states are, populations and mean first-passage times")
     markov = analysis.markov
     populations, passages, count = markov.populations, markov.passage_times_ps, markov.num_states
-    frames = analysis.state_frames
+    frames, ends = analysis.state_frames, (passages.value, passages.low, passages.high)
     page.table(
         ("state", "population (%)", f"{100 * markov.confidence:.0f} % interval", "frames", "entered"),
         [
@@ -155,11 +151,7 @@ def _states(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None
         [
             (
                 str(i + 1),
-                *(
-                    "" if i == j
-                    else _between(passages.value[i, j], passages.low[i, j], passages.high[i, j])
-                    for j in range(count)
-                ),
+                *("" if i == j else _between(*(one[i, j] for one in ends)) for j in range(count)),
             )
             for i in range(count)
         ],

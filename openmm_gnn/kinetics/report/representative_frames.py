@@ -94,7 +94,8 @@ def write_state(frames: Sequence[RepresentativeFrame], runs: Sequence[AnalysedRu
         together = mdtraj.join([together, _frame(by_name[frame.run], frame.frame)], check_topology=False)
     together.center_coordinates()
     if len(together) > 1:
-        together.superpose(together, 0, atom_indices=_heavy(together.topology))
+        heavy = [atom.index for atom in together.topology.atoms if atom.element is not None and atom.element.number > 1]
+        together.superpose(together, 0, atom_indices=heavy if len(heavy) > 2 else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with PDBTrajectoryFile(str(path), "w") as file:
         for number, positions in enumerate(together.xyz, start=1):
