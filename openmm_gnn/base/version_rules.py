@@ -6,7 +6,7 @@ can speak where they crash.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
@@ -75,133 +75,93 @@ def release(version: str) -> tuple[int, ...]:
 
 def find_mismatches(versions: Versions) -> list[Mismatch]:
     """Every known mismatch among these versions, the most serious first."""
-    return [found for rule in RULES if (found := rule(versions)) is not None]
+    return [*_missing_or_old(versions), *_openmmtorch_mismatches(versions), *_unused_gpu(versions)]
 
 
-def _torch_missing_or_old(versions: Versions) -> Mismatch | None:
-    remedy = 'pip install "torch>=2.9"'
+def _missing_or_old(versions: Versions) -> Iterator[Mismatch]:
+    """What keeps everything from working."""
     if versions.torch is None:
-        return Mismatch("PyTorch is not installed", remedy, Breaks.EVERYTHING)
-    if release(versions.torch) < OLDEST_TORCH:
-        return Mismatch(
+        yield Mismatch("PyTorch is not installed", 'pip install "torch>=2.9"', Breaks.EVERYTHING)
+    elif release(versions.torch) < OLDEST_TORCH:
+        yield Mismatch(
             f"PyTorch {versions.torch} is older than 2.9, the first with the stable ABI that the kernels need",
-            TORCHFORCE_STACK if versions.openmmtorch else remedy,
+            TORCHFORCE_STACK if versions.openmmtorch else 'pip install "torch>=2.9"',
             Breaks.EVERYTHING,
         )
-    return None
-
-
-def _openmm_missing_or_old(versions: Versions) -> Mismatch | None:
     if versions.openmm is None:
-        return Mismatch("OpenMM is not installed", 'pip install "openmm>=8.5"', Breaks.EVERYTHING)
+        yield Mismatch("OpenMM is not installed", PYTHONFORCE_STACK, Breaks.EVERYTHING)
+        return
     if release(versions.openmm) < OLDEST_OPENMM:
-        return Mismatch(
+        yield Mismatch(
             f"OpenMM {versions.openmm} is older than 8.4, the oldest this package was tried with",
             TORCHFORCE_STACK if versions.openmmtorch else PYTHONFORCE_STACK,
             Breaks.EVERYTHING,
         )
-    return None
+    if versions.openmmtorch is None and release(versions.openmm) < OPENMM_WITH_PYTHONFORCE:
+        yield Mismatch(
+            f"OpenMM {versions.openmm} has no PythonForce (it came with 8.5), and openmmtorch, which brings "
+            "TorchForce, is not installed: no backend is left",
+            f"{PYTHONFORCE_STACK}   # or: {TORCHFORCE_STACK}",
+            Breaks.EVERYTHING,
+        )
 
 
-def _no_backend(versions: Versions) -> Mismatch | None:
-    if versions.openmm is None or versions.openmmtorch is not None:
-        return None
-    if release(versions.openmm) >= OPENMM_WITH_PYTHONFORCE:
-        return None
-    return Mismatch(
-        f"OpenMM {versions.openmm} has no PythonForce (it came with 8.5), and openmmtorch, which brings TorchForce, "
-        "is not installed: no backend is left",
-        f"{PYTHONFORCE_STACK}   # or: {TORCHFORCE_STACK}",
-        Breaks.EVERYTHING,
-    )
-
-
-def _openmmtorch_with_another_torch(versions: Versions) -> Mismatch | None:
-    if versions.openmmtorch is None or versions.torch is None:
-        return None
+def _openmmtorch_mismatches(versions: Versions) -> Iterator[Mismatch]:
+    """What openmmtorch does not work with."""
+    if versions.openmmtorch is None:
+        return
     needed = TORCH_OF_OPENMMTORCH.get(versions.openmmtorch)
-    found = release(versions.torch)[:2]
-    if needed is None or found == needed:
-        return None
-    symptom = (
-        "the process dies (segmentation fault) when a Context is made"
-        if found < needed
-        else "making a Context fails with a message about set_stride"
-    )
-    return Mismatch(
-        f"openmmtorch {versions.openmmtorch} was built with PyTorch {needed[0]}.{needed[1]} and works with no other; "
-        f"with PyTorch {versions.torch} {symptom}",
-        TORCHFORCE_STACK,
-        Breaks.TORCHFORCE,
-    )
+    if versions.torch is not None and needed is not None and (found := release(versions.torch)[:2]) != needed:
+        symptom = (
+            "the process dies (segmentation fault) when a Context is made"
+            if found < needed
+            else "making a Context fails with a message about set_stride"
+        )
+        yield Mismatch(
+            f"openmmtorch {versions.openmmtorch} was built with PyTorch {needed[0]}.{needed[1]} and works with no "
+            f"other; with PyTorch {versions.torch} {symptom}",
+            TORCHFORCE_STACK,
+            Breaks.TORCHFORCE,
+        )
+    if versions.torch is not None and not versions.torch_has_cuda:
+        yield Mismatch(
+            f"openmmtorch {versions.openmmtorch} links CUDA's libraries, also where there is no GPU, and PyTorch "
+            f"{versions.torch} is a CPU-only build without them: libnvrtc.so.12 is not found",
+            "pip install --force-reinstall torch==2.9.1   # from the default index, not the CPU one",
+            Breaks.TORCHFORCE,
+        )
+    if needed is not None and versions.openmm is not None and release(versions.openmm) >= OPENMM_WITH_PYTHONFORCE:
+        yield Mismatch(
+            f"openmmtorch {versions.openmmtorch} was built for OpenMM 8.4; with OpenMM {versions.openmm} its OpenCL "
+            "plugin ends the process on an undefined symbol (Reference and CPU were seen to work)",
+            "pip install openmm==8.4.0.post2   # or, to use PythonForce alone: pip uninstall openmmtorch",
+            Breaks.TORCHFORCE_ON_OPENCL,
+        )
+    if needed is None:
+        yield Mismatch(
+            f"openmmtorch {versions.openmmtorch} was never tried with this package, which knows "
+            f"{', '.join(TORCH_OF_OPENMMTORCH)}",
+            TORCHFORCE_STACK,
+            Breaks.NOTHING_KNOWN,
+        )
 
 
-def _openmmtorch_with_cpu_torch(versions: Versions) -> Mismatch | None:
-    if versions.openmmtorch is None or versions.torch is None or versions.torch_has_cuda:
-        return None
-    return Mismatch(
-        f"openmmtorch {versions.openmmtorch} links CUDA's libraries, also where there is no GPU, and PyTorch "
-        f"{versions.torch} is a CPU-only build without them: libnvrtc.so.12 is not found",
-        "pip install --force-reinstall torch==2.9.1   # from the default index, not the CPU one",
-        Breaks.TORCHFORCE,
-    )
-
-
-def _openmmtorch_with_newer_openmm(versions: Versions) -> Mismatch | None:
-    if versions.openmmtorch not in TORCH_OF_OPENMMTORCH or versions.openmm is None:
-        return None
-    if release(versions.openmm) < OPENMM_WITH_PYTHONFORCE:
-        return None
-    return Mismatch(
-        f"openmmtorch {versions.openmmtorch} was built for OpenMM 8.4; with OpenMM {versions.openmm} its OpenCL plugin "
-        "ends the process on an undefined symbol (Reference and CPU were seen to work)",
-        "pip install openmm==8.4.0.post2   # or, to use PythonForce alone: pip uninstall openmmtorch",
-        Breaks.TORCHFORCE_ON_OPENCL,
-    )
-
-
-def _openmmtorch_unknown(versions: Versions) -> Mismatch | None:
-    if versions.openmmtorch is None or versions.openmmtorch in TORCH_OF_OPENMMTORCH:
-        return None
-    return Mismatch(
-        f"openmmtorch {versions.openmmtorch} was never tried with this package, which knows "
-        f"{', '.join(TORCH_OF_OPENMMTORCH)}",
-        TORCHFORCE_STACK,
-        Breaks.NOTHING_KNOWN,
-    )
-
-
-def _gpu_without_cuda_platform(versions: Versions) -> Mismatch | None:
-    if not versions.gpu_visible or versions.openmm is None or versions.openmm_has_cuda:
-        return None
-    packages = [f'"openmm[cuda12]=={versions.openmm}"']
-    if versions.openmmtorch is not None:
-        packages.append(f'"openmmtorch[cuda12]=={versions.openmmtorch}"')
-    return Mismatch(
-        "this machine has an NVIDIA GPU, but OpenMM's CUDA platform is not installed",
-        "pip install " + " ".join(packages),
-        Breaks.SPEED,
-    )
-
-
-def _gpu_without_cuda_torch(versions: Versions) -> Mismatch | None:
-    if not versions.gpu_visible or versions.torch is None or versions.torch_has_cuda:
-        return None
-    return Mismatch(
-        f"this machine has an NVIDIA GPU, but PyTorch {versions.torch} is a CPU-only build",
-        f"pip install --force-reinstall torch=={versions.torch.split('+')[0]}   # from the default index",
-        Breaks.SPEED,
-    )
-
-
-RULES: tuple[Callable[[Versions], Mismatch | None], ...] = (
-    _torch_missing_or_old,
-    _openmm_missing_or_old,
-    _no_backend,
-    _openmmtorch_with_another_torch,
-    _openmmtorch_with_cpu_torch,
-    _openmmtorch_with_newer_openmm,
-    _openmmtorch_unknown,
-    _gpu_without_cuda_platform,
-    _gpu_without_cuda_torch,
-)
+def _unused_gpu(versions: Versions) -> Iterator[Mismatch]:
+    """What keeps an NVIDIA GPU from being used."""
+    if not versions.gpu_visible:
+        return
+    if versions.openmm is not None and not versions.openmm_has_cuda:
+        packages = [f'"openmm[cuda12]=={versions.openmm}"']
+        if versions.openmmtorch is not None:
+            packages.append(f'"openmmtorch[cuda12]=={versions.openmmtorch}"')
+        yield Mismatch(
+            "this machine has an NVIDIA GPU, but OpenMM's CUDA platform is not installed",
+            "pip install " + " ".join(packages),
+            Breaks.SPEED,
+        )
+    if versions.torch is not None and not versions.torch_has_cuda:
+        yield Mismatch(
+            f"this machine has an NVIDIA GPU, but PyTorch {versions.torch} is a CPU-only build",
+            f"pip install --force-reinstall torch=={versions.torch.split('+')[0]}   # from the default index",
+            Breaks.SPEED,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +37,7 @@ class Featurize(ShownCommand):
         known = str(Path(self.encoder).resolve()) if Path(self.encoder).is_file() else self.encoder
         stores = [self.out.resolve() / name for name in store_names(self.trajectories)]
         jobs = [
-            FileJob(path.resolve(), self.topology.resolve(), store, known, self.featurizer.arguments(), self.reading)
+            FileJob(path.resolve(), self.topology.resolve(), store, known, asdict(self.featurizer), self.reading)
             for path, store in zip(self.trajectories, stores, strict=True)
         ]
         if self.scheduler is None:

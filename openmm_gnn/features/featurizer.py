@@ -19,11 +19,10 @@ from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.units import nanometers
-from openmm_gnn.features.featurizer_settings import Context, GraphContext
+from openmm_gnn.features.featurizer_settings import Context, FeaturizerSettings, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_each, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import (
-    Anchor,
     Coordinates,
     TokenTable,
     atom_tokens,
@@ -70,32 +69,22 @@ class Featurizer:
         self,
         encoder: Encoder | str | os.PathLike[str],
         topology: Any,
-        selection: str | None = None,
-        tokens: str | Sequence[Sequence[int]] = "residue",
-        reduction: str = "sum",
-        neighbor_rule: str | None = None,
-        dtype: str = "float32",
-        device: str | torch.device = "cpu",
-        coordinates: str = "anchor",
-        context: str = "whole",
-        window: int | None = None,
+        selection: str | None = FeaturizerSettings.selection,
+        tokens: str | Sequence[Sequence[int]] = FeaturizerSettings.tokens,
+        reduction: str = FeaturizerSettings.reduction,
+        neighbor_rule: str | None = FeaturizerSettings.neighbor_rule,
+        dtype: str = FeaturizerSettings.dtype,
+        device: str | torch.device = FeaturizerSettings.device,
+        coordinates: str = FeaturizerSettings.coordinates,
+        context: str = FeaturizerSettings.context,
+        window: int | None = FeaturizerSettings.window,
     ) -> None:
         """
         Args:
             encoder: an encoder, or a path or name for `load_encoder`.
             topology: of the whole System, openmm.app.Topology or mdtraj.Topology.
-            selection: the atoms that the encoder sees, in mdtraj's language; by default the atoms heavier than
-                hydrogen of everything that is neither water nor a monatomic ion.
-            tokens: "residue", "atom", or groups of indices of selected atoms.
-            reduction: "sum" or "mean" of the features of a token's atoms.
-            neighbor_rule: for `load_encoder`; None for the encoder's own.
-            dtype: of the encoder's arithmetic: "float32", "bfloat16" or "float64".
-            device: where the encoder runs.
-            coordinates: "anchor" for alpha carbon, C1' or P where there is one and else the centroid of the token's
-                atoms (`tokens.anchors` says which), "CA" for alpha carbons alone, or "centroid".
-            context: "whole": all selected atoms are one graph. "window": each residue is described in a graph of its
-                own, of its atoms and those of its neighbours along the sequence, see `features.residue_windows`.
-            window: residues on either side of such a graph, 0 or more; None: 2.
+            tokens: as in `FeaturizerSettings`, or groups of indices of selected atoms.
+            selection, reduction, neighbor_rule, dtype, device, coordinates, context, window: see `FeaturizerSettings`.
         Raises:
             SpecError: for an argument that means nothing, or a selection of nothing.
             TopologyError: for virtual sites, elements the encoder does not know, missing alpha carbons, and windows
@@ -131,13 +120,8 @@ class Featurizer:
         self._numbers = torch.tensor(
             [self.topology.atom(int(index)).element.number for index in selected], device=self.device
         )
-        row = {int(index): place for place, index in enumerate(selected)}
-        entries = [(token, row[index]) for token, members in enumerate(self.tokens.atoms) for index in members]
-        self._token_of, self._row_of = torch.tensor(entries, device=self.device).T
-        self._sizes = torch.tensor([len(members) for members in self.tokens.atoms], device=self.device)
-        centroids = [kind is Anchor.CENTROID for kind in self.tokens.anchors]
-        self._is_centroid = torch.tensor(centroids, device=self.device)[:, None]
-        self._anchor_row = torch.tensor([row.get(index, 0) for index in self.tokens.anchor_atoms], device=self.device)
+        rows = (row.to(self.device) for row in self.tokens.rows_among(selected))
+        self._token_of, self._row_of, self._sizes, self._is_centroid, self._anchor_row = rows
 
     @property
     def num_tokens(self) -> int:
@@ -204,7 +188,7 @@ class Featurizer:
             whole, _, many = self._whole_frames(positions, box_vectors, of_read_atoms)
             sums = whole.new_zeros((len(whole), self.num_tokens, 3))
             sums.index_add_(1, self._token_of, whole[:, self._row_of])
-            places = torch.where(self._is_centroid, sums / self._sizes[:, None], whole[:, self._anchor_row])
+            places = torch.where(self._is_centroid, sums / self._sizes, whole[:, self._anchor_row])
             result = places.float().cpu().numpy()
         return result if many else result[0]
 
@@ -266,7 +250,7 @@ class Featurizer:
         sums = atoms.new_zeros((len(positions), self.num_tokens, *atoms.shape[2:]))
         sums.index_add_(1, self._token_of, atoms[:, self._row_of])
         if self.reduction is Reduction.MEAN:
-            sums /= self._sizes[:, None, None]
+            sums /= self._sizes[:, :, None]
         return sums
 
     def _atoms_of(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:

@@ -97,7 +97,3 @@ class FeaturizerSettings:
 
     def __post_init__(self) -> None:
         GraphContext.from_description({"context": self.context, "window": self.window})
-
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of `Featurizer`."""
-        return dataclasses.asdict(self)

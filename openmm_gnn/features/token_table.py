@@ -15,6 +15,7 @@ from openmm_gnn.features.selection import atom_name
 if TYPE_CHECKING:
     import mdtraj
     import numpy as np
+    from torch import Tensor
 
 
 class Anchor(str, Enum):
@@ -70,6 +71,22 @@ class TokenTable:
     @property
     def num_tokens(self) -> int:
         return len(self.labels)
+
+    def rows_among(self, selected: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The table by rows of the selected atoms, as sums over the atoms of tokens need it.
+
+        Returns:
+            (entries,) the token and (entries,) the row of each atom of each token; (num_tokens, 1) number of its atoms;
+            (num_tokens, 1) whether it is at its centroid; (num_tokens,) row of its anchor, 0 for a centroid.
+        """
+        import torch
+
+        row = {int(index): number for number, index in enumerate(selected)}
+        entries = [(token, row[index]) for token, members in enumerate(self.atoms) for index in members]
+        token_of, row_of = torch.tensor(entries).T.contiguous()
+        sizes = torch.tensor([[len(members)] for members in self.atoms])
+        is_centroid = torch.tensor([[kind is Anchor.CENTROID] for kind in self.anchors])
+        return token_of, row_of, sizes, is_centroid, torch.tensor([row.get(index, 0) for index in self.anchor_atoms])
 
     def to_json(self) -> dict[str, Any]:
         """The table as plain lists, ready for `json.dumps`."""

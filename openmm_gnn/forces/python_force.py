@@ -15,6 +15,7 @@ import torch
 
 from openmm_gnn.base.errors import BackendError, NonFiniteError
 from openmm_gnn.forces.cuda_module import CudaModule
+from openmm_gnn.forces.modules.openmm_module import module_bytes
 
 
 def why_unavailable() -> str | None:
@@ -31,7 +32,7 @@ class ModuleComputation:
         self, module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False
     ) -> None:
         self.periodic, self.device, self.cuda_graphs = periodic, device, cuda_graphs
-        self._source = _to_bytes(module)
+        self._source = module_bytes(module)
         self._module = torch.jit.freeze(module.eval(), preserved_attrs=["spec_json"])
         self._on_gpu: CudaModule | None = None
         place = torch.device(device)
@@ -93,12 +94,6 @@ def python_force(module: torch.jit.ScriptModule, periodic: bool, device: str = "
     force = openmm.PythonForce(ModuleComputation(module, periodic, device, cuda_graphs))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
-
-
-def _to_bytes(module: torch.jit.ScriptModule) -> bytes:
-    buffer = io.BytesIO()
-    torch.jit.save(module, buffer)
-    return buffer.getvalue()
 
 
 def _from_bytes(source: bytes) -> torch.jit.ScriptModule:

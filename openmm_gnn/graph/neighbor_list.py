@@ -78,7 +78,7 @@ class NeighborList(nn.Module):
             NeighborOverflowError: more pairs than the list can hold (RuntimeError in TorchScript).
             RuntimeError: positions that are not finite, a box without volume, wrong shapes or dtypes.
         """
-        box = self._box_tensor(positions, box_vectors)
+        box = positions.new_empty([0, 3]) if box_vectors is None else box_vectors
         if (
             positions.shape[0] != self.reference_positions.shape[0]
             or positions.dtype != self.reference_positions.dtype
@@ -103,11 +103,6 @@ class NeighborList(nn.Module):
         if not trim:
             distances = distances.masked_fill(self.status[4] != 0, float("nan"))  # slot 4: errors
         return pairs, vectors, distances
-
-    def _box_tensor(self, positions: Tensor, box_vectors: Tensor | None) -> Tensor:
-        if box_vectors is None:
-            return torch.empty((0, 3), dtype=positions.dtype, device=positions.device)
-        return box_vectors
 
     def _allocate(self, positions: Tensor) -> None:
         """Empty state for this number of atoms, dtype and device."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
+from openmm_gnn.kernels.neighbor_pairs import available_threads
 
 
 class EdgePlan(NamedTuple):
@@ -62,14 +63,6 @@ def fits_operators(features: Tensor, width: int, head_width: int) -> bool:
 def has_cpu_operators(tensor: Tensor) -> bool:
     """Whether what the CPU alone has takes a tensor: `attention_network`, `activated_table`, gradients by tables."""
     return not on_cuda(tensor)
-
-
-def available_threads() -> int:
-    """The number of PyTorch's threads, or 0, by which TorchScript lets the operator ask the system."""
-    if torch.jit.is_scripting():
-        return 0
-    else:
-        return torch.get_num_threads()
 
 
 # ---- the operators ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Source: Essmann et al., "A smooth particle mesh Ewald method", J. Chem. Phys. 10
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,21 +48,15 @@ def spline_columns(offsets: Tensor, order: int) -> tuple[Tensor, Tensor]:
 def influence(inverse_box: Tensor, volume: Tensor, width: float, sizes: list[int], order: int) -> Tensor:
     """(K1, K2, K3 / 2 + 1): what the transform of the grid is multiplied with; eq. (3.9) and (4.8)."""
     dtype, device = inverse_box.dtype, inverse_box.device
-    squared = torch.zeros([1, 1, 1], dtype=dtype, device=device)
     wave = torch.zeros([1, 1, 1, 3], dtype=dtype, device=device)
     factor = torch.ones([1, 1, 1], dtype=dtype, device=device)
     knots, _ = spline_columns(torch.zeros([1, 3], dtype=dtype, device=device), order)
     for axis in range(3):
         size = sizes[axis]
-        if axis == 2:
-            m = torch.arange(size // 2 + 1, device=device)
-            count = size // 2 + 1
-        else:
-            m = torch.arange(size, device=device)
-            m = torch.where(m > size // 2, m - size, m)
-            count = size
+        m = torch.arange(size // 2 + 1 if axis == 2 else size, device=device)
+        m = torch.where(m > size // 2, m - size, m)
         shape = [1, 1, 1]
-        shape[axis] = count
+        shape[axis] = m.size(0)
         wave = wave + (2 * math.pi) * m.to(dtype).reshape(shape).unsqueeze(3) * inverse_box[:, axis]
         angle = (2 * math.pi / size) * m.to(dtype)
         real, imaginary = torch.zeros_like(angle), torch.zeros_like(angle)
@@ -94,9 +89,7 @@ def particle_mesh(
     differentiated = positions.requires_grad or charges.requires_grad or box.requires_grad
     if positions.is_cuda or positions.dtype != torch.float32 or (differentiated and torch.is_grad_enabled()):
         return particle_mesh_reference(positions, charges, box, width, sizes, order)
-    threads = 0
-    if not torch.jit.is_scripting():
-        threads = available_threads()
+    threads = available_threads()
     positions, charges = positions.contiguous(), charges.contiguous()
     grid = torch.ops.openmm_gnn.mesh_charges(positions, charges, box, sizes[0], sizes[1], sizes[2], order, threads)
     transformed = torch.fft.rfftn(grid).contiguous()
@@ -138,18 +131,15 @@ def particle_mesh_reference(
 
 
 @torch.library.register_fake("openmm_gnn::mesh_charges")
-def _mesh_charges_fake(positions: Tensor, charges: Tensor, box: Tensor, size_a: int, size_b: int, size_c: int,
-                       order: int, num_threads: int) -> Tensor:  # fmt: skip
-    return positions.new_empty((size_a, size_b, size_c))
+def _mesh_charges_fake(positions: Tensor, *arguments: Any) -> Tensor:
+    return positions.new_empty(arguments[2:5])
 
 
 @torch.library.register_fake("openmm_gnn::mesh_influence")
-def _mesh_influence_fake(transform: Tensor, box: Tensor, width: float, size_c: int, order: int,
-                         num_threads: int) -> None:  # fmt: skip
+def _mesh_influence_fake(*_: Any) -> None:
     return None
 
 
 @torch.library.register_fake("openmm_gnn::mesh_forces")
-def _mesh_forces_fake(positions: Tensor, charges: Tensor, box: Tensor, potential: Tensor, order: int,
-                      num_threads: int) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _mesh_forces_fake(positions: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(positions), positions.new_empty((1,))

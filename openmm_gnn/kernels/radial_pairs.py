@@ -4,6 +4,8 @@ On CUDA forces are added up as integers, multiples of 2^-32 of their unit: the s
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -64,11 +66,8 @@ def radial_pair_forces(
     """
     if table.dtype != torch.float32:
         return radial_pair_forces_reference(pairs, types, vectors, distances, table, start, cutoff, num_atoms)
-    threads = 0
-    if not torch.jit.is_scripting():
-        threads = available_threads()
     return torch.ops.openmm_gnn.radial_pair_forces(
-        pairs, types, vectors, distances, table, start, cutoff, threads, num_atoms
+        pairs, types, vectors, distances, table, start, cutoff, available_threads(), num_atoms
     )
 
 
@@ -125,9 +124,8 @@ def _pair_types_fake(pairs: Tensor, species: Tensor, partners: Tensor, num_speci
 
 
 @torch.library.register_fake("openmm_gnn::radial_pair_forces")
-def _radial_pair_forces_fake(pairs: Tensor, types: Tensor, vectors: Tensor, distances: Tensor, table: Tensor,
-                             start: float, cutoff: float, num_threads: int, num_atoms: int
-                             ) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _radial_pair_forces_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    table, num_atoms = arguments[4], arguments[8]
     return table.new_empty((num_atoms, 3)), table.new_empty((1,))
 
 

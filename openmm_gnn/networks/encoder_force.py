@@ -14,7 +14,6 @@ from torch import Tensor
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.kernels.neighbor_pairs import safe_distances
-from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.networks.encoders.encoder import Encoder, freeze, start_from, transferred_spec
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
 from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
@@ -111,12 +110,12 @@ class EncoderForce(ForceModel):
     ) -> tuple[Tensor, Tensor]:
         """As `ForceModel.network_energy_and_forces`; the network knows no bonds, and so no types."""
         if self.conservative:
-            return self._differentiate(species, pairs, vectors)
+            return self.differentiated(species, pairs, types, vectors)
         forces = self._direct(species, pairs, vectors, distances, batch)
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
-    def energy(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> Tensor:
-        """0-d energy of an energy model, kJ/mol; in training it can be differentiated twice by the vectors."""
+    def energy(self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor, once: bool) -> Tensor:
+        """As `ForceModel.energy`; in training it can be differentiated twice by the vectors."""
         distances = safe_distances(vectors)
         return self.energy_scale * self._outputs(species, pairs, vectors, distances)[0].sum()
 
@@ -139,21 +138,6 @@ class EncoderForce(ForceModel):
         if self.remove_net_force:
             forces = forces - mean_per_frame(forces, batch)
         return self.force_scale * forces
-
-    def _differentiate(self, species: Tensor, pairs: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
-        again = self.training
-        before = torch.is_grad_enabled()
-        torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
-        x = vectors.detach().requires_grad_()
-        energy = self.energy(species, pairs, x)
-        gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
-        torch.set_grad_enabled(before)
-        if gradient is None:
-            gradient = torch.zeros_like(vectors)
-        if not again:
-            energy = energy.detach()
-        return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
 
 
 NETWORK = EncoderForce

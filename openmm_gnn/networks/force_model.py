@@ -3,10 +3,12 @@
 # No `from __future__ import annotations` here: TorchScript reads the types of functions.
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import ForceSpec, NeighborSpec
+from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 
 if TYPE_CHECKING:
     from openmm_gnn.networks.encoders.encoder import Encoder
@@ -96,9 +98,30 @@ class ForceModel(nn.Module):
         """Whether training on pairs with these vectors takes differences of energies, see `energy_matching_loss`."""
         return False
 
-    def compiled_energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor) -> Tensor:
-        """0-d energy that can be differentiated once; models that match energies have it."""
+    def energy(self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor, once: bool) -> Tensor:
+        """0-d energy of an energy model, kJ/mol.
+
+        Args:
+            once: it is differentiated once at most, for which the compiled operators serve.
+        """
         raise NotImplementedError
+
+    def differentiated(
+        self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
+        again = self.training
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
+        x = vectors.detach().requires_grad_()
+        energy = self.energy(species, pairs, types, x, not again)
+        gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
+        torch.set_grad_enabled(before)
+        if gradient is None:
+            gradient = torch.zeros_like(vectors)
+        if not again:
+            energy = energy.detach()
+        return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
 
     def start_from(self, pretrained: "Encoder", frozen: bool = False) -> tuple[int, ...]:
         """Begin with a pretrained encoder.

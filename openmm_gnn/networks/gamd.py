@@ -162,20 +162,9 @@ class GAMD(ForceModel):
         batch: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `ForceModel.network_energy_and_forces`; the energy is zero, as forces are predicted directly."""
-        forces = self._forces(species, pairs, vectors, distances, types, batch)
-        return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
-
-    def _forces(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None,
-        batch: Tensor | None,
-    ) -> Tensor:
+        zero = torch.zeros([1], dtype=vectors.dtype, device=vectors.device)
         if fits_tiles(vectors, self.width, self.num_radial):
-            return self.tiled_forces(species, pairs, vectors, distances, types, batch)
+            return zero, self.tiled_forces(species, pairs, vectors, distances, types, batch)
         i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
         envelope = self.envelope(distances).unsqueeze(-1)
         unit_vectors = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
@@ -199,7 +188,7 @@ class GAMD(ForceModel):
             forces = self.node_decoder(nodes)
             if self.remove_net_force:
                 forces = forces - mean_per_frame(forces, batch)
-        return forces * self.force_scale
+        return zero.to(forces.dtype), forces * self.force_scale
 
     def tiled_forces(
         self,

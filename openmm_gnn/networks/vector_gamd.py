@@ -175,39 +175,24 @@ class VectorGAMD(ForceModel):
         if types is None:
             raise ValueError("this model needs the types of its pairs: give `types`, (P,), of kernels.pair_types")
         if self.conservative:
-            return self._differentiate(species, pairs, vectors, types)
+            return self.differentiated(species, pairs, types, vectors)
         strengths = self.strengths(species, pairs, types, vectors, distances, self.is_fused(vectors))
         units = vectors / distances.clamp(min=1e-6).unsqueeze(-1)
         forces = scatter_pair_forces(self.force_scale * strengths.unsqueeze(-1) * units, pairs, species.size(0))
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
-    def energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor, fused: bool) -> Tensor:
-        """0-d energy of an energy model, kJ/mol; by the compiled operators it can be differentiated once."""
+    def energy(self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor, once: bool) -> Tensor:
+        """As `ForceModel.energy`."""
+        assert types is not None
+        fused = once and self.is_fused(vectors)
         distances = safe_distances(vectors)
         if fused:
             distances = distances.detach()
         return self.energy_scale * self.strengths(species, pairs, types, vectors, distances, fused).sum()
 
-    def _differentiate(self, species: Tensor, pairs: Tensor, vectors: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
-        """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
-        again = self.training
-        before = torch.is_grad_enabled()
-        torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
-        x = vectors.detach().requires_grad_()
-        energy = self.energy(species, pairs, types, x, self.is_fused(x) and not again)
-        gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
-        torch.set_grad_enabled(before)
-        if gradient is None:
-            gradient = torch.zeros_like(vectors)
-        return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
-
     def matches_energies(self, vectors: Tensor) -> bool:
         """True for an energy model on the compiled operators, which have one derivative."""
         return self.conservative and self.is_fused(vectors)
-
-    def compiled_energy(self, species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor) -> Tensor:
-        """The energy by the compiled operators."""
-        return self.energy(species, pairs, types, vectors, True)
 
     def is_fused(self, vectors: Tensor) -> bool:
         """Whether the compiled operators can be used."""

@@ -197,15 +197,11 @@ def _maker(
     return make
 
 
-def _force_model(spec: ForceSpec, _: Weights) -> ForceModel:
-    return make_model(spec)
-
-
 FORCE_MODELS: Kind[ForceModel] = Kind(
     "model",
     "",
     f"a bundle ({BUNDLE_SUFFIX}) or an exported module (.pt)",
-    _maker(FORCE_SPECS, _force_model, frozen=False),
+    _maker(FORCE_SPECS, lambda spec, _: make_model(spec), frozen=False),
     {BUNDLE_SUFFIX: read_bundle, ".pt": read_exported},
 )
 ENCODERS: Kind[Encoder] = Kind(

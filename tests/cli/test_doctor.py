@@ -51,7 +51,7 @@ def test_each_known_mismatch_is_named_with_its_command(
     assert all("pip install" in mismatch.remedy for mismatch in found)
 
 
-def test_the_gravest_mismatch_comes_first() -> None:
+def test_the_most_serious_mismatch_comes_first() -> None:
     found = find_mismatches(Versions("2.8.0", "8.6.1", "1.5", gpu_visible=True))
     assert [mismatch.breaks for mismatch in found] == [
         Breaks.EVERYTHING,

@@ -8,12 +8,13 @@ import numpy as np
 import openmm
 import pytest
 import torch
+from finite_differences import finite_difference_deviation
 from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
 
 from openmm_gnn.base.errors import SpecError, TopologyError
-from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module, cv_module
-from openmm_gnn.forces.modules.openmm_module import finite_difference_deviation, frozen_deviation, translation_deviation
+from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module
+from openmm_gnn.forces.modules.openmm_module import frozen_deviation, translation_deviation
 from openmm_gnn.md.simulation_system import SimulationSystem
 
 TRICLINIC = np.array([[3.0, 0.0, 0.0], [0.9, 2.8, 0.0], [-0.7, 1.1, 2.9]])
@@ -42,7 +43,7 @@ def two_chains() -> SimulationSystem:
 def test_values_without_a_box_are_those_of_featurizer_and_network() -> None:
     system = chain()
     cv = untrained_cv(system, 3)
-    module = cv_module(cv, system.topology)
+    module = torch.jit.script(CVModule(cv, system.topology).eval())
     for shift in (0.0, 300.0):
         found = module(torch.from_numpy(system.positions + shift), None)
         np.testing.assert_allclose(found, values_of(cv, system, system.positions, None), atol=1e-5)
@@ -67,7 +68,7 @@ def test_values_in_a_box_do_not_depend_on_images(box: np.ndarray) -> None:
     cv = untrained_cv(system)
     truth = values_of(cv, system, system.positions, box)
     assert np.abs(truth - values_of(cv, system, system.positions, None)).max() > 1e-3
-    module = cv_module(cv, system.topology)
+    module = torch.jit.script(CVModule(cv, system.topology).eval())
     generator = np.random.default_rng(3)
     for _ in range(4):
         wrapped = system.positions + generator.integers(-2, 3, size=system.positions.shape) @ box
@@ -114,7 +115,7 @@ def test_the_gradient_mode_is_left_as_it_was() -> None:
 
 def test_another_topology_is_refused_with_both_hashes() -> None:
     with pytest.raises(TopologyError, match=r"3 tokens from 1:CHN1 to 1:CHN3\) .* 8 atoms"):
-        cv_module(untrained_cv(chain()), chain(8).topology)
+        torch.jit.script(CVModule(untrained_cv(chain()), chain(8).topology).eval())
 
 
 def test_an_output_that_does_not_exist_is_refused() -> None:

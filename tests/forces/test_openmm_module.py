@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finite_differences import finite_difference_deviation
 from openmm import app
 from torch import Tensor, nn
 
@@ -17,7 +18,6 @@ from openmm_gnn.forces.modules.openmm_module import (
     OpenMMModule,
     check_export,
     export,
-    finite_difference_deviation,
     frozen_deviation,
     script_module,
     translation_deviation,

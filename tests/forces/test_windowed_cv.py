@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finite_differences import finite_difference_deviation
 from learned_cvs import chain, rounding_of_values, small_encoder, untrained_cv, values_of
 from openmm import app
 
@@ -16,8 +17,8 @@ from openmm_gnn.base.errors import DataError, TopologyError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.featurizer_settings import WHOLE, GraphContext
 from openmm_gnn.features.learned_cv import LearnedCV, load_learned_cv, save_learned_cv
-from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module, cv_module
-from openmm_gnn.forces.modules.openmm_module import finite_difference_deviation, frozen_deviation, translation_deviation
+from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module
+from openmm_gnn.forces.modules.openmm_module import frozen_deviation, translation_deviation
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 TRICLINIC = np.array([[2.1, 0.0, 0.0], [0.6, 2.2, 0.0], [-0.5, 0.8, 2.0]])
@@ -27,7 +28,7 @@ CV = untrained_cv(SYSTEM, context="window", window=1)
 
 @pytest.mark.parametrize("box", [None, TRICLINIC], ids=["open", "triclinic"])
 def test_values_are_those_of_the_featurizer_in_windows(box: np.ndarray | None) -> None:
-    module, exact = cv_module(CV, SYSTEM.topology), CVModule(CV, SYSTEM.topology, torch.float64)
+    module, exact = torch.jit.script(CVModule(CV, SYSTEM.topology).eval()), CVModule(CV, SYSTEM.topology, torch.float64)
     featurizer = Featurizer(CV.encoder, SYSTEM.topology, dtype="float64", context="window", window=1)
     tokens = torch.from_numpy(featurizer.features(SYSTEM.positions, box))
     places = torch.from_numpy(featurizer.coordinates(SYSTEM.positions, box)).double()
@@ -72,7 +73,7 @@ def test_a_topology_whose_bonds_make_other_windows_is_refused() -> None:
         if number != 5:  # between the third residue and the fourth
             broken.addBond(atoms[bond[0].index], atoms[bond[1].index])
     with pytest.raises(TopologyError, match=r"runs of \[6\] bonded residues, .* runs of \[3, 3\]"):
-        cv_module(CV, broken)
+        torch.jit.script(CVModule(CV, broken).eval())
 
 
 def test_a_saved_cv_keeps_its_windows(tmp_path: Path) -> None:
@@ -80,7 +81,8 @@ def test_a_saved_cv_keeps_its_windows(tmp_path: Path) -> None:
     assert loaded.context == GraphContext("window", 1, (6,)) == CV.context
     positions = torch.from_numpy(SYSTEM.positions)
     np.testing.assert_array_equal(
-        cv_module(loaded, SYSTEM.topology)(positions), cv_module(CV, SYSTEM.topology)(positions)
+        torch.jit.script(CVModule(loaded, SYSTEM.topology).eval())(positions),
+        torch.jit.script(CVModule(CV, SYSTEM.topology).eval())(positions),
     )
 
 

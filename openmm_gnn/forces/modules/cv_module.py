@@ -21,7 +21,7 @@ from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
-from openmm_gnn.features.token_table import Anchor, TokenTable
+from openmm_gnn.features.token_table import TokenTable
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
 from openmm_gnn.forces.modules.openmm_module import check_num_positions, without_calls
 
@@ -63,8 +63,6 @@ class CVModule(nn.Module):
         check_elements(topology, selected, spec.elements or range(1, spec.max_atomic_number + 1))
         whole = WholeMolecules(topology, selected)
         tokens = TokenTable.from_json(cv.tokens)
-        row = {int(index): place for place, index in enumerate(selected)}
-        entries = [(token, row[index]) for token, members in enumerate(tokens.atoms) for index in members]
         self.num_particles = int(topology.n_atoms)
         self.num_selected, self.num_molecules = whole.num_selected, whole.num_molecules
         self.num_tokens, self.num_outputs = tokens.num_tokens, cv.num_outputs
@@ -85,13 +83,12 @@ class CVModule(nn.Module):
         self.register_buffer("molecule", whole.molecule)
         self.register_buffer("molecule_sizes", torch.bincount(whole.molecule)[:, None].double())
         self.register_buffer("images", _IMAGES)
-        token_of, row_of = torch.tensor(entries).T
-        self.register_buffer("token_of", token_of.contiguous())
-        self.register_buffer("row_of", row_of.contiguous())
-        self.register_buffer("sizes", torch.tensor([[len(members)] for members in tokens.atoms]).to(dtype))
-        centroids = [[kind is Anchor.CENTROID] for kind in tokens.anchors]
-        self.register_buffer("is_centroid", torch.tensor(centroids))
-        self.register_buffer("anchor_row", torch.tensor([row.get(index, 0) for index in tokens.anchor_atoms]))
+        token_of, row_of, sizes, is_centroid, anchor_row = tokens.rows_among(selected)
+        self.register_buffer("token_of", token_of)
+        self.register_buffer("row_of", row_of)
+        self.register_buffer("sizes", sizes.to(dtype))
+        self.register_buffer("is_centroid", is_centroid)
+        self.register_buffer("anchor_row", anchor_row)
 
     @torch.jit.export
     def prepared(self, read: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -220,15 +217,6 @@ class CVEnergyModule(nn.Module):
             forces = (gradient * -self.per_nm).to(positions.dtype)
             energy = value.detach().to(positions.dtype).reshape([])
             return energy, torch.zeros_like(positions).index_copy(0, chosen, forces).contiguous()
-
-
-def cv_module(cv: LearnedCV, topology: Any) -> torch.jit.ScriptModule:
-    """The TorchScript module (positions, box_vectors) -> (num_outputs,) of a CV for one topology.
-
-    Raises:
-        TopologyError: if the CV was learned for another topology.
-    """
-    return torch.jit.script(CVModule(cv, topology).eval())
 
 
 def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit.ScriptModule:

@@ -174,10 +174,14 @@ def without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
 
 
 def _saved_and_loaded(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    return torch.jit.load(io.BytesIO(module_bytes(module)))
+
+
+def module_bytes(module: torch.jit.ScriptModule) -> bytes:
+    """A module as TorchScript saves it."""
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
-    buffer.seek(0)
-    return torch.jit.load(buffer)
+    return buffer.getvalue()
 
 
 FORCE_TOLERANCE = 1e-5
@@ -207,30 +211,6 @@ def translation_deviation(module: torch.nn.Module, positions: Tensor, box: Tenso
     shifts = torch.randint(-2, 3, positions.shape, generator=generator).to(positions)
     before = module(positions, box)[1]
     return _deviation(module(positions + shifts @ box, box)[1], before)
-
-
-def finite_difference_deviation(
-    module: torch.nn.Module, positions: Tensor, box: Tensor | None, step: float = 1e-4, num_components: int = 12
-) -> float:
-    """Largest difference between forces and -dE/dx by central differences, relative to the largest force.
-
-    Args:
-        module: (positions, box) -> (energy, forces), conservative.
-        positions: (N, 3) float64, nm.
-        step: displacement, nm.
-        num_components: components tried, evenly spread over all.
-    """
-    forces = module(positions, box)[1].reshape(-1)
-    tried = torch.linspace(0, forces.numel() - 1, num_components).round().to(torch.int64).unique()
-    worst = 0.0
-    for component in tried.tolist():
-        energies = []
-        for sign in (1.0, -1.0):
-            moved = positions.clone().reshape(-1)
-            moved[component] += sign * step
-            energies.append(float(module(moved.reshape(positions.shape), box)[0]))
-        worst = max(worst, abs(float(forces[component]) + (energies[0] - energies[1]) / (2 * step)))
-    return worst / float(forces.abs().max())
 
 
 def check_export(module: torch.jit.ScriptModule, eager: torch.nn.Module, positions: Tensor, box: Tensor | None) -> None:

@@ -62,7 +62,7 @@ def energy_matching_loss(
     types, (i, j) = frames.types, frames.pairs
     vectors = frames.vectors.detach().requires_grad_()
     with torch.enable_grad():
-        energy = model.compiled_energy(frames.species, frames.pairs, types, vectors)
+        energy = model.energy(frames.species, frames.pairs, types, vectors, True)
         (gradient,) = torch.autograd.grad(energy, vectors)
     forces = scatter_pair_forces(gradient, frames.pairs, len(frames.species))
     if frames.pair_forces is not None:
@@ -72,8 +72,8 @@ def energy_matching_loss(
     (direction,) = torch.autograd.grad(loss, forces)
     step = largest_move / direction.norm(dim=1).max().clamp(min=1e-30)
     moves = step * (direction.index_select(0, j) - direction.index_select(0, i))
-    ahead = model.compiled_energy(frames.species, frames.pairs, types, frames.vectors + moves)
-    behind = model.compiled_energy(frames.species, frames.pairs, types, frames.vectors - moves)
+    ahead = model.energy(frames.species, frames.pairs, types, frames.vectors + moves, True)
+    behind = model.energy(frames.species, frames.pairs, types, frames.vectors - moves, True)
     return (behind - ahead) / (2 * step), loss.detach()
 
 
