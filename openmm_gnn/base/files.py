@@ -38,7 +38,7 @@ def take_lock(descriptor: int, path: Path, shared: bool = False) -> bool:
     Returns:
         False if another process holds it.
     Raises:
-        DataError: if the file system has no locks; with OPENMM_GNN_NO_LOCK=1 nothing is locked, and nobody refused.
+        DataError: if the file system has no locks; with OPENMM_GNN_NO_LOCK=1 nothing is locked.
     """
     if os.environ.get(NO_LOCK_VARIABLE) == "1":
         return True

@@ -37,7 +37,7 @@ class ProgressBar:
     def __init__(self, total: float | None, shown: bool = True, done: float = 0, title: str = "") -> None:
         """
         Args:
-            total: the amount of work; None if nobody knows it, then no remaining time is shown.
+            total: the amount of work; None if it is unknown, then no remaining time is shown.
             shown: False for silence.
             done: work done before.
             title: text in front of the bar.

@@ -22,13 +22,7 @@ from openmm_gnn.base.units import nanometers
 from openmm_gnn.features.featurizer_settings import Context, FeaturizerSettings, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_each, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
-from openmm_gnn.features.token_table import (
-    Coordinates,
-    TokenTable,
-    atom_tokens,
-    group_tokens,
-    residue_tokens,
-)
+from openmm_gnn.features.token_table import Coordinates, TokenTable, atom_tokens, group_tokens, residue_tokens
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.weights import load_encoder
@@ -188,8 +182,8 @@ class Featurizer:
             whole, _, many = self._whole_frames(positions, box_vectors, of_read_atoms)
             sums = whole.new_zeros((len(whole), self.num_tokens, 3))
             sums.index_add_(1, self._token_of, whole[:, self._row_of])
-            places = torch.where(self._is_centroid, sums / self._sizes, whole[:, self._anchor_row])
-            result = places.float().cpu().numpy()
+            anchors = torch.where(self._is_centroid, sums / self._sizes, whole[:, self._anchor_row])
+            result = anchors.float().cpu().numpy()
         return result if many else result[0]
 
     def describe(self) -> dict[str, Any]:
@@ -270,9 +264,9 @@ class Featurizer:
     def _encoded(self, block: GraphBlock, positions: Tensor, box: Tensor | None) -> Tensor:
         """(frames, copies, 4, width) of the atoms of a block; positions in nm, the box in the encoder's unit."""
         frames = len(positions)
-        places = (block.centred(positions) * self._per_nm).to(self._exact).reshape(-1, 3)
+        centred = (block.centred(positions) * self._per_nm).to(self._exact).reshape(-1, 3)
         boxes = None if box is None else box.repeat_interleave(block.num_graphs, dim=0)
-        edges, vectors, distances = self._encoder.edges(places, block.graphs_of(frames), boxes)
+        edges, vectors, distances = self._encoder.edges(centred, block.graphs_of(frames), boxes)
         numbers = self._numbers[block.rows].repeat(frames)
         scalars, atom_vectors = self._encoder.encode(numbers, edges, vectors, distances)
         return torch.cat([scalars[:, None], atom_vectors], dim=1).to(self._exact).unflatten(0, (frames, -1))

@@ -123,7 +123,8 @@ class BiasForce(PythonCall):
 
     def changed(self, context: openmm.Context) -> None:
         """The bias is another one from now on: the Context forgets the forces it has kept."""
-        context.setParameter(self.parameter, 1.0 - context.getParameter(self.parameter))  # an equal one goes unheard
+        # OpenMM passes over a value that is the same as before.
+        context.setParameter(self.parameter, 1.0 - context.getParameter(self.parameter))
 
     def values(self, context: openmm.Context) -> SeenValues:
         """CVs and bias at the positions that a Context has now.

@@ -63,12 +63,7 @@ class GAMDPotential:
             )
 
     def addForces(
-        self,
-        topology: app.Topology,
-        system: openmm.System,
-        atoms: Iterable[int] | None,
-        forceGroup: int,
-        **args: Any,
+        self, topology: app.Topology, system: openmm.System, atoms: Iterable[int] | None, forceGroup: int, **args: Any
     ) -> None:
         """Add the network's force on these atoms, or on all, to a System.
 

@@ -196,11 +196,7 @@ class FeatureForce(PythonCall):
 
 
 def feature_force(
-    featurizer: Featurizer,
-    periodic: bool,
-    backend: Backend | str = Backend.AUTO,
-    group: int = 31,
-    every: int = 0,
+    featurizer: Featurizer, periodic: bool, backend: Backend | str = Backend.AUTO, group: int = 31, every: int = 0
 ) -> FeatureForce:
     """A featurizer as a Force of zero energy and zero forces.
 

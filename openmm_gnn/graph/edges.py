@@ -26,7 +26,7 @@ def encoder_edges(
         cutoff: in the same unit.
         rule: "full": every neighbour. "nearest": the `max_neighbors` nearest sources of each target, itself being one;
             where distances are equal, the first by index. "index": the first `max_neighbors` sources of each target by
-            index, itself being one of them or left out: what graph libraries do on a GPU, and nobody should want.
+            index, itself being one of them or left out: what graph libraries do on a GPU; it is there to compare.
         max_neighbors: the largest number of edges of a target, by the rules nearest and index.
         batch: (N,) int64, the frame of each atom, non-decreasing; None: all atoms are one frame.
         box_vectors: (3, 3), or (number of frames, 3, 3), rows a, b, c; None: open boundary.

@@ -61,8 +61,8 @@ class CutoffEnvelope(nn.Module):
         return 1.0 - torch.pow(x, self.exponent) * polynomial
 
 
-def filter_places(distances: Tensor, cutoff: float, decaying: float = 513.0, even: float = 256.0) -> Tensor:
-    """(E,) float64, the places of distances in a table, in knots, from 0 to `decaying` + `even` at the cutoff."""
+def distances_in_knots(distances: Tensor, cutoff: float, decaying: float = 513.0, even: float = 256.0) -> Tensor:
+    """(E,) float64, where distances lie among the knots of a table, from 0 to `decaying` + `even` at the cutoff."""
     distances = distances.to(torch.float64)
     fallen = (1.0 - torch.exp((-5.0 / cutoff) * distances)) * (decaying / (1.0 - math.exp(-5.0)))
     return fallen + distances * (even / cutoff)
@@ -75,36 +75,36 @@ def filter_table(function: Callable[[Tensor], Tensor], cutoff: float) -> Tensor:
         function: (K,) float64 distances -> (K, C), differentiable.
         cutoff: where the last knot lies.
     """
-    whole = int(filter_places(torch.tensor([cutoff], dtype=torch.float64), cutoff).round())
+    whole = int(distances_in_knots(torch.tensor([cutoff], dtype=torch.float64), cutoff).round())
     knots = torch.arange(whole + 1, dtype=torch.float64)
     low, high = torch.zeros_like(knots), torch.full_like(knots, cutoff)
-    for _ in range(60):  # bisection: places grow with distance
+    for _ in range(60):  # bisection: they grow with distance
         middle = 0.5 * (low + high)
-        below = filter_places(middle, cutoff) < knots
+        below = distances_in_knots(middle, cutoff) < knots
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     distances = high
     distances[0] = 0.0
     per_distance = torch.ones_like(distances)
-    knots_per_length = torch.func.jvp(lambda d: filter_places(d, cutoff), (distances,), (per_distance,))[1]
+    knots_per_length = torch.func.jvp(lambda d: distances_in_knots(d, cutoff), (distances,), (per_distance,))[1]
     values, slopes = torch.func.jvp(function, (distances,), (1.0 / knots_per_length,))[:2]
     return torch.stack([values, slopes], dim=1).to(torch.float32).contiguous()
 
 
-def used_knots(places: Tensor, num_knots: int) -> tuple[Tensor, Tensor]:
-    """The knots that interpolation at some places reads, and the places in a table of these alone.
+def used_knots(in_knots: Tensor, num_knots: int) -> tuple[Tensor, Tensor]:
+    """The knots that interpolation at some distances reads, and where these lie in a table of these knots alone.
 
     Atoms are far apart in units of knots: of a molecule's 770 about half are read.
 
     Args:
-        places: (E,) of `filter_places`.
+        in_knots: (E,) of `distances_in_knots`.
     Returns:
         (K,) int64, rising, K at least 2, and (E,) float64.
     """
-    places = places.detach().clamp(0, num_knots - 1)
-    below = places.to(torch.int64).clamp(max=num_knots - 2)
+    in_knots = in_knots.detach().clamp(0, num_knots - 1)
+    below = in_knots.to(torch.int64).clamp(max=num_knots - 2)
     used = torch.zeros(num_knots, dtype=torch.bool)
     used[:2] = True
     used[below] = True
     used[below + 1] = True
     rank = torch.cumsum(used, 0) - 1
-    return used.nonzero().squeeze(1), rank.index_select(0, below) + (places - below)
+    return used.nonzero().squeeze(1), rank.index_select(0, below) + (in_knots - below)

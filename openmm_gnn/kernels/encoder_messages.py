@@ -32,8 +32,8 @@ class EdgePlan(NamedTuple):
     """(E, 3) unit vectors from row 1 to row 0, zero on an atom's own edge."""
     envelope: Tensor
     """(E,) the cosine cutoff."""
-    places: Tensor
-    """(E,) float64, where the distances lie in a table (`filter_places`); empty in plain PyTorch."""
+    in_knots: Tensor
+    """(E,) float64, where the distances lie in a table (`distances_in_knots`); empty in plain PyTorch."""
     radial: Tensor
     """(E, num_radial) the distances as features, for plain PyTorch; else empty."""
     knots: Tensor
@@ -91,7 +91,7 @@ def attention_messages(
         table: filters of the key and the values, 4 H channels.
     """
     return torch.ops.openmm_gnn.attention_messages(
-        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(), table,
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.in_knots, node.float(), vectors.float(), table,
         head_width, available_threads(),
     )  # fmt: skip
 
@@ -120,7 +120,7 @@ def edge_layer(
         spread_weight, spread_bias: (2 H, H) and (2 H,), scales of the sender's vectors and of the direction.
     """
     return torch.ops.openmm_gnn.edge_layer(
-        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, node.float(), vectors.float(),
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.in_knots, node.float(), vectors.float(),
         mixed.float(), edges.float(), filter_weight, filter_bias, spread_weight, spread_bias, head_width,
         available_threads(),
     )  # fmt: skip
@@ -129,14 +129,14 @@ def edge_layer(
 def tensor_messages(plan: EdgePlan, parts: Tensor, table: Tensor) -> Tensor:
     """Sums (N, 9, H) of the senders' tensors, times the filters of their three parts, a table of 3 H channels."""
     return torch.ops.openmm_gnn.tensor_messages(
-        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, parts.float(), table, available_threads()
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.in_knots, parts.float(), table, available_threads()
     )
 
 
 def first_tensors(plan: EdgePlan, receiver: Tensor, sender: Tensor, table: Tensor) -> Tensor:
     """Sums (N, 9, H) of the tensors that directions make, times filters and receiver_i + sender_j, (N, H)."""
     return torch.ops.openmm_gnn.first_tensors(
-        plan.edges, plan.rows, plan.directions, plan.envelope, plan.places, receiver.float(), sender.float(), table,
+        plan.edges, plan.rows, plan.directions, plan.envelope, plan.in_knots, receiver.float(), sender.float(), table,
         available_threads(),
     )  # fmt: skip
 
@@ -156,9 +156,9 @@ def tensor_squares(parts: Tensor, change: Tensor) -> Tensor:
     return torch.ops.openmm_gnn.tensor_squares(parts.float(), change.float(), available_threads())
 
 
-def tabulated_filters(places: Tensor, table: Tensor) -> Tensor:
-    """The functions of a table at the places (E,) of `filter_places`: (E, channels)."""
-    return torch.ops.openmm_gnn.tabulated_filters(places, table, available_threads())
+def tabulated_filters(in_knots: Tensor, table: Tensor) -> Tensor:
+    """The functions of a table at distances (E,) of `distances_in_knots`: (E, channels)."""
+    return torch.ops.openmm_gnn.tabulated_filters(in_knots, table, available_threads())
 
 
 def attention_network(
@@ -203,27 +203,27 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _attention_gradients(ctx: Any, scalars: Tensor, vectors: Tensor) -> tuple[Any, ...]:
     geometry, filters = any(ctx.needs_input_grad[2:5]), bool(ctx.needs_input_grad[7])
-    node, carried, table, directions, envelope, places = torch.ops.openmm_gnn.attention_messages_backward(
+    node, carried, table, directions, envelope, in_knots = torch.ops.openmm_gnn.attention_messages_backward(
         *ctx.saved_tensors, *ctx.numbers, scalars.contiguous(), vectors.contiguous(), geometry, filters
     )
-    of_geometry = (directions, envelope, places.to(torch.float64)) if geometry else (None, None, None)
+    of_geometry = (directions, envelope, in_knots.to(torch.float64)) if geometry else (None, None, None)
     return None, None, *of_geometry, node, carried, table if filters else None, None, None
 
 
 def _tensor_gradients(ctx: Any, sums: Tensor) -> tuple[Any, ...]:
     geometry, filters = bool(ctx.needs_input_grad[4]), bool(ctx.needs_input_grad[6])
-    parts, table, places = torch.ops.openmm_gnn.tensor_messages_backward(
+    parts, table, in_knots = torch.ops.openmm_gnn.tensor_messages_backward(
         *ctx.saved_tensors, *ctx.numbers, sums.contiguous(), geometry, filters
     )
-    return *(None,) * 4, places.to(torch.float64) if geometry else None, parts, table if filters else None, None
+    return *(None,) * 4, in_knots.to(torch.float64) if geometry else None, parts, table if filters else None, None
 
 
 def _first_gradients(ctx: Any, sums: Tensor) -> tuple[Any, ...]:
     geometry, filters = any(ctx.needs_input_grad[2:5]), bool(ctx.needs_input_grad[7])
-    receiver, sender, table, directions, places = torch.ops.openmm_gnn.first_tensors_backward(
+    receiver, sender, table, directions, in_knots = torch.ops.openmm_gnn.first_tensors_backward(
         *ctx.saved_tensors, *ctx.numbers, sums.contiguous(), geometry, filters
     )
-    of_geometry = (directions, None, places.to(torch.float64)) if geometry else (None, None, None)
+    of_geometry = (directions, None, in_knots.to(torch.float64)) if geometry else (None, None, None)
     return None, None, *of_geometry, receiver, sender, table if filters else None, None
 
 

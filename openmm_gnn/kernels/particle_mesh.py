@@ -109,11 +109,11 @@ def particle_mesh_reference(
     weights, slopes = spline_columns(scaled - first, order)
     back = torch.arange(order, device=positions.device)
     strides = [sizes[1] * sizes[2], sizes[2], 1]
-    places: list[Tensor] = []
+    ends: list[Tensor] = []
     for axis in range(3):
         index = torch.remainder(first[:, axis].to(torch.int64).unsqueeze(1) - back, sizes[axis])
-        places.append(index * strides[axis])
-    flat = places[0][:, :, None, None] + places[1][:, None, :, None] + places[2][:, None, None, :]
+        ends.append(index * strides[axis])
+    flat = ends[0][:, :, None, None] + ends[1][:, None, :, None] + ends[2][:, None, None, :]
     wx, wy, wz = weights[:, 0, :, None, None], weights[:, 1, None, :, None], weights[:, 2, None, None, :]
     spread = charges[:, None, None, None] * wx * wy * wz
     grid = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=positions.dtype, device=positions.device)

@@ -41,15 +41,7 @@ def spline_weights(distances: Tensor, start: float, cutoff: float, num_knots: in
     x = ((distances - start) / spacing).clamp(min=0.0)
     knots = x.detach().to(torch.int64).clamp(max=num_knots - 4)
     t = (x - knots).clamp(max=1.0)  # padding lies beyond the cutoff
-    weights = torch.stack(
-        [
-            (1 - t) ** 3,
-            3 * t**3 - 6 * t**2 + 4,
-            -3 * t**3 + 3 * t**2 + 3 * t + 1,
-            t**3,
-        ],
-        dim=1,
-    )
+    weights = torch.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], dim=1)
     return knots, weights / 6
 
 
@@ -124,13 +116,7 @@ def vector_messages_reference(
 
 
 def pair_strengths_reference(
-    graph: PairGraph,
-    total: Tensor,
-    left: Tensor,
-    probe: Tensor,
-    table: Tensor,
-    mixing: Tensor,
-    readout: Tensor,
+    graph: PairGraph, total: Tensor, left: Tensor, probe: Tensor, table: Tensor, mixing: Tensor, readout: Tensor
 ) -> Tensor:
     """See `kernels.vector_network.pair_strengths`."""
     pairs, types, vectors, distances = graph.pairs, graph.types, graph.vectors, graph.distances

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openmm_gnn.graph.radial_basis import filter_places, filter_table
+from openmm_gnn.graph.radial_basis import distances_in_knots, filter_table
 from openmm_gnn.kernels.encoder_messages import tabulated_filters
 from openmm_gnn.networks.encoders.equivariant_blocks import ExponentialBasis
 
@@ -24,12 +24,12 @@ def test_a_table_holds_the_radial_basis_to_millionths(cutoff: float) -> None:
     table = filter_table(basis, cutoff)
     assert table.shape == (770, 2, 64) and table.dtype == torch.float32
     distances = torch.cat([torch.linspace(0.1 * cutoff, 1.05 * cutoff, 5001, dtype=torch.float64), torch.zeros(1)])
-    found = tabulated_filters(filter_places(distances, cutoff), table)
+    found = tabulated_filters(distances_in_knots(distances, cutoff), table)
     torch.testing.assert_close(found.double(), basis(distances), rtol=0, atol=4e-6)
 
 
 def test_places_grow_from_zero_to_the_last_knot() -> None:
-    places = filter_places(torch.linspace(0, 7.5, 1000), 7.5)
+    places = distances_in_knots(torch.linspace(0, 7.5, 1000), 7.5)
     assert places.dtype == torch.float64 and float(places[0]) == 0
     assert float(places[-1]) == pytest.approx(769) and bool((places.diff() > 0.1).all())
 

@@ -11,7 +11,7 @@ from rounding import rounding_of_table_slopes
 from torch import Tensor
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.radial_basis import filter_places, used_knots
+from openmm_gnn.graph.radial_basis import distances_in_knots, used_knots
 from openmm_gnn.kernels.encoder_messages import (
     EdgePlan,
     activated_table,
@@ -173,7 +173,7 @@ def test_every_gradient_of_tensors_is_that_of_plain_operations(threads: int) -> 
 def test_a_table_of_the_used_knots_alone_gives_the_same() -> None:
     torch.manual_seed(4)
     table = torch.randn(770, 2, 16)
-    places = filter_places(torch.cat([torch.zeros(5), 1.0 + 3.4 * torch.rand(60), torch.tensor([4.5, 9.0])]), 4.5)
+    places = distances_in_knots(torch.cat([torch.zeros(5), 1.0 + 3.4 * torch.rand(60), torch.tensor([4.5, 9.0])]), 4.5)
     used, inside = used_knots(places, 770)
     assert len(used) < 200 and bool((used.diff() > 0).all())
     torch.testing.assert_close(tabulated_filters(inside, table[used]), tabulated_filters(places, table))

@@ -15,7 +15,7 @@ namespace {
 using Arrays = std::vector<float*>;
 
 constexpr double kPi = 3.14159265358979323846;
-// graph/radial_basis.py `filter_places`.
+// graph/radial_basis.py `distances_in_knots`.
 constexpr double kDecaying = 513.0, kEven = 256.0;
 
 // What the loops take of an edge, from its vector and length.

@@ -101,11 +101,7 @@ class Encoder(nn.Module):
         return self.network(atomic_numbers, edge_index.contiguous(), edge_vectors, edge_distances)
 
     def forward(
-        self,
-        atomic_numbers: Tensor,
-        positions: Tensor,
-        batch: Tensor | None = None,
-        box_vectors: Tensor | None = None,
+        self, atomic_numbers: Tensor, positions: Tensor, batch: Tensor | None = None, box_vectors: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, H) and vectors (N, 3, H).
 
@@ -122,11 +118,7 @@ class Encoder(nn.Module):
 
     @torch.jit.export
     def predicted_noise(
-        self,
-        atomic_numbers: Tensor,
-        positions: Tensor,
-        batch: Tensor | None = None,
-        box_vectors: Tensor | None = None,
+        self, atomic_numbers: Tensor, positions: Tensor, batch: Tensor | None = None, box_vectors: Tensor | None = None
     ) -> Tensor:
         """(N, 3) the displacements, in `spec.length_unit`, that the denoising head sees in the positions.
 

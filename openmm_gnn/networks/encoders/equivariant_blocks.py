@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import silu, threshold
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.graph.radial_basis import filter_places, filter_table, used_knots
+from openmm_gnn.graph.radial_basis import distances_in_knots, filter_table, used_knots
 from openmm_gnn.kernels.encoder_messages import EdgePlan, edge_rows, fits_operators, has_cpu_operators
 from openmm_gnn.kernels.neighbor_pairs import safe_distances
 
@@ -182,25 +182,25 @@ class EdgeNetwork(nn.Module):
         """
         dtype = weight.dtype
         nothing = torch.empty([0], dtype=dtype, device=distances.device)
-        rows, places, radial, knots = nothing, nothing, nothing, nothing
+        rows, in_knots, radial, knots = nothing, nothing, nothing, nothing
         directions = unit_vectors(vectors, distances).to(dtype)
         if not compiled:
             radial = self.basis(distances).to(dtype)
         else:
             if self.is_trained(weight):
-                places, knots = self.knots_near(distances)
+                in_knots, knots = self.knots_near(distances)
             else:
-                places = filter_places(distances, self.cutoff)
+                in_knots = distances_in_knots(distances, self.cutoff)
             senders = torch.is_grad_enabled() and vectors.requires_grad
             rows = edge_rows(index, distances, self.cutoff, self.receiving, num_atoms, senders)
         envelope = cosine_cutoff(distances, self.cutoff).to(dtype)
-        return EdgePlan(index, rows, directions, envelope, places, radial, knots, compiled)
+        return EdgePlan(index, rows, directions, envelope, in_knots, radial, knots, compiled)
 
     @torch.jit.unused
     def knots_near(self, distances: Tensor) -> tuple[Tensor, Tensor]:
-        """(E,) places in a table of the knots next to an edge, and what `Tabulated.table_of` needs to know of these."""
-        used, places = used_knots(filter_places(distances, self.cutoff), self.basis.knots.size(0))
-        return places, self.basis.knots.index_select(0, used)
+        """(E,) where distances lie among the knots next to an edge, and those knots for `Tabulated.table_of`."""
+        used, in_knots = used_knots(distances_in_knots(distances, self.cutoff), self.basis.knots.size(0))
+        return in_knots, self.basis.knots.index_select(0, used)
 
 
 class Tabulated(nn.Module):

@@ -79,12 +79,7 @@ def spread(factors: Tensor) -> Tensor:
     one, axial, symmetric = factors.chunk(3, dim=1)
     width = one.size(1)
     return torch.cat(
-        [
-            one.unsqueeze(1),
-            axial.unsqueeze(1).expand(-1, 3, width),
-            symmetric.unsqueeze(1).expand(-1, 5, width),
-        ],
-        dim=1,
+        [one.unsqueeze(1), axial.unsqueeze(1).expand(-1, 3, width), symmetric.unsqueeze(1).expand(-1, 5, width)], dim=1
     )
 
 
@@ -135,7 +130,7 @@ class TensorEmbedding(Tabulated):
         else:
             pair = receiver.index_select(0, plan.edges[0]) + sender.index_select(0, plan.edges[1])
             factors = spread(self.filters_of(plan.radial, plan.envelope) * pair.repeat(1, 3))
-            # Of one direction u: the number 1, u as an axial vector, and u u - |u|^2 / 3.
+            # The tensor of one direction u: the number 1, u as an axial vector, and u u - |u|^2 / 3.
             x, y, z = plan.directions.unbind(1)
             third = (x * x + y * y + z * z) / 3.0
             shape = [torch.ones_like(x), x, y, z, x * x - third, x * y, x * z, y * y - third, y * z]
@@ -166,7 +161,7 @@ class TensorInteraction(Tabulated):
     def forward(self, parts: Tensor, plan: EdgePlan) -> Tensor:
         """New (N, 9, H) tensors."""
         # Where something is differentiated, the loop over edges alone is compiled: the products have no gradients.
-        alone = plan.compiled and not (torch.is_grad_enabled() and (parts.requires_grad or plan.places.requires_grad))
+        alone = plan.compiled and not (torch.is_grad_enabled() and (parts.requires_grad or plan.in_knots.requires_grad))
         parts = scaled_tensors(parts) if alone else scaled(parts)
         own = self.before(parts)
         if plan.compiled:

@@ -108,7 +108,7 @@ class DistanceFilters(Tabulated):
     def forward(self, plan: EdgePlan) -> Tensor:
         """(E, 2 H)."""
         if plan.compiled:
-            return tabulated_filters(plan.places, self.table)
+            return tabulated_filters(plan.in_knots, self.table)
         return self.filters_of(plan.radial, plan.envelope)
 
 

@@ -69,13 +69,13 @@ class ResidueGraphConvolution(nn.Module):
         sources, targets, weights = self.edges(coordinates)
         flat, flat_vectors = scalars.flatten(0, 1), vectors.flatten(0, 1)
         messages = self.neighbor_scalars(flat).index_select(0, sources) * weights.unsqueeze(1)
-        pushes = self.neighbor_vectors(flat_vectors).index_select(0, sources) * weights.unsqueeze(1).unsqueeze(2)
+        sent_vectors = self.neighbor_vectors(flat_vectors).index_select(0, sources) * weights.unsqueeze(1).unsqueeze(2)
         if self.gates is not None:
             gates = self.gates(flat_vectors, sources, targets, weights)
-            messages, pushes = messages * gates[0], pushes * gates[1].unsqueeze(1)
+            messages, sent_vectors = messages * gates[0], sent_vectors * gates[1].unsqueeze(1)
         own, own_vectors = self.own(flat, flat_vectors)
         new = own + sum_over_edges(messages, targets, flat.shape[0])
-        new_vectors = own_vectors + sum_over_edges(pushes, targets, flat.shape[0])
+        new_vectors = own_vectors + sum_over_edges(sent_vectors, targets, flat.shape[0])
         return new.unflatten(0, leading), new_vectors.unflatten(0, leading)
 
 
@@ -153,14 +153,14 @@ class PerceptronLayer(nn.Module):
         self, scalars: Tensor, vectors: Tensor, sources: Tensor, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, width) and (N, 3, width) of the tokens of all frames, edges as of `TokenEdges` -> the same."""
-        news = torch.cat([scalars.index_select(0, sources), scalars.index_select(0, targets)], dim=1)
-        pushes = torch.cat([vectors.index_select(0, sources), vectors.index_select(0, targets)], dim=2)
+        sent = torch.cat([scalars.index_select(0, sources), scalars.index_select(0, targets)], dim=1)
+        sent_vectors = torch.cat([vectors.index_select(0, sources), vectors.index_select(0, targets)], dim=2)
         for message in self.messages:
-            news, pushes = message(news, pushes)
+            sent, sent_vectors = message(sent, sent_vectors)
         num_tokens = scalars.shape[0]
         totals = sum_over_edges(weights, targets, num_tokens).clamp(min=1.0).unsqueeze(1)
-        received = sum_over_edges(news * weights.unsqueeze(1), targets, num_tokens) / totals
-        received_vectors = sum_over_edges(pushes * weights.unsqueeze(1).unsqueeze(2), targets, num_tokens)
+        received = sum_over_edges(sent * weights.unsqueeze(1), targets, num_tokens) / totals
+        received_vectors = sum_over_edges(sent_vectors * weights.unsqueeze(1).unsqueeze(2), targets, num_tokens)
         received_vectors = received_vectors / totals.unsqueeze(2)
         received, received_vectors = self.dropout(received, received_vectors)
         scalars, vectors = self.heard_norm(scalars + received, vectors + received_vectors)
