@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import openmm
     from openmm import app
 
-    from openmm_gnn.data.labels.metrics import ForceErrors
+    from openmm_gnn.learning.training.frames import ForceErrors
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
@@ -113,7 +113,7 @@ def _errors(
     Raises:
         NonFiniteError: if a run that makes them blows up.
     """
-    from openmm_gnn.data.labels.metrics import ForceErrorMeter
+    from openmm_gnn.learning.training.frames import ForceErrorMeter
 
     meter, count = ForceErrorMeter(), max(1, min(MOST_FRAMES, FRAMES_OF_MOLECULES // system.topology.getNumResidues()))
     teacher, network = Teacher(system, part, platform), NetworkForces(model, system.topology, system.box_vectors)

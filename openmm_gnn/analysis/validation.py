@@ -162,7 +162,7 @@ def _check_forces(
     """Errors, net force, net torque, covariance and the Jacobian."""
     import torch
 
-    from openmm_gnn.data.labels.metrics import ForceErrorMeter
+    from openmm_gnn.learning.training.frames import ForceErrorMeter
 
     system, frames = source.system, source.frames
     atoms, _ = atomic_numbers(system)

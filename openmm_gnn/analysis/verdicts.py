@@ -15,7 +15,7 @@ from openmm_gnn.base.statistics import Estimate
 if TYPE_CHECKING:
     from openmm_gnn.analysis.dynamics_checks import EnergyTrace, StabilityRun
     from openmm_gnn.analysis.size_transfer import SizeResult
-    from openmm_gnn.data.labels.metrics import ForceErrors
+    from openmm_gnn.learning.training.frames import ForceErrors
 
 FULL_SIZES = (258, 887, 2094, 4085, 13786, 24093)
 """Molecules; those of table 3 of the GAMD paper, J. Chem. Phys. 156, 144103 (2022)."""

@@ -8,20 +8,16 @@ from openmm_gnn.base.errors import SpecError
 
 
 class StepOrder:
-    """The frames of each optimisation step. Step k depends on seed and k alone: a restart goes on with the same frames.
+    """The frames of each optimisation step. Step k depends on seed and k alone: a restart takes the same frames.
 
     Frames come in one random order after another, each frame once in each. An epoch is a number of steps, so that
     epochs are as long as one likes; `len` gives it. Steps are asked for by their number, not by that of the epoch:
-    Lightning counts an epoch twice when it goes on from a checkpoint.
+    Lightning counts an epoch twice when it continues from a checkpoint.
     """
 
     def __init__(self, num_frames: int, batch_size: int, steps_per_epoch: int, seed: int) -> None:
-        self.num_frames, self.batch_size, self.steps_per_epoch, self.seed = (
-            num_frames,
-            batch_size,
-            steps_per_epoch,
-            seed,
-        )
+        self.num_frames, self.batch_size = num_frames, batch_size
+        self.steps_per_epoch, self.seed = steps_per_epoch, seed
         self._held = (-1, np.empty(0, dtype=np.int64))  # the order made last
 
     def __len__(self) -> int:

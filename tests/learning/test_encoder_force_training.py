@@ -14,10 +14,9 @@ from torch import Tensor
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import EncoderForceSpec
-from openmm_gnn.data.labels.metrics import ForceErrorMeter
 from openmm_gnn.learning.settings import TrainingSettings
 from openmm_gnn.learning.training.force_matching import train_on_frames
-from openmm_gnn.learning.training.frames import FrameDataset, predicted_forces
+from openmm_gnn.learning.training.frames import ForceErrorMeter, FrameDataset, predicted_forces
 from openmm_gnn.networks.encoder_force import EncoderForce, encoder_force_spec
 from openmm_gnn.networks.weights import load_model
 

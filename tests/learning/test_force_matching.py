@@ -74,7 +74,7 @@ def test_the_bundle_is_the_best_and_not_the_last(trajectories: list[MemoryTrajec
         make_spec(), dataset(trajectories[0]), dataset(trajectories[1]), settings, tmp_path / "run", progress=False
     )
     best = min(float(row["validation_mae"]) for row in rows_of(tmp_path / "run"))
-    from openmm_gnn.data.labels.metrics import ForceErrorMeter
+    from openmm_gnn.learning.training.frames import ForceErrorMeter
 
     model, meter, frames = load_model(bundle), ForceErrorMeter(), dataset(trajectories[1])
     with torch.no_grad():

@@ -31,12 +31,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import replace_durably, write_atomically, write_json
 
 SHARDS, SHARD_FILE, NAMES_FILE = "shards", "shard.json", "names.json"
-ARRAYS = {
-    "positions": "<f4",
-    "atomic_numbers": "|u1",
-    "residue_index": "<u2",
-    "temperatures": "<f4",
-}
+ARRAYS = {"positions": "<f4", "atomic_numbers": "|u1", "residue_index": "<u2", "temperatures": "<f4"}
 INDEX = np.dtype(
     [
         ("first_row", "<i8"),

@@ -88,11 +88,7 @@ def _check_can_run(system: SimulationSystem, platform: str) -> None:
 
 
 def _prepare(
-    out: Path,
-    system: SimulationSystem,
-    settings: LabelSettings,
-    course: LabelCourse,
-    command: str | None,
+    out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse, command: str | None
 ) -> dict[str, Any]:
     """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
     import openmm

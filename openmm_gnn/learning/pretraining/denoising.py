@@ -28,13 +28,7 @@ from openmm_gnn.learning.pretraining.denoising_module import (
     scales_of,
     tensorboard_logger,
 )
-from openmm_gnn.learning.settings import (
-    USUAL_NOISE,
-    DenoisingSettings,
-    Hardware,
-    Precision,
-    Strategy,
-)
+from openmm_gnn.learning.settings import USUAL_NOISE, DenoisingSettings, Hardware, Precision, Strategy
 from openmm_gnn.learning.trainer import CHECKPOINT, BestWeights, begin, fit, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder, save_network

@@ -168,11 +168,7 @@ def train_property(
         if settings.freeze_encoder:
             freeze(model.encoder, except_elements=new_elements)
     best = BestWeights(
-        directory,
-        FIGURES,
-        partial(save_network, model),
-        {"recipe": asdict(settings), **(metadata or {})},
-        FIGURES[0],
+        directory, FIGURES, partial(save_network, model), {"recipe": asdict(settings), **(metadata or {})}, FIGURES[0]
     )
     loaders = (
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=training.collate),

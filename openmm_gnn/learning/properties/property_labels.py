@@ -41,11 +41,7 @@ class MoleculeFrame:
 
 
 def read_labels(
-    path: Path,
-    name: str,
-    target: Target,
-    conformations: Path | None = None,
-    group_key: str | None = None,
+    path: Path, name: str, target: Target, conformations: Path | None = None, group_key: str | None = None
 ) -> list[MoleculeFrame]:
     """All labelled frames of a file.
 

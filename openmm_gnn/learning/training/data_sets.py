@@ -17,11 +17,10 @@ from torch.utils.data import ConcatDataset
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import ForceSpec
 from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels
-from openmm_gnn.data.labels.metrics import ForceErrorMeter, ForceErrors
 from openmm_gnn.data.labels.trajectories import META_FILE, LabelledTrajectories, Trajectory, every_nth, in_open_space
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.learning.settings import seed_ranges
-from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, predicted_forces
+from openmm_gnn.learning.training.frames import ForceErrorMeter, ForceErrors, FrameBatch, FrameDataset, predicted_forces
 from openmm_gnn.learning.training.pair_fit import PairFit, evenly
 from openmm_gnn.md.simulation_system import LabelledForces
 from openmm_gnn.networks.force_model import ForceModel

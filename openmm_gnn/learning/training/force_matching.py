@@ -20,12 +20,11 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.force import ForceSpec
-from openmm_gnn.data.labels.metrics import ForceErrorMeter
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.learning.settings import TrainingSettings, seed_ranges
 from openmm_gnn.learning.trainer import BestWeights, ResumableModule, begin, fit, identity_of, provenance
 from openmm_gnn.learning.training.data_sets import force_matching_sets, open_all
-from openmm_gnn.learning.training.frames import FrameBatch, FrameDataset, collate, predicted_forces
+from openmm_gnn.learning.training.frames import ForceErrorMeter, FrameBatch, FrameDataset, collate, predicted_forces
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION, fit_distribution, training_frames
 from openmm_gnn.networks.encoder_force import encoder_force_spec
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_provenance

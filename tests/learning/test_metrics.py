@@ -8,7 +8,7 @@ import torch
 from openmm import unit
 
 from openmm_gnn.base.units import MEV_PER_ANGSTROM_PER_KJ_MOL_NM
-from openmm_gnn.data.labels.metrics import ForceErrorMeter
+from openmm_gnn.learning.training.frames import ForceErrorMeter
 
 
 def test_the_factor_to_mev_per_angstrom_is_openmms() -> None:
