@@ -92,23 +92,12 @@ class SimulationSystem:
 BONDED_GROUP, NONBONDED_GROUP = 0, 1
 """Force groups that `split_groups` assigns."""
 
-BONDED_FORCES = frozenset(
-    {
-        "HarmonicBondForce",
-        "HarmonicAngleForce",
-        "PeriodicTorsionForce",
-        "RBTorsionForce",
-        "CMAPTorsionForce",
-        "CustomBondForce",
-        "CustomAngleForce",
-        "CustomTorsionForce",
-        "CustomCompoundBondForce",
-        "CustomCentroidBondForce",
-        "CustomExternalForce",
-        "RMSDForce",
-        "AmoebaTorsionTorsionForce",
-    }
+_BONDED_NAMES = (
+    "HarmonicBondForce HarmonicAngleForce PeriodicTorsionForce RBTorsionForce CMAPTorsionForce CustomBondForce "
+    "CustomAngleForce CustomTorsionForce CustomCompoundBondForce CustomCentroidBondForce CustomExternalForce "
+    "RMSDForce AmoebaTorsionTorsionForce"
 )
+BONDED_FORCES = frozenset(_BONDED_NAMES.split())
 """Classes whose cost grows with the number of bonds, restraints included."""
 
 

@@ -122,7 +122,7 @@ def deeptime_trajectories(
     stores = [stores] if isinstance(stores, EmbeddingStore) else list(stores)
     intervals: dict[float, Path] = {}
     for store in stores:
-        same_features(stores[0], store)
+        check_same_source(stores[0].path, stores[0].meta["description"], store.meta["description"])
         times = store.times_ps
         if len(times) > 1:
             intervals.setdefault(round(float(np.median(np.diff(times))), 6), store.path)
@@ -130,14 +130,6 @@ def deeptime_trajectories(
         (first, one), (second, other) = list(intervals.items())[:2]
         raise DataError(f"{one} has a frame every {first:g} ps, {other} every {second:g} ps: analyse them apart")
     return [_observables_of_store(store, observables) for store in stores]
-
-
-def same_features(first: EmbeddingStore, second: EmbeddingStore) -> None:
-    """
-    Raises:
-        DataError: if two stores hold features of different models or tokens, naming both.
-    """
-    check_same_source(first.path, first.meta["description"], second.meta["description"])
 
 
 def _observables_of_store(store: EmbeddingStore, observables: str | Observables) -> np.ndarray:

@@ -72,7 +72,8 @@ def follow(path: Path | str, poll: float = 0.2, timeout: float | None = None) ->
             records = np.empty(0, [("crc", "u4")])
         if not _agrees(given, records, len(given)):
             keep = _first_change(given, records)
-            warnings.warn(f"{path} was cut to {keep} of {len(given)} frames by a restart: {_GOES_BACK}", stacklevel=2)
+            cut = f"{path} was cut to {keep} of {len(given)} frames by a restart"
+            warnings.warn(f"{cut}: the frames from there on are given again", stacklevel=2)
             del given[keep:]
             rewound = True
         damaged = False
@@ -82,7 +83,9 @@ def follow(path: Path | str, poll: float = 0.2, timeout: float | None = None) ->
                 damaged = True
                 break
             given.append(int(record["crc"][0]))
-            yield _frame(len(given) - 1, record[0], rewound)
+            step, time_ps, wall, box, coordinates, embedding, _ = record[0]
+            index, step, time_ps, wall = len(given) - 1, int(step), float(time_ps), float(wall)
+            yield StoredFrame(index, step, time_ps, wall, box, coordinates, embedding, rewound)
             rewound, news = False, time.monotonic()
         if not damaged:
             damaged_since = time.monotonic()
@@ -101,9 +104,6 @@ def is_closed(path: Path) -> bool:
     return read_meta(path).get("state") == "closed" and frames.exists() and not is_being_written(frames)
 
 
-_GOES_BACK = "the frames from there on are given again"
-
-
 def _agrees(given: array[int], records: np.ndarray, count: int) -> bool:
     """Whether the first `count` frames are those that were given."""
     return count == 0 or (len(records) >= count and int(records["crc"][count - 1]) == given[count - 1])
@@ -116,19 +116,6 @@ def _first_change(given: array[int], records: np.ndarray) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if _agrees(given, records, middle) else (low, middle - 1)
     return low
-
-
-def _frame(index: int, record: np.void, rewound: bool) -> StoredFrame:
-    return StoredFrame(
-        index,
-        int(record["step"]),
-        float(record["time"]),
-        float(record["wall"]),
-        record["box"],
-        record["coordinates"],
-        record["embedding"],
-        rewound,
-    )
 
 
 _RATE_FRAMES = 50

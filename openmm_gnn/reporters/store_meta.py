@@ -146,12 +146,12 @@ def check_embedding(
             f"step {step}: embedding of shape {embedding.shape} and coordinates of shape {coordinates.shape}, the "
             f"store holds {(num_tokens, 4, width)} and {(num_tokens, 3)}: use the featurizer it was made with"
         )
-    for what, values in (("coordinates", coordinates), ("embedding", embedding)):
+    for what, verb, values in (("coordinates", "are", coordinates), ("embedding", "is", embedding)):
         finite = np.isfinite(values.reshape(num_tokens, -1)).all(axis=1)
         if not finite.all():
             bad = np.flatnonzero(~finite)
             raise NonFiniteError(
-                f"step {step}: the {what} of token {token_name(token_table, int(bad[0]))} {_is(what)} NaN or infinite, "
+                f"step {step}: the {what} of token {token_name(token_table, int(bad[0]))} {verb} NaN or infinite, "
                 f"in {len(bad)} of {num_tokens} tokens: the frame is not stored; look at the simulation's positions, "
                 "or at the encoder"
             )
@@ -174,10 +174,6 @@ def token_name(token_table: Any, index: int) -> str:
             token_table = None
     labels = token_table.get("labels") if isinstance(token_table, dict) else None
     return f"{index} ({labels[index]})" if isinstance(labels, list) and index < len(labels) else str(index)
-
-
-def _is(what: str) -> str:
-    return "are" if what == "coordinates" else "is"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from openmm_gnn.base.units import ANGSTROM_PER_NM, KJ_PER_KCAL
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 
 if TYPE_CHECKING:
-    import openmm
     from openmm import app
 
 
@@ -171,9 +170,17 @@ def _rigid_water(name: str, force_field_file: str, num_molecules: int, reference
     force_field = app.ForceField(force_field_file)
     modeller = app.Modeller(topology, positions * unit.nanometer)
     modeller.addExtraParticles(force_field)
+    system = force_field.createSystem(
+        modeller.topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=1.0 * unit.nanometer,
+        switchDistance=0.85 * unit.nanometer,
+        ewaldErrorTolerance=1e-5,
+        rigidWater=True,
+    )
     return SimulationSystem(
         name=name,
-        system=_with_paper_settings(force_field, modeller.topology),
+        system=system,
         topology=modeller.topology,
         positions=np.array(modeller.positions.value_in_unit(unit.nanometer)),
         temperature=TEMPERATURE,
@@ -181,19 +188,6 @@ def _rigid_water(name: str, force_field_file: str, num_molecules: int, reference
         thermostat=Thermostat.NOSE_HOOVER,
         friction_per_ps=1.0,
         equilibration_ps=20.0,
-    )
-
-
-def _with_paper_settings(force_field: app.ForceField, topology: app.Topology) -> openmm.System:
-    from openmm import app, unit
-
-    return force_field.createSystem(
-        topology,
-        nonbondedMethod=app.PME,
-        nonbondedCutoff=1.0 * unit.nanometer,
-        switchDistance=0.85 * unit.nanometer,
-        ewaldErrorTolerance=1e-5,
-        rigidWater=True,
     )
 
 

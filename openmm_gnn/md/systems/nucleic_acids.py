@@ -16,7 +16,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
-from openmm_gnn.md.systems.peptides import CLASH, clashes, place
+from openmm_gnn.md.systems.peptides import CLASH, chain_topology, clashes, place
 
 if TYPE_CHECKING:
     from openmm import app
@@ -199,7 +199,9 @@ def build_strand(strand: Strand, generator: np.random.Generator) -> tuple[app.To
         residues = _placed(strand, generator)
         if residues is None:
             continue
-        topology = _topology(strand, residues)
+        prefix = "D" if strand.acid == "DNA" else ""
+        names = [prefix + base for base in strand.sequence]
+        topology = chain_topology(list(zip(names, residues, strict=True)))
         positions = np.concatenate([np.stack(list(atoms.values())) for atoms in residues])
         if not clashes(topology, positions):
             return topology, positions / ANGSTROM_PER_NM
@@ -247,16 +249,3 @@ def _has_room(atoms: dict[str, np.ndarray], residues: list[dict[str, np.ndarray]
     others += [place for name, place in residues[-1].items() if name not in ("C3'", "O3'")]
     distances = np.linalg.norm(new[:, None] - np.stack(others), axis=-1)
     return bool((distances > CLASH).all())
-
-
-def _topology(strand: Strand, residues: list[dict[str, np.ndarray]]) -> app.Topology:
-    from openmm import app
-
-    topology = app.Topology()
-    chain = topology.addChain()
-    for letter, atoms in zip(strand.sequence, residues, strict=True):
-        residue = topology.addResidue(f"D{letter}" if strand.acid == "DNA" else letter, chain)
-        for atom in atoms:
-            topology.addAtom(atom, app.Element.getBySymbol(atom[0]), residue)
-    topology.createStandardBonds()
-    return topology

@@ -20,34 +20,8 @@ from openmm_gnn.base.units import ANGSTROM_PER_NM
 if TYPE_CHECKING:
     from openmm import app
 
-RESIDUE_NAMES = dict(
-    zip(
-        "ACDEFGHIKLMNPQRSTVWY",
-        [
-            "ALA",
-            "CYS",
-            "ASP",
-            "GLU",
-            "PHE",
-            "GLY",
-            "HIS",
-            "ILE",
-            "LYS",
-            "LEU",
-            "MET",
-            "ASN",
-            "PRO",
-            "GLN",
-            "ARG",
-            "SER",
-            "THR",
-            "VAL",
-            "TRP",
-            "TYR",
-        ],
-        strict=True,
-    )
-)
+_NAMES = "ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VAL TRP TYR"
+RESIDUE_NAMES = dict(zip("ACDEFGHIKLMNPQRSTVWY", _NAMES.split(), strict=True))
 """By one-letter code."""
 
 
@@ -219,7 +193,7 @@ def build_peptide(peptide: Peptide, generator: np.random.Generator) -> tuple[app
     """
     for _ in range(_ATTEMPTS):
         residues = _placed(peptide, generator)
-        topology = _topology(residues)
+        topology = chain_topology(residues)
         positions = np.concatenate([np.stack(list(atoms.values())) for _, atoms in residues])
         if not clashes(topology, positions):
             return topology, positions / ANGSTROM_PER_NM
@@ -274,7 +248,8 @@ def _phi_psi(name: str, generator: np.random.Generator) -> np.ndarray:
     return angles
 
 
-def _topology(residues: Residues) -> app.Topology:
+def chain_topology(residues: Residues) -> app.Topology:
+    """A chain of these residues with their standard bonds."""
     from openmm import app
 
     topology = app.Topology()

@@ -65,14 +65,9 @@ def read_protein(path: Path) -> Protein:
     Raises:
         DataError: if the file cannot be read, holds no protein, heavy atoms are missing, or a chain has a gap.
     """
-    topology, positions = read_structure(path)
-    return complete_protein(topology, positions, path.stem, str(path))
-
-
-def complete_protein(topology: app.Topology, positions: np.ndarray, name: str, source: str) -> Protein:
-    """The same of a topology and positions (num_atoms, 3), nm; `source` is what errors call it."""
     from openmm import app
 
+    topology, positions = read_structure(path)
     new, atoms, placed, missing = app.Topology(), {}, [], []
     dropped: Counter[str] = Counter()
     chains: list[str] = []
@@ -100,19 +95,19 @@ def complete_protein(topology: app.Topology, positions: np.ndarray, name: str, s
                     new.addAtom("OXT", app.element.oxygen, added)
                     placed.append(_carboxylate_oxygen(*(positions[heavy[anchor].index] for anchor in _BACKBONE)))
     if not chains:
-        raise DataError(f"{source} holds no protein: it has {dict(dropped)}, give a file with amino acids")
+        raise DataError(f"{path} holds no protein: it has {dict(dropped)}, give a file with amino acids")
     if missing:
         raise DataError(
-            f"{source} lacks {len(missing)} heavy atoms: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}: "
+            f"{path} lacks {len(missing)} heavy atoms: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}: "
             "complete it, with PDBFixer for example, or leave it out with --skip-bad"
         )
     found = np.stack(placed)
     new.createStandardBonds()
-    _check_gaps(new, found, source)
+    _check_gaps(new, found, path)
     for first, second in topology.bonds():
         if first.name == second.name == "SG" and first.index in atoms and second.index in atoms:
             new.addBond(atoms[first.index], atoms[second.index])
-    return Protein(name, "/".join(chains), new, found, dict(dropped))
+    return Protein(path.stem, "/".join(chains), new, found, dict(dropped))
 
 
 def _plain(name: str) -> str:
@@ -137,7 +132,7 @@ def _carboxylate_oxygen(nitrogen: np.ndarray, alpha: np.ndarray, carbon: np.ndar
     return place(anchors, 1.25, 117.0, 180.0) / ANGSTROM_PER_NM
 
 
-def _check_gaps(topology: app.Topology, positions: np.ndarray, source: str) -> None:
+def _check_gaps(topology: app.Topology, positions: np.ndarray, path: Path) -> None:
     for chain in topology.chains():
         residues = list(chain.residues())
         for before, after in itertools.pairwise(residues):
@@ -145,6 +140,6 @@ def _check_gaps(topology: app.Topology, positions: np.ndarray, source: str) -> N
             ends += [atom.index for atom in after.atoms() if atom.name == "N"]
             if len(ends) < 2 or np.linalg.norm(positions[ends[0]] - positions[ends[1]]) > _PEPTIDE_BOND_NM:
                 raise DataError(
-                    f"{source} has a gap between {_label(before)} and {_label(after)}: complete it, with PDBFixer for "
+                    f"{path} has a gap between {_label(before)} and {_label(after)}: complete it, with PDBFixer for "
                     "example, or leave it out with --skip-bad"
                 )
