@@ -1,6 +1,8 @@
 """The teacher: runs a System from several seeds and stores frames labelled with its forces.
 
-Every trajectory runs in a process of its own on one thread, which for a few hundred atoms is faster than threads.
+Every trajectory runs in a process of its own on one thread, which for a few hundred atoms is faster than threads; it
+reports its progress on standard output. Frames are appended in chunks, and after each chunk the checkpoint is replaced
+(md/loop.py): a kill costs the chunk in progress and nothing else.
 """
 
 from __future__ import annotations
@@ -8,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import locked, write_atomically, write_json
-from openmm_gnn.base.worker_processes import Work, run_workers
-from openmm_gnn.data.labels.labelled_run import steps_done, worker_command
+from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
+from openmm_gnn.base.files import locked, read_checkpoint, write_atomically, write_json
+from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
+from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
 from openmm_gnn.data.labels.trajectories import (
     META_FILE,
@@ -25,11 +29,193 @@ from openmm_gnn.data.labels.trajectories import (
     META_VERSION,
     UNITS,
     LabelledTrajectories,
+    LabelledTrajectory,
+    frame_fields,
     listed_trajectories,
     read_meta,
     trajectory_name,
 )
-from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, save_system
+from openmm_gnn.md.integrators import make_integrator
+from openmm_gnn.md.loop import advance, start_or_resume
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
+from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, load_system, save_system
+
+if TYPE_CHECKING:
+    import openmm
+
+
+def steps_done(trajectory: LabelledTrajectory, settings: LabelCourse) -> int:
+    """Steps that need not be run again; all of them if every frame is there."""
+    checkpoint = read_checkpoint(trajectory.checkpoint_file)
+    if checkpoint is None:  # the file of frames may not even have its header
+        return 0
+    if trajectory.frames_file.exists() and len(read_growing_array(trajectory.frames_file)) >= trajectory.frames:
+        return settings.equilibration_steps + trajectory.frames * settings.stride
+    return checkpoint.step
+
+
+def worker_command(directory: Path, name: str, checkpoint_seconds: float) -> list[str]:
+    """The command that runs this file on one trajectory."""
+    return [sys.executable, "-m", "openmm_gnn.data.labels.teacher", str(directory), name, str(checkpoint_seconds)]
+
+
+def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report: Callable[[int], None]) -> None:
+    """Run one trajectory to its end, from its checkpoint if it has one.
+
+    Args:
+        checkpoint_seconds: wall time between two checkpoints.
+        report: called with the steps done, from the start of equilibration.
+    Raises:
+        DataError: if the files disagree with each other, or another process is writing them.
+        NonFiniteError: if positions, forces or the energy become NaN or infinite.
+        OpenMMGNNError: if OpenMM refuses to go on for another reason.
+    """
+    meta = read_meta(directory)
+    (trajectory,) = (t for t in listed_trajectories(directory, meta) if t.name == name)
+    labels = LabelCourse(**meta["settings"])
+    system = load_system(directory)
+    trajectory.path.mkdir(parents=True, exist_ok=True)
+    fields = frame_fields(system.system.getNumParticles(), system.periodic)
+    with GrowingArray.open(trajectory.frames_file, fields) as frames:
+        course = labels.run(trajectory.temperature, _random_seed(trajectory), trajectory.frames)
+        context = _context(system, labels, course)
+
+        def start() -> np.ndarray:
+            file = trajectory.start_file
+            return np.load(file, allow_pickle=False) if file.exists() else system.positions
+
+        remedy = f"go on with the OpenMM and the machine that wrote it, or delete {trajectory.path} to run it again"
+        step = start_or_resume(context, trajectory.checkpoint_file, start, course, remedy)
+        stepper = _Stepper(context, trajectory, step)
+        advance(
+            *(stepper, step, course, [_LabelledFrames(context, frames, trajectory, labels)]),
+            trajectory.checkpoint_file,
+            checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
+            report=report,
+        )
+
+
+class _Stepper:
+    """Steps a Context; what goes wrong names the trajectory and the step."""
+
+    def __init__(self, context: openmm.Context, trajectory: LabelledTrajectory, step: int) -> None:
+        self._context, self._trajectory, self._step = context, trajectory, step
+
+    def step(self, num_steps: int) -> None:
+        import openmm
+
+        self._step += num_steps
+        try:
+            self._context.getIntegrator().step(num_steps)
+        except openmm.OpenMMException as error:
+            self._stop(error)
+
+    @property
+    def state(self) -> openmm.State:
+        import openmm
+
+        try:
+            return self._context.getState(positions=True, velocities=True, forces=True, energy=True)
+        except openmm.OpenMMException as error:
+            self._stop(error)
+
+    @property
+    def snapshot(self) -> bytes:
+        return self._context.createCheckpoint()
+
+    def _stop(self, error: Exception) -> NoReturn:
+        if "NaN" in str(error):
+            raise _blown_up(self._trajectory, self._step, str(error).partition(".")[0]) from error
+        raise OpenMMGNNError(f"OpenMM stopped {self._trajectory.name} at step {self._step}: {error}") from error
+
+
+class _LabelledFrames:
+    """The labelled frames of a run, kept in memory until a checkpoint; a `Listener` of the run."""
+
+    def __init__(
+        self, context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, labels: LabelCourse
+    ) -> None:
+        self.intervals = (labels.stride,)
+        self._context, self._frames, self._trajectory, self._labels = context, frames, trajectory, labels
+        self._waiting: list[np.ndarray] = []
+
+    def resume(self, step: int) -> None:
+        """Cut frames past this step of the production.
+
+        Raises:
+            DataError: if there are fewer frames than the checkpoint says.
+        """
+        num_frames = step // self._labels.stride
+        if len(self._frames) < num_frames:
+            raise DataError(
+                f"{self._trajectory.frames_file} has {len(self._frames)} frames, its checkpoint was written after "
+                f"{num_frames}: delete {self._trajectory.path} to run it again"
+            )
+        self._frames.truncate(num_frames)
+
+    def take(self, step: int, state: openmm.State) -> None:
+        """Keep a record of everything the context knows now; its forces belong to exactly its positions.
+
+        Raises:
+            NonFiniteError: if positions, forces or the energy are NaN or infinite.
+        """
+        labelled = state
+        if self._labels.forces is LabelledForces.NONBONDED:
+            labelled = self._context.getState(forces=True, groups={NONBONDED_GROUP})
+        record = self._frames.empty_records(1)
+        record["step"] = step + self._labels.equilibration_steps
+        record["time"] = state.getTime()._value
+        record["potential_energy"] = state.getPotentialEnergy()._value
+        record["kinetic_energy"] = state.getKineticEnergy()._value
+        record["positions"] = state.getPositions(asNumpy=True)._value
+        record["velocities"] = state.getVelocities(asNumpy=True)._value
+        record["forces"] = labelled.getForces(asNumpy=True)._value
+        if "box_vectors" in (record.dtype.names or ()):
+            record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True)._value
+        for what in ("positions", "forces", "potential_energy"):
+            bad = np.argwhere(~np.isfinite(record[what][0]))
+            if len(bad):
+                where = "" if what == "potential_energy" else f" of atom {bad[0][0]}"
+                raise _blown_up(self._trajectory, int(record["step"][0]), f"{what}{where}: not finite")
+        self._waiting.append(record)
+
+    def sync(self) -> None:
+        """Write the frames that wait, and return when the disk has them."""
+        if self._waiting:
+            self._frames.append(np.concatenate(self._waiting), durable=True)
+            self._waiting.clear()
+
+    def close(self) -> None:
+        """Forget the frames that wait: without a checkpoint they are made again."""
+        self._waiting.clear()
+
+
+def _context(system: SimulationSystem, labels: LabelCourse, course: RunCourse) -> openmm.Context:
+    import openmm
+
+    split_groups(system.system)
+    for force in system.system.getForces():
+        if hasattr(force, "setRandomNumberSeed"):  # barostats
+            force.setRandomNumberSeed(course.seed)
+    platform = openmm.Platform.getPlatformByName(labels.platform)
+    properties = {"Threads": "1"} if labels.platform == "CPU" else {}
+    context = openmm.Context(system.system, make_integrator(course), platform, properties)
+    if openmm.MonteCarloBarostat.Temperature() in context.getParameters():
+        context.setParameter(openmm.MonteCarloBarostat.Temperature(), course.temperature)
+    return context
+
+
+def _random_seed(trajectory: LabelledTrajectory) -> int:
+    """Another random sequence for every seed and temperature, 1 to 2^31 - 1."""
+    sequence = np.random.SeedSequence([trajectory.seed, round(1000 * trajectory.temperature)])
+    return 1 + int(sequence.generate_state(1)[0]) % (2**31 - 1)
+
+
+def _blown_up(trajectory: LabelledTrajectory, step: int, what: str) -> NonFiniteError:
+    return NonFiniteError(
+        f"{trajectory.name} blew up at step {step} ({what}): minimise the starting positions or shorten the time step"
+    )
 
 
 def label(
@@ -142,3 +328,7 @@ def _check_same_making(out: Path, meta: dict[str, Any], identity: dict[str, Any]
                     f"{out} holds data made with {group} {name} = {meta[group].get(name)!r}, now it is {value!r}: "
                     "go on with the same, or give another directory"
                 )
+
+
+if __name__ == "__main__":
+    serve(lambda report: run_trajectory(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), report))
