@@ -24,7 +24,7 @@
 //   What graph/edges.py does with two sorts of all pairs: places in the list "every atom with itself, then the pairs" of each
 //   atom itself, then of its nearest pairs in order, max_neighbors of an atom at most.
 //
-// frame_edges: its contract is in openmm_gnn/kernels/frame_edges.py; on CUDA alone, for on the CPU each frame has a cell
+// frame_edges: its contract is in openmm_gnn/graph/edges.py; on CUDA alone, for on the CPU each frame has a cell
 // list.
 #pragma once
 

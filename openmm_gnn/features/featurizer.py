@@ -17,14 +17,14 @@ from torch import Tensor
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import spec_to_json
-from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
+from openmm_gnn.base.specs.encoder import NeighborRule
 from openmm_gnn.base.units import nanometers
 from openmm_gnn.features.featurizer_settings import Context, FeaturizerSettings, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_each, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Coordinates, TokenTable, atom_tokens, group_tokens, residue_tokens
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
-from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
+from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash, known_elements
 from openmm_gnn.networks.weights import load_encoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -97,7 +97,7 @@ class Featurizer:
         self.topology_hash = topology_hash(self.topology)
         self.num_particles = self.topology.n_atoms
         selected = select_atoms(self.topology, selection)
-        check_elements(self.topology, selected, _known_elements(self.spec))
+        check_elements(self.topology, selected, known_elements(self.spec))
         self.tokens = _token_table(self.topology, selected, tokens, _choice(Coordinates, coordinates, "coordinates"))
         self._exact = torch.float64 if dtype == "float64" else torch.float32
         self._encoder = copy.deepcopy(given).to(device=self.device, dtype=_DTYPES[dtype]).eval()
@@ -293,10 +293,6 @@ def _loaded(encoder: Encoder | str | os.PathLike[str], neighbor_rule: str | None
     other = Encoder(dataclasses.replace(encoder.spec, neighbor_rule=rule))
     other.load_state_dict(encoder.state_dict())
     return name, other
-
-
-def _known_elements(spec: EncoderSpec) -> Sequence[int]:
-    return spec.elements or range(1, spec.max_atomic_number + 1)
 
 
 def _token_table(

@@ -24,6 +24,7 @@ from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atom
 from openmm_gnn.features.token_table import TokenTable
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
 from openmm_gnn.forces.modules.openmm_module import check_num_positions, without_calls
+from openmm_gnn.networks.encoders.encoder import known_elements
 
 
 class CVModule(nn.Module):
@@ -60,7 +61,7 @@ class CVModule(nn.Module):
         check_same_topology(cv, topology)
         selected = select_atoms(topology, cv.selection)
         spec = cv.encoder.spec
-        check_elements(topology, selected, spec.elements or range(1, spec.max_atomic_number + 1))
+        check_elements(topology, selected, known_elements(spec))
         whole = WholeMolecules(topology, selected)
         tokens = TokenTable.from_json(cv.tokens)
         self.num_particles = int(topology.n_atoms)
