@@ -77,7 +77,5 @@ class Conformers(ShownCommand):
             inputs=[*self.structure, *self.smiles],
             skip_bad=self.skip_bad,
         )
-        print(f"{data.num_frames} frames of {len(data.molecules)} {self.kind.value.replace('-', ' ')} in {self.out}")
-        if skipped := data.meta["skipped"]["count"]:
-            print(f"skipped {skipped}, the first one: {data.meta['skipped']['examples'][0]}")
+        print(data.summary(self.kind.value.replace("-", " ")))
         print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`, with other directories of conformers")

@@ -28,7 +28,6 @@ class Evaluate(Command):
 
         from rich.console import Console
         from rich.progress import Progress
-        from rich.table import Table
 
         from openmm_gnn.learning.settings import seed_ranges
         from openmm_gnn.learning.training.data_sets import evaluate
@@ -40,15 +39,5 @@ class Evaluate(Command):
         if self.json:
             print(dumps(asdict(errors)))
             return
-        table = Table("figure", title=f"{self.model} on {self.data}, seeds {seed_ranges(self.seeds)}")
-        table.add_column("value", justify="right")
-        table.add_row("frames", f"{errors.num_frames}")
-        table.add_row("MAE, meV/A", f"{errors.mae:.4f}")
-        table.add_row("RMSE, meV/A", f"{errors.rmse:.4f}")
-        table.add_row("relative error, %", f"{100 * errors.relative_error:.4f}")
-        table.add_row("mean cosine", f"{errors.mean_cosine:.7f}")
-        table.add_row("cosine, 5 % quantile", f"{errors.cosine_5_percent:.7f}")
-        table.add_row("mean |F|, meV/A", f"{errors.mean_force:.3f}")
-        table.add_row("net force / mean |F|", f"{errors.relative_net_force:.1e}")
-        Console().print(table)
+        Console().print(errors.table(f"{self.model} on {self.data}, seeds {seed_ranges(self.seeds)}"))
         print(f"Next: `openmm-gnn validate {self.model} --data {self.data}`, then `openmm-gnn simulate`")

@@ -35,7 +35,5 @@ class ImportConformers(ShownCommand):
         data = import_conformers(
             self.published, self.source, self.out, self.limit, self.skip_bad, self.progress, command_line()
         )
-        print(f"{data.num_frames} frames of {len(data.molecules)} molecules in {self.out}")
-        if skipped := data.meta["skipped"]["count"]:
-            print(f"skipped {skipped}, the first one: {data.meta['skipped']['examples'][0]}")
+        print(data.summary())
         print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`")

@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.cli.options import Command, command_line
-from openmm_gnn.md.simulation_system import LabelledForces
+from openmm_gnn.data.labels.settings import ImportSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +23,11 @@ class ImportLabels(Command):
     """New directory, for `train` and `evaluate`."""
     topology: Path | None = None
     """PDB or PDBx/mmCIF file with the bonds. Default: no bonds."""
-    blocks: int | None = None
-    """Number of blocks of consecutive frames that each file is cut into. Default: 10 for a single file, 1 for
-    several."""
-    gap: int = 0
-    """Number of frames left out between two blocks."""
-    published_split: bool = False
-    """Take the training frames of a published file as seed 1 and its test frames as seed 2, instead of blocks."""
+    settings: ImportSettings
     force_key: str | None = None
     """Name of the forces in extended XYZ. Default: the name that ASE gives them."""
     energy_key: str | None = None
     """Name of the energy in extended XYZ. Default: the name that ASE gives it."""
-    forces: LabelledForces = LabelledForces.ALL
-    """Forces that the frames carry: all, or nonbonded without the bonded terms, as in `label`."""
 
     def run(self) -> None:
         from openmm_gnn.data.labels.external_labels import read_external
@@ -45,16 +37,10 @@ class ImportLabels(Command):
         data = import_labels(
             [read_external(path, self.force_key, self.energy_key) for path in self.files],
             self.out,
-            blocks=self.blocks,
-            gap=self.gap,
-            published_split=self.published_split,
+            self.settings,
             topology=None if self.topology is None else read_structure(self.topology)[0],
             topology_name=None if self.topology is None else self.topology.name,
-            forces=self.forces,
             command=command_line(),
         )
-        kinds = f"{len(data.compositions)} composition{'s' if len(data.compositions) > 1 else ''}"
-        print(f"{len(data.frames)} frames of {kinds} in {self.out}, seeds {data.seeds[0]}-{data.seeds[-1]}:")
-        for entry in data.meta["seeds"]:
-            print(f"  {entry['seed']}: {entry['num_frames']} frames of {entry['file']}")
+        print(data.summary)
         print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")

@@ -21,6 +21,7 @@ from label_directories import write_labels
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.data.labels.external_labels import ExternalFile, read_external
 from openmm_gnn.data.labels.imported_labels import ImportedLabels, import_labels
+from openmm_gnn.data.labels.settings import ImportSettings
 from openmm_gnn.learning.training.data_sets import frame_dataset, open_all, select_seeds
 from openmm_gnn.md.systems.fluids import argon, water_topology
 from openmm_gnn.networks.weights import load_model
@@ -238,7 +239,7 @@ def test_other_layouts_are_refused_in_words(tmp_path: Path, change: dict[str, np
 @pytest.fixture
 def imported(tmp_path: Path) -> tuple[ImportedLabels, ExternalFile]:
     file = read_external(write(tmp_path / "a.xyz", frames(23)))
-    return import_labels([file], tmp_path / "data", blocks=4, gap=1), file
+    return import_labels([file], tmp_path / "data", ImportSettings(blocks=4, gap=1)), file
 
 
 def test_blocks_are_consecutive_and_frames_of_two_seeds_are_never_neighbours(
@@ -302,8 +303,8 @@ def test_a_published_split_that_overlaps_and_imports_of_another_version_are_refu
     np.savez(tmp_path / "rpbe.npz", **arrays | {"train_idx": np.array([0, 1]), "test_idx": np.array([1])})
     file = read_external(tmp_path / "rpbe.npz")
     with pytest.raises(DataError, match="overlap, .* outside its 3 frames: cut it into --blocks"):
-        import_labels([file], tmp_path / "split", published_split=True)
-    data = import_labels([file], tmp_path / "data", blocks=1)
+        import_labels([file], tmp_path / "split", ImportSettings(published_split=True))
+    data = import_labels([file], tmp_path / "data", ImportSettings(blocks=1))
     meta = data.path / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"version": 99}))
     with pytest.raises(DataError, match="version 99: expected .*: import the labels again"):
@@ -313,7 +314,9 @@ def test_a_published_split_that_overlaps_and_imports_of_another_version_are_refu
 def test_the_published_split_is_seed_1_and_2(tmp_path: Path) -> None:
     arrays = {name: np.stack(values) for name, values in rpbe([5, 5, 5]).items()}
     np.savez(tmp_path / "rpbe.npz", **arrays | {"train_idx": np.array([0, 2]), "test_idx": np.array([1])})
-    data = import_labels([read_external(tmp_path / "rpbe.npz")], tmp_path / "data", published_split=True)
+    data = import_labels(
+        [read_external(tmp_path / "rpbe.npz")], tmp_path / "data", ImportSettings(published_split=True)
+    )
     assert dict(zip(data.frames["frame_of_file"].tolist(), data.frames["seed"].tolist(), strict=True)) == {
         0: 1,
         2: 1,
@@ -325,24 +328,24 @@ def test_a_topology_gives_bonds_and_must_fit(tmp_path: Path) -> None:
     water = [atoms for atoms in frames(4) if len(atoms) == 6]
     file = read_external(write(tmp_path / "a.xyz", water))
     topology = water_topology(2, 1.0)
-    data = import_labels([file], tmp_path / "data", blocks=1, topology=topology)
+    data = import_labels([file], tmp_path / "data", ImportSettings(blocks=1), topology=topology)
     ((loaded, _),) = data.select([1])
     assert {(a.index, b.index) for a, b in loaded.bonds()} == {(0, 1), (0, 2), (3, 4), (3, 5)}
     with pytest.raises(DataError, match="frame 0 of .* has 4 of element 1, 2 of element 8, not the 9 atoms"):
-        import_labels([file], tmp_path / "other", blocks=1, topology=water_topology(3, 1.0))
+        import_labels([file], tmp_path / "other", ImportSettings(blocks=1), topology=water_topology(3, 1.0))
 
 
 def test_what_cannot_be_imported_is_refused_in_words(tmp_path: Path) -> None:
     file = read_external(write(tmp_path / "a.xyz", frames(3)))
     with pytest.raises(SpecError, match="3 frames, too few for 4 blocks"):
-        import_labels([file], tmp_path / "data", blocks=4)
-    with pytest.raises(SpecError, match="0 blocks"):
-        import_labels([file], tmp_path / "data", blocks=0)
+        import_labels([file], tmp_path / "data", ImportSettings(blocks=4))
+    with pytest.raises(SpecError, match="blocks"):
+        import_labels([file], tmp_path / "data", ImportSettings(blocks=0))
     with pytest.raises(DataError, match="names no frames for training and test"):
-        import_labels([file], tmp_path / "data", published_split=True)
-    data = import_labels([file], tmp_path / "data", blocks=1)
+        import_labels([file], tmp_path / "data", ImportSettings(published_split=True))
+    data = import_labels([file], tmp_path / "data", ImportSettings(blocks=1))
     with pytest.raises(DataError, match="not empty: give a new directory"):
-        import_labels([file], tmp_path / "data", blocks=1)
+        import_labels([file], tmp_path / "data", ImportSettings(blocks=1))
     with pytest.raises(DataError, match=r"no seed 2: it has the seeds \[1\]"):
         data.select([2])
     np.save(tmp_path / "data" / "atoms.npy", np.asarray(data.atoms[:-1]))

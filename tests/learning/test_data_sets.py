@@ -19,6 +19,7 @@ from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.data.labels.external_labels import read_external
 from openmm_gnn.data.labels.imported_labels import import_labels
+from openmm_gnn.data.labels.settings import ImportSettings
 from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.learning.settings import TrainingSettings
 from openmm_gnn.learning.training.data_sets import force_errors, force_matching_sets, open_all, select_seeds
@@ -179,7 +180,7 @@ def test_a_network_with_bonds_is_not_trained_on_data_without(directories: dict[s
     atoms = ase.Atoms("CO", positions=[[0, 0, 0], [1.1, 0, 0]])
     atoms.calc = SinglePointCalculator(atoms, forces=np.ones((2, 3)))
     ase.io.write(tmp_path / "a.xyz", [atoms] * 2, format="extxyz")
-    import_labels([read_external(tmp_path / "a.xyz")], tmp_path / "data", blocks=2)
+    import_labels([read_external(tmp_path / "a.xyz")], tmp_path / "data", ImportSettings(blocks=2))
     paths = {**directories, "imported": tmp_path / "data"}
     with pytest.raises(DataError, match="has none: import it with --topology"):
         sets(paths, ["sites", "imported"], [1], [2], use_bonds=True)

@@ -194,6 +194,13 @@ class Conformations:
     def num_frames(self) -> int:
         return int(self.molecules.column("num_frames").sum())
 
+    def summary(self, kind: str = "molecules") -> str:
+        """The numbers of frames and molecules, and of what was skipped when they were made."""
+        said, skipped = f"{self.num_frames} frames of {len(self.molecules)} {kind} in {self.path}", self.meta["skipped"]
+        if skipped["count"]:
+            said += f"\nskipped {skipped['count']}, the first one: {skipped['examples'][0]}"
+        return said
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of what a network learns from, atoms and positions, whatever the shards are."""

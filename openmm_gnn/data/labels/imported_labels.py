@@ -24,8 +24,8 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
+from openmm_gnn.data.labels.settings import ImportSettings
 from openmm_gnn.data.labels.trajectories import META_FILE
-from openmm_gnn.md.simulation_system import LabelledForces
 
 if TYPE_CHECKING:
     from openmm import app
@@ -120,6 +120,14 @@ class ImportedLabels:
         """Every seed once, ascending."""
         return np.unique(self.frames["seed"]).tolist()
 
+    @property
+    def summary(self) -> str:
+        """The numbers of frames and compositions, and a line for each seed."""
+        kinds = f"{len(self.compositions)} composition{'s' if len(self.compositions) > 1 else ''}"
+        said = f"{len(self.frames)} frames of {kinds} in {self.path}, seeds {self.seeds[0]}-{self.seeds[-1]}:"
+        rows = (f"  {row['seed']}: {row['num_frames']} frames of {row['file']}" for row in self.meta["seeds"])
+        return "\n".join([said, *rows])
+
     @cached_property
     def topologies(self) -> list[app.Topology]:
         """One for each composition: elements, and bonds where a topology was given."""
@@ -159,33 +167,25 @@ class ImportedLabels:
 def import_labels(
     files: Sequence[ExternalFile],
     out: str | Path,
-    blocks: int | None = None,
-    gap: int = 0,
-    published_split: bool = False,
+    settings: ImportSettings | None = None,
     topology: app.Topology | None = None,
     topology_name: str | None = None,
-    forces: LabelledForces = LabelledForces.ALL,
     command: str | None = None,
 ) -> ImportedLabels:
     """Write the frames of these files into a new directory.
 
     Args:
-        blocks: blocks of consecutive frames in each file; each becomes a seed, numbered from 1 through all files. By
-            default every file is one block, a single file `BLOCKS_OF_ONE_FILE`.
-        gap: frames left out between two blocks of a file, so that no frame has a neighbour in another block.
-        published_split: take the frames that the file names for training as seed 1, those for test as seed 2, instead
-            of blocks; frames of one run then lie in both, and errors on the test frames flatter.
         topology: gives bonds; every frame must have exactly its elements.
-        forces: what the frames' forces are, as in `label`.
         command: what the user typed, to be remembered in meta.json.
     Raises:
-        SpecError: if blocks and gap make no sense.
+        SpecError: if a file has too few frames for its blocks.
         DataError: if the directory exists, or a frame does not fit the topology.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out} exists and is not empty: give a new directory")
-    seeds = _published_seeds(files) if published_split else _block_seeds(files, blocks, gap)
+    settings = settings or ImportSettings()
+    seeds = _published_seeds(files) if settings.published_split else _block_seeds(files, settings.blocks, settings.gap)
     bonds = _bonds(files, topology, topology_name)
     compositions: dict[bytes, int] = {}
     rows = []
@@ -217,10 +217,10 @@ def import_labels(
         "written_by": f"openmm_gnn {version('openmm-gnn')}",
         "command": command,
         "settings": {
-            "forces": LabelledForces(forces).value,
+            "forces": settings.forces.value,
             "files": [file.path.name for file in files],
-            "split": "published" if published_split else "blocks",
-            "gap": gap,
+            "split": "published" if settings.published_split else "blocks",
+            "gap": settings.gap,
         },
         "topology": topology_name or ("given" if topology is not None else None),
         "seeds": _seed_table(frames, files),
@@ -234,8 +234,6 @@ def import_labels(
 def _block_seeds(files: Sequence[ExternalFile], blocks: int | None, gap: int) -> list[np.ndarray]:
     """The seed of every frame of every file; 0 for frames that are left out."""
     number = (BLOCKS_OF_ONE_FILE if len(files) == 1 else 1) if blocks is None else blocks
-    if number < 1 or gap < 0:
-        raise SpecError(f"{number} blocks with a gap of {gap} frames: give 1 block or more, and a gap of 0 or more")
     seeds = []
     for which, file in enumerate(files):
         parts = np.array_split(np.arange(len(file.frames)), number)

@@ -15,6 +15,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ImportSettings:
+    """How frames of other programs become seeds, which are held out as a whole."""
+
+    blocks: int | None = None
+    """Number of blocks of consecutive frames that each file is cut into; each becomes a seed. Default: 10 for a single
+    file, 1 for several."""
+    gap: int = 0
+    """Number of frames left out between two blocks of a file, so that no frame has a neighbour in another block."""
+    published_split: bool = False
+    """Take the training frames of a published file as seed 1 and its test frames as seed 2, instead of blocks; frames
+    of one run then lie in both, and errors on the test frames are too small."""
+    forces: LabelledForces = LabelledForces.ALL
+    """Forces that the frames carry: all, or nonbonded without the bonded terms, as in `label`."""
+
+    def __post_init__(self) -> None:
+        one_of(self, LabelledForces, "forces")
+        whole(self, 1, "blocks")
+        whole(self, 0, "gap")
+
+
+@dataclass(frozen=True)
 class LabelSettings:
     """Which trajectories are run and labelled. What is left at None follows from the system."""
 

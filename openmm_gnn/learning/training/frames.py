@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.networks.force_model import ForceModel, PairList
 from openmm_gnn.networks.pair_term import PairTerm
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,22 @@ class ForceErrors:
     relative_net_force: float
     """`net_force` over `mean_force`."""
     num_frames: int
+
+    def table(self, title: str | None = None) -> Table:
+        """The figures as a table to print."""
+        from rich.table import Table
+
+        table = Table("figure", title=title)
+        table.add_column("value", justify="right")
+        table.add_row("frames", f"{self.num_frames}")
+        table.add_row("MAE, meV/A", f"{self.mae:.4f}")
+        table.add_row("RMSE, meV/A", f"{self.rmse:.4f}")
+        table.add_row("relative error, %", f"{100 * self.relative_error:.4f}")
+        table.add_row("mean cosine", f"{self.mean_cosine:.7f}")
+        table.add_row("cosine, 5 % quantile", f"{self.cosine_5_percent:.7f}")
+        table.add_row("mean |F|, meV/A", f"{self.mean_force:.3f}")
+        table.add_row("net force / mean |F|", f"{self.relative_net_force:.1e}")
+        return table
 
 
 class ForceErrorMeter:
