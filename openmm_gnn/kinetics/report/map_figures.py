@@ -147,7 +147,7 @@ def _draw_positions(axes: Axes, variables: Sequence[np.ndarray], states: Sequenc
         return
     chosen = np.random.default_rng(0).permutation(len(together))[: 2 * POINTS_PER_RUN]
     colors = [state_color(int(state)) for state in labels[chosen]]
-    axes.scatter(*together[chosen, :2].T, c=colors, s=3, alpha=0.6, linewidths=0, rasterized=True)
+    axes.scatter(together[chosen, 0], together[chosen, 1], c=colors, s=3, alpha=0.6, linewidths=0, rasterized=True)
     for state in present[present >= 0]:
         mark_state(axes, int(state), np.median(together[labels == state, :2], axis=0))
     axes.set(xlabel=f"{variable_name(0)} (sd)", ylabel=f"{variable_name(1)} (sd)", title="Where they are")
