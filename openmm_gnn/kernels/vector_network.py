@@ -223,8 +223,8 @@ def _plain_gradients(ctx: Any, reference: Any, arriving: tuple[Tensor, ...]) -> 
     with torch.enable_grad():
         vectors, *features = [value.detach().requires_grad_() for value in (vectors, *features)]
         distances = safe_distances(vectors)
-        cutoff, scale = ctx.numbers[:2]
-        graph = PairGraph(pairs, types, vectors, distances, starts, entries, cutoff, scale, compiled=False)
+        start, cutoff = ctx.numbers[:2]
+        graph = PairGraph(pairs, types, vectors, distances, starts, entries, start, cutoff, compiled=False)
         results = reference(graph, *features)
         results = results if isinstance(results, tuple) else (results,)
         found = torch.autograd.grad(results, [vectors, *features], arriving, allow_unused=True)
