@@ -204,8 +204,9 @@ struct Boxed<kFunction> {
 };
 
 // Gives the operator of this schema, a constant of a contract's header, its function on the device of the library block.
-template <const char* kSchema, auto kFunction>
-void implement(StableLibrary& library) {
+// The block's library is a template parameter because later versions of PyTorch declare its class in another namespace.
+template <const char* kSchema, auto kFunction, typename Library>
+void implement(Library& library) {
   static_assert(Boxed<kFunction>::matches(kSchema), "the function does not take or return what the schema says");
   library.impl(std::string(kSchema, std::strchr(kSchema, '(')).c_str(), &Boxed<kFunction>::call);
 }
