@@ -94,7 +94,7 @@ CUDA_CODE = [
 
 
 # Both passes of a search must judge every pair by the same bits, so their products and sums are not fused.
-UNFUSED_SOURCES = ("neighbor_pairs.cu", "update_neighbor_list.cu", "frame_edges.cu")
+UNFUSED_SOURCES = ("neighbor_pairs.cu", "frame_edges.cu")
 
 
 def cuda_extension() -> Extension | None:

@@ -7,7 +7,7 @@
 //   shifts       (P, 3) int32: r_ij = r_j - r_i + S @ box for the positions as given; (0, 3) if geometry
 //   vectors      (P, 3), distances (P,): r_ij and its length in the positions' type, no gradient; empty unless geometry
 //   A pair is every (i, j, image) with |r_ij| < cutoff, but never an atom with itself in the same image; with
-//   full == false each pair once (common/pair_rules.h). Errors on the CPU are exceptions that name the value.
+//   full == false each pair once (pair_rules.h). Errors on the CPU are exceptions that name the value.
 //
 // update_neighbor_list(positions, box_vectors, cutoff, skin, full, geometry, trim, num_threads,
 //                      reference_positions, reference_box, stored_pairs, stored_shifts, status) -> the same four

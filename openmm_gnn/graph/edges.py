@@ -8,7 +8,7 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs, safe_distances
 
 MOST_FRAME_ATOMS = 8192
 """Most atoms of a frame of one search: in a larger frame a cell list is faster than a test of every pair. The same as
-kMostFrameAtoms in frame_search.h."""
+kMostFrameAtoms in frame_edges.h."""
 
 
 def encoder_edges(

@@ -20,7 +20,7 @@ ARCHITECTURES = ("sm_75", "sm_90")  # without and with tensor cores; the library
 # 65,536 registers are shared by the 512 threads that a multiprocessor shall hold at least (csrc/base/cuda/launch.h).
 MOST_REGISTERS = 128
 FEWEST_KERNELS = 4
-UNFUSED_SOURCES = ("neighbor_pairs.cu", "update_neighbor_list.cu", "frame_edges.cu")  # as in setup.py
+UNFUSED_SOURCES = ("neighbor_pairs.cu", "frame_edges.cu")  # as in setup.py
 
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed: CUDA files not compiled")
 LIBRARY = ROOT / "openmm_gnn" / "libopenmm_gnn_cuda.so"

@@ -1,11 +1,15 @@
-// Checks of tensor arguments and the current stream, for the operators whose indices are not looked at: that would mean
+// Checks of tensor arguments, memory and the current stream, for the operators whose indices are not looked at: that would mean
 // to wait for the device. They come from our own list, which gives none that is out of range.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <cmath>
+#include <sstream>
+
 #include "base/arguments.h"
+#include "base/cuda/stream.h"
 #include "neighbors/cuda/workspace.h"
 
 namespace openmm_gnn::cuda {
@@ -21,10 +25,25 @@ inline void check_num_atoms(int64_t num_atoms) {
         "num_atoms is " + std::to_string(num_atoms) + ": give 0 to 2^30 - 1");
 }
 
-inline void* stream_of_device(const Tensor& tensor) {
+// The current stream of the tensor's device.
+inline StreamLauncher launcher_of(const Tensor& tensor) {
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-  return stream;
+  return StreamLauncher(stream);
+}
+
+// Three numbers of a strided array as text, for error messages; waits for the device.
+template <typename T>
+std::string row_text(const StreamLauncher& launcher, const T* row, int64_t stride, bool* finite = nullptr) {
+  std::ostringstream text;
+  if (finite != nullptr) *finite = true;
+  for (int d = 0; d < 3; ++d) {
+    T value;
+    launcher.read_back(&value, row + d * stride, sizeof(value));
+    if (finite != nullptr) *finite = *finite && std::isfinite(value);
+    text << (d ? ", " : "(") << value;
+  }
+  return text.str() + ")";
 }
 
 // What a kernel reads or writes, or nothing.

@@ -1,14 +1,17 @@
-// Launches the kernels of this folder on a CUDA stream. The one __global__ function: it lends shared memory to a kernel
-// written as a function of a block (block.h) and runs it. One thread = whatever that kernel's file says.
+// Launches kernels on a CUDA stream. The one __global__ function: it lends shared memory to a kernel written as a function
+// of a block (block.h) and runs it. One thread = whatever that kernel's file says. A .cu file names the kernels that it
+// compiles: OPENMM_GNN_LAUNCHES(SomeKernel<float>).
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
 #include <stdexcept>
 #include <string>
 
 #include "base/cuda/block.h"
+#include "base/cuda/stream.h"
+
+#define OPENMM_GNN_LAUNCHES(...) template void StreamLauncher::launch(int64_t, const __VA_ARGS__&) const;
 
 namespace openmm_gnn::cuda {
 
@@ -31,26 +34,13 @@ inline void check_cuda(cudaError_t error, const char* doing) {
   }
 }
 
-// Never synchronises, allocates nothing.
-class StreamLauncher {
- public:
-  explicit StreamLauncher(cudaStream_t stream) : stream_(stream) {}
-
-  template <class Kernel>
-  void launch(int64_t blocks, const Kernel& kernel) {
-    constexpr int64_t kMaxBlocks = 2147483647;  // of a grid's first dimension, since compute capability 3.0
-    if (blocks == 0) return;
-    if (blocks > kMaxBlocks) throw std::runtime_error("openmm_gnn: more blocks than a CUDA grid holds");
-    run_kernel<<<static_cast<unsigned int>(blocks), Kernel::kThreads, 0, stream_>>>(kernel);
-    check_cuda(cudaGetLastError(), "a kernel launch");
-  }
-
-  void clear(void* memory, size_t bytes) {
-    check_cuda(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
-  }
-
- private:
-  cudaStream_t stream_;
-};
+template <class Kernel>
+void StreamLauncher::launch(int64_t blocks, const Kernel& kernel) const {
+  constexpr int64_t kMaxBlocks = 2147483647;  // of a grid's first dimension, since compute capability 3.0
+  if (blocks == 0) return;
+  if (blocks > kMaxBlocks) throw std::runtime_error("openmm_gnn: more blocks than a CUDA grid holds");
+  run_kernel<<<static_cast<unsigned int>(blocks), Kernel::kThreads, 0, static_cast<cudaStream_t>(stream_)>>>(kernel);
+  check_cuda(cudaGetLastError(), "a kernel launch");
+}
 
 }  // namespace openmm_gnn::cuda

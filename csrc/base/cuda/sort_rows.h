@@ -8,6 +8,7 @@
 #pragma once
 
 #include "vector_gamd/pair_rows.h"
+#include "base/cuda/stream.h"
 #include "neighbors/cuda/workspace.h"
 
 namespace openmm_gnn::cuda {
@@ -95,9 +96,9 @@ struct RankEnds {
   }
 };
 
-// The four steps, on a stream or in the emulator.
-template <int kEnds, class Launcher>
-void sort_rows(Launcher& launcher, const RowSort<kEnds>& sort) {
+// The four steps.
+template <int kEnds>
+void sort_rows(const StreamLauncher& launcher, const RowSort<kEnds>& sort) {
   const int64_t blocks = blocks_for(sort.num_pairs, CountEnds<kEnds>::kThreads), ends = kEnds * sort.num_pairs;
   const int64_t places = ends > sort.num_atoms ? ends : sort.num_atoms + 1;
   launcher.clear(sort.counts, static_cast<size_t>(sort.num_atoms) * sizeof(int32_t));

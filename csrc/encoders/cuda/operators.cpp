@@ -1,11 +1,11 @@
-// Checks, memory, device and stream of the operators of ../messages.h on CUDA, between PyTorch's dispatcher and
-// edge_sums.cu.
+// Checks, memory, device and stream of the operators of ../messages.h, between PyTorch's dispatcher and the kernels.
 #include <torch/csrc/stable/ops.h>
 
 #include "base/cuda/device_arguments.h"
+#include "base/cuda/sort_rows.h"
 #include "encoders/arguments.h"
-#include "encoders/cuda/edge_block.h"
-#include "encoders/cuda/edge_sums.h"
+#include "encoders/cuda/attention_gradients.h"
+#include "encoders/cuda/tensor_rows.h"
 
 namespace openmm_gnn::cuda {
 
@@ -53,7 +53,7 @@ Tensor edge_rows_cuda(const Tensor& index, const Tensor& distances, double cutof
     RowSort<1> sort{ends, lengths, count, num_atoms, static_cast<float>(cutoff), nullptr, nullptr, nullptr, {}, starts,
                     starts + num_atoms + 1};
     const Tensor scratch = scratch_of(index, [&](Carver& carver) { take_sort(carver, sort); });
-    launch_sort_edges(stream_of_device(index), sort);
+    sort_rows(launcher_of(index), sort);
   }
   return rows;
 }
@@ -67,7 +67,8 @@ std::tuple<Tensor, Tensor> attention_messages_cuda(const AttentionArguments& arg
   const EdgeRows rows = call.rows_of(atoms);
   const DeviceGuard guard(like.get_device_index());
   const Tensor scalars = floats_like(like, {atoms, in.width}), vectors = floats_like(like, {atoms, 3, in.width});
-  launch_attention_rows(stream_of_device(like), rows, call.edges, in, data<float>(scalars), data<float>(vectors));
+  launcher_of(like).launch(atoms,
+                           AttentionRowsKernel{rows, call.edges, in, data<float>(scalars), data<float>(vectors)});
   return {scalars, vectors};
 }
 
@@ -93,7 +94,15 @@ std::array<Tensor, 6> attention_messages_backward_cuda(const AttentionArguments&
                                of_edges(results[3]),
                                of_edges(results[4]),
                                of_edges(results[5])};
-  launch_attention_gradient_rows(stream_of_device(like), received, sent, call.edges, in, out);
+  const StreamLauncher launcher = launcher_of(like);
+  if (edges > 0) {  // those in no row have no gradient
+    const size_t bytes = static_cast<size_t>(edges) * sizeof(float);
+    launcher.clear(out.directions, 3 * bytes);
+    launcher.clear(out.envelope, bytes);
+    launcher.clear(out.places, bytes);
+  }
+  launcher.launch(atoms, AttentionReceiverGradients{received, call.edges, in, out});
+  launcher.launch(atoms, AttentionSenderGradients{sent, call.edges, in, out});
   return results;
 }
 
@@ -116,16 +125,17 @@ std::tuple<Tensor, Tensor, Tensor> edge_layer_cuda(const EdgeLayerArguments& arg
   const int64_t atoms = like.size(0), count = call.edges.count;
   const EdgeRows rows = call.rows_of(atoms);
   const DeviceGuard guard(like.get_device_index());
-  void* stream = stream_of_device(like);
+  const StreamLauncher launcher = launcher_of(like);
   const Tensor filters = linear(arguments.features, arguments.filter_weight, arguments.filter_bias);
   in.filters = data<float>(filters);
   const Tensor messages = floats_like(like, {count, in.width}), scalars = floats_like(like, {atoms, in.width});
-  launch_edge_attention_rows(stream, rows, call.edges, in, data<float>(messages), data<float>(scalars));
+  launcher.launch(atoms,
+                  EdgeAttentionRowsKernel{rows, call.edges, in, data<float>(messages), data<float>(scalars)});
   const Tensor scales = linear(messages, arguments.spread_weight, arguments.spread_bias);
   in.scales = data<float>(scales);
   const Tensor vectors = floats_like(like, {atoms, 3, in.width});
   const Tensor changed = floats_like(like, {in.mixed != nullptr ? count : 0, in.width});
-  launch_edge_vector_rows(stream, rows, call.edges, in, data<float>(vectors), data<float>(changed));
+  launcher.launch(atoms, EdgeVectorRowsKernel{rows, call.edges, in, data<float>(vectors), data<float>(changed)});
   return {scalars, vectors, changed};
 }
 
@@ -139,7 +149,8 @@ Tensor tensor_sums_cuda(const Arguments& arguments) {
   const EdgeRows rows = call.rows_of(atoms);
   const DeviceGuard guard(arguments.table.get_device_index());
   const Tensor result = floats_like(arguments.table, {atoms, 9, in.width});
-  launch_tensor_rows(stream_of_device(result), rows, call.edges, in, data<float>(result));
+  using Kernel = TensorRowsKernel<std::is_same_v<Arguments, FirstTensorArguments>>;
+  launcher_of(result).launch(atoms, Kernel{rows, call.edges, in, data<float>(result)});
   return result;
 }
 
@@ -151,7 +162,9 @@ Tensor tensors_of_atoms_cuda(const Tensor& first, const Tensor& second, int64_t)
                           given.get<float>(second, "parts", {atoms, 9, width})};
   const DeviceGuard guard(first.get_device_index());
   const Tensor result = floats_like(first, {atoms, 9, width});
-  launch_tensors_of_atoms(stream_of_device(first), kFormula, atoms, width, parts[0], parts[1], data<float>(result));
+  using Kernel = TensorAtomsKernel<kFormula>;
+  launcher_of(first).launch(blocks_for(atoms * width, Kernel::kThreads),
+                            Kernel{atoms, width, parts[0], parts[1], data<float>(result)});
   return result;
 }
 
@@ -165,8 +178,9 @@ Tensor tabulated_filters_cuda(const Tensor& places, const Tensor& table, int64_t
   const FilterTable filters = filter_table(given, table, size_of(table, "a filter table", 2, 3));
   const DeviceGuard guard(places.get_device_index());
   const Tensor result = floats_like(places, {count, filters.channels});
-  launch_filters(stream_of_device(places), given.get<double>(places, "places", {count}), count, filters,
-                 data<float>(result));
+  launcher_of(places).launch(
+      blocks_for(count * filters.channels, FiltersKernel::kThreads),
+      FiltersKernel{given.get<double>(places, "places", {count}), count, filters, data<float>(result)});
   return result;
 }
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "encoders/cuda/edge_block.h"
-#include "encoders/cuda/edge_sums.h"
 
 namespace openmm_gnn::cuda {
 
@@ -14,6 +13,9 @@ using Lanes = float;  // of the formulas that follow
 INLINE float load(const float* p) { return *p; }
 #include "encoders/cartesian_tensors.inl"
 #undef INLINE
+
+// The functions scaled_tensor, tensor_product and tensor_square of ../cartesian_tensors.inl.
+enum class TensorFormula { kScaled, kProduct, kSquare };
 
 struct TensorSums {
   float part[9];

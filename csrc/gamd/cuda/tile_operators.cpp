@@ -1,7 +1,8 @@
-// Checks, memory, device and stream of the operators of ../gamd_tiles.h, between PyTorch's dispatcher and tile_sums.cu.
+// Checks, memory, device and stream of the operators of ../gamd_tiles.h, between PyTorch's dispatcher and the kernels.
 #include "base/boxed.h"
 #include "base/cuda/device_arguments.h"
-#include "gamd/cuda/tile_sums.h"
+#include "gamd/cuda/tile_messages.h"
+#include "gamd/cuda/tile_pairs.h"
 
 namespace openmm_gnn::cuda {
 
@@ -16,7 +17,32 @@ struct LinearTensors {
 };
 
 void check_tile_width(int64_t width) {
-  check(is_tile_width(width), "the width is " + std::to_string(width) + ": give 16, 32, 64 or 128");
+  check(width == 16 || width == 32 || width == 64 || width == 128,
+        "the width is " + std::to_string(width) + ": give 16, 32, 64 or 128");
+}
+
+// Launches the kernel of a width that was checked.
+template <template <int, Products> class Kernel, Products kProducts, class In>
+void launch_width(const StreamLauncher& launcher, int64_t blocks, int64_t width, const In& in) {
+  if (width == 16) return launcher.launch(blocks, Kernel<16, kProducts>{in});
+  if (width == 32) return launcher.launch(blocks, Kernel<32, kProducts>{in});
+  if (width == 64) return launcher.launch(blocks, Kernel<64, kProducts>{in});
+  launcher.launch(blocks, Kernel<128, kProducts>{in});
+}
+
+template <template <int, Products> class Kernel, class In>
+void launch_tiles(const Tensor& like, int64_t blocks, int64_t width, int64_t products, const In& in) {
+  check(products >= 0 && products <= 2,
+        "products is " + std::to_string(products) + ": give 0 for float32, 1 for TF32 or 2 for bfloat16");
+  const StreamLauncher launcher = launcher_of(like);
+  switch (static_cast<Products>(products)) {
+    case Products::kTF32:
+      return launch_width<Kernel, Products::kTF32>(launcher, blocks, width, in);
+    case Products::kBfloat16:
+      return launch_width<Kernel, Products::kBfloat16>(launcher, blocks, width, in);
+    default:
+      return launch_width<Kernel, Products::kFloat32>(launcher, blocks, width, in);
+  }
 }
 
 TilePairs tile_pairs(const CheckedArguments& given, const Tensor& pairs, const Tensor& distances, double cutoff) {
@@ -29,12 +55,6 @@ TilePairs tile_pairs(const CheckedArguments& given, const Tensor& pairs, const T
 LinearMap linear_map(const CheckedArguments& given, const LinearTensors& map, int64_t outputs, int64_t inputs) {
   return {given.get<float>(map.weight, "the weight of a linear map", {outputs, inputs}),
           given.get<float>(map.bias, "the bias of a linear map", {outputs}), static_cast<int>(inputs)};
-}
-
-Products checked_products(int64_t products) {
-  check(products >= 0 && products <= 2,
-        "products is " + std::to_string(products) + ": give 0 for float32, 1 for TF32 or 2 for bfloat16");
-  return static_cast<Products>(products);
 }
 
 struct EdgeTensors {
@@ -72,7 +92,7 @@ std::tuple<Tensor, Tensor> gamd_edges_cuda(const EdgeTensors& from) {
   const Tensor backward = floats_like(from.pairs, {in.direction != nullptr ? count : 0, width});
   in.forward = data<float>(forward);
   in.backward = in.direction != nullptr ? data<float>(backward) : nullptr;
-  launch_gamd_edges(stream_of_device(from.pairs), width, checked_products(from.products), in);
+  launch_tiles<TileEdges>(from.pairs, blocks_for(count, kTileRows), width, from.products, in);
   return {forward, backward};
 }
 
@@ -108,7 +128,7 @@ Tensor gamd_messages_cuda(const MessageTensors& from) {
   const DeviceGuard guard(from.pairs.get_device_index());
   const Tensor sums = floats_like(from.hidden, {atoms, width});
   in.sums = data<float>(sums);
-  launch_gamd_messages(stream_of_device(from.pairs), width, checked_products(from.products), in);
+  launch_tiles<TileMessages>(from.pairs, blocks_for(atoms, kAtomsOfTile), width, from.products, in);
   return sums;
 }
 
@@ -141,7 +161,7 @@ Tensor gamd_strengths_cuda(const StrengthTensors& from) {
   const DeviceGuard guard(from.pairs.get_device_index());
   const Tensor strengths = floats_like(from.total, {count});
   in.strengths = data<float>(strengths);
-  launch_gamd_strengths(stream_of_device(from.pairs), width, checked_products(from.products), in);
+  launch_tiles<TileStrengths>(from.pairs, blocks_for(count, kTileRows), width, from.products, in);
   return strengths;
 }
 

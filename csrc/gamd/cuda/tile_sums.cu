@@ -1,24 +1,22 @@
-// The operators of ../gamd_tiles.h on the GPU; tile_pipeline.h has their launches, each kernel's file what it computes.
-#include "gamd/cuda/tile_sums.h"
-
+// The kernels of ../gamd_tiles.h for every width and kind of product; each one's file says what it computes.
 #include "base/cuda/launch.h"
-#include "gamd/cuda/tile_pipeline.h"
+#include "gamd/cuda/tile_messages.h"
+#include "gamd/cuda/tile_pairs.h"
 
 namespace openmm_gnn::cuda {
 
-void launch_gamd_edges(StreamHandle stream, int64_t width, Products products, const GamdEdges& in) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  gamd_edges(launcher, width, products, in);
-}
+#define KERNELS(kWidth, kProducts)                    \
+  OPENMM_GNN_LAUNCHES(TileEdges<kWidth, kProducts>)    \
+  OPENMM_GNN_LAUNCHES(TileMessages<kWidth, kProducts>) \
+  OPENMM_GNN_LAUNCHES(TileStrengths<kWidth, kProducts>)
+#define KERNELS_OF_WIDTH(kWidth)     \
+  KERNELS(kWidth, Products::kFloat32) \
+  KERNELS(kWidth, Products::kTF32)    \
+  KERNELS(kWidth, Products::kBfloat16)
 
-void launch_gamd_messages(StreamHandle stream, int64_t width, Products products, const GamdMessages& in) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  gamd_messages(launcher, width, products, in);
-}
-
-void launch_gamd_strengths(StreamHandle stream, int64_t width, Products products, const GamdStrengths& in) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  gamd_strengths(launcher, width, products, in);
-}
+KERNELS_OF_WIDTH(16)
+KERNELS_OF_WIDTH(32)
+KERNELS_OF_WIDTH(64)
+KERNELS_OF_WIDTH(128)
 
 }  // namespace openmm_gnn::cuda

@@ -2,11 +2,55 @@
 //
 // EmitPadded: one thread = one slot of the list. Cost: 20 bytes read and 16 to 44 written per slot, whether it holds a
 // pair or padding: a capacity of twice the pairs costs twice the time. Shapes never change, so it fits a CUDA graph.
+//
+// FinishReport and FinishState: what happens once the number of pairs is known; called by the first thread of ScanTotals
+// (prefix_sum.h).
 #pragma once
 
 #include "neighbors/cuda/pair_actions.h"
 
 namespace openmm_gnn::cuda {
+
+template <typename T>
+OPENMM_GNN_HOST_DEVICE int64_t search_errors(const Plan<T>& plan) {
+  return plan.errors | (plan.bad_positions != 0 ? int64_t(kErrorPositions) : 0);
+}
+
+// neighbor_pairs: the three numbers that the host reads.
+template <typename T>
+struct FinishReport {
+  Workspace<T> work;
+  OPENMM_GNN_HOST_DEVICE void operator()(int64_t found) const {
+    work.plan->found = found;
+    *work.report = {found, search_errors(*work.plan), work.plan->bad_atom};
+  }
+};
+
+// update_neighbor_list: the status, which the host may read whenever it likes. A list that did not fit is not stored in
+// part: nothing is stored, and the next call searches again, as after any other error.
+template <typename T>
+struct FinishState {
+  System<T> system;
+  SkinState<T> state;
+  Workspace<T> work;
+  OPENMM_GNN_HOST_DEVICE void operator()(int64_t found) const {
+    Plan<T>& plan = *work.plan;
+    if (plan.rebuild == 0) return;
+    plan.found = found;
+    const bool fits = found <= state.capacity;
+    const int64_t errors = search_errors(plan) | (fits ? 0 : int64_t(kErrorOverflow));
+    *work.report = {found, errors, plan.bad_atom};
+    state.status[kStatusStored] = fits ? found : 0;
+    state.status[kStatusRequired] = found;
+    state.status[kStatusRebuilds] += 1;
+    state.status[kStatusErrors] |= errors;
+    state.status[kStatusValid] = errors == 0 ? 1 : 0;
+    if (plan.bad_positions != 0) state.status[kStatusBadAtom] = plan.bad_atom;
+    for (int k = 0; k < 3; ++k) {
+      for (int d = 0; d < 3; ++d) state.reference_box[3 * k + d] = box_element(system, k, d);
+    }
+  }
+};
 
 // The stored pair in `slot` as it is now. r_j - r_i + S @ box is the same for the raw positions and for those freed of
 // jumps, with S = stored + jump_i - jump_j for the raw ones.

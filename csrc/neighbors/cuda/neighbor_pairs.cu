@@ -1,32 +1,34 @@
-// neighbor_pairs on the GPU: every pair within the cutoff, found anew.
+// neighbor_pairs and update_neighbor_list on the GPU.
 //
 // The kernels stand in one file each, with what they compute, what one thread is and what they cost; pipeline.h has
-// their order. Total at 1e6 atoms and 20 neighbours, float32: 27 cells * 5 atoms * 2 passes of candidates from the
-// cache, and per atom some 200 bytes of scratch and 20 pairs * 28 written bytes. The one __global__ is in launch.h.
-#include "neighbors/cuda/neighbor_lists.h"
+// their order. neighbor_pairs at 1e6 atoms and 20 neighbours, float32: 27 cells * 5 atoms * 2 passes of candidates from
+// the cache, and per atom some 200 bytes of scratch and 20 pairs * 28 written bytes. A step of update_neighbor_list that
+// needs no rebuild costs the displacement check (48 bytes per atom at float32), the emission (20 to 64 bytes per slot)
+// and 6 to 10 kernels that return at once.
+#include "base/cuda/launch.h"
 #include "neighbors/cuda/pipeline.h"
-#include "neighbors/cuda/read_back.h"
 
 namespace openmm_gnn::cuda {
 
-template <typename T>
-Report find_pairs(StreamHandle stream, const System<T>& system, const Workspace<T>& work) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  find_pairs(launcher, system, work);
-  Report report;
-  wait_and_copy(static_cast<cudaStream_t>(stream), &report, work.report, sizeof(report));
-  return report;
-}
+#define SEARCHES(T, ...)                          \
+  OPENMM_GNN_LAUNCHES(SearchTiles<T, __VA_ARGS__>) \
+  OPENMM_GNN_LAUNCHES(SearchCells<T, __VA_ARGS__>)
+#define KERNELS(T)                                           \
+  OPENMM_GNN_LAUNCHES(PlanSearch<T>)                          \
+  OPENMM_GNN_LAUNCHES(CheckDisplacements<T>)                  \
+  OPENMM_GNN_LAUNCHES(WrapAtoms<T>)                           \
+  OPENMM_GNN_LAUNCHES(GatherMembers<T>)                       \
+  OPENMM_GNN_LAUNCHES(RankMembers<T>)                         \
+  SEARCHES(T, CountPairs<T>)                                 \
+  SEARCHES(T, WritePairs<T, PairTensors<T>>)                 \
+  SEARCHES(T, WritePairs<T, StoredList<T>>)                  \
+  OPENMM_GNN_LAUNCHES(ScanTotals<Plan<T>, FinishReport<T>>)   \
+  OPENMM_GNN_LAUNCHES(ScanTotals<Plan<T>, FinishState<T>>)    \
+  OPENMM_GNN_LAUNCHES(EmitPadded<T>)
 
-template <typename T>
-void write_pairs(StreamHandle stream, const System<T>& system, const Workspace<T>& work, const PairTensors<T>& output) {
-  StreamLauncher launcher(static_cast<cudaStream_t>(stream));
-  write_pairs(launcher, system, work, output);
-}
-
-template Report find_pairs(StreamHandle, const System<float>&, const Workspace<float>&);
-template Report find_pairs(StreamHandle, const System<double>&, const Workspace<double>&);
-template void write_pairs(StreamHandle, const System<float>&, const Workspace<float>&, const PairTensors<float>&);
-template void write_pairs(StreamHandle, const System<double>&, const Workspace<double>&, const PairTensors<double>&);
+KERNELS(float)
+KERNELS(double)
+OPENMM_GNN_LAUNCHES(ScanBlocks<Plan<double>>)  // sort_rows.cu has the others
+OPENMM_GNN_LAUNCHES(ScanTotals<Plan<double>, FinishNothing>)
 
 }  // namespace openmm_gnn::cuda

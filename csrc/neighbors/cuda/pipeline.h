@@ -11,9 +11,7 @@
 
 #include <limits>
 
-#include "neighbors/cuda/check_displacements.h"
 #include "neighbors/cuda/emit_list.h"
-#include "neighbors/cuda/finish_search.h"
 #include "neighbors/cuda/search_cells.h"
 #include "neighbors/cuda/search_tiles.h"
 #include "neighbors/cuda/sort_cells.h"

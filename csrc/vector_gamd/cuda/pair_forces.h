@@ -1,4 +1,4 @@
-// Kinds of pairs, forces of splines of their distances, and sums of the forces of pairs (common/radial_pair.h).
+// Kinds of pairs, forces of splines of their distances, and sums of the forces of pairs (../radial_pair.h).
 //
 // A pair's force goes to two atoms, so forces are added with atomics; as integers, multiples of 2^-32 of the unit, for
 // those sums do not depend on the order: the same bits at every call. A thread takes eight pairs that follow one another,
@@ -151,25 +151,5 @@ struct KindsOfPairs {
     });
   }
 };
-
-// ---- the launches; `Launcher` is a CUDA stream (launch.h) or the grid emulator --------------------------------------
-
-template <class Launcher, class Pairs>
-void add_pair_forces(Launcher& launcher, const int64_t* pairs, int64_t count, int64_t num_atoms, const Pairs& source,
-                     const FixedSums& sums, float* forces, float* energy) {
-  using Add = AddPairForces<Pairs>;
-  launcher.clear(sums.forces, static_cast<size_t>(3 * num_atoms) * sizeof(int64_t));
-  launcher.clear(sums.energy, sizeof(int64_t));
-  launcher.clear(sums.invalid, sizeof(int32_t));
-  launcher.launch(blocks_for(count, Add::kThreads * kPairsOfThread), Add{pairs, count, source, sums});
-  launcher.launch(blocks_for(3 * num_atoms + 1, ReadFixedSums::kThreads),
-                  ReadFixedSums{sums, 3 * num_atoms, forces, energy});
-}
-
-template <class Launcher>
-void kinds_of_pairs(Launcher& launcher, const int64_t* pairs, int64_t count, const KindTables& tables,
-                    int64_t* types) {
-  launcher.launch(blocks_for(count, KindsOfPairs::kThreads), KindsOfPairs{pairs, count, tables, types});
-}
 
 }  // namespace openmm_gnn::cuda
