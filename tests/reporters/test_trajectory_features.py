@@ -11,7 +11,7 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.base.errors import DataError, NonFiniteError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SettingsError
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.networks.encoders.encoder import Encoder
@@ -146,5 +146,5 @@ def test_stores_are_named_after_files_and_folders_where_needed(tmp_path: Path) -
     "wrong", [{"stride": 0}, {"chunk": 0}, {"frame_time_ps": 0.0}, {"frame_time_ps": float("nan")}]
 )
 def test_a_reading_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
         Reading(**wrong)  # type: ignore[arg-type]
