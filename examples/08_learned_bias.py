@@ -54,7 +54,7 @@ def main() -> None:
         for degrees, energy in zip(line.centers, line.values, strict=True):
             print(f"phi {degrees:5.0f}: " + (f"{energy:5.1f} kJ/mol" if np.isfinite(energy) else "not seen"))
         turns = int((np.diff(np.sign(phi[np.abs(phi) < 2])) != 0).sum())
-        print(f"phi turned over {turns} times in {steps * settings.time_step_ps / 1000:.3f} ns")
+        print(f"phi turned over {turns} times in {steps * peptide.time_step_ps / 1000:.3f} ns")
         records = read_bias_records(run)
         covered = np.ptp(records["values"][:, 0]) / (high - low)
         print(f"the run covered {100 * covered:.1f} % of the variable's range; it should be all of it in the long mode")
