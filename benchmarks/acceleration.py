@@ -44,6 +44,7 @@ def settings_of(time_step_fs: float, inner_steps: int = 0) -> RunCourse:
         temperature=300.0,
         thermostat=Thermostat.LANGEVIN,
         friction_per_ps=1.0,
+        seed=1,
         bonded_substeps=bonded_substeps,
         inner_steps=inner_steps,
         hydrogen_mass=HYDROGEN_MASS if inner_steps else None,
