@@ -42,6 +42,14 @@ class UsageError(OpenMMGNNError):
     """A value that an option cannot have."""
 
 
+class ListError(UsageError):
+    """Text that is no list of numbers."""
+
+    def __init__(self, text: str, message: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
 class Command:
     """What a command is: a frozen dataclass of its arguments, and what is done with them.
 
@@ -117,7 +125,11 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
     """
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
     program, what = f"openmm-gnn {name}", (sys.modules[command.__module__].__doc__ or "").strip()
-    return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
+    try:
+        return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
+    except ListError as error:
+        option = next((before for before, value in itertools.pairwise(arguments) if value == error.text), "")
+        raise UsageError(f"{option}: {error}".removeprefix(": ")) from error
 
 
 class _StandIn:
@@ -174,7 +186,8 @@ def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorS
                 values += range(int(ends[1]), int(ends[2]) + 1) if ends and kind is int else [kind(part)]
             except ValueError:
                 such = "whole numbers such as 1-4,9" if kind is int else "numbers such as 0.5,1.5"
-                raise ValueError(f"{texts[0]!r} is no list: give {such}") from None
+                # No ValueError: of an option that may also be None, tyro would say only that nothing fits.
+                raise ListError(texts[0], f"{texts[0]!r} is no list: give {such}") from None
         return tuple(values)
 
     return PrimitiveConstructorSpec(

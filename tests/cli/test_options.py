@@ -95,8 +95,6 @@ def test_values_replace_defaults() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", "1-x"], "--seeds: '1-x' is no list: give whole numbers such as 1-4,9"),
-        (["--lags", "a"], "--lags: 'a' is no list: give numbers such as 0.5,1.5"),
         (["--layers", "2.5"], "<class 'int'>: invalid literal for int() with base 10: '2.5'"),
         (["--shape", "cube"], "invalid choice 'cube' for argument '--shape'. Expected one of ('ball', 'rod')"),
         (["--shapes", "rod"], "Unrecognized options: --shapes"),
@@ -107,6 +105,16 @@ def test_a_wrong_value_is_named(arguments: list[str], message: str, capsys: pyte
         read(*arguments)
     assert stop.value.code == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_what_is_no_list_is_named_with_its_option() -> None:
+    for arguments, message in (
+        (["--seeds", "1-x"], "--seeds: '1-x' is no list: give whole numbers such as 1-4,9"),
+        (["--lags", "a"], "--lags: 'a' is no list: give numbers such as 0.5,1.5"),
+    ):
+        with pytest.raises(UsageError) as refusal:
+            read(*arguments)
+        assert str(refusal.value) == message
 
 
 def test_what_is_missing_is_named_with_its_words(capsys: pytest.CaptureFixture[str]) -> None:
