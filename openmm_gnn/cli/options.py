@@ -122,6 +122,7 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
 
     Raises:
         SystemExit: with code 2 and a message on stderr if they are not understood; with 0 after --help.
+        UsageError: if settings refuse a value, or a text is no list of numbers.
     """
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
     program, what = f"openmm-gnn {name}", (sys.modules[command.__module__].__doc__ or "").strip()
