@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ class EmbeddingReporter:
         self._wrapped = bool(enforcePeriodicBox)
         self._num_particles = featurizer.num_particles
         self._stream = EmbeddingStream(file, featurizer, append, dtype, worker, maxPending, workerThreads)
+        self._finalizer = weakref.finalize(self, self._stream.close)
         self._at: int | None = None
         """The step at which the simulation was last seen."""
         self._periodic = False
@@ -110,6 +112,7 @@ class EmbeddingReporter:
 
     def close(self) -> None:
         """Store what the worker still has, and close the store. The end of the interpreter does it too."""
+        self._finalizer.detach()
         self._stream.close()
 
     def __enter__(self) -> EmbeddingReporter:

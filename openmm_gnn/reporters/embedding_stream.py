@@ -7,23 +7,19 @@ ahead of what a restart finds.
 
 from __future__ import annotations
 
+import functools
 import time
-import weakref
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.errors import DataError, OpenMMGNNError, SpecError
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.feature_workers import (
-    FeatureProcess,
-    FeaturesOfFrame,
-    FeatureWorker,
-    FrameFeatures,
-    TokenFeaturizer,
-    store_frame,
-)
+from openmm_gnn.reporters.feature_workers import FeatureProcess, TokenFeaturizer, frame_features
 from openmm_gnn.reporters.pending_frames import PendingFrame, PendingFrames, forget, left_behind
 from openmm_gnn.reporters.store_meta import is_store
 
@@ -38,10 +34,7 @@ class Worker(str, Enum):
 
 
 class EmbeddingStream:
-    """Takes frames of one simulation in the order of their steps.
-
-    What was taken is stored when the stream is closed, at the latest at the end of the interpreter.
-    """
+    """Takes frames of one simulation in the order of their steps; what was taken is stored when it is closed."""
 
     def __init__(
         self,
@@ -66,7 +59,7 @@ class EmbeddingStream:
             DataError: if the store holds frames and `append` is False, or frames of other features.
         """
         try:
-            self._worker_kind = Worker(worker or "none")
+            self._kind = Worker(worker or "none")
         except ValueError:
             raise SpecError(f"worker is {worker!r}: give 'thread', 'process' or None") from None
         for name, value in (("maxPending", max_pending), ("workerThreads", worker_threads)):
@@ -83,19 +76,27 @@ class EmbeddingStream:
             self.store = EmbeddingStore.create(path, description, featurizer.num_tokens, featurizer.width, dtype)
             forget(path)
         self._atoms = np.asarray(featurizer.read_atoms)
-        self._work = _Work(self.store, featurizer, self._worker_kind, max_pending, worker_threads, len(self._atoms))
-        self._last_step = self.store.last_step
-        self._finalizer = weakref.finalize(self, self._work.close)
-
-    @property
-    def last_step(self) -> int | None:
-        """Step of the last frame that was taken."""
-        return self._last_step
-
-    @property
-    def waited(self) -> float:
+        self._max_pending = max_pending
+        self._process: FeatureProcess | None = None
+        if self._kind is Worker.PROCESS:
+            try:
+                self._process = FeatureProcess(featurizer, worker_threads)
+            except BaseException:
+                self.store.close()
+                raise
+        self._features = self._process or functools.partial(frame_features, featurizer)
+        torch.get_num_threads()  # settles the number of the calling thread before the worker's own is set
+        self._thread = ThreadPoolExecutor(1, "openmm_gnn features", torch.set_num_threads, (worker_threads,))
+        self._waiting: deque[Future[None]] = deque()
+        """Frames that were handed to the thread, the oldest first; the first may be in work."""
+        self._ring: PendingFrames | None = None
+        self._error: BaseException | None = None
+        """What ended the work; later frames are not stored."""
+        self._told = self._begun = self._closed = False
+        self.waited = 0.0
         """Seconds that the simulation has waited for the worker, because `max_pending` frames waited already."""
-        return self._work.waited
+        self.last_step = self.store.last_step
+        """Step of the last frame that was taken."""
 
     def go_on_after(self, step: int) -> int:
         """The simulation stands at this step: frames past it are dropped, those that waited for a killed worker made.
@@ -105,10 +106,18 @@ class EmbeddingStream:
         Returns:
             How many frames were dropped.
         """
-        self._work.flush()
+        self.flush()
         dropped = self.store.truncate_after(step)
-        self._work.begin(self.store.last_step, step)
-        self._last_step = self.store.last_step
+        if not self._begun:
+            self._begun = True
+            for frame in left_behind(self.store.path, self.store.last_step, step, len(self._atoms)):
+                self._make(frame)
+            if self._kind is Worker.NONE:
+                forget(self.store.path)
+            else:
+                # One frame more may be in work, and one on its way to the thread.
+                self._ring = PendingFrames(self.store.path, len(self._atoms), self._max_pending + 2)
+        self.last_step = self.store.last_step
         return dropped
 
     def submit(self, step: int, time_ps: float, positions: np.ndarray, box: np.ndarray | None) -> None:
@@ -121,8 +130,17 @@ class EmbeddingStream:
             DataError, NonFiniteError, OpenMMGNNError: what stopped the worker, or the disk, or this frame.
         """
         frame = PendingFrame(step, time_ps, time.time(), np.array(positions[self._atoms], np.float64), box)
-        self._work.take(frame)
-        self._last_step = step
+        self._check()
+        if not self._begun:
+            raise SpecError(f"frame of step {step} before go_on_after: say first where the simulation stands")
+        if self._ring is None:
+            self._work(frame)
+            self._check()
+        else:
+            self._wait_for_all_but(self._max_pending)
+            self._ring.put(frame)
+            self._waiting.append(self._thread.submit(self._work, frame))
+        self.last_step = step
 
     def flush(self, durable: bool = False) -> None:
         """Wait until all that was taken is stored; `durable` waits for the disk too.
@@ -130,7 +148,8 @@ class EmbeddingStream:
         Raises:
             OpenMMGNNError: what stopped the worker.
         """
-        self._work.flush()
+        self._wait_for_all_but(0)
+        self._check()
         self.store.flush(durable)
 
     def close(self) -> None:
@@ -139,94 +158,48 @@ class EmbeddingStream:
         Raises:
             OpenMMGNNError: what stopped the worker, if it was not raised before.
         """
-        self._finalizer.detach()
-        self._work.close()
-
-
-class _Work:
-    """All of a stream but its handle, so that the handle's end can close it."""
-
-    def __init__(
-        self,
-        store: EmbeddingStore,
-        featurizer: TokenFeaturizer,
-        kind: Worker,
-        max_pending: int,
-        threads: int,
-        num_read: int,
-    ) -> None:
-        self._store = store
-        self._kind, self._max_pending, self._threads, self._num_read = kind, max_pending, threads, num_read
-        self._features: FeaturesOfFrame
-        if kind is Worker.PROCESS:
-            try:
-                self._features = FeatureProcess(featurizer, threads)
-            except BaseException:
-                store.close()
-                raise
-        else:
-            self._features = FrameFeatures(featurizer)
-        self._worker: FeatureWorker | None = None
-        self._ring: PendingFrames | None = None
-        self._error: BaseException | None = None
-        self._told = self._begun = self._closed = False
-
-    @property
-    def waited(self) -> float:
-        return self._worker.waited if self._worker else 0.0
-
-    def begin(self, last_step: int | None, step: int) -> None:
-        """Make the frames that a killed process left up to `step`, and be ready for new ones."""
-        if self._begun:
-            return
-        self._begun = True
-        for frame in left_behind(self._store.path, last_step, step, self._num_read):
-            store_frame(self._store, self._features, frame)
-        if self._kind is Worker.NONE:
-            forget(self._store.path)
-        else:
-            # One frame more may be in work, and one on its way into the queue.
-            self._ring = PendingFrames(self._store.path, self._num_read, self._max_pending + 2)
-            self._worker = FeatureWorker(self._store, self._features, self._max_pending, self._threads)
-
-    def take(self, frame: PendingFrame) -> None:
-        self._check()
-        if self._kind is Worker.NONE:
-            try:
-                store_frame(self._store, self._features, frame)
-            except BaseException as error:
-                self._error = error
-                self._check()
-            return
-        if self._worker is None or self._ring is None:
-            raise SpecError(f"frame of step {frame.step} before go_on_after: say first where the simulation stands")
-        self._ring.put(frame)
-        self._worker.put(frame)
-
-    def flush(self) -> None:
-        if self._worker is not None:
-            self._worker.wait()
-        self._check()
-
-    def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._worker is not None:
-            self._worker.close()
-        self._features.close()
-        self._store.close()
-        failed = self._failure() is not None
+        self._thread.shutdown()
+        if self._process is not None:
+            self._process.close()
+        self.store.close()
         if self._ring is not None:
-            (self._ring.close if failed else self._ring.remove)()
+            (self._ring.remove if self._error is None else self._ring.close)()
         if not self._told:
             self._check()
 
-    def _failure(self) -> BaseException | None:
-        return self._error or (self._worker.error if self._worker is not None else None)
+    def _wait_for_all_but(self, most: int) -> None:
+        start = time.perf_counter()
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) > most):
+            self._waiting[0].result()
+            self._waiting.popleft()
+        self.waited += time.perf_counter() - start
+
+    def _work(self, frame: PendingFrame) -> None:
+        """Make and store a frame; after an error frames are taken and dropped, so that nobody waits for ever."""
+        try:
+            if self._error is None:
+                self._make(frame)
+        except BaseException as error:
+            self._error = error
+
+    def _make(self, frame: PendingFrame) -> None:
+        """Store the features of a frame.
+
+        Raises:
+            OpenMMGNNError: naming the step, with the original error's text; of the same class where it is one of ours.
+        """
+        try:
+            embedding, coordinates = self._features(frame)
+        except OpenMMGNNError as error:
+            raise type(error)(f"features of step {frame.step}: {error}") from error
+        except Exception as error:
+            raise OpenMMGNNError(f"features of step {frame.step}: {type(error).__name__}: {error}") from error
+        self.store.append(frame.step, frame.time_ps, frame.box, embedding, coordinates, frame.wall)
 
     def _check(self) -> None:
-        error = self._failure()
-        if error is not None:
+        if self._error is not None:
             self._told = True
-            raise error
+            raise self._error

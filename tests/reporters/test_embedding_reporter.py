@@ -193,7 +193,9 @@ def test_nan_of_a_model_stops_the_run_and_leaves_the_store_whole(tmp_path: Path,
 
 
 class FailingFeaturizer(DistanceFeaturizer):
-    def features(self, positions: np.ndarray, box_vectors: np.ndarray | None = None) -> np.ndarray:
+    def features(
+        self, positions: np.ndarray, box_vectors: np.ndarray | None = None, of_read_atoms: bool = False
+    ) -> np.ndarray:
         raise RuntimeError("CUDA out of patience")
 
 
@@ -213,7 +215,7 @@ def test_a_killed_process_of_the_worker_is_named(tmp_path: Path) -> None:
     simulation.reporters.append(reporter)
     simulation.step(20)
     reporter.flush()
-    reporter._stream._work._features._process.kill()  # type: ignore[union-attr]
+    reporter._stream._process._process.kill()  # type: ignore[union-attr]
     with pytest.raises(OpenMMGNNError, match="the process that makes the features ended with -9"):
         simulation.step(20)
         reporter.close()

@@ -29,13 +29,11 @@ class DistanceFeaturizer:
         self._weights = np.random.default_rng(seed).normal(size=(num_tokens, width))
         self._seed = seed
 
-    def features(self, positions: Any, box_vectors: Any = None) -> np.ndarray:
-        positions = np.asarray(positions)
-        if positions.shape != (self.num_particles, 3):
-            raise SpecError(f"positions of shape {positions.shape}")
+    def features(self, positions: Any, box_vectors: Any = None, of_read_atoms: bool = False) -> np.ndarray:
+        read = self.coordinates(positions, box_vectors, of_read_atoms, np.float64)
         if self.seconds:
             time.sleep(self.seconds)
-        centred = positions[self.read_atoms] - positions[self.read_atoms].mean(axis=0)
+        centred = read - read.mean(axis=0)
         result = np.empty((self.num_tokens, 4, self.width), np.float32)
         result[:, 0] = np.linalg.norm(centred, axis=1)[:, None] * self._weights
         result[:, 1:] = centred[:, :, None] * self._weights[:, None]
@@ -44,8 +42,13 @@ class DistanceFeaturizer:
         self.num_frames += 1
         return result
 
-    def coordinates(self, positions: Any, box_vectors: Any = None) -> np.ndarray:
-        return np.asarray(positions)[self.read_atoms].astype(np.float32)
+    def coordinates(
+        self, positions: Any, box_vectors: Any = None, of_read_atoms: bool = False, dtype: Any = np.float32
+    ) -> np.ndarray:
+        positions = np.asarray(positions)
+        if positions.shape != (len(self.read_atoms) if of_read_atoms else self.num_particles, 3):
+            raise SpecError(f"positions of shape {positions.shape}")
+        return (positions if of_read_atoms else positions[self.read_atoms]).astype(dtype)
 
     def describe(self) -> dict[str, Any]:
         return {
