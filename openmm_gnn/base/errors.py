@@ -7,6 +7,7 @@ and passes the checks.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -51,35 +52,23 @@ class NonFiniteError(OpenMMGNNError, RuntimeError):
 
 def at_least(settings: Any, least: float, *names: str) -> None:
     """Require finite numbers of `least` or more."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is None:
-            continue
-        if not (_is_number(value) and math.isfinite(value) and value >= least):
-            raise SettingsError(settings, name, f"give at least {least:g}")
+    _require(settings, names, lambda value: _is_finite(value) and value >= least, f"give at least {least:g}")
 
 
 def whole(settings: Any, least: int, *names: str) -> None:
     """Require whole numbers of `least` or more."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not (isinstance(value, int) and value >= least):
-            raise SettingsError(settings, name, f"give a whole number, {least} or more")
+    remedy = f"give a whole number, {least} or more"
+    _require(settings, names, lambda value: isinstance(value, int) and value >= least, remedy)
 
 
 def positive(settings: Any, *names: str) -> None:
     """Require finite numbers above 0."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
-            raise SettingsError(settings, name, "give a finite number above 0")
+    _require(settings, names, lambda value: _is_finite(value) and value > 0, "give a finite number above 0")
 
 
 def share(settings: Any, *names: str) -> None:
     """Require numbers from 0 to 1, 1 left out."""
-    for name in names:
-        if not 0 <= getattr(settings, name) < 1:
-            raise SettingsError(settings, name, "give 0 or more, below 1")
+    _require(settings, names, lambda value: 0 <= value < 1, "give 0 or more, below 1")
 
 
 def one_of(settings: Any, choices: type[Enum], *names: str) -> None:
@@ -103,5 +92,12 @@ def atomic_numbers(settings: Any, most: int | None = None, least_count: int = 1)
         raise SettingsError(settings, "elements", f"give each atomic number once{count}{limit}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _require(settings: Any, names: tuple[str, ...], holds: Callable[[Any], bool], remedy: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not holds(value):
+            raise SettingsError(settings, name, remedy)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

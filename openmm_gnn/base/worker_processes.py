@@ -24,7 +24,7 @@ from openmm_gnn.base.errors import OpenMMGNNError
 
 
 class ProgressBar:
-    """A bar on the terminal, for use as a context manager.
+    """A bar on the terminal (standard error), for use as a context manager.
 
     ```python
     with ProgressBar(total=len(files), shown=progress) as bar:
@@ -42,6 +42,7 @@ class ProgressBar:
             done: work done before.
             title: text in front of the bar.
         """
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             Progress,
@@ -54,7 +55,8 @@ class ProgressBar:
         ahead = (BarColumn(), TaskProgressColumn()) if total is not None else ()
         rest = (TextColumn("remaining"), TimeRemainingColumn()) if total is not None else ()
         columns = (TextColumn("{task.description}"), *ahead, TextColumn("{task.fields[text]}  elapsed"))
-        self._bar = Progress(*columns, TimeElapsedColumn(), *rest, disable=not shown)
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, TimeElapsedColumn(), *rest, console=console, disable=not shown)
         self._task = self._bar.add_task(title, total=total, completed=done, text="")  # type: ignore[arg-type]
 
     def update(self, done: float, title: str | None = None, text: str = "") -> None:

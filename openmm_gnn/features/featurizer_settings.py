@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.errors import SpecError, one_of, whole
 
 DEFAULT_WINDOW = 2
 
@@ -32,11 +32,7 @@ class GraphContext:
     """Residues in each run that bonds join along the sequence; a window ends with its run. None: no windows."""
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "context", Context(self.context))
-        except ValueError as error:
-            allowed = [one.value for one in Context]
-            raise SpecError(f"context is {self.context!r}: give one of {allowed}") from error
+        one_of(self, Context, "context")
         if self.segments is not None:
             object.__setattr__(self, "segments", tuple(int(length) for length in self.segments))
         if self.context is Context.WHOLE:
@@ -45,8 +41,7 @@ class GraphContext:
             return
         if self.window is None:
             object.__setattr__(self, "window", DEFAULT_WINDOW)
-        elif isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 0:
-            raise SpecError(f"window is {self.window!r}: give a whole number of residues on either side, 0 or more")
+        whole(self, 0, "window")
 
     @property
     def is_window(self) -> bool:

@@ -9,11 +9,12 @@ bonds) are joined to the residue's first atom, which is right while the residue 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 from torch import Tensor
 
 from openmm_gnn.base.errors import SpecError, TopologyError
@@ -111,51 +112,33 @@ def check_box(box_vectors: Tensor) -> None:
 
 def _pruned_tree(topology: mdtraj.Topology, selected: list[int]) -> tuple[dict[int, int], dict[int, int]]:
     """Parent of each atom on a path between selected atoms of one molecule (a root is its own), and their roots."""
-    neighbors: dict[int, list[int]] = {}
-    for first, second in topology.bonds:
-        if first.element.number and second.element.number:
-            neighbors.setdefault(first.index, []).append(second.index)
-            neighbors.setdefault(second.index, []).append(first.index)
-    _join_residues(topology, selected, neighbors)
-    parent: dict[int, int] = {}
-    root_of: dict[int, int] = {}
-    for root in selected:
-        if root not in root_of:
-            _walk(root, neighbors, parent, root_of)
+    # The last node is joined to all roots: one walk from there, breadth first, finds every atom's parent.
+    above = topology.n_atoms
+    bonds = [(one.index, two.index) for one, two in topology.bonds if one.element.number and two.element.number]
+    molecule = connected_components(_graph(above + 1, bonds))[1]
+    first_of: dict[int, int] = {}
+    links: dict[tuple[int, int], int] = {}
+    for index in selected:
+        first = first_of.setdefault(topology.atom(index).residue.index, index)
+        if molecule[index] != molecule[first]:
+            links.setdefault((first, molecule[index]), index)
+    bonds += [(first, index) for (first, _), index in links.items()]
+    molecule = connected_components(_graph(above + 1, bonds))[1]
+    root_of_molecule: dict[int, int] = {}
+    root_of = {index: root_of_molecule.setdefault(molecule[index], index) for index in selected}
+    bonds += [(above, root) for root in root_of_molecule.values()]
+    parents = breadth_first_order(_graph(above + 1, bonds), above, directed=False)[1].tolist()
     kept: dict[int, int] = {}
     for index in selected:
         while index not in kept:
-            kept[index] = parent[index]
-            index = parent[index]
+            kept[index] = index if parents[index] == above else parents[index]
+            index = kept[index]
     return kept, root_of
 
 
-def _walk(start: int, neighbors: dict[int, list[int]], parent: dict[int, int], root_of: dict[int, int]) -> None:
-    """Breadth first through a molecule, noting each atom's parent and root."""
-    parent[start] = root_of[start] = start
-    waiting = deque([start])
-    while waiting:
-        atom = waiting.popleft()
-        for partner in neighbors.get(atom, ()):
-            if partner not in root_of:
-                parent[partner], root_of[partner] = atom, start
-                waiting.append(partner)
-
-
-def _join_residues(topology: mdtraj.Topology, selected: list[int], neighbors: dict[int, list[int]]) -> None:
-    """Add a link from a residue's first selected atom to each of its selected atoms that no bonds lead to."""
-    seen: dict[int, int] = {}
-    for index in selected:
-        if index not in seen:
-            _walk(index, neighbors, {}, seen)
-    first_of: dict[int, int] = {}
-    joined: set[tuple[int, int]] = set()
-    for index in selected:
-        first = first_of.setdefault(topology.atom(index).residue.index, index)
-        if seen[index] != seen[first] and (first, seen[index]) not in joined:
-            joined.add((first, seen[index]))
-            neighbors.setdefault(first, []).append(index)
-            neighbors.setdefault(index, []).append(first)
+def _graph(num_nodes: int, edges: list[tuple[int, int]]) -> coo_array:
+    rows, columns = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    return coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(num_nodes, num_nodes))
 
 
 def _doubled(parents: Tensor) -> list[Tensor]:

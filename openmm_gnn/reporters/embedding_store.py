@@ -221,19 +221,6 @@ class EmbeddingStore:
         """Whether the writer has said that it is done; a killed one has not."""
         return self._writer is None and is_closed(self.path)
 
-    def index_of_step(self, step: int) -> int:
-        """The frame of a simulation step.
-
-        Raises:
-            DataError: naming the neighbouring steps, if there is no frame of that step.
-        """
-        records = self.records
-        index = _count_until(records, step) - 1
-        if index < 0 or records["step"][index] != step:
-            near = records["step"][max(0, index) : index + 2].tolist()
-            raise DataError(f"{self.path} has no frame of step {step}: the nearest of {len(records)} frames are {near}")
-        return index
-
     def num_frames_until(self, step: int) -> int:
         """How many frames are of this step or before."""
         return _count_until(self.records, step)

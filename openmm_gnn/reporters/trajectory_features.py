@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of, read_topology
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
@@ -47,32 +47,24 @@ def run_job(job: FileJob) -> int:
 
 def featurize_here(jobs: Sequence[FileJob], progress: bool = True) -> list[int]:
     """Featurize one file after another with one encoder; the number of new frames of each."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     featurizer = Featurizer(jobs[0].encoder, read_topology(jobs[0].topology), **jobs[0].featurizer)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     counts = []
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
-        for job in jobs:
-            total = count_frames(job.trajectory)
-            bar = bars.add_task(job.trajectory.name, total=None if total is None else -(-total // job.reading.stride))
-            advance = functools.partial(bars.advance, bar)
-            counts.append(featurize_trajectory(job.trajectory, job.store, featurizer, job.reading, advance))
+    for job in jobs:
+        total = count_frames(job.trajectory)
+        total = None if total is None else -(-total // job.reading.stride)
+        with ProgressBar(total, progress, title=job.trajectory.name) as bar:
+            counts.append(featurize_trajectory(job.trajectory, job.store, featurizer, job.reading, bar.update))
     return counts
 
 
 def featurize_on_cluster(jobs: Sequence[FileJob], address: str, progress: bool = True) -> list[int]:
     """Featurize each file as a task on the workers of a dask scheduler; the number of new frames of each."""
     from dask.distributed import Client, as_completed
-    from rich.console import Console
-    from rich.progress import Progress
 
-    with Client(address) as client, Progress(console=Console(stderr=True), disable=not progress) as bars:
-        bar = bars.add_task("files", total=len(jobs))
+    with Client(address) as client, ProgressBar(len(jobs), progress, title="files") as bar:
         futures = client.map(run_job, jobs, pure=False, retries=1)
-        for _ in as_completed(futures):
-            bars.advance(bar)
+        for done, _ in enumerate(as_completed(futures), 1):
+            bar.update(done)
         return list(client.gather(futures))
 
 
@@ -90,7 +82,7 @@ def featurize_trajectory(
     Args:
         trajectory: a file that mdtraj reads, of the featurizer's topology.
         store: directory; its steps are indices of frames.
-        progress: called with the number of frames that were stored since the last call.
+        progress: called with the number of frames that are stored.
     Returns:
         The number of new frames.
     Raises:
@@ -108,14 +100,13 @@ def featurize_trajectory(
         for frames in frames_of(trajectory, featurizer.topology, atoms, first, reading.stride, reading.chunk):
             if last is not None and not frames_found:
                 _check_same(trajectory, writer, featurizer, frames[:1], reading)
-                progress(len(writer))
                 frames = frames[1:]
             frames_found = True
             for start in range(0, len(frames.indices), featurizer.frames_per_batch):
                 batch = frames[start : start + featurizer.frames_per_batch]
                 _store(writer, featurizer, batch, reading)
-                progress(len(batch.indices))
                 count += len(batch.indices)
+                progress(len(writer))
         if last is not None and not frames_found:
             raise DataError(_not_the_same(trajectory, store, f"it ends before frame {last}, the last of the store"))
         writer.flush(durable=True)

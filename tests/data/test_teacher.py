@@ -236,7 +236,7 @@ def test_the_command_line_labels_a_serialised_system_with_a_progress_bar(tmp_pat
     where = [str(tmp_path / SYSTEM_FILE), "--topology", str(tmp_path / TOPOLOGY_FILE), "--out", str(tmp_path / "out")]
     what = ["--seeds", "2,4-5", "--frames", "3", "--stride", "5", "--equilibration", "0", "--temperature", "90"]
     done = subprocess.run([*COMMAND, *where, *what], capture_output=True, text=True, check=True)
-    assert "3/3 trajectories" in done.stdout and "remaining" in done.stdout and "9 frames of 3" in done.stdout
+    assert "3/3 trajectories" in done.stderr and "remaining" in done.stderr and "9 frames of 3" in done.stdout
     assert LabelledTrajectories.open(tmp_path / "out").seeds == [2, 4, 5]
 
 

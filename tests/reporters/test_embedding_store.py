@@ -52,9 +52,6 @@ def test_what_was_appended_is_read_back_exactly(tmp_path: Path, dtype: str) -> N
     assert np.array_equal(store.embeddings[2], embedding_of(5))
     assert np.array_equal(store.coordinates[2], coordinates_of(5))
     assert np.array_equal(store.boxes[0], np.eye(3) * 2)
-    assert store.index_of_step(7) == 4
-    with pytest.raises(DataError, match=r"no frame of step 9: the nearest of 6 frames are \[8\]"):
-        store.index_of_step(9)
     assert isinstance(store.embeddings.base, np.memmap)
     assert len(store.verify()) == 0
 

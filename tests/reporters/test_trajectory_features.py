@@ -50,7 +50,7 @@ def test_a_file_gives_the_features_of_its_frames(
     reading = replace(WHOLE, stride=2)
     count = featurize_trajectory(tmp_path / f"run.{suffix}", tmp_path / "store", featurizer, reading, seen.append)
     store = EmbeddingStore.open(tmp_path / "store")
-    assert count == sum(seen) == len(store) == 7
+    assert count == seen[-1] == len(store) == 7
     np.testing.assert_array_equal(store.steps, np.arange(0, 13, 2))
     as_written = mdtraj.load(str(tmp_path / f"run.{suffix}"), top=trajectory.topology)[::2]
     boxes = as_written.unitcell_vectors

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
-from openmm_gnn.base.errors import SpecError, at_least, one_of
+from openmm_gnn.base.errors import SpecError, at_least, one_of, positive, share
 
 
 class Mixer(str, Enum):
@@ -143,10 +142,8 @@ class CVNetworkSpec:
         at_least(self, 1, "num_tokens", "input_width", "num_outputs", "num_layers", "num_heads", "head_layers")
         at_least(self, 2, "width")
         at_least(self, 0, "window")
-        if not 0 <= self.dropout < 1:
-            raise SpecError(f"CVNetworkSpec.dropout is {self.dropout}: give a probability, 0 or more and below 1")
-        if not (math.isfinite(self.graph_cutoff) and self.graph_cutoff > 0):
-            raise SpecError(f"CVNetworkSpec.graph_cutoff is {self.graph_cutoff} nm: give a finite length above 0")
+        share(self, "dropout")
+        positive(self, "graph_cutoff")
         if self.chains and len(self.chains) != self.num_tokens:
             raise SpecError(
                 f"CVNetworkSpec.chains names the chains of {len(self.chains)} tokens, there are {self.num_tokens}"
