@@ -4,4 +4,5 @@ import sys
 
 from openmm_gnn.cli import main
 
+sys.argv[0] = "openmm-gnn"
 sys.exit(main())

@@ -10,6 +10,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,11 @@ from openmm_gnn.base.errors import DataError
 
 NO_LOCK_VARIABLE = "OPENMM_GNN_NO_LOCK"
 """Environment variable; with 1 no file is locked, for file systems that cannot."""
+
+
+def command_line() -> str:
+    """What the user typed to start this process, for the record of what it makes."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-from openmm_gnn.cli.options import Command, Nested, ShownCommand, command_line, value_of, with_settings
+from openmm_gnn.cli.options import Command, Nested, ShownCommand, value_of, with_settings
 from openmm_gnn.data.conformers.settings import (
     Dynamics,
     MoleculeSettings,
@@ -73,7 +73,6 @@ class Conformers(ShownCommand):
 
         data = make_conformations(
             *(self.out, self.molecules, self.dynamics, self.processes, self.progress),
-            command=command_line(),
             inputs=[*self.structure, *self.smiles],
             skip_bad=self.skip_bad,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import ShownCommand, command_line
+from openmm_gnn.cli.options import ShownCommand
 from openmm_gnn.data.conformers.published_sets import PublishedSet
 
 
@@ -32,8 +32,6 @@ class ImportConformers(ShownCommand):
     def run(self) -> None:
         from openmm_gnn.data.conformers.published_sets import import_conformers
 
-        data = import_conformers(
-            self.published, self.source, self.out, self.limit, self.skip_bad, self.progress, command_line()
-        )
+        data = import_conformers(self.published, self.source, self.out, self.limit, self.skip_bad, self.progress)
         print(data.summary())
         print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`")

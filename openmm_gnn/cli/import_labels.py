@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command, command_line
+from openmm_gnn.cli.options import Command
 from openmm_gnn.data.labels.settings import ImportSettings
 
 
@@ -40,7 +40,6 @@ class ImportLabels(Command):
             self.settings,
             topology=None if self.topology is None else read_structure(self.topology)[0],
             topology_name=None if self.topology is None else self.topology.name,
-            command=command_line(),
         )
         print(data.summary)
         print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")

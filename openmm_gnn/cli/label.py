@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.cli.inputs import SystemFiles
-from openmm_gnn.cli.options import Nested, ShownCommand, command_line
+from openmm_gnn.cli.options import Nested, ShownCommand
 from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.md.systems.structure_files import ForceFieldSettings
 
@@ -34,7 +34,7 @@ class Label(ShownCommand):
         from openmm_gnn.data.labels.teacher import label
 
         system = self.files.load(self.system, self.force_field)
-        data = label(system, self.out, self.settings, self.progress, command_line())
+        data = label(system, self.out, self.settings, self.progress)
         num_frames = sum(len(trajectory) for trajectory in data.trajectories)
         print(f"{num_frames} frames of {len(data)} trajectories in {self.out}")
         print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")

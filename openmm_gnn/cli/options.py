@@ -14,7 +14,6 @@ import dataclasses
 import inspect
 import itertools
 import re
-import shlex
 import sys
 import textwrap
 import types
@@ -251,8 +250,3 @@ def value_of(option: str, kind: Callable[[str], Any], default: Any, arguments: S
     with contextlib.suppress(ValueError):
         return kind(texts[-1]) if texts else default
     return default
-
-
-def command_line() -> str:
-    """The command as the user has given it, for the record of what it makes."""
-    return shlex.join(["openmm-gnn", *sys.argv[1:]])

@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand, command_line
+from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand
 from openmm_gnn.learning.settings import DenoisingSettings, Hardware
 
 LEARNED = ("max_atomic_number", "elements", "noise_scale", "length_unit", "metadata")
@@ -52,7 +52,7 @@ class Pretrain(TorchCommand, ShownCommand):
         self.use_threads()
         bundle = pretrain(
             *(self.data, self.out, self.spec, self.settings, self.start, self.hardware),
-            *(self.test, self.skip_bad, self.progress, command_line()),
+            *(self.test, self.skip_bad, self.progress),
         )
         if not is_first_process():
             return

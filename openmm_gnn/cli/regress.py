@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand, command_line
+from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand
 from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
 
 
@@ -38,7 +38,7 @@ class Regress(TorchCommand, ShownCommand):
 
         self.use_threads()
         wanted = replace(self.wanted, hydrogens=None if self.hydrogens == self.no_hydrogens else self.hydrogens)
-        bundle = regress(self.labels, self.encoder, wanted, self.out, self.settings, self.progress, command_line())
+        bundle = regress(self.labels, self.encoder, wanted, self.out, self.settings, self.progress)
         metadata = load_property_model(bundle).spec.metadata
         figures, held_out = metadata["validation"], metadata["labels"]["validation_frames"]
         unit = f" {wanted.unit}" if wanted.unit else ""

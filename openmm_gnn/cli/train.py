@@ -17,7 +17,7 @@ import tyro
 
 from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
-from openmm_gnn.cli.options import Command, Nested, ShownCommand, TorchCommand, command_line, value_of, with_settings
+from openmm_gnn.cli.options import Command, Nested, ShownCommand, TorchCommand, value_of, with_settings
 from openmm_gnn.learning.settings import TrainingSettings
 
 LEARNED = ("elements", "force_scale", "metadata", "encoder", "head_width", "head_layers")
@@ -64,6 +64,6 @@ class Train(TorchCommand, ShownCommand):
         from openmm_gnn.learning.training.force_matching import train
 
         self.use_threads()
-        bundle = train(self.data, self.out, self.spec, self.settings, self.encoder, self.progress, command_line())
+        bundle = train(self.data, self.out, self.spec, self.settings, self.encoder, self.progress)
         print(f"wrote {bundle}")
         print(f"Next: `openmm-gnn evaluate {bundle} {self.data[0]} --seeds SEEDS`, on seeds that it was not trained on")

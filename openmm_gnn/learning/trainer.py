@@ -7,23 +7,23 @@ import json
 import logging
 import math
 import os
-import shlex
-import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from openmm_gnn.base.errors import DataError, NonFiniteError
-from openmm_gnn.base.files import write_atomically
+from openmm_gnn.base.files import command_line, write_atomically
+from openmm_gnn.base.worker_processes import ProgressBar
 
 BUNDLE, LOG = "model.safetensors", "log.csv"
 """The files of a training's directory that a user reads."""
@@ -88,22 +88,30 @@ class BestWeights(Callback):
         lines = self.log_file.read_text().splitlines()[1:]
         return tuple(dict(zip(("step", *self.columns), map(float, line.split(",")), strict=True)) for line in lines)
 
-    def check_written(self, learning_rate: float) -> None:
-        """
-        Raises:
-            NonFiniteError: if no validation was a finite number, so that no weights were saved.
-        """
-        if not self.bundle.is_file():
-            raise NonFiniteError(
-                f"{self.criterion.replace('_', ' ')} was never a finite number: lower the learning rate, now "
-                f"{learning_rate:g}"
-            )
-
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = float(state_dict["best"])
+
+
+class StepsBar(Callback):
+    """The steps that are done, of all, with the logged errors and the remaining time; the first process shows it.
+
+    The bar ends with `stack`, however the training ends.
+    """
+
+    def __init__(self, stack: ExitStack, num_steps: int, title: str) -> None:
+        self.stack, self.num_steps, self.title = stack, num_steps, title
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        bar = ProgressBar(self.num_steps, trainer.is_global_zero, trainer.global_step, self.title)
+        self.bar = self.stack.enter_context(bar)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero:
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in trainer.progress_bar_metrics.items())
+            self.bar.update(trainer.global_step, text=f"step {trainer.global_step} of {self.num_steps}  {figures}")
 
 
 def rise_and_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int) -> LambdaLR:
@@ -122,15 +130,10 @@ def rise_and_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int) -> 
     return LambdaLR(optimizer, factor)
 
 
-def provenance(command: str | None = None) -> dict[str, Any]:
-    """What the metadata of trained weights say about how they were made: command line and versions.
-
-    Args:
-        command: what the user typed; by default the command line of this process.
-    """
-    made = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def provenance() -> dict[str, Any]:
+    """What the metadata of trained weights say about how they were made: command line and versions."""
     versions = {name: version(name) for name in ("openmm-gnn", "torch", "lightning")}
-    return {"command": made if command is None else command, "versions": versions}
+    return {"command": command_line(), "versions": versions}
 
 
 def identity_of(spec: Any) -> str:
@@ -187,23 +190,28 @@ def begin(directory: str | os.PathLike[str], seed: int) -> Path:
 
 def fit(
     module: ResumableModule,
-    data: lightning.LightningDataModule | tuple[DataLoader[Any], DataLoader[Any] | Sequence[DataLoader[Any]]],
+    data: tuple[lightning.LightningDataModule] | tuple[DataLoader[Any], DataLoader[Any] | Sequence[DataLoader[Any]]],
     best: BestWeights,
     num_steps: int,
     validate_every: int | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
-    bar: type[Callback] | Callback = RichProgressBar,
+    title: str = "training",
     **options: Any,
-) -> None:
+) -> Path:
     """Train a module for `num_steps` in all, those of earlier calls with the same directory among them.
 
     Args:
-        data: loaders for training and validation.
+        data: loaders for training and validation, or what has both.
         best: writes rows and weights when a validation ends; the checkpoint is made after it, in the same directory.
         validate_every: steps; a kill costs as many at most. None: an epoch, whose loader says how many steps it has.
         callbacks: called after `best` and before the checkpoint is made.
+        title: of the progress bar.
         options: of `lightning.Trainer`, in place of ours.
+    Returns:
+        The path of the best weights.
+    Raises:
+        NonFiniteError: if no validation was a finite number, so that no weights were saved.
     """
     directory = best.bundle.parent
     by_epoch = validate_every is None
@@ -214,24 +222,21 @@ def fit(
         save_on_train_epoch_end=by_epoch,  # otherwise after each validation, when its row and weights are written
         enable_version_counter=False,
     )
-    shown = [bar() if isinstance(bar, type) else bar] if progress else []
     intervals = {} if by_epoch else {"val_check_interval": validate_every, "check_val_every_n_epoch": None}
     ours: dict[str, Any] = {
         **{"accelerator": "auto", "devices": 1, "logger": False},
-        **{"num_sanity_val_steps": 0, "enable_model_summary": False, **intervals},
+        **{"num_sanity_val_steps": 0, "enable_model_summary": False, "enable_progress_bar": False, **intervals},
     }
-    trainer = lightning.Trainer(
-        max_steps=num_steps,
-        callbacks=[best, *callbacks, checkpoints, *shown],
-        enable_progress_bar=progress,
-        **{**ours, **options},
-    )
-    training, validation = (None, None) if isinstance(data, lightning.LightningDataModule) else data
-    trainer.fit(
-        module,
-        training,
-        validation,
-        datamodule=data if isinstance(data, lightning.LightningDataModule) else None,
-        ckpt_path=str(directory / CHECKPOINT) if (directory / CHECKPOINT).is_file() else None,
-        weights_only=True,
-    )
+    begun = str(directory / CHECKPOINT) if (directory / CHECKPOINT).is_file() else None
+    with ExitStack() as stack:
+        shown = [StepsBar(stack, num_steps, title)] if progress else []
+        trainer = lightning.Trainer(
+            max_steps=num_steps, callbacks=[best, *callbacks, checkpoints, *shown], **{**ours, **options}
+        )
+        trainer.fit(module, *data, ckpt_path=begun, weights_only=True)
+    if not best.bundle.is_file() and trainer.is_global_zero:
+        raise NonFiniteError(
+            f"{best.criterion.replace('_', ' ')} was never a finite number: lower the learning rate, now "
+            f"{trainer.optimizers[0].param_groups[0]['initial_lr']:g}"
+        )
+    return best.bundle

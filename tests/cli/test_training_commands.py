@@ -55,7 +55,7 @@ def test_training_from_python_makes_the_same_bundle_with_the_same_metadata(
 ) -> None:
     network = partial(GAMDSpec, NeighborSpec(cutoff=0.6, max_neighbors=50), width=8, num_layers=1, num_radial=8)
     settings = TrainingSettings((1,), (2,), num_steps=4, batch_size=1, validate_every=2)
-    made = load_model(train([data], tmp_path, network, settings, progress=False, command="python"))
+    made = load_model(train([data], tmp_path, network, settings, progress=False))
     expected = load_model(bundle)
     assert made.spec == expected.spec
     assert all(torch.equal(value, made.state_dict()[name]) for name, value in expected.state_dict().items())

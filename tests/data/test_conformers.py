@@ -156,11 +156,14 @@ def test_a_run_killed_at_any_moment_makes_the_same_frames_in_the_end(data: Confo
     assert again.sha256 == data.sha256
 
 
-def test_more_molecules_can_be_added_and_lost_ones_made_again(data: Conformations, tmp_path: Path) -> None:
+def test_more_molecules_can_be_added_and_lost_ones_made_again(
+    data: Conformations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/openmm-gnn", "conformers"])
     few = make_conformations(tmp_path, 1, TINY, progress=False)
     assert [molecule.name for molecule in few.molecules] == [data.molecules[0].name]
-    more = make_conformations(tmp_path, 3, TINY, processes=2, progress=False, command="more")
-    assert contents(more) == contents(data)[:3] and more.meta["commands"] == ["more"]
+    more = make_conformations(tmp_path, 3, TINY, processes=2, progress=False)
+    assert contents(more) == contents(data)[:3] and more.meta["commands"] == ["openmm-gnn conformers"]
     shutil.rmtree(more.molecules[1].shard.path)
     with pytest.raises(DataError, match=r"has 2 of 3 molecules: give the same `openmm-gnn conformers` command again"):
         Conformations.open(tmp_path)

@@ -24,7 +24,7 @@ from openmm_gnn.learning.properties.property_sets import (
     property_spec,
     seen,
 )
-from openmm_gnn.learning.settings import PropertySettings
+from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.weights import ENCODERS, load_encoder, load_property_model, path_of, save_network
@@ -64,7 +64,7 @@ def labelled(frames: list[MoleculeFrame], target: Target, readout: Readout) -> l
 def model_of(frames: list[MoleculeFrame], target: Target, readout: Readout = Readout.SUM) -> PropertyModel:
     """Its elements fitted, its head as random as a trained one's."""
     torch.manual_seed(1)
-    spec = property_spec(small_encoder().spec, frames, "something", target, readout)
+    spec = property_spec(small_encoder().spec, frames, LearnedProperty("something", target, readout))
     model = PropertyModel(spec)
     model.encoder.load_state_dict({k: v for k, v in small_encoder().state_dict().items() if "noise_head" not in k})
     fit_elements(model, PropertyFrames(frames, spec))
@@ -132,10 +132,11 @@ def test_charges_of_amber14_are_learned_by_the_shipped_encoder_and_predicted_for
     peptides: Path, tmp_path: Path
 ) -> None:
     encoder = load_encoder("peptide-et")
-    frames = read_labels(peptides, "bonded_charges", Target.ATOM, group_key="sequence")
+    wanted = LearnedProperty("bonded_charges", Target.ATOM, unit="e", group_key="sequence")
+    frames = read_labels(peptides, wanted)
     sets = hold_out(frames, 3)
     assert {frame.group for frame in sets.validation} == {"S", "V"}
-    spec = property_spec(encoder.spec, frames, "bonded_charges", Target.ATOM, unit="e")
+    spec = property_spec(encoder.spec, frames, wanted)
     assert spec.elements == (6, 7, 8) and not spec.hydrogens
     settings = PropertySettings(
         num_steps=60, batch_size=4, learning_rate=1e-2, warmup_steps=5, freeze_encoder=True, validate_every=30
@@ -154,8 +155,9 @@ def test_charges_of_amber14_are_learned_by_the_shipped_encoder_and_predicted_for
 
 def test_fine_tuning_changes_the_encoder_and_a_killed_run_goes_on(peptides: Path, tmp_path: Path) -> None:
     encoder = small_encoder()
-    frames = read_labels(peptides, "solvation", Target.MOLECULE, group_key="sequence")
-    spec = property_spec(encoder.spec, frames, "solvation", Target.MOLECULE, hydrogens=True, new_elements=True)
+    wanted = LearnedProperty("solvation", group_key="sequence", hydrogens=True, new_elements=True)
+    frames = read_labels(peptides, wanted)
+    spec = property_spec(encoder.spec, frames, wanted)
     assert spec.elements == (1, 6, 7, 8) and spec.encoder.elements == (1, 6, 7, 8)
     sets = hold_out(frames, 3)
     for steps in (2, 4):
@@ -178,7 +180,7 @@ def test_an_element_that_was_not_among_the_labels_is_named() -> None:
     with pytest.raises(DataError, match="chloride has 1 atoms of unknown elements, the first is atom 2"):
         predict(model, [stranger])
     with pytest.raises(DataError, match="the encoder knows.*--new-elements"):
-        property_spec(small_encoder().spec, [stranger], "something", Target.MOLECULE)
+        property_spec(small_encoder().spec, [stranger], LearnedProperty("something"))
 
 
 def test_a_molecule_is_on_one_side_of_the_split_alone() -> None:
@@ -213,6 +215,6 @@ def test_a_bundle_holds_encoder_head_and_what_the_elements_say(tmp_path: Path) -
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
-    spec = property_spec(small_encoder().spec, frames_of_elements(), "something", Target.MOLECULE)
+    spec = property_spec(small_encoder().spec, frames_of_elements(), LearnedProperty("something"))
     with pytest.raises(SpecError, match=message):
         dataclasses.replace(spec, **changes)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
-from openmm_gnn.base.files import locked, write_json
+from openmm_gnn.base.files import command_line, locked, write_json
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.conformers.conformations import META_FILE, META_KIND, META_VERSION, UNITS, Conformations, read_meta
 from openmm_gnn.data.conformers.settings import KINDS, Dynamics
@@ -34,7 +34,6 @@ def prepare_directory(
     out: Path,
     made_by: str,
     settings: dict[str, Any],
-    command: str | None,
     inputs: Sequence[Path] = (),
     packages: Sequence[str] = (),
     left_out: dict[str, str] = HELD_OUT,
@@ -65,7 +64,7 @@ def prepare_directory(
         meta |= {"num_molecules": 0, "complete": False, "skipped": {"count": 0, "examples": []}, "commands": []}
         meta |= {"left_out": left_out, "units": UNITS}
         meta |= {"versions": {name: version(name) for name in ("openmm-gnn", *packages)}}
-    if command and command not in meta["commands"]:
+    if (command := command_line()) not in meta["commands"]:
         meta["commands"].append(command)
     write_meta(out, meta)
     for path in inputs:
@@ -107,7 +106,6 @@ def make_conformations(
     settings: Dynamics,
     processes: int | None = None,
     progress: bool = True,
-    command: str | None = None,
     inputs: Sequence[str | Path] = (),
     skip_bad: bool = False,
 ) -> Conformations:
@@ -117,7 +115,6 @@ def make_conformations(
         out: directory of the data; made if it does not exist.
         num_molecules: None: the usual number of the kind, such as all that a file holds.
         processes: at once; by default one per core.
-        command: what the user typed, to be remembered in meta.json.
         inputs: files that the molecules are made of, for the kinds that need some.
         skip_bad: leave out, and count in meta.json, molecules that cannot be read or run.
     Raises:
@@ -135,7 +132,7 @@ def make_conformations(
     with locked(out):
         made_with: dict[str, Any] = {**settings.stored, "skip_bad": skip_bad}
         left_out = {} if made_with.get("allow_held_out") else HELD_OUT
-        meta = prepare_directory(out, "conformers", made_with, command, files, ("openmm",), left_out)
+        meta = prepare_directory(out, "conformers", made_with, files, ("openmm",), left_out)
         if num_molecules > meta["num_molecules"]:
             meta |= {"num_molecules": num_molecules, "complete": False}
             write_meta(out, meta)

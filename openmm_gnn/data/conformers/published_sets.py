@@ -198,7 +198,6 @@ def import_conformers(
     limit: int | None = None,
     skip_bad: bool = False,
     progress: bool = True,
-    command: str | None = None,
     molecules_per_shard: int = MOLECULES_PER_SHARD,
 ) -> Conformations:
     """Read a file or folder as it was downloaded into a directory of conformations.
@@ -218,7 +217,7 @@ def import_conformers(
         settings: dict[str, Any] = {"kind": kind.value, "source": source.name, "limit": limit, "skip_bad": skip_bad}
         settings |= {"source_bytes": source.stat().st_size if source.is_file() else None}
         settings |= {"molecules_per_shard": molecules_per_shard}
-        meta = prepare_directory(out, "import-conformers", settings, command, left_out={})
+        meta = prepare_directory(out, "import-conformers", settings, left_out={})
         there = sum(shard.end - shard.first for shard in map(open_shard, shard_paths(out)))
         if not meta["complete"] or there != meta["num_molecules"]:
             _write_missing(kind, source, out, molecules_per_shard, limit, skip_bad, progress)

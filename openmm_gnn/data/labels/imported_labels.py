@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import write_json
+from openmm_gnn.base.files import command_line, write_json
 from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
 from openmm_gnn.data.labels.settings import ImportSettings
 from openmm_gnn.data.labels.trajectories import META_FILE
@@ -170,13 +170,11 @@ def import_labels(
     settings: ImportSettings | None = None,
     topology: app.Topology | None = None,
     topology_name: str | None = None,
-    command: str | None = None,
 ) -> ImportedLabels:
     """Write the frames of these files into a new directory.
 
     Args:
         topology: gives bonds; every frame must have exactly its elements.
-        command: what the user typed, to be remembered in meta.json.
     Raises:
         SpecError: if a file has too few frames for its blocks.
         DataError: if the directory exists, or a frame does not fit the topology.
@@ -215,7 +213,7 @@ def import_labels(
         "kind": IMPORTED_KIND,
         "version": IMPORTED_VERSION,
         "written_by": f"openmm_gnn {version('openmm-gnn')}",
-        "command": command,
+        "command": command_line(),
         "settings": {
             "forces": settings.forces.value,
             "files": [file.path.name for file in files],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
-from openmm_gnn.base.files import locked, read_checkpoint, write_atomically, write_json
+from openmm_gnn.base.files import command_line, locked, read_checkpoint, write_atomically, write_json
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
@@ -223,7 +223,6 @@ def label(
     out: str | Path,
     settings: LabelSettings | None = None,
     progress: bool = True,
-    command: str | None = None,
 ) -> LabelledTrajectories:
     """Run every seed at every temperature and store labelled frames; resumes what was interrupted.
 
@@ -233,7 +232,6 @@ def label(
         out: directory of the data; made if it does not exist.
         settings: which trajectories; ten of the system as it is if None.
         progress: show a bar with the remaining time.
-        command: what the user typed, to be remembered in meta.json.
     Raises:
         SpecError: if a setting makes no sense.
         DataError: if `out` holds data of another system or other settings, or is being written by another process.
@@ -244,7 +242,7 @@ def label(
     course = settings.course(system)
     _check_can_run(system, settings.platform)
     with locked(out):
-        meta = _prepare(out, system, settings, course, command)
+        meta = _prepare(out, system, settings, course)
         _write_starts(out, meta, system)
         wanted = {trajectory_name(*run) for run in settings.runs(system)}
         works = [
@@ -273,9 +271,7 @@ def _check_can_run(system: SimulationSystem, platform: str) -> None:
         )
 
 
-def _prepare(
-    out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse, command: str | None
-) -> dict[str, Any]:
+def _prepare(out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse) -> dict[str, Any]:
     """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
     import openmm
 
@@ -300,7 +296,7 @@ def _prepare(
             trajectory_name(temperature, seed), {"temperature": temperature, "seed": seed, "frames": settings.frames}
         )
         entry["frames"] = max(entry["frames"], settings.frames)
-    if command and command not in meta["commands"]:
+    if (command := command_line()) not in meta["commands"]:
         meta["commands"].append(command)
     write_json(out / META_FILE, meta, indent=2)
     if not (out / SYSTEM_FILE).exists() or not (out / TOPOLOGY_FILE).exists():

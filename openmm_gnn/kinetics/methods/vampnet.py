@@ -160,8 +160,11 @@ def train_vampnet(
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary if directory is None else directory)
         runs = [
-            _train_seed(spec, pairs, held_out, settings, seed, home / f"seed-{seed}", progress, provenance or {})
-            for seed in seeds
+            _train_seed(
+                *(spec, pairs, held_out, settings, seed, home / f"seed-{seed}"),
+                *(f"network {number} of {len(seeds)}", progress, provenance or {}),
+            )
+            for number, seed in enumerate(seeds, 1)
         ]
     return VampnetResult(pairs.lag_ps, tuple(runs))
 
@@ -173,6 +176,7 @@ def _train_seed(
     settings: VampnetSettings,
     seed: int,
     directory: Path,
+    title: str,
     progress: bool,
     provenance: dict[str, Any],
 ) -> VampnetRun:
@@ -207,9 +211,9 @@ def _train_seed(
         settings.num_steps,
         progress=progress,
         callbacks=[stopping],
+        title=title,
         use_distributed_sampler=False,
     )
-    best.check_written(settings.learning_rate)
     return _finish(directory, best, pairs, held_out, settings, seed, fingerprint)
 
 

@@ -23,7 +23,6 @@ from openmm_gnn.learning.pretraining.denoising_meter import ERROR, record_denois
 from openmm_gnn.learning.pretraining.denoising_module import (
     Denoising,
     DenoisingData,
-    PretrainingBar,
     TrainingCurves,
     scales_of,
     tensorboard_logger,
@@ -47,7 +46,6 @@ def pretrain(
     tests: Sequence[Path] = (),
     skip_bad: bool = False,
     progress: bool = True,
-    command: str | None = None,
 ) -> Path:
     """Pretrain an encoder and return the path of its bundle, the best by the error on held-out molecules.
 
@@ -64,7 +62,6 @@ def pretrain(
         start: encoder whose weights to begin with, or its path or shipped name; it brings its spec.
         tests: structures in PDB or PDBx/mmCIF files, never trained on, whose error is kept with the weights.
         skip_bad: leave out molecules that are damaged, and name them in the metadata.
-        command: what the user typed; by default the command line of this process.
     Raises:
         DataError: if there are no molecules, one is damaged, or the directory belongs to another encoder or other data.
         SpecError: if the encoder to start from, or a test structure, has other elements, or the data do not fit into
@@ -99,7 +96,7 @@ def pretrain(
             **training,
             **validation,
         },
-        **provenance(command),
+        **provenance(),
     }
     bundle = pretrain_on_molecules(made, *split, settings, out, progress, metadata, begin_with, hardware)
     if tests and is_first_process():
@@ -154,15 +151,13 @@ def pretrain_on_molecules(
         metadata,
         ERROR,
     )
-    curves = TrainingCurves()
-    fit(
+    return fit(
         module,
-        data,
+        (data,),
         best,
         settings.num_steps,
         progress=progress,
-        callbacks=[curves],
-        bar=PretrainingBar(curves),
+        callbacks=[TrainingCurves()],
         devices=hardware.devices,
         strategy="ddp" if hardware.devices > 1 or hardware.strategy is Strategy.DDP else "auto",
         use_distributed_sampler=False,
@@ -171,8 +166,6 @@ def pretrain_on_molecules(
         logger=tensorboard_logger(directory, directory / CHECKPOINT),
         log_every_n_steps=settings.validate_every,  # all that is logged, the curves write themselves
     )
-    best.check_written(settings.learning_rate)
-    return best.bundle
 
 
 def is_first_process() -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -260,7 +260,6 @@ class TrainingCurves(Callback):
     """
 
     def __init__(self) -> None:
-        self.rates: dict[str, float] = {}
         self._restart()
 
     def _restart(self) -> None:
@@ -277,11 +276,15 @@ class TrainingCurves(Callback):
         if trainer.global_step % _EVERY:
             return
         seconds = time.perf_counter() - self._since
-        self.rates = {"atoms/s": self._atoms / seconds, "molecules/s": self._molecules / seconds}
+        points = {
+            "error/train": float(trainer.callback_metrics["train_error"]),
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "throughput/atoms_per_s": self._atoms / seconds,
+            "throughput/molecules_per_s": self._molecules / seconds,
+        }
+        self.log("atoms/s", round(points["throughput/atoms_per_s"]), prog_bar=True, logger=False, batch_size=1)
+        self._write(trainer, points)
         self._restart()
-        error = float(trainer.callback_metrics["train_error"])
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self._write(trainer, {"error/train": error, "learning_rate": rate, **self._named_rates()})
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Errors on held-out molecules; all points are on the disk before the checkpoint of this step is."""
@@ -294,28 +297,9 @@ class TrainingCurves(Callback):
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.flush()
 
-    def _named_rates(self) -> dict[str, float]:
-        return {"throughput/" + name.replace("/s", "_per_s"): value for name, value in self.rates.items()}
-
     def _write(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
         if trainer.logger is not None:
             trainer.logger.log_metrics(values, step=trainer.global_step)
-
-
-class PretrainingBar(RichProgressBar):
-    """The progress bar, with atoms and molecules per second."""
-
-    def __init__(self, curves: TrainingCurves) -> None:
-        super().__init__()
-        self._curves = curves
-
-    def get_metrics(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """What is shown beside the bar."""
-        shown = super().get_metrics(trainer, module)
-        shown.pop("v_num", None)
-        return {**shown, **{name: round(value) for name, value in self._curves.rates.items()}}
 
 
 def tensorboard_logger(directory: Path, checkpoint: Path) -> TensorBoardLogger:

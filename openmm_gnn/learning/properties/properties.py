@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from openmm_gnn.base.specs.encoder import PropertySpec
 from openmm_gnn.learning.properties.property_labels import read_labels
@@ -30,30 +31,7 @@ from openmm_gnn.networks.encoders.property_model import PropertyModel
 from openmm_gnn.networks.weights import load_encoder, save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "elements_mae")
-"""The columns of log.csv; the first chooses the best weights."""
-
-
-class PropertyErrorMeter:
-    """Errors over all numbers added, in the unit of the labels: of the model, and of what the elements alone say."""
-
-    def __init__(self) -> None:
-        self.absolute, self.squared, self.of_elements, self.count = 0.0, 0.0, 0.0, 0
-
-    def add(self, predicted: Tensor, of_elements: Tensor, labels: Tensor) -> None:
-        """All of the same shape."""
-        error = (predicted - labels).double()
-        self.absolute += float(error.abs().sum())
-        self.squared += float(error.square().sum())
-        self.of_elements += float((of_elements - labels).abs().sum())
-        self.count += error.numel()
-
-    def errors(self) -> dict[str, float]:
-        """Mean absolute and root mean square error, and the former of what the elements alone say."""
-        return {
-            "validation_mae": self.absolute / self.count,
-            "validation_rmse": (self.squared / self.count) ** 0.5,
-            "elements_mae": self.of_elements / self.count,
-        }
+"""The columns of log.csv: of the model, and of what the elements alone say; the first chooses the best weights."""
 
 
 class PropertyRegression(ResumableModule):
@@ -63,7 +41,10 @@ class PropertyRegression(ResumableModule):
         super().__init__({"another property model": identity_of(model.spec)})
         self.model = model
         self.settings = settings
-        self.meter = PropertyErrorMeter()
+        self.errors = torch.nn.ModuleList(
+            error.set_dtype(torch.float64)
+            for error in (MeanAbsoluteError(), MeanSquaredError(squared=False), MeanAbsoluteError())
+        )
 
     def training_step(self, frames: PropertyBatch, _: int) -> Tensor:
         wanted = (frames.labels - self.model.of_elements(frames.atomic_numbers, frames.batch)) / self.model.scale
@@ -72,16 +53,12 @@ class PropertyRegression(ResumableModule):
         self.log("train_error", loss.detach(), prog_bar=True, batch_size=len(frames.labels))
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        self.meter = PropertyErrorMeter()
-
     def validation_step(self, frames: PropertyBatch, _: int) -> None:
         predicted = self.model(frames.atomic_numbers, frames.positions, frames.batch, frames.box_vectors)
-        self.meter.add(predicted, self.model.of_elements(frames.atomic_numbers, frames.batch), frames.labels)
-
-    def on_validation_epoch_end(self) -> None:
-        for name, value in self.meter.errors().items():
-            self.log(name, value, prog_bar=name == "validation_mae")
+        of_elements = self.model.of_elements(frames.atomic_numbers, frames.batch)
+        for name, error, values in zip(FIGURES, self.errors, (predicted, predicted, of_elements), strict=True):
+            error.update(values, frames.labels)
+            self.log(name, error, prog_bar=name == FIGURES[0])  # over all frames, in the unit of the labels
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         learning = [weight for weight in self.parameters() if weight.requires_grad]
@@ -96,7 +73,6 @@ def regress(
     out: str | os.PathLike[str],
     settings: PropertySettings | None = None,
     progress: bool = True,
-    command: str | None = None,
 ) -> Path:
     """Learn a property from labels in a file and return the path of its bundle, the best by the error on held-out ones.
 
@@ -105,7 +81,6 @@ def regress(
         encoder: pretrained encoder, or its path or shipped name.
         wanted: the property.
         out: directory of the run; a run that was killed goes on from its last validation.
-        command: what the user typed; by default the command line of this process.
     Raises:
         DataError: if a label is missing or of another shape, nothing is left to hold out, an element is not known, or
             the directory belongs to another model.
@@ -113,17 +88,8 @@ def regress(
     """
     settings, labels = settings or PropertySettings(), Path(labels)
     pretrained = load_encoder(encoder)
-    frames = read_labels(labels, wanted.name, wanted.target, wanted.conformations, wanted.group_key)
-    spec = property_spec(
-        pretrained.spec,
-        frames,
-        wanted.name,
-        wanted.target,
-        wanted.readout,
-        wanted.hydrogens,
-        wanted.new_elements,
-        wanted.unit,
-    )
+    frames = read_labels(labels, wanted)
+    spec = property_spec(pretrained.spec, frames, wanted)
     sets = hold_out(frames, settings.hold_out, settings.by_frame)
     frozen = settings.freeze_encoder and not settings.random_weights
     metadata = {
@@ -134,7 +100,7 @@ def regress(
             "validation_molecules": sorted({frame.group for frame in sets.validation}),
         },
         **encoder_provenance(pretrained, frozen, settings.random_weights),
-        **provenance(command),
+        **provenance(),
     }
     start = None if settings.random_weights else pretrained
     return train_property(spec, sets, settings, out, start, progress, metadata)
@@ -174,7 +140,7 @@ def train_property(
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=training.collate),
         DataLoader(validation, settings.batch_size, collate_fn=validation.collate),
     )
-    fit(
+    return fit(
         PropertyRegression(model, settings),
         loaders,
         best,
@@ -183,5 +149,3 @@ def train_property(
         progress,
         gradient_clip_val=settings.gradient_clip,
     )
-    best.check_written(settings.learning_rate)
-    return best.bundle

@@ -15,6 +15,7 @@ from openmm_gnn.base.specs.encoder import Target
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.labels.external_labels import XYZ_SUFFIXES, check_atoms, read_extended_xyz
+from openmm_gnn.learning.settings import LearnedProperty
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -40,65 +41,59 @@ class MoleculeFrame:
     """float64, in the unit of the file: (), (3,) or (N,), by the target."""
 
 
-def read_labels(
-    path: Path, name: str, target: Target, conformations: Path | None = None, group_key: str | None = None
-) -> list[MoleculeFrame]:
+def read_labels(path: Path, wanted: LearnedProperty) -> list[MoleculeFrame]:
     """All labelled frames of a file.
 
     Args:
         path: extended XYZ, with the property among its `info` (one value, or three, of a frame) or its columns; or a
-            .csv with the columns molecule, perhaps frame, and the property, for `conformations`.
-        name: of the property.
-        target: what kind it is.
-        conformations: directory that `openmm-gnn conformers` wrote.
-        group_key: entry of `info` that frames of one molecule share; by default their formula.
+            .csv with the columns molecule, perhaps frame, and the property, for `wanted.conformations`.
     Raises:
         DataError: if the file cannot be read, holds nothing, or a frame has no such property, one of another shape, or
             one that is not finite.
     """
     if path.suffix.lower() == ".csv":
-        if conformations is None:
+        if wanted.conformations is None:
             raise DataError(f"{path} is a table of labels: say which molecules they are of with --conformations DIR")
-        frames = list(_table(path, name, target, Conformations.open(conformations)))
+        frames = list(_table(path, wanted, Conformations.open(wanted.conformations)))
     else:
-        frames = list(read_xyz(path, name, target, group_key))
+        frames = list(read_xyz(path, wanted))
     if not frames:
         raise DataError(f"{path} holds no frame: check that it was written to its end")
     return frames
 
 
-def read_xyz(
-    path: Path, name: str | None = None, target: Target = Target.MOLECULE, group_key: str | None = None
-) -> Iterator[MoleculeFrame]:
-    """The frames of an extended XYZ file, with the property `name` as their labels, or without labels."""
+def read_xyz(path: Path, wanted: LearnedProperty | None = None) -> Iterator[MoleculeFrame]:
+    """The frames of an extended XYZ file, with a property as their labels, or without labels."""
     if path.suffix.lower() not in XYZ_SUFFIXES:
         raise DataError(f"{path} ends in {path.suffix!r}: give extended XYZ, {' or '.join(XYZ_SUFFIXES)}")
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
     for where, atoms in read_extended_xyz(path):
-        yield _frame(atoms, where, name, target, group_key)
+        yield _frame(atoms, where, wanted)
 
 
-def _frame(atoms: Atoms, where: str, name: str | None, target: Target, group_key: str | None) -> MoleculeFrame:
+def _frame(atoms: Atoms, where: str, wanted: LearnedProperty | None) -> MoleculeFrame:
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
     positions = np.asarray(atoms.positions, dtype=np.float64) / ANGSTROM_PER_NM
     check_atoms(numbers, {"position": positions}, where)
+    group_key = None if wanted is None else wanted.group_key
     if group_key is not None and group_key not in atoms.info:
         raise DataError(f"{where} has no {group_key!r}, which distinguishes molecules: it has {sorted(atoms.info)}")
     box = np.asarray(atoms.cell.array, dtype=np.float64) / ANGSTROM_PER_NM if all(atoms.pbc) else None
     label = None
-    if name is not None:
+    if wanted is not None:
         results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
         values = {**atoms.info, **atoms.arrays, **results}
-        if name not in values:
+        if wanted.name not in values:
             there = sorted({*values} - {"numbers", "positions"})
-            raise DataError(f"{where} has no property {name!r}: it has {there}")
-        label = _label(values[name], name, target, len(numbers), where)
+            raise DataError(f"{where} has no property {wanted.name!r}: it has {there}")
+        label = _label(values[wanted.name], wanted, len(numbers), where)
     group = atoms.get_chemical_formula() if group_key is None else str(atoms.info[group_key])
     return MoleculeFrame(where, group, numbers, positions, box, label)
 
 
-def _label(value: Any, name: str, target: Target, num_atoms: int, where: str) -> np.ndarray:
+def _label(value: Any, wanted: LearnedProperty, num_atoms: int, where: str) -> np.ndarray:
+    name, target = wanted.name, wanted.target
     shape = {Target.MOLECULE: (), Target.VECTOR: (3,), Target.ATOM: (num_atoms,)}[target]
     try:
         label = np.asarray(value, dtype=np.float64)
@@ -116,8 +111,8 @@ def _label(value: Any, name: str, target: Target, num_atoms: int, where: str) ->
     return label
 
 
-def _table(path: Path, name: str, target: Target, conformations: Conformations) -> Iterator[MoleculeFrame]:
-    if target is not Target.MOLECULE:
+def _table(path: Path, wanted: LearnedProperty, conformations: Conformations) -> Iterator[MoleculeFrame]:
+    if wanted.target is not Target.MOLECULE:
         raise DataError(f"{path} is a table with one number in a row: give labels of atoms and vectors as extended XYZ")
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
@@ -125,7 +120,7 @@ def _table(path: Path, name: str, target: Target, conformations: Conformations) 
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
-        for needed in (MOLECULE_COLUMN, name):
+        for needed in (MOLECULE_COLUMN, wanted.name):
             if needed not in columns:
                 raise DataError(f"{path} has no column {needed!r}: it has {list(columns)}")
         for row in reader:
@@ -135,7 +130,7 @@ def _table(path: Path, name: str, target: Target, conformations: Conformations) 
                 raise DataError(
                     f"{where} names the molecule {row[MOLECULE_COLUMN]!r}, which {conformations.path} does not have"
                 )
-            label = _label(row[name], name, target, 0, where)
+            label = _label(row[wanted.name], wanted, 0, where)
             for frame in _frames_of(row, molecule.num_frames, where):
                 positions = np.asarray(molecule.positions[frame], dtype=np.float64)
                 numbers = np.asarray(molecule.atomic_numbers, dtype=np.int64)

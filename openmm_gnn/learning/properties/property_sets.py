@@ -25,6 +25,7 @@ from openmm_gnn.base.specs.encoder import EncoderSpec, PropertySpec, Readout, Ta
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.labels.external_labels import XYZ_SUFFIXES, check_atoms
 from openmm_gnn.learning.properties.property_labels import MoleculeFrame, read_xyz
+from openmm_gnn.learning.settings import LearnedProperty
 from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_structure
 from openmm_gnn.networks.encoders.encoder import known_elements, transferred_spec
 from openmm_gnn.networks.encoders.property_model import PropertyModel
@@ -124,30 +125,16 @@ def check_elements(frames: Sequence[MoleculeFrame], known: Sequence[int], who: s
             )
 
 
-def property_spec(
-    pretrained: EncoderSpec,
-    frames: Sequence[MoleculeFrame],
-    name: str,
-    target: Target,
-    readout: Readout = Readout.SUM,
-    hydrogens: bool | None = None,
-    new_elements: bool = False,
-    unit: str = "",
-) -> PropertySpec:
-    """The spec of a property model on a pretrained encoder.
+def property_spec(pretrained: EncoderSpec, frames: Sequence[MoleculeFrame], wanted: LearnedProperty) -> PropertySpec:
+    """The spec of a model of the `wanted` property on a pretrained encoder; `frames` are all that is labelled.
 
-    Args:
-        frames: all that is labelled.
-        hydrogens: whether the network sees them; None: if the encoder has met any.
-        new_elements: elements that the encoder has not met get an embedding that is learned.
     Raises:
-        DataError: if there is such an element and `new_elements` is False.
+        DataError: if there is an element that the encoder has not met, and none are to be learned.
     """
     known = known_elements(pretrained)
-    if hydrogens is None:
-        hydrogens = HYDROGEN in known
-    kept = [seen(frame, hydrogens, target) for frame in frames]
-    if not new_elements:
+    hydrogens = HYDROGEN in known if wanted.hydrogens is None else wanted.hydrogens
+    kept = [seen(frame, hydrogens, wanted.target) for frame in frames]
+    if not wanted.new_elements:
         remedy = (
             "leave such molecules out (hydrogens alone: --no-hydrogens), take another encoder, or let this one learn "
             "them with --new-elements"
@@ -156,12 +143,12 @@ def property_spec(
     elements = tuple(sorted({int(number) for frame in kept for number in np.unique(frame.atomic_numbers)}))
     return PropertySpec(
         encoder=transferred_spec(pretrained, elements, pretrained.neighbor_rule),
-        name=name,
-        target=target,
+        name=wanted.name,
+        target=wanted.target,
         elements=elements,
-        readout=readout,
+        readout=wanted.readout,
         hydrogens=hydrogens,
-        unit=unit,
+        unit=wanted.unit,
         head_width=max(1, pretrained.width // 2),
     )
 

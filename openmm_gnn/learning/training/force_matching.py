@@ -139,7 +139,6 @@ def train(
     settings: TrainingSettings | None = None,
     encoder: Encoder | str | os.PathLike[str] | None = None,
     progress: bool = True,
-    command: str | None = None,
 ) -> Path:
     """Train a force model on labelled trajectories and return the path of its bundle, the best by validation error.
 
@@ -159,7 +158,6 @@ def train(
             square of a force component, kJ/mol/nm): a partial of a spec class. With an encoder, a partial of
             `EncoderForceSpec` with the fields that are not to be its defaults.
         encoder: pretrained encoder whose features a head turns into forces, or its path or shipped name.
-        command: what the user typed; by default the command line of this process.
     Raises:
         DataError: if a seed is missing, bonds are asked for where none are known, or the directory belongs to another
             network.
@@ -187,7 +185,7 @@ def train(
         "train_seeds": seed_ranges(settings.train_seeds),
         "validation_seeds": seed_ranges(settings.validation_seeds),
         "recipe": asdict(settings),
-        **provenance(command),
+        **provenance(),
     }
     if pretrained is not None:
         metadata |= encoder_provenance(pretrained, settings.freeze_encoder, settings.random_weights)
@@ -235,7 +233,7 @@ def train_on_frames(
         DataLoader(training, settings.batch_size, shuffle=True, collate_fn=collate),
         DataLoader(validation, settings.batch_size, collate_fn=collate),
     )
-    fit(
+    return fit(
         ForceMatching(model, settings),
         loaders,
         best,
@@ -244,5 +242,3 @@ def train_on_frames(
         progress,
         gradient_clip_val=1.0,
     )
-    best.check_written(settings.learning_rate)
-    return best.bundle
