@@ -192,11 +192,11 @@ def operations_per_atom(spec: EncoderSpec, molecules: Molecules, hydrogens: bool
 
     frames = MoleculeFrames(molecules, hydrogens, spec.length_unit)
     spacing = max(1, len(frames) // _COUNTED_FRAMES)
-    batch = collate([frames[number] for number in range(0, len(frames), spacing)])
+    numbers, positions, batch = collate([frames[index] for index in range(0, len(frames), spacing)])
     encoder = Encoder(spec).double()
     with FlopCounterMode(display=False) as counter:
-        encoder.predicted_noise(batch.atomic_numbers, batch.positions.double(), batch.batch).square().mean().backward()
-    return counter.get_total_flops() / len(batch.atomic_numbers)
+        encoder.predicted_noise(numbers, positions.double(), batch).square().mean().backward()
+    return counter.get_total_flops() / len(numbers)
 
 
 def train_cells(out: Path, cells: Sequence[ScalingCell], report: Callable[[int], None]) -> None:

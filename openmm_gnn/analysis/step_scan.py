@@ -160,7 +160,7 @@ def scan_steps(
 ) -> Iterator[ScanRow]:
     """Run the scan row by row, each a run in a directory of its own; yields a row when it is measured.
 
-    An interrupted scan is resumed by the same call; rows that are complete are read.
+    An interrupted scan is resumed by the same call; rows that are complete are read. scan.json has the rows so far.
 
     Raises:
         SpecError: if a row's directory holds a run with other settings, or the model does not fit the system.
@@ -173,6 +173,7 @@ def scan_steps(
     compute = compute or ComputeSettings()
     compute = replace(compute, platform=choose_platform(compute.platform))
     reference: ScanRow | None = None
+    rows: list[dict[str, Any]] = []
     for name, course in settings.runs(system):
         run = RunDirectory(Path(directory) / name)
         network = model if course.accelerated else None
@@ -191,6 +192,8 @@ def scan_steps(
             document = {"key": key, "row": dataclasses.asdict(row)}
             write_atomically(run.path / ROW_FILE, json.dumps(document, indent=2).encode())
         reference = row if name == REFERENCE else reference
+        rows.append(dataclasses.asdict(row))
+        write_json(Path(directory) / "scan.json", rows, indent=2)
         yield row
 
 
@@ -223,11 +226,6 @@ def judge(row: ScanRow, reference: ScanRow | None) -> Verdict:
         return Verdict.HEATS if max(off, key=abs) > 0 else Verdict.COOLS
     shift = row.energy_shift(reference)
     return Verdict.ENERGY_OFF if shift is not None and abs(shift.value) > SIGMAS * shift.error else Verdict.STABLE
-
-
-def save_scan(rows: Sequence[ScanRow], path: Path) -> None:
-    """All rows as JSON."""
-    write_json(path, [dataclasses.asdict(row) for row in rows], indent=2)
 
 
 def _read_row(path: Path, key: str) -> ScanRow | None:

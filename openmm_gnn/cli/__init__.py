@@ -37,10 +37,7 @@ COMMANDS = {
 }
 """Every command in the order of the work, and what it does."""
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
-EXTRA_OF = {
-    **{"rdkit": "molecules", "ase": "molecules", "lightning": "train", "deeptime": "analysis"},
-    **{"dask": "cluster", "distributed": "cluster"},
-}
+EXTRA_OF = {"rdkit": "molecules", "ase": "molecules", "lightning": "train", "deeptime": "analysis", "dask": "cluster"}
 """Packages that only some commands need, and the extra that installs them."""
 
 
@@ -74,7 +71,12 @@ def run(arguments: Sequence[str]) -> int:
     elif name == "--version":
         _print_version()
     else:
-        return parse(name, command_of(name, rest), rest).run() or 0
+        command = parse(name, command_of(name, rest), rest)
+        if threads := getattr(command, "threads", 0):
+            import torch
+
+            torch.set_num_threads(threads)
+        return command.run() or 0
     return 0
 
 

@@ -27,15 +27,13 @@ class Evaluate(Command):
         from json import dumps
 
         from rich.console import Console
-        from rich.progress import Progress
 
+        from openmm_gnn.base.worker_processes import ProgressBar
         from openmm_gnn.learning.settings import seed_ranges
         from openmm_gnn.learning.training.data_sets import evaluate
 
-        with Progress(console=Console(stderr=self.json), disable=self.json) as progress:
-            bar = progress.add_task(f"evaluating {self.model}", total=1.0)
-            show = lambda done: progress.update(bar, completed=done)  # noqa: E731
-            errors = evaluate(self.model, self.data, self.seeds, self.record, show)
+        with ProgressBar(1.0, not self.json, title=f"evaluating {self.model}") as bar:
+            errors = evaluate(self.model, self.data, self.seeds, self.record, bar.update)
         if self.json:
             print(dumps(asdict(errors)))
             return

@@ -22,18 +22,12 @@ class Export(Command):
     """PDB or PDBx/mmCIF file with the atoms of a serialised System."""
 
     def run(self) -> None:
-        import torch
-
-        from openmm_gnn.forces.modules.openmm_module import OpenMMModule, check_export, export, script_module
+        from openmm_gnn.forces.modules.openmm_module import export_for
         from openmm_gnn.md.systems.systems import load_system
         from openmm_gnn.networks.weights import load_model
 
-        network = load_model(self.model)
         target = load_system(self.system, self.topology)
-        positions = torch.from_numpy(target.positions.copy())
-        box = None if target.box_vectors is None else torch.from_numpy(target.box_vectors)
-        check_export(script_module(network, target.topology), OpenMMModule(network, target.topology), positions, box)
-        path = export(network, target.topology, self.out)
+        path = export_for(target, load_model(self.model), self.out)
         print(f"wrote {path}: {path.stat().st_size} bytes for {target.topology.getNumAtoms()} atoms")
         print(
             f"Next: `openmm-gnn simulate {self.system} --model {path} --out run`, or torch.jit.load in other programs"

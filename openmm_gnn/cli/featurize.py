@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -31,15 +31,9 @@ class Featurize(ShownCommand):
     one file after another on this machine."""
 
     def run(self) -> None:
-        from openmm_gnn.reporters.trajectory_features import FileJob, featurize_here, featurize_on_cluster, store_names
+        from openmm_gnn.reporters.trajectory_features import featurize_here, featurize_on_cluster, file_jobs
 
-        # On a cluster a worker stands in another folder than this process.
-        known = str(Path(self.encoder).resolve()) if Path(self.encoder).is_file() else self.encoder
-        stores = [self.out.resolve() / name for name in store_names(self.trajectories)]
-        jobs = [
-            FileJob(path.resolve(), self.topology.resolve(), store, known, asdict(self.featurizer), self.reading)
-            for path, store in zip(self.trajectories, stores, strict=True)
-        ]
+        jobs = file_jobs(self.trajectories, self.topology, self.encoder, self.out, self.featurizer, self.reading)
         if self.scheduler is None:
             counts = featurize_here(jobs, self.progress)
         else:

@@ -41,14 +41,6 @@ class UsageError(OpenMMGNNError):
     """A value that an option cannot have."""
 
 
-class ListError(UsageError):
-    """Text that is no list of numbers."""
-
-    def __init__(self, text: str, message: str) -> None:
-        super().__init__(message)
-        self.text = text
-
-
 class Command:
     """What a command is: a frozen dataclass of its arguments, and what is done with them.
 
@@ -83,12 +75,6 @@ class TorchCommand(Command):
     threads: int = 0
     """Number of CPU threads of each process; 0: all."""
 
-    def use_threads(self) -> None:
-        import torch
-
-        if self.threads:
-            torch.set_num_threads(self.threads)
-
 
 @dataclass(frozen=True)
 class Nested:
@@ -121,15 +107,11 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
 
     Raises:
         SystemExit: with code 2 and a message on stderr if they are not understood; with 0 after --help.
-        UsageError: if settings refuse a value, or a text is no list of numbers.
+        UsageError: if settings refuse a value.
     """
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
     program, what = f"openmm-gnn {name}", (sys.modules[command.__module__].__doc__ or "").strip()
-    try:
-        return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
-    except ListError as error:
-        option = next((before for before, value in itertools.pairwise(arguments) if value == error.text), "")
-        raise UsageError(f"{option}: {error}".removeprefix(": ")) from error
+    return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
 
 
 class _StandIn:
@@ -173,8 +155,9 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
 
 @REGISTRY.primitive_rule
 def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Tuples of numbers as lists with commas."""
-    kind = {tuple[int, ...]: int, tuple[float, ...]: float}.get(info.type)
+    """Tuples of numbers as lists with commas, also where they may be left to a default."""
+    kinds: dict[Any, Callable[[str], float]] = {tuple[int, ...]: int, tuple[float, ...]: float}
+    kind = next((one for each, one in kinds.items() if info.type in (each, each | None)), None)
     if kind is None or tyro.conf.UseAppendAction in info.markers:
         return None
 
@@ -186,16 +169,15 @@ def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorS
                 values += range(int(ends[1]), int(ends[2]) + 1) if ends and kind is int else [kind(part)]
             except ValueError:
                 such = "whole numbers such as 1-4,9" if kind is int else "numbers such as 0.5,1.5"
-                # No ValueError: of an option that may also be None, tyro would say only that nothing fits.
-                raise ListError(texts[0], f"{texts[0]!r} is no list: give {such}") from None
+                raise ValueError(f"{texts[0]!r} is no list: give {such}") from None
         return tuple(values)
 
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="INT,..." if kind is int else "FLOAT,...",
         instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(f"{one:g}" for one in value)],
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(f"{one:g}" for one in value or ())],
     )
 
 

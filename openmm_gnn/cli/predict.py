@@ -25,7 +25,6 @@ class Predict(TorchCommand):
         from openmm_gnn.learning.properties.property_sets import read_structures, write_predictions
         from openmm_gnn.networks.weights import load_property_model
 
-        self.use_threads()
         loaded = load_property_model(self.model)
         frames = [frame for file in self.files for frame in read_structures(file)]
         rows = write_predictions(loaded, frames, self.out, self.batch_size)

@@ -45,26 +45,12 @@ class Pretrain(TorchCommand, ShownCommand):
     hardware: Hardware
 
     def run(self) -> None:
-        from openmm_gnn.learning.pretraining.denoising import is_first_process, pretrain
-        from openmm_gnn.learning.pretraining.denoising_meter import ERROR, METADATA_KEY
-        from openmm_gnn.networks.weights import load_encoder
+        from openmm_gnn.learning.pretraining.denoising import is_first_process, pretrain, summary_of
 
-        self.use_threads()
         bundle = pretrain(
             *(self.data, self.out, self.spec, self.settings, self.start, self.hardware),
             *(self.test, self.skip_bad, self.progress),
         )
-        if not is_first_process():
-            return
-        metadata = load_encoder(bundle).spec.metadata
-        if skipped := metadata["data"]["skipped"]:
-            print(f"left out {len(skipped)} molecules or shards, such as: {skipped[0]}")
-        figures = metadata["validation"]
-        print(f"error of denoising (1.0: nothing learned): {figures[ERROR]:.3f} on molecules held out")
-        for name, error in figures.items():
-            if name.startswith(f"{ERROR}_"):
-                print(f"{error:.3f} {name.removeprefix(f'{ERROR}_').replace('_', ' ', 1)}")
-        for name, error in metadata.get(METADATA_KEY, {}).items():
-            print(f"{error:.3f} on {name}")
-        print(f"wrote {bundle}")
-        print(f"Next: `load_encoder`, or --features {bundle} of `openmm-gnn simulate`, or --encoder of `featurize`")
+        if is_first_process():
+            print(summary_of(bundle))
+            print(f"Next: `load_encoder`, or --features {bundle} of `openmm-gnn simulate`, or --encoder of `featurize`")

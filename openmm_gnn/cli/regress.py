@@ -33,18 +33,9 @@ class Regress(TorchCommand, ShownCommand):
     ]
 
     def run(self) -> None:
-        from openmm_gnn.learning.properties.properties import regress
-        from openmm_gnn.networks.weights import load_property_model
+        from openmm_gnn.learning.properties.properties import regress, summary_of
 
-        self.use_threads()
         wanted = replace(self.wanted, hydrogens=None if self.hydrogens == self.no_hydrogens else self.hydrogens)
         bundle = regress(self.labels, self.encoder, wanted, self.out, self.settings, self.progress)
-        metadata = load_property_model(bundle).spec.metadata
-        figures, held_out = metadata["validation"], metadata["labels"]["validation_frames"]
-        unit = f" {wanted.unit}" if wanted.unit else ""
-        print(
-            f"{wanted.name} of {held_out} frames held out: mean absolute error "
-            f"{figures['validation_mae']:.4g}{unit}; by their elements alone {figures['elements_mae']:.4g}{unit}"
-        )
-        print(f"wrote {bundle}")
+        print(summary_of(bundle))
         print(f"Next: `openmm-gnn predict {bundle} FILES --out {wanted.name}.csv`")

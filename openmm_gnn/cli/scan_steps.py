@@ -32,19 +32,17 @@ class ScanSteps(ShownCommand):
     compute: ComputeSettings
 
     def run(self) -> None:
-        from rich.console import Console
+        from rich import print
 
-        from openmm_gnn.analysis.step_scan import save_scan, save_scan_plot, scan_steps, scan_table
+        from openmm_gnn.analysis.step_scan import save_scan_plot, scan_steps, scan_table
         from openmm_gnn.networks.weights import load_model
 
-        system, console = self.files.load(self.system), Console()
-        model, rows = load_model(self.model), []
-        for row in scan_steps(system, model, self.out, self.settings, self.compute, self.progress):
+        system, rows = self.files.load(self.system), []
+        for row in scan_steps(system, load_model(self.model), self.out, self.settings, self.compute, self.progress):
             rows.append(row)
-            save_scan(rows, self.out / "scan.json")
             if self.progress:
-                console.print(f"{row.name}: {row.verdict.value}")
-        console.print(scan_table(rows))
+                print(f"{row.name}: {row.verdict.value}")
+        print(scan_table(rows))
         title = f"{system.name}, accelerated by {Path(self.model).stem}"
-        console.print(f"Figure: {save_scan_plot(rows, title, self.out / 'scan.png')}")
-        console.print(f"Next: `openmm-gnn simulate {self.system} --model {self.model} --accelerate --time-step FS`")
+        print(f"Figure: {save_scan_plot(rows, title, self.out / 'scan.png')}")
+        print(f"Next: `openmm-gnn simulate {self.system} --model {self.model} --accelerate --time-step FS`")

@@ -65,7 +65,6 @@ class Simulate(ShownCommand):
             raise SettingsError(self, "model", "give the network that accelerates")
 
     def run(self) -> None:
-
         from openmm_gnn.networks.weights import load_model
         from openmm_gnn.runs.directory import starting_from
         from openmm_gnn.runs.simulate import simulate

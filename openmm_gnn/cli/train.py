@@ -63,7 +63,6 @@ class Train(TorchCommand, ShownCommand):
     def run(self) -> None:
         from openmm_gnn.learning.training.force_matching import train
 
-        self.use_threads()
         bundle = train(self.data, self.out, self.spec, self.settings, self.encoder, self.progress)
         print(f"wrote {bundle}")
         print(f"Next: `openmm-gnn evaluate {bundle} {self.data[0]} --seeds SEEDS`, on seeds that it was not trained on")

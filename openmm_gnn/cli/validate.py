@@ -30,21 +30,14 @@ class Validate(TorchCommand, ShownCommand):
     settings: ValidationSettings
 
     def run(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress, TaskID
+        from rich import print
 
         from openmm_gnn.analysis.validation import validate, validation_table
+        from openmm_gnn.base.worker_processes import ProgressBar
 
-        self.use_threads()
-        console, tasks = Console(), dict[str, TaskID]()
-        with Progress(console=console, disable=not self.progress, transient=True) as bars:
-
-            def report(what: str, done: float) -> None:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=1.0)
-                bars.update(tasks[what], completed=done)
-
+        with ProgressBar(1.0, self.progress) as bar:
+            report = lambda what, done: bar.update(done, what)  # noqa: E731
             found = validate(self.model, self.out, self.settings, self.data, self.system, self.topology, report)
-        console.print(validation_table(found))
-        console.print(f"Figure: {self.out / 'validation.png'}")
+        print(validation_table(found))
+        print(f"Figure: {self.out / 'validation.png'}")
         print(f"Next: `openmm-gnn simulate SYSTEM --model {self.model} --out run`, and compare it with its reference")

@@ -14,8 +14,31 @@ USUAL_NOISE = 0.2
 """Standard deviation of the noise, angstrom, where neither settings nor the weights to start from say another."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """How weights are optimised, step by step, in every training."""
+
+    num_steps: int = 8000
+    """Number of optimisation steps."""
+    batch_size: int = 16
+    """Number of frames per optimisation step."""
+    learning_rate: float = 1e-3
+    """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
+    warmup_steps: int = 200
+    """Number of optimisation steps in which the learning rate rises."""
+    validate_every: int = 250
+    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
+    seed: int = 0
+    """Random seed of the weights, the order of the frames, and their rotations or noise."""
+
+    def __post_init__(self) -> None:
+        whole(self, 1, "num_steps", "batch_size", "validate_every")
+        whole(self, 0, "warmup_steps", "seed")
+        positive(self, "learning_rate")
+
+
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Optimisation):
     """How a force model is trained; everything about the network itself is in its spec."""
 
     train_seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -28,26 +51,16 @@ class TrainingSettings:
     """Train only the head on an encoder, and the embeddings of elements that the encoder does not know."""
     random_weights: bool = False
     """Take the architecture of the encoder without what it has learned."""
-    num_steps: int = 8000
-    """Number of optimisation steps."""
     batch_size: int = 4
-    """Number of frames per optimisation step."""
     learning_rate: float = 2e-3
-    """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
-    warmup_steps: int = 200
-    """Number of optimisation steps in which the learning rate rises."""
     net_force_weight: float = 0.1
     """Weight of the net force in the loss, lambda in equation (10) of Li et al. (2022). It acts on the node decoder
     alone: a pair decoder has no net force."""
     validate_every: int = 500
-    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
-    seed: int = 0
-    """Random seed of the weights, the order of the frames and their rotations."""
 
     def __post_init__(self) -> None:
-        whole(self, 1, "validation_frames", "num_steps", "batch_size", "validate_every")
-        whole(self, 0, "warmup_steps", "seed")
-        positive(self, "learning_rate")
+        super().__post_init__()
+        whole(self, 1, "validation_frames")
         at_least(self, 0, "net_force_weight")
         if both := sorted(set(self.train_seeds) & set(self.validation_seeds)):
             raise SettingsError(
@@ -87,16 +100,8 @@ class Precision(str, Enum):
     """Matrix products and messages in bfloat16."""
 
 
-class Strategy(str, Enum):
-    """How several processes train together."""
-
-    AUTO = "auto"
-    DDP = "ddp"
-    """Each process has all weights and a part of every step's frames; gradients are summed, by NCCL or gloo."""
-
-
 @dataclass(frozen=True)
-class DenoisingSettings:
+class DenoisingSettings(Optimisation):
     """How an encoder is pretrained; everything about the network itself is in its spec."""
 
     noise_scales: tuple[float, ...] = ()
@@ -106,17 +111,12 @@ class DenoisingSettings:
     """Learn from hydrogens, too."""
     hold_out: int = 10
     """Held-out molecules, which choose the best weights: 10 holds out every tenth."""
-    num_steps: int = 8000
-    """Number of optimisation steps, a multiple of the steps between validations."""
     batch_size: int = 16
     """Number of molecules per optimisation step, of all processes together."""
     batch_atoms: int = 0
     """Largest number of atoms per optimisation step, of all processes together, in place of a number of molecules; 0:
     the number of molecules counts."""
     learning_rate: float = 5e-4
-    """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
-    warmup_steps: int = 200
-    """Number of optimisation steps in which the learning rate rises."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
     gradient_clip: float = 1.0
@@ -127,25 +127,21 @@ class DenoisingSettings:
     """Share of the starting weights in those that are validated and kept: 0.5 keeps what they learned of other data at
     a small cost on these. Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv
     2109.01903."""
-    validate_every: int = 250
-    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
     precision: Precision = Precision.FLOAT32
     """Arithmetic of training steps: float32 (32), or bfloat16 where it is precise enough (bf16-mixed)."""
-    seed: int = 0
-    """Random seed of the weights, the order of the molecules and the noise."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise_scales", tuple(float(scale) for scale in self.noise_scales))
+        super().__post_init__()
         one_of(self, Precision, "precision")
-        if self.num_steps < 1 or self.validate_every < 1 or self.num_steps % self.validate_every:
+        if self.num_steps % self.validate_every:
             raise SpecError(
                 f"{self.num_steps} steps with a validation every {self.validate_every}: give a multiple, so that the "
                 "last step is validated"
             )
-        whole(self, 1, "batch_size")
-        whole(self, 0, "batch_atoms", "warmup_steps", "seed")
+        whole(self, 0, "batch_atoms")
         whole(self, 2, "hold_out")
-        positive(self, "learning_rate", "gradient_clip")
+        positive(self, "gradient_clip")
         at_least(self, 0, "weight_decay")
         share(self, "average_decay")
         if not 0 <= self.start_share <= 1:
@@ -162,13 +158,10 @@ class Hardware:
 
     devices: int = 1
     """Number of processes that share each step, each with a GPU of its own if there are any."""
-    strategy: Strategy = Strategy.AUTO
-    """Way in which several processes work together; auto is ddp."""
     workers: int = 0
     """Number of processes that load frames for each training process; 0: it loads its own."""
 
     def __post_init__(self) -> None:
-        one_of(self, Strategy, "strategy")
         whole(self, 1, "devices")
         whole(self, 0, "workers")
 
@@ -202,7 +195,7 @@ class LearnedProperty:
 
 
 @dataclass(frozen=True)
-class PropertySettings:
+class PropertySettings(Optimisation):
     """How a property is learned; everything about the network itself is in its spec."""
 
     freeze_encoder: bool = True
@@ -214,21 +207,12 @@ class PropertySettings:
     by_frame: bool = False
     """Hold out frames instead of whole molecules, for labels of one molecule."""
     num_steps: int = 2000
-    """Number of optimisation steps."""
-    batch_size: int = 16
-    """Number of frames per optimisation step."""
-    learning_rate: float = 1e-3
-    """Highest learning rate of the schedule: a linear rise, then half a cosine down to zero."""
     warmup_steps: int = 100
-    """Optimisation steps in which the learning rate rises."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all weights; a longer one is shortened."""
     validate_every: int = 200
-    """Number of optimisation steps between validations and checkpoints; a killed run repeats at most these."""
-    seed: int = 0
-    """Random seed of the weights and the order of the frames."""
 
     def __post_init__(self) -> None:
-        whole(self, 1, "hold_out", "num_steps", "batch_size", "validate_every")
-        whole(self, 0, "warmup_steps", "seed")
-        positive(self, "learning_rate", "gradient_clip")
+        super().__post_init__()
+        whole(self, 1, "hold_out")
+        positive(self, "gradient_clip")

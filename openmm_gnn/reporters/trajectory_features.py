@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.features.featurizer_settings import FeaturizerSettings
 from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of, read_topology
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import Reading, is_store
@@ -36,6 +37,26 @@ class FileJob:
         """Frames of the store, and whether all have times."""
         times = EmbeddingStore.open(self.store).times_ps
         return len(times), bool(np.isfinite(times).all())
+
+
+def file_jobs(
+    trajectories: Sequence[Path],
+    topology: Path,
+    encoder: str,
+    out: Path,
+    featurizer: FeaturizerSettings,
+    reading: Reading,
+) -> list[FileJob]:
+    """A job for each trajectory, with whole paths: on a cluster a worker stands in another folder than this process.
+
+    Raises:
+        DataError: if two trajectories would be stored under one name.
+    """
+    known = str(Path(encoder).resolve()) if Path(encoder).is_file() else encoder
+    return [
+        FileJob(path.resolve(), topology.resolve(), out.resolve() / name, known, asdict(featurizer), reading)
+        for path, name in zip(trajectories, store_names(trajectories), strict=True)
+    ]
 
 
 def run_job(job: FileJob) -> int:

@@ -97,11 +97,8 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def sets(directories: dict[str, Path], names: list[str], train: list[int], validation: list[int], **spec: object):
     made = force_matching_sets(
         [directories[name] for name in names],
-        train,
-        validation,
         lambda elements, force_scale: make_spec(elements, force_scale, **spec),
-        validation_frames=1000,
-        seed=0,
+        TrainingSettings(tuple(train), tuple(validation), validation_frames=1000),
     )
     return made.spec, made.training, made.validation
 

@@ -155,14 +155,14 @@ def test_every_step_meets_its_own_frames_also_after_a_restart(split: Split, tmp_
 def test_frames_are_in_the_encoders_unit_without_hydrogens(split: Split) -> None:
     molecule = split.training[0]
     heavy = molecule.atomic_numbers != 1
-    numbers, positions = MoleculeFrames([molecule], False, "angstrom")[2]
+    numbers, positions = MoleculeFrames(split.training[:1], False, "angstrom")[2]
     assert numbers.tolist() == molecule.atomic_numbers[heavy].tolist()
     np.testing.assert_allclose(positions.numpy(), 10 * molecule.positions[2][heavy], rtol=1e-6)
-    numbers, positions = MoleculeFrames([molecule], True, "nanometer")[2]
+    numbers, positions = MoleculeFrames(split.training[:1], True, "nanometer")[2]
     np.testing.assert_allclose(positions.numpy(), molecule.positions[2])
-    batch = collate([(numbers, positions), (numbers[:3], positions[:3])])
-    assert batch.batch.tolist() == [0] * len(numbers) + [1] * 3
-    assert torch.equal(batch.positions[-3:], positions[:3])
+    _, together, molecule_of = collate([(numbers, positions), (numbers[:3], positions[:3])])
+    assert molecule_of.tolist() == [0] * len(numbers) + [1] * 3
+    assert torch.equal(together[-3:], positions[:3])
 
 
 def _run(split: Split, directory: Path) -> None:
@@ -206,7 +206,7 @@ def test_another_encoder_other_data_and_nonsense_are_refused(trained: Path, spli
     with pytest.raises(DataError, match="other data"):
         pretrain_on_molecules(SPEC, *split, SHORT, trained.parent, progress=False, metadata={"data": {"sha256": "abc"}})
     with pytest.raises(DataError, match="validation set has no molecules"):
-        pretrain_on_molecules(SPEC, split.training, [], SHORT, tmp_path, progress=False)
+        pretrain_on_molecules(SPEC, split.training, split.validation[:0], SHORT, tmp_path, progress=False)
     with pytest.raises(SpecError, match=r"noise_scale is 0"):
         pretrain_on_molecules(dataclasses.replace(SPEC, noise_scale=0.0), *split, SHORT, tmp_path, progress=False)
     with pytest.raises(SpecError, match="100 steps with a validation every 30"):

@@ -101,7 +101,7 @@ def test_nothing_learned_is_one_at_every_scale(split: Split, frames: MoleculeFra
     batch = collate_noisy([NoisyFrames(frames, SCALES, 0)[draw] for draw in draws])
     assert set(batch.scales.flatten().tolist()) == set(torch.tensor(SCALES).tolist())
     for k in range(12):  # alike within a molecule
-        assert batch.scales[batch.molecules.batch == k].unique().numel() == 1
+        assert batch.scales[batch.batch == k].unique().numel() == 1
     assert float(batch.noise.square().sum()) * batch.weight == pytest.approx(1.0, abs=0.1)
 
 
@@ -142,8 +142,8 @@ def test_shares_of_processes_add_up_to_the_step(frames: MoleculeFrames, num_proc
     source = NoisyFrames(frames, SCALES, seed=0)
 
     def weighted_sum(batch: NoisyBatch) -> torch.Tensor:
-        moved = batch.molecules.positions + batch.scales * batch.noise
-        predicted = encoder.predicted_noise(batch.molecules.atomic_numbers, moved, batch.molecules.batch)
+        moved = batch.positions + batch.scales * batch.noise
+        predicted = encoder.predicted_noise(batch.atomic_numbers, moved, batch.batch)
         return (predicted / batch.scales - batch.noise).square().sum() * batch.weight
 
     def gradient(loss: torch.Tensor) -> torch.Tensor:

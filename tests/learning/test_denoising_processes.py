@@ -42,7 +42,7 @@ def test_two_processes_learn_what_one_learns_though_they_are_killed(
 ) -> None:
     settings = PeptideSettings(longest=3, temperatures=(300.0,), frames=4, interval_ps=0.1)
     make_conformations(tmp_path / "data", 8, settings, processes=1, progress=False)
-    two = ("--devices", "2", "--strategy", "ddp")
+    two = ("--devices", "2")
     killed, log, deadline = started(tmp_path, "two", *two), tmp_path / "two" / "log.csv", time.monotonic() + 120
     while killed.poll() is None and time.monotonic() < deadline:
         if log.is_file() and len(log.read_text().splitlines()) > 5:

@@ -19,6 +19,7 @@ from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.kernels.radial_pairs import pair_types
+from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.networks.force_model import ForceModel, PairList
 
 
@@ -156,6 +157,18 @@ def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Pa
     module = script_module(model, topology)
     write_atomically(path, lambda file: torch.jit.save(module, file))
     return path
+
+
+def export_for(system: SimulationSystem, model: ForceModel, path: str | os.PathLike[str]) -> Path:
+    """Check the module of a network at the positions of a system, and `export` it.
+
+    Raises:
+        OpenMMGNNError: naming the check that failed, the deviation and the tolerance.
+    """
+    positions = torch.from_numpy(system.positions.copy())
+    box = None if system.box_vectors is None else torch.from_numpy(system.box_vectors)
+    check_export(script_module(model, system.topology), OpenMMModule(model, system.topology), positions, box)
+    return export(model, system.topology, path)
 
 
 def without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

@@ -18,8 +18,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.data.conformers.conformations import Molecule, check_elements, elements_of, join_conformations
-from openmm_gnn.learning.pretraining.denoising_meter import ERROR, record_denoising_errors, solute
+from openmm_gnn.data.conformers.conformations import Molecules, check_elements, elements_of, join_conformations
+from openmm_gnn.learning.pretraining.denoising_meter import ERROR, METADATA_KEY, record_denoising_errors, solute
 from openmm_gnn.learning.pretraining.denoising_module import (
     Denoising,
     DenoisingData,
@@ -27,7 +27,7 @@ from openmm_gnn.learning.pretraining.denoising_module import (
     scales_of,
     tensorboard_logger,
 )
-from openmm_gnn.learning.settings import USUAL_NOISE, DenoisingSettings, Hardware, Precision, Strategy
+from openmm_gnn.learning.settings import USUAL_NOISE, DenoisingSettings, Hardware, Precision
 from openmm_gnn.learning.trainer import CHECKPOINT, BestWeights, begin, fit, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder, save_network
@@ -106,8 +106,8 @@ def pretrain(
 
 def pretrain_on_molecules(
     spec: EncoderSpec,
-    training: Sequence[Molecule],
-    validation: Sequence[Molecule],
+    training: Molecules,
+    validation: Molecules,
     settings: DenoisingSettings,
     directory: str | os.PathLike[str],
     progress: bool = True,
@@ -159,13 +159,25 @@ def pretrain_on_molecules(
         progress=progress,
         callbacks=[TrainingCurves()],
         devices=hardware.devices,
-        strategy="ddp" if hardware.devices > 1 or hardware.strategy is Strategy.DDP else "auto",
+        strategy="ddp" if hardware.devices > 1 else "auto",
         use_distributed_sampler=False,
         precision="bf16-mixed" if settings.precision is Precision.BFLOAT16_MIXED else "32-true",
         gradient_clip_val=settings.gradient_clip,
         logger=tensorboard_logger(directory, directory / CHECKPOINT),
         log_every_n_steps=settings.validate_every,  # all that is logged, the curves write themselves
     )
+
+
+def summary_of(bundle: Path) -> str:
+    """What came of a pretraining: what was left out, and the errors of the best weights."""
+    metadata = load_encoder(bundle).spec.metadata
+    skipped, figures = metadata["data"]["skipped"], metadata["validation"]
+    lines = [f"left out {len(skipped)} molecules or shards, such as: {skipped[0]}"] if skipped else []
+    lines.append(f"error of denoising (1.0: nothing learned): {figures[ERROR]:.3f} on molecules held out")
+    parts = {name.removeprefix(f"{ERROR}_"): error for name, error in figures.items() if name.startswith(f"{ERROR}_")}
+    lines += [f"{error:.3f} {name.replace('_', ' ', 1)}" for name, error in parts.items()]
+    lines += [f"{error:.3f} on {name}" for name, error in metadata.get(METADATA_KEY, {}).items()]
+    return "\n".join([*lines, f"wrote {bundle}"])
 
 
 def is_first_process() -> bool:

@@ -30,16 +30,16 @@ from torch.utils.data import DataLoader
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.data.conformers.conformations import Molecule
+from openmm_gnn.data.conformers.conformations import Molecules
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, DenoisingErrorMeter
 from openmm_gnn.learning.pretraining.noisy_frames import (
+    VALIDATION_SEED,
     HeldOutShares,
     MoleculeFrames,
     NoisyBatch,
     NoisyFrames,
     StepShares,
     collate_noisy,
-    held_out_frames,
     noise_scale_of,
 )
 from openmm_gnn.learning.settings import DenoisingSettings, Hardware, Precision
@@ -62,8 +62,8 @@ class DenoisingData(lightning.LightningDataModule):
     def __init__(
         self,
         spec: EncoderSpec,
-        training: Sequence[Molecule],
-        validation: Sequence[Molecule],
+        training: Molecules,
+        validation: Molecules,
         settings: DenoisingSettings,
         hardware: Hardware,
     ) -> None:
@@ -100,7 +100,7 @@ class DenoisingData(lightning.LightningDataModule):
         shares = HeldOutShares(
             self.held_out, settings.batch_size, settings.batch_atoms, trainer.global_rank, trainer.world_size
         )
-        return self._loader(held_out_frames(self.held_out, self.scales[0]), shares)
+        return self._loader(NoisyFrames(self.held_out, self.scales[:1], VALIDATION_SEED), shares)
 
     def _loader(self, frames: NoisyFrames, shares: StepShares | HeldOutShares) -> DataLoader[NoisyBatch]:
         workers = self.hardware.workers
@@ -184,9 +184,8 @@ class Denoising(ResumableModule):
 
     def forward(self, encoder: Encoder, batch: NoisyBatch, scales: Tensor | float) -> Tensor:
         """(N, 3) the noise that the encoder sees, in units of its scale, after noise of these scales was added."""
-        molecules = batch.molecules
-        positions = molecules.positions + scales * batch.noise
-        return encoder.predicted_noise(molecules.atomic_numbers, positions, molecules.batch).float() / scales
+        positions = batch.positions + scales * batch.noise
+        return encoder.predicted_noise(batch.atomic_numbers, positions, batch.batch).float() / scales
 
     def training_step(self, batch: NoisyBatch, _: int) -> Tensor:
         residual = self(self.encoder, batch, batch.scales) - batch.noise
@@ -199,7 +198,7 @@ class Denoising(ResumableModule):
 
     def _not_finite(self, residual: Tensor, batch: NoisyBatch) -> str:
         """Which molecules' error it is."""
-        broken = batch.molecules.batch[~torch.isfinite(residual).all(dim=1)].unique().tolist()
+        broken = batch.batch[~torch.isfinite(residual).all(dim=1)].unique().tolist()
         names = [self.data.training.name(batch.frames[k]) for k in broken or range(len(batch.frames))]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return (
@@ -228,7 +227,7 @@ class Denoising(ResumableModule):
         self.meter = DenoisingErrorMeter((len(self.scales), len(self.data.set_names)))
 
     def validation_step(self, batch: NoisyBatch, _: int) -> None:
-        sets = self.data.set_of[batch.frames].to(batch.molecules.batch.device).index_select(0, batch.molecules.batch)
+        sets = self.data.set_of[batch.frames].to(batch.batch.device).index_select(0, batch.batch)
         with torch.autocast(self.device.type, enabled=False):  # as the weights will be used
             for k, scale in enumerate(self.scales):
                 self.meter.add(self(self.best_weights, batch, scale), batch.noise, k, sets)

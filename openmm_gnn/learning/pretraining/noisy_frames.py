@@ -7,6 +7,7 @@ noise and its loss, the mean over all of its atoms, are the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,34 +17,20 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from openmm_gnn.base.specs.encoder import LENGTH_UNITS, EncoderSpec
-from openmm_gnn.data.conformers.conformations import Molecule, Molecules
+from openmm_gnn.data.conformers.conformations import Molecules
 from openmm_gnn.learning.step_order import StepOrder, ends_of_packs
 
-_VALIDATION_SEED = 2**31
+VALIDATION_SEED = 2**31
 """Random seed of the noise on held-out frames, the same at every validation."""
-
-
-class MoleculeBatch(NamedTuple):
-    """Several molecules; atom k belongs to molecule batch[k]."""
-
-    atomic_numbers: Tensor
-    """(N,) int64."""
-    positions: Tensor
-    """(N, 3) float32, without noise, in the encoder's length unit."""
-    batch: Tensor
-    """(N,) int64, non-decreasing."""
 
 
 class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):
     """Every frame of some molecules: atomic numbers (N,) and positions (N, 3) in the encoder's length unit."""
 
-    def __init__(self, molecules: Sequence[Molecule], hydrogens: bool, length_unit: str) -> None:
+    def __init__(self, molecules: Molecules, hydrogens: bool, length_unit: str) -> None:
         self.scale = LENGTH_UNITS[length_unit]
         self.molecules, self.hydrogens = molecules, hydrogens
-        counts = (
-            molecules.column("num_frames") if isinstance(molecules, Molecules) else [m.num_frames for m in molecules]
-        )
-        self.frames_per_molecule = np.array(counts, dtype=np.int64)
+        self.frames_per_molecule = molecules.column("num_frames").astype(np.int64)
         self._ends = np.cumsum(self.frames_per_molecule)
 
     def __len__(self) -> int:
@@ -66,14 +53,8 @@ class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):
     @cached_property
     def sizes(self) -> np.ndarray:
         """(num_frames,) int64, atoms of each frame."""
-        if isinstance(self.molecules, Molecules):
-            counts = self.molecules.column("num_atoms" if self.hydrogens else "num_heavy")
-            return np.repeat(counts.astype(np.int64), self.frames_per_molecule)
-        atoms = [
-            len(numbers) if self.hydrogens else int(np.count_nonzero(numbers != 1))
-            for numbers in (molecule.atomic_numbers for molecule in self.molecules)
-        ]
-        return np.repeat(np.array(atoms, dtype=np.int64), self.frames_per_molecule)
+        atoms = self.molecules.column("num_atoms" if self.hydrogens else "num_heavy")
+        return np.repeat(atoms.astype(np.int64), self.frames_per_molecule)
 
     def name(self, index: int) -> str:
         """Such as 'ACE-GW-NME, frame 3'."""
@@ -81,10 +62,10 @@ class MoleculeFrames(Dataset[tuple[Tensor, Tensor]]):
         return f"{self.molecules[number].name}, frame {frame}"
 
 
-def collate(frames: Sequence[tuple[Tensor, Tensor]]) -> MoleculeBatch:
-    """Molecules one behind the other."""
+def collate(frames: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Molecules one behind the other: atomic numbers (N,), positions (N, 3), and the molecule of each atom (N,)."""
     sizes = torch.tensor([len(numbers) for numbers, _ in frames])
-    return MoleculeBatch(
+    return (
         torch.cat([numbers for numbers, _ in frames]),
         torch.cat([positions for _, positions in frames]),
         torch.repeat_interleave(torch.arange(len(frames)), sizes),
@@ -132,9 +113,14 @@ class Draw(NamedTuple):
 
 
 class NoisyBatch(NamedTuple):
-    """Some frames of a step and the noise to add to them."""
+    """Some frames of a step and the noise to add to them; atom k belongs to molecule batch[k]."""
 
-    molecules: MoleculeBatch
+    atomic_numbers: Tensor
+    """(N,) int64."""
+    positions: Tensor
+    """(N, 3) float32, without noise, in the encoder's length unit."""
+    batch: Tensor
+    """(N,) int64, non-decreasing."""
     noise: Tensor
     """(N, 3) float32, of unit variance."""
     scales: Tensor
@@ -165,13 +151,13 @@ class NoisyFrames(Dataset[tuple[Draw, Tensor, Tensor, Tensor, float]]):
 def collate_noisy(samples: Sequence[tuple[Draw, Tensor, Tensor, Tensor, float]]) -> NoisyBatch:
     """Frames one behind the other."""
     molecules = collate([(atomic_numbers, positions) for _, atomic_numbers, positions, _, _ in samples])
-    first, num_atoms = samples[0][0], len(molecules.positions)
-    atoms = first.step_atoms or num_atoms
+    first, batch = samples[0][0], molecules[2]
+    atoms = first.step_atoms or len(batch)
     scales = torch.tensor([scale for *_, scale in samples], dtype=torch.float32)
     return NoisyBatch(
-        molecules,
+        *molecules,
         torch.cat([noise for _, _, _, noise, _ in samples]),
-        scales.index_select(0, molecules.batch).unsqueeze(1),
+        scales.index_select(0, batch).unsqueeze(1),
         [draw.frame for draw, *_ in samples],
         first.step_frames,
         atoms,
@@ -179,25 +165,18 @@ def collate_noisy(samples: Sequence[tuple[Draw, Tensor, Tensor, Tensor, float]])
     )
 
 
+@dataclass(frozen=True)
 class StepShares(Sampler[list[Draw]]):
-    """What one process takes of each step: frames such that all processes have about as many atoms.
+    """What one process takes of each step: frames such that all processes have about as many atoms."""
 
-    Args:
-        frames: their sizes are read only when there are several processes.
-        first_step: asked at the beginning of each epoch for the number of steps done.
-        rank: of this process, from 0 on.
-    """
-
-    def __init__(
-        self,
-        order: StepOrder,
-        frames: MoleculeFrames,
-        first_step: Callable[[], int],
-        rank: int = 0,
-        num_processes: int = 1,
-    ) -> None:
-        self.order, self.frames, self.first_step = order, frames, first_step
-        self.rank, self.num_processes = rank, num_processes
+    order: StepOrder
+    frames: MoleculeFrames
+    """Their sizes are read only when there are several processes."""
+    first_step: Callable[[], int]
+    """Asked at the beginning of each epoch for the number of steps done."""
+    rank: int = 0
+    """Number of this process, from 0 on."""
+    num_processes: int = 1
 
     def __len__(self) -> int:
         return len(self.order)
@@ -240,11 +219,6 @@ class HeldOutShares(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         return ([Draw(k, k, 0, end - first, 0) for k in range(first, end)] for first, end in self._batches)
-
-
-def held_out_frames(frames: MoleculeFrames, scale: float) -> NoisyFrames:
-    """Frames with the noise of validations."""
-    return NoisyFrames(frames, (scale,), _VALIDATION_SEED)
 
 
 def fair_shares(sizes: np.ndarray, num_processes: int) -> list[list[int]]:

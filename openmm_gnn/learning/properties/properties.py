@@ -28,7 +28,7 @@ from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
 from openmm_gnn.learning.trainer import BestWeights, ResumableModule, begin, fit, identity_of, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_provenance, freeze, start_from
 from openmm_gnn.networks.encoders.property_model import PropertyModel
-from openmm_gnn.networks.weights import load_encoder, save_network
+from openmm_gnn.networks.weights import load_encoder, load_property_model, save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "elements_mae")
 """The columns of log.csv: of the model, and of what the elements alone say; the first chooses the best weights."""
@@ -104,6 +104,17 @@ def regress(
     }
     start = None if settings.random_weights else pretrained
     return train_property(spec, sets, settings, out, start, progress, metadata)
+
+
+def summary_of(bundle: Path) -> str:
+    """What came of a regression: the errors of the best weights on frames held out."""
+    spec = load_property_model(bundle).spec
+    figures, held_out = spec.metadata["validation"], spec.metadata["labels"]["validation_frames"]
+    unit = f" {spec.unit}" if spec.unit else ""
+    return (
+        f"{spec.name} of {held_out} frames held out: mean absolute error {figures['validation_mae']:.4g}{unit}; "
+        f"by their elements alone {figures['elements_mae']:.4g}{unit}\nwrote {bundle}"
+    )
 
 
 def train_property(

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ from openmm_gnn.base.specs.force import ForceSpec
 from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels
 from openmm_gnn.data.labels.trajectories import META_FILE, LabelledTrajectories, Trajectory, every_nth, in_open_space
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
-from openmm_gnn.learning.settings import seed_ranges
+from openmm_gnn.learning.settings import TrainingSettings, seed_ranges
 from openmm_gnn.learning.training.frames import ForceErrorMeter, ForceErrors, FrameBatch, FrameDataset, predicted_forces
 from openmm_gnn.learning.training.pair_fit import PairFit, evenly
 from openmm_gnn.md.simulation_system import LabelledForces
@@ -120,12 +121,7 @@ def select_seeds(opened: Sequence[LabelledTrajectories | ImportedLabels], seeds:
 
 
 def force_matching_sets(
-    paths: Sequence[Path],
-    train_seeds: Sequence[int],
-    validation_seeds: Sequence[int],
-    make_spec: Callable[..., ForceSpec],
-    validation_frames: int,
-    seed: int,
+    paths: Sequence[Path], make_spec: Callable[..., ForceSpec], settings: TrainingSettings
 ) -> ForceMatchingSets:
     """The spec and the data sets of a training run.
 
@@ -133,52 +129,45 @@ def force_matching_sets(
 
     Args:
         paths: directories written by `openmm-gnn label` or `import-labels`, of one topology or of several.
-        train_seeds, validation_seeds: whole trajectories, none of them in both.
         make_spec: gives the spec for `elements` (atomic numbers of all training frames) and `force_scale` (kJ/mol/nm).
-        validation_frames: about how many frames to validate on, evenly spread.
-        seed: of the rotations, if the network needs them.
+        settings: seeds of the trajectories, about how many frames to validate on, and the seed of the rotations.
     Raises:
         DataError: if a seed is missing, or bonds are asked for where none are known.
         TopologyError: if a validation frame has an element that no training frame has.
     """
     opened = open_all(paths)
-    training, validation = select_seeds(opened, train_seeds), select_seeds(opened, validation_seeds)
+    training, validation = (select_seeds(opened, seeds) for seeds in (settings.train_seeds, settings.validation_seeds))
     spec = make_spec(elements=elements_of(training), force_scale=force_scale_of(training))
     check_bonds_known(spec, opened)
     num_frames = sum(len(t.positions) for group in validation for t in group.trajectories)
-    stride = max(1, num_frames // max(1, validation_frames))
+    stride = max(1, num_frames // settings.validation_frames)
     thinned = [
         TopologyFrames(group.path, group.topology, [every_nth(t, stride) for t in group.trajectories])
         for group in validation
     ]
     pair_term = make_model(spec).pair_term
     if pair_term is not None:
-        fit_pair_term(pair_term, spec, training)
+        fit_pair_term(pair_term, frame_dataset(spec, training))
         spec = dataclasses.replace(spec, force_scale=rest_scale(frame_dataset(spec, training, pair_term=pair_term)))
     return ForceMatchingSets(
         spec,
-        frame_dataset(spec, training, not spec.is_covariant, seed, pair_term),
+        frame_dataset(spec, training, not spec.is_covariant, settings.seed, pair_term),
         frame_dataset(spec, thinned, pair_term=pair_term),
         pair_term,
     )
 
 
-def fit_pair_term(term: PairTerm, spec: ForceSpec, groups: Sequence[TopologyFrames]) -> None:
-    """Fit the pair term of a spec's model to some `PAIR_FIT_FRAMES` of these frames, evenly spread."""
-    fit = PairFit(term, len(spec.elements))
-    trajectories = [(group, trajectory) for group in groups for trajectory in group.trajectories]
-    each = max(1, PAIR_FIT_FRAMES // len(trajectories))
-    for group, trajectory in trajectories:
-        atoms, species = real_atoms(group.topology), species_table(group.topology, spec.elements)
-        partners = partner_table(spec, group.topology)
-        assert partners is not None
-        for frame in evenly(len(trajectory.positions), each):
-            positions, forces = (
-                torch.from_numpy(np.asarray(values[frame], dtype=np.float64)[atoms])
-                for values in (trajectory.positions, trajectory.forces)
-            )
-            box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
-            fit.add(positions, box, forces, species, partners)
+def fit_pair_term(term: PairTerm, training: ConcatDataset[FrameBatch]) -> None:
+    """Fit a pair term to some `PAIR_FIT_FRAMES` of these frames, evenly spread over each trajectory."""
+    parts = [part for part in training.datasets if isinstance(part, FrameDataset)]
+    fit = PairFit(term, parts[0].num_species)
+    each = max(1, PAIR_FIT_FRAMES // sum(len(part.trajectories) for part in parts))
+    for part in parts:
+        assert part.partners is not None
+        for start, end in pairwise(part.starts.tolist()):
+            for frame in evenly(end - start, each):
+                positions, forces, box = part.frame(start + frame)
+                fit.add(positions, box, forces, part.species, part.partners)
     fit.solve()
 
 

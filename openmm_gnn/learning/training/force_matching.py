@@ -38,9 +38,7 @@ LARGEST_MOVE_NM = 1e-3
 """How far the atom with the largest gradient moves: small beside the network's features, large beside rounding."""
 
 
-def energy_matching_loss(
-    model: ForceModel, frames: FrameBatch, largest_move: float = LARGEST_MOVE_NM
-) -> tuple[Tensor, Tensor]:
+def energy_matching_loss(model: ForceModel, frames: FrameBatch) -> tuple[Tensor, Tensor]:
     """A stand-in whose gradient by the weights is that of the loss, and the loss: no second derivative is needed.
 
     The loss L depends on the weights w through the forces F = -dE/dx. With v = dL/dF held fixed,
@@ -53,7 +51,6 @@ def energy_matching_loss(
     Args:
         model: one that matches energies, see `ForceModel.matches_energies`.
         frames: N atoms and P pairs.
-        largest_move: nm.
     Returns:
         0-d each: the stand-in, whose value means nothing, and mean |F - F_ref| in units of the force scale.
     """
@@ -69,7 +66,7 @@ def energy_matching_loss(
     forces.requires_grad_()
     loss = (forces - frames.forces).abs().mean() / model.force_scale
     (direction,) = torch.autograd.grad(loss, forces)
-    step = largest_move / direction.norm(dim=1).max().clamp(min=1e-30)
+    step = LARGEST_MOVE_NM / direction.norm(dim=1).max().clamp(min=1e-30)
     moves = step * (direction.index_select(0, j) - direction.index_select(0, i))
     ahead = model.energy(frames.species, frames.pairs, types, frames.vectors + moves, True)
     behind = model.energy(frames.species, frames.pairs, types, frames.vectors - moves, True)
@@ -89,17 +86,13 @@ class ForceMatching(ResumableModule):
         self.settings = settings
         self.meter = ForceErrorMeter()
 
-    def predict(self, frames: FrameBatch) -> Tensor:
-        """(N, 3) predicted forces, kJ/mol/nm."""
-        return predicted_forces(self.model, frames)
-
     def training_step(self, frames: FrameBatch, _: int) -> Tensor:
         scale = self.model.force_scale
         if self.model.matches_energies(frames.vectors):
             stand_in, error = energy_matching_loss(self.model, frames)
             self.log("train_error", error, prog_bar=True, batch_size=frames.num_frames)
             return stand_in
-        predicted = self.predict(frames)
+        predicted = predicted_forces(self.model, frames)
         error = (predicted - frames.forces).abs().mean() / scale
         net = torch.zeros((frames.num_frames, 3), device=predicted.device).index_add(0, frames.batch, predicted)
         atoms_per_frame = predicted.size(0) / frames.num_frames
@@ -111,7 +104,7 @@ class ForceMatching(ResumableModule):
         self.meter = ForceErrorMeter()
 
     def validation_step(self, frames: FrameBatch, _: int) -> None:
-        predicted = self.predict(frames)
+        predicted = predicted_forces(self.model, frames)
         for frame in range(frames.num_frames):
             atoms = frames.batch == frame
             self.meter.add(predicted[atoms], frames.forces[atoms])
@@ -174,9 +167,7 @@ def train(
             return dataclasses.replace(encoder_force_spec(begin, elements, force_scale), **given)
 
     paths = [Path(path) for path in data]
-    sets = force_matching_sets(
-        paths, settings.train_seeds, settings.validation_seeds, network, settings.validation_frames, settings.seed
-    )
+    sets = force_matching_sets(paths, network, settings)
     metadata = {
         TRAINING_DISTRIBUTION: fit_distribution(
             training_frames(sets.training, sets.spec.elements), sets.spec.neighbors.cutoff

@@ -50,54 +50,49 @@ class FrameBatch:
         return replace(self, **moved)
 
 
+@dataclass(eq=False)
 class FrameDataset(Dataset):
-    """Frames of whole trajectories, in float32; item (trajectory, frame) in running order.
+    """Frames of whole trajectories, in float32; item (trajectory, frame) in running order."""
 
-    Args:
-        trajectories: all of one topology.
-        atoms: indices of the atoms the network sees (virtual sites left out).
-        species: (len(atoms),) int64.
-        partners: `separation_table` of these atoms, or None if the model does not tell kinds of pairs apart.
-        cutoff: of the network, nm.
-        rotate: turn every frame at random, so that a network that is not covariant by construction learns to be.
-        seed: of the rotations.
-        num_species: that the network knows.
-        pair_term: of the model, fitted already.
-    """
+    trajectories: Sequence[Trajectory]
+    """All of one topology."""
+    atoms: Sequence[int]
+    """Indices of the atoms the network sees (virtual sites left out)."""
+    species: Tensor
+    """(len(atoms),) int64."""
+    partners: Tensor | None
+    """`separation_table` of these atoms, or None if the model does not tell kinds of pairs apart."""
+    cutoff: float
+    """Of the network, nm."""
+    rotate: bool = False
+    """Turn every frame at random, so that a network that is not covariant by construction learns to be."""
+    seed: int = 0
+    """Random seed of the rotations."""
+    num_species: int = 1
+    """Number of species that the network knows."""
+    pair_term: PairTerm | None = None
+    """Of the model, fitted already."""
 
-    def __init__(
-        self,
-        trajectories: Sequence[Trajectory],
-        atoms: Sequence[int],
-        species: Tensor,
-        partners: Tensor | None,
-        cutoff: float,
-        rotate: bool = False,
-        seed: int = 0,
-        num_species: int = 1,
-        pair_term: PairTerm | None = None,
-    ) -> None:
-        self.trajectories = list(trajectories)
-        self.atoms = np.asarray(atoms)
-        self.species = species
-        self.partners = partners
-        self.num_species = num_species
-        self.pair_term = pair_term
+    def __post_init__(self) -> None:
         self.known_pair_forces: dict[int, Tensor] = {}
-        self.cutoff = cutoff
-        self.rotate = rotate
-        self.generator = np.random.default_rng(seed)
+        self.generator = np.random.default_rng(self.seed)
         self.starts = np.cumsum([0, *(len(trajectory.positions) for trajectory in self.trajectories)])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, index: int) -> FrameBatch:
+    def frame(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions (N, 3), nm, forces (N, 3), kJ/mol/nm, and box (3, 3), nm, of one frame, float64."""
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         trajectory, frame = self.trajectories[which], index - int(self.starts[which])
-        positions = torch.from_numpy(np.asarray(trajectory.positions[frame], dtype=np.float64)[self.atoms])
-        forces = torch.from_numpy(np.asarray(trajectory.forces[frame], dtype=np.float64)[self.atoms])
-        box = torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
+        positions, forces = (
+            torch.from_numpy(np.asarray(values[frame], dtype=np.float64)[self.atoms])
+            for values in (trajectory.positions, trajectory.forces)
+        )
+        return positions, forces, torch.from_numpy(np.array(trajectory.box_vectors[frame], dtype=np.float64))
+
+    def __getitem__(self, index: int) -> FrameBatch:
+        positions, forces, box = self.frame(index)
         with torch.no_grad():
             pairs, vectors, distances = neighbor_pairs(positions, self.cutoff, box, full=False)
             types = None if self.partners is None else self.types(pairs)

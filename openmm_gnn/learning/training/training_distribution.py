@@ -32,6 +32,8 @@ VERSION = 1
 NUM_SHELLS = 4
 NUM_NEAREST = 3
 QUANTILE = 0.999
+"""Fraction of the training atoms within the border."""
+NUM_FRAMES = 60
 _LEAST_SPREAD = (0.02, 0.002)
 """Least standard deviation of a count and of a distance in nm: a bond that is rigid in training may differ a little."""
 
@@ -79,8 +81,8 @@ def descriptors(frame: Frame, elements: tuple[int, ...], cutoff: float) -> np.nd
     return np.concatenate([counts, nearest], axis=1).reshape(len(numbers), -1)
 
 
-def training_frames(training: ConcatDataset[FrameBatch], elements: tuple[int, ...], count: int = 60) -> list[Frame]:
-    """Frames for `fit_distribution`, about `count` of them, evenly spread over what a network is trained on.
+def training_frames(training: ConcatDataset[FrameBatch], elements: tuple[int, ...]) -> list[Frame]:
+    """Some `NUM_FRAMES` frames for `fit_distribution`, evenly spread over what a network is trained on.
 
     Args:
         training: as `force_matching_sets` gives it.
@@ -88,25 +90,21 @@ def training_frames(training: ConcatDataset[FrameBatch], elements: tuple[int, ..
     """
     known = np.array(elements)
     frames: list[Frame] = []
-    every = max(1, len(training) // count)
+    every = max(1, len(training) // NUM_FRAMES)
     for part in training.datasets:
         assert isinstance(part, FrameDataset)
         for index in range(0, len(part), every):
-            which = int(np.searchsorted(part.starts, index, side="right")) - 1
-            trajectory, frame = part.trajectories[which], index - int(part.starts[which])
-            positions = np.asarray(trajectory.positions[frame], dtype=np.float64)[part.atoms]
-            box = np.asarray(trajectory.box_vectors[frame], dtype=np.float64)
-            frames.append((known[part.species.numpy()], positions, box))
+            positions, _, box = part.frame(index)
+            frames.append((known[part.species.numpy()], positions.numpy(), box.numpy()))
     return frames
 
 
-def fit_distribution(frames: Iterable[Frame], cutoff: float, quantile: float = QUANTILE) -> dict[str, Any]:
+def fit_distribution(frames: Iterable[Frame], cutoff: float) -> dict[str, Any]:
     """The distribution of the neighbourhoods in training frames, as plain data for JSON.
 
     Args:
         frames: some hundred are plenty.
         cutoff: of the network, nm.
-        quantile: fraction of the training atoms within the border.
     Raises:
         DataError: if there is no frame.
     """
@@ -122,7 +120,7 @@ def fit_distribution(frames: Iterable[Frame], cutoff: float, quantile: float = Q
         rows = described[numbers == element]
         mean = rows.mean(axis=0)
         covariance = np.cov(rows, rowvar=False, bias=True) + np.diag(least)
-        border = np.quantile(_mahalanobis(rows, mean, covariance), quantile)
+        border = np.quantile(_mahalanobis(rows, mean, covariance), QUANTILE)
         border = max(border, math.sqrt(rows.shape[1]))  # frames that are all alike: the least spread in every number
         of_elements[str(element)] = {
             "mean": _rounded(mean),
@@ -133,7 +131,7 @@ def fit_distribution(frames: Iterable[Frame], cutoff: float, quantile: float = Q
     return {
         "version": VERSION,
         "cutoff": cutoff,
-        "quantile": quantile,
+        "quantile": QUANTILE,
         "num_frames": len(frames),
         "elements": of_elements,
     }
@@ -161,7 +159,7 @@ def scores(distribution: dict[str, Any], frame: Frame) -> np.ndarray:
 
 
 def outside(distribution: dict[str, Any], frame: Frame) -> np.ndarray:
-    """(num_atoms,) bool: atoms whose neighbourhood lies beyond the border; of training frames 1 - quantile do."""
+    """(num_atoms,) bool: atoms whose neighbourhood lies beyond the border; of training frames 1 - QUANTILE do."""
     return scores(distribution, frame) > 1
 
 
