@@ -190,7 +190,8 @@ def begin(directory: str | os.PathLike[str], seed: int) -> Path:
 
 def fit(
     module: ResumableModule,
-    data: tuple[lightning.LightningDataModule] | tuple[DataLoader[Any], DataLoader[Any] | Sequence[DataLoader[Any]]],
+    training: DataLoader[Any] | lightning.LightningDataModule,
+    validation: DataLoader[Any] | Sequence[DataLoader[Any]] | None,
     best: BestWeights,
     num_steps: int,
     validate_every: int | None = None,
@@ -202,7 +203,7 @@ def fit(
     """Train a module for `num_steps` in all, those of earlier calls with the same directory among them.
 
     Args:
-        data: loaders for training and validation, or what has both.
+        training: a loader, or what has both loaders.
         best: writes rows and weights when a validation ends; the checkpoint is made after it, in the same directory.
         validate_every: steps; a kill costs as many at most. None: an epoch, whose loader says how many steps it has.
         callbacks: called after `best` and before the checkpoint is made.
@@ -233,7 +234,7 @@ def fit(
         trainer = lightning.Trainer(
             max_steps=num_steps, callbacks=[best, *callbacks, checkpoints, *shown], **{**ours, **options}
         )
-        trainer.fit(module, *data, ckpt_path=begun, weights_only=True)
+        trainer.fit(module, training, validation, ckpt_path=begun, weights_only=True)
     if not best.bundle.is_file() and trainer.is_global_zero:
         raise NonFiniteError(
             f"{best.criterion.replace('_', ' ')} was never a finite number: lower the learning rate, now "

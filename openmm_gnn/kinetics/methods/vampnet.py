@@ -206,7 +206,7 @@ def _train_seed(
     )
     trainer.fit(
         module,
-        loaders,
+        *loaders,
         best,
         settings.num_steps,
         progress=progress,

@@ -153,7 +153,8 @@ def pretrain_on_molecules(
     )
     return fit(
         module,
-        (data,),
+        data,
+        None,
         best,
         settings.num_steps,
         progress=progress,

@@ -153,7 +153,7 @@ def train_property(
     )
     return fit(
         PropertyRegression(model, settings),
-        loaders,
+        *loaders,
         best,
         settings.num_steps,
         settings.validate_every,

@@ -226,7 +226,7 @@ def train_on_frames(
     )
     return fit(
         ForceMatching(model, settings),
-        loaders,
+        *loaders,
         best,
         settings.num_steps,
         settings.validate_every,
