@@ -36,6 +36,4 @@ class Compare(Command):
             save_comparison(comparison, self.out)
         console.print(comparison_table(comparison))
         console.print(f"Figure: {self.out}")
-        print(
-            "Next: where they differ, `openmm-gnn validate MODEL` looks for the cause; where they agree, run for longer"
-        )
+        print("Next: where they differ, `openmm-gnn validate MODEL` looks for the cause; else run for longer")

@@ -26,7 +26,6 @@ class Tail(Command):
     def run(self) -> int:
         healthy = watch(self.directory, self.settings, self.follow)
         analyze = f"`openmm-gnn analyze {self.directory} --lag PS --out slow`"
-        print(
-            f"Next: {analyze if healthy else 'compute the features anew from the trajectory: `openmm-gnn featurize`'}"
-        )
+        again = "compute the features anew from the trajectory, `openmm-gnn featurize`"
+        print(f"Next: {analyze if healthy else again}")
         return 0 if healthy else 1

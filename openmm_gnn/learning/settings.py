@@ -37,7 +37,7 @@ class Optimisation:
         positive(self, "learning_rate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Optimisation):
     """How a force model is trained; everything about the network itself is in its spec."""
 
@@ -100,7 +100,7 @@ class Precision(str, Enum):
     """Matrix products and messages in bfloat16."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DenoisingSettings(Optimisation):
     """How an encoder is pretrained; everything about the network itself is in its spec."""
 
@@ -194,7 +194,7 @@ class LearnedProperty:
         one_of(self, Readout, "readout")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PropertySettings(Optimisation):
     """How a property is learned; everything about the network itself is in its spec."""
 

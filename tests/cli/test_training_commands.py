@@ -54,7 +54,7 @@ def test_training_from_python_makes_the_same_bundle_with_the_same_metadata(
     bundle: Path, data: Path, tmp_path: Path
 ) -> None:
     network = partial(GAMDSpec, NeighborSpec(cutoff=0.6, max_neighbors=50), width=8, num_layers=1, num_radial=8)
-    settings = TrainingSettings((1,), (2,), num_steps=4, batch_size=1, validate_every=2)
+    settings = TrainingSettings(train_seeds=(1,), validation_seeds=(2,), num_steps=4, batch_size=1, validate_every=2)
     made = load_model(train([data], tmp_path, network, settings, progress=False))
     expected = load_model(bundle)
     assert made.spec == expected.spec

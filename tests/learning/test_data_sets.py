@@ -98,7 +98,7 @@ def sets(directories: dict[str, Path], names: list[str], train: list[int], valid
     made = force_matching_sets(
         [directories[name] for name in names],
         lambda elements, force_scale: make_spec(elements, force_scale, **spec),
-        TrainingSettings(tuple(train), tuple(validation), validation_frames=1000),
+        TrainingSettings(train_seeds=tuple(train), validation_seeds=tuple(validation), validation_frames=1000),
     )
     return made.spec, made.training, made.validation
 

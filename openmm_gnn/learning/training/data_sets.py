@@ -49,8 +49,6 @@ class ForceMatchingSets(NamedTuple):
 class TopologyFrames:
     """Labelled trajectories of one topology."""
 
-    path: Path
-    """The directory they come from."""
     topology: app.Topology
     trajectories: list[Trajectory]
 
@@ -110,11 +108,11 @@ def select_seeds(opened: Sequence[LabelledTrajectories | ImportedLabels], seeds:
                 run if data.system.periodic else in_open_space(run.positions, run.forces)
                 for run in (data.select(wanted) if wanted else [])
             ]
-            chosen += [TopologyFrames(data.path, data.topology, runs)] if runs else []
+            chosen += [TopologyFrames(data.topology, runs)] if runs else []
             continue
         by_topology: dict[int, TopologyFrames] = {}
         for topology, block in data.select(wanted):
-            frames = by_topology.setdefault(id(topology), TopologyFrames(data.path, topology, []))
+            frames = by_topology.setdefault(id(topology), TopologyFrames(topology, []))
             frames.trajectories.append(block if block.periodic else in_open_space(block.positions, block.forces))
         chosen += by_topology.values()
     return chosen
@@ -142,8 +140,7 @@ def force_matching_sets(
     num_frames = sum(len(t.positions) for group in validation for t in group.trajectories)
     stride = max(1, num_frames // settings.validation_frames)
     thinned = [
-        TopologyFrames(group.path, group.topology, [every_nth(t, stride) for t in group.trajectories])
-        for group in validation
+        TopologyFrames(group.topology, [every_nth(t, stride) for t in group.trajectories]) for group in validation
     ]
     pair_term = make_model(spec).pair_term
     if pair_term is not None:
