@@ -307,7 +307,7 @@ def test_a_published_split_that_overlaps_and_imports_of_another_version_are_refu
     data = import_labels([file], tmp_path / "data", ImportSettings(blocks=1))
     meta = data.path / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"version": 99}))
-    with pytest.raises(DataError, match="version 99: expected .*: import the labels again"):
+    with pytest.raises(DataError, match="version 99: expected .*, as `openmm-gnn import-labels` of this"):
         ImportedLabels.open(data.path)
 
 

@@ -13,8 +13,7 @@ from openmm import app, unit
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.data.labels.trajectories import (
-    META_KIND,
-    META_VERSION,
+    LABELLED,
     LabelledTrajectories,
     frame_fields,
     trajectory_name,
@@ -50,7 +49,7 @@ def write(path: Path, runs: list[tuple[float, int]], missing: int = 0, periodic:
     """A directory as `label` leaves it; the last run lacks its last `missing` frames."""
     save_system(path, carbon_monoxide(periodic))
     entries = {trajectory_name(t, seed): {"temperature": t, "seed": seed, "frames": FRAMES} for t, seed in runs}
-    meta = {"kind": META_KIND, "version": META_VERSION, "trajectories": entries}
+    meta = {"kind": LABELLED.name, "version": LABELLED.version, "trajectories": entries}
     (path / "meta.json").write_text(json.dumps(meta))
     for temperature, seed in runs:
         directory = path / "trajectories" / trajectory_name(temperature, seed)
@@ -149,9 +148,12 @@ def test_a_damaged_frame_is_found(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "holds no meta.json"),
-        ("{", "is damaged .* copy the directory again, or label anew"),
+        ("{", "is damaged .* copy the directory again, or make it anew"),
         ('{"kind": "something else"}', "of kind 'something else'"),
-        (json.dumps({"kind": META_KIND, "version": META_VERSION + 1}), f"version {META_VERSION + 1}: expected"),
+        (
+            json.dumps({"kind": LABELLED.name, "version": LABELLED.version + 1}),
+            f"version {LABELLED.version + 1}: expected",
+        ),
         ("[]", "is damaged .it holds a list.: copy the directory again"),
     ],
 )

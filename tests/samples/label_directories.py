@@ -9,7 +9,7 @@ import numpy as np
 import openmm
 
 from openmm_gnn.base.growing_array import GrowingArray
-from openmm_gnn.data.labels.trajectories import META_KIND, META_VERSION, frame_fields, trajectory_name
+from openmm_gnn.data.labels.trajectories import LABELLED, frame_fields, trajectory_name
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import save_system
 
@@ -46,6 +46,6 @@ def write_labels(
                 if system.periodic:
                     record["box_vectors"] = system.box_vectors
             frames.append(records)
-    meta = {"kind": META_KIND, "version": META_VERSION, "settings": {"forces": forces}, "trajectories": entries}
+    meta = {"kind": LABELLED.name, "version": LABELLED.version, "settings": {"forces": forces}, "trajectories": entries}
     (path / "meta.json").write_text(json.dumps(meta))
     return path

@@ -10,7 +10,6 @@ than the memory, and processes that read the same set share its pages.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,10 +21,9 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.shards import Shard, open_shard, shard_paths
+from openmm_gnn.data.description import DataKind
 
-META_FILE = "meta.json"
-META_KIND = "openmm_gnn conformations"
-META_VERSION = 2
+CONFORMATIONS = DataKind("openmm_gnn conformations", 2, "openmm-gnn conformers")
 UNITS = {"positions": "nm", "temperatures": "K"}
 
 
@@ -172,7 +170,7 @@ class Conformations:
             DataError: if it is no such directory, of another version, damaged, or molecules are still missing.
         """
         path = Path(path)
-        meta = read_meta(path)
+        meta = CONFORMATIONS.read(path)
         shards: list[Shard] = []
         skipped: list[str] = []
         for folder in shard_paths(path):
@@ -260,8 +258,8 @@ def join_conformations(paths: Sequence[str | Path], skip_bad: bool = False) -> C
         return opened[0]
     parts = [{"directory": part.path.resolve().name, "sha256": part.sha256, **part.meta} for part in opened]
     meta = {
-        "kind": META_KIND,
-        "version": META_VERSION,
+        "kind": CONFORMATIONS.name,
+        "version": CONFORMATIONS.version,
         "complete": True,
         "num_molecules": sum(len(part.molecules) for part in opened),
         "commands": [command for part in opened for command in part.meta["commands"]],
@@ -289,20 +287,3 @@ def check_elements(spec: EncoderSpec, elements: Sequence[int]) -> None:
     known = spec.elements or range(1, spec.max_atomic_number + 1)
     if unknown := [number for number in elements if number not in known]:
         raise SpecError(f"the encoder does not know the atomic numbers {unknown}, it knows {list(known)}")
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """The content of meta.json; DataError if it is missing, damaged, of another kind or version."""
-    file = path / META_FILE
-    try:
-        meta = json.loads(file.read_text())
-        kind, version = meta["kind"], meta["version"]
-    except FileNotFoundError:
-        raise DataError(f"{path} holds no {META_FILE}: give a directory written by `openmm-gnn conformers`") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is damaged ({error})") from error
-    if kind != META_KIND or version != META_VERSION:
-        raise DataError(
-            f"{file} is of kind {kind!r}, version {version}: expected {META_KIND!r}, version {META_VERSION}"
-        )
-    return dict(meta)

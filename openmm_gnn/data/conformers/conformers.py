@@ -8,7 +8,6 @@ The meta.json of the directory is written first, checked when a command continue
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
-from openmm_gnn.base.files import command_line, locked, write_json
+from openmm_gnn.base.files import locked
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
-from openmm_gnn.data.conformers.conformations import META_FILE, META_KIND, META_VERSION, UNITS, Conformations, read_meta
+from openmm_gnn.data.conformers.conformations import CONFORMATIONS, UNITS, Conformations
 from openmm_gnn.data.conformers.settings import KINDS, Dynamics
 from openmm_gnn.data.conformers.shards import Conformers, open_shard, shard_paths, write_shard
 from openmm_gnn.md.systems.peptides import HELD_OUT
@@ -47,36 +46,17 @@ def prepare_directory(
     """
     if len({path.name for path in inputs}) < len(inputs):
         raise DataError(f"among the files {[path.name for path in inputs]} one name comes twice: rename one of them")
-    settings = json.loads(json.dumps(settings)) | {"inputs": [_identity(path) for path in inputs]}
-    if (out / META_FILE).exists():
-        meta = read_meta(out)
-        for name in sorted(settings.keys() | meta["settings"].keys()):
-            before, now = meta["settings"].get(name), settings.get(name)
-            if before != now:
-                raise DataError(
-                    f"{out} was made with {name} = {before!r}, now it is {now!r}: go on with the same, or give another "
-                    "directory"
-                )
-    else:
-        if others := sorted(entry.name for entry in out.iterdir() if not entry.name.startswith((".", META_FILE))):
-            raise DataError(f"{out} is no directory of conformations but holds {others[:3]}: give a new one")
-        meta = {"kind": META_KIND, "version": META_VERSION, "made_by": made_by, "settings": settings}
-        meta |= {"num_molecules": 0, "complete": False, "skipped": {"count": 0, "examples": []}, "commands": []}
-        meta |= {"left_out": left_out, "units": UNITS}
-        meta |= {"versions": {name: version(name) for name in ("openmm-gnn", *packages)}}
-    if (command := command_line()) not in meta["commands"]:
-        meta["commands"].append(command)
-    write_meta(out, meta)
+    making = {"settings": {**settings, "inputs": [_identity(path) for path in inputs]}}
+    further: dict[str, Any] = {"made_by": made_by, "num_molecules": 0, "complete": False, "left_out": left_out}
+    further |= {"skipped": {"count": 0, "examples": []}, "units": UNITS}
+    further |= {"versions": {name: version(name) for name in ("openmm-gnn", *packages)}}
+    meta = CONFORMATIONS.begin(out, making, further)
+    CONFORMATIONS.write(out, meta)
     for path in inputs:
         (out / INPUTS).mkdir(exist_ok=True)
         if not (out / INPUTS / path.name).exists():
             shutil.copyfile(path, out / INPUTS / path.name)
     return meta
-
-
-def write_meta(out: Path, meta: dict[str, Any]) -> None:
-    """Replace meta.json."""
-    write_json(out / META_FILE, meta, indent=2)
 
 
 def complete_directory(out: Path, meta: dict[str, Any], also_skipped: Sequence[str] = ()) -> None:
@@ -85,12 +65,12 @@ def complete_directory(out: Path, meta: dict[str, Any], also_skipped: Sequence[s
     skipped = [*also_skipped, *(text for shard in shards for text in shard.content.get("skipped", []))]
     meta |= {"complete": True, "num_molecules": sum(shard.end - shard.first for shard in shards)}
     meta["skipped"] = {"count": len(skipped), "examples": skipped[:_EXAMPLES]}
-    write_meta(out, meta)
+    CONFORMATIONS.write(out, meta)
 
 
 def input_files(out: Path) -> list[Path]:
     """The copies of the files that the molecules are made of, in the order in which they were given."""
-    return [out / INPUTS / entry["file"] for entry in read_meta(out)["settings"]["inputs"]]
+    return [out / INPUTS / entry["file"] for entry in CONFORMATIONS.read(out)["settings"]["inputs"]]
 
 
 def _identity(path: Path) -> dict[str, str]:
@@ -135,7 +115,7 @@ def make_conformations(
         meta = prepare_directory(out, "conformers", made_with, files, ("openmm",), left_out)
         if num_molecules > meta["num_molecules"]:
             meta |= {"num_molecules": num_molecules, "complete": False}
-            write_meta(out, meta)
+            CONFORMATIONS.write(out, meta)
         workers = max(1, min(processes or os.cpu_count() or 1, meta["num_molecules"]))
         ranges = missing_ranges(out, meta["num_molecules"], settings.MOLECULES_PER_SHARD, workers)
         works = []
@@ -170,7 +150,7 @@ def missing_ranges(out: Path, num_molecules: int, per_shard: int, workers: int) 
 
 def run_shards(out: Path, ranges: Sequence[tuple[int, int]], report: Callable[[int], None]) -> None:
     """Make these shards of a directory one by one; `report` is called with the number of molecules that are done."""
-    stored = read_meta(out)["settings"]
+    stored = CONFORMATIONS.read(out)["settings"]
     maker = KINDS[stored["kind"]].from_stored(stored).maker(input_files(out), stored["skip_bad"])
     done = 0
     for first, end in ranges:

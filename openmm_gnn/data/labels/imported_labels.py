@@ -11,7 +11,6 @@ trajectory; cut into blocks of consecutive frames, each block counts as a seed o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,16 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import command_line, write_json
+from openmm_gnn.base.files import command_line
+from openmm_gnn.data.description import DataKind
 from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
 from openmm_gnn.data.labels.settings import ImportSettings
-from openmm_gnn.data.labels.trajectories import META_FILE
 
 if TYPE_CHECKING:
     from openmm import app
 
-IMPORTED_KIND = "openmm_gnn imported labels"
-IMPORTED_VERSION = 1
+IMPORTED = DataKind("openmm_gnn imported labels", 1, "openmm-gnn import-labels")
 UNITS = {"box_vectors": "nm, rows a, b, c", "energy": "kJ/mol", "position": "nm", "force": "kJ/mol/nm"}
 FRAME_FIELDS = np.dtype(
     [
@@ -94,21 +92,14 @@ class ImportedLabels:
             DataError: if it is no such directory, damaged, or of another version.
         """
         path = Path(path)
+        meta = IMPORTED.read(path)
         try:
-            meta = json.loads((path / META_FILE).read_text())
-            if (meta["kind"], meta["version"]) != (IMPORTED_KIND, IMPORTED_VERSION):
-                raise DataError(
-                    f"{path} is of kind {meta['kind']!r}, version {meta['version']}: expected {IMPORTED_KIND!r}, "
-                    f"version {IMPORTED_VERSION}: import the labels again"
-                )
             frames = np.load(path / "frames.npy", allow_pickle=False)
             atoms = np.load(path / "atoms.npy", mmap_mode="r", allow_pickle=False)
             numbers = np.load(path / "elements.npy", allow_pickle=False)
             bonds = np.load(path / "bonds.npy", allow_pickle=False)
             counts = meta["atoms_of_compositions"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"{path} cannot be read as imported labels ({error}): import them again") from error
         whole = len(frames) and int(frames["first_atom"][-1] + frames["num_atoms"][-1]) == len(atoms)
         if frames.dtype != FRAME_FIELDS or atoms.dtype != ATOM_FIELDS or not whole or sum(counts) != len(numbers):
@@ -210,8 +201,8 @@ def import_labels(
     for name, array in (("frames", frames), ("atoms", atoms), ("elements", np.concatenate(numbers)), ("bonds", bonds)):
         np.save(out / f"{name}.npy", array, allow_pickle=False)
     meta = {
-        "kind": IMPORTED_KIND,
-        "version": IMPORTED_VERSION,
+        "kind": IMPORTED.name,
+        "version": IMPORTED.version,
         "written_by": f"openmm_gnn {version('openmm-gnn')}",
         "command": command_line(),
         "settings": {
@@ -225,7 +216,7 @@ def import_labels(
         "atoms_of_compositions": [len(n) for n in numbers],
         "units": UNITS,
     }
-    write_json(out / META_FILE, meta, indent=2)  # last: it makes the rest count
+    IMPORTED.write(out, meta)  # last: it makes the rest count
     return ImportedLabels.open(out)
 
 

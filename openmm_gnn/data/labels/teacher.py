@@ -19,20 +19,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
-from openmm_gnn.base.files import command_line, locked, read_checkpoint, write_atomically, write_json
+from openmm_gnn.base.files import locked, read_checkpoint, write_atomically
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
 from openmm_gnn.data.labels.trajectories import (
-    META_FILE,
-    META_KIND,
-    META_VERSION,
+    LABELLED,
     UNITS,
     LabelledTrajectories,
     LabelledTrajectory,
     frame_fields,
     listed_trajectories,
-    read_meta,
     trajectory_name,
 )
 from openmm_gnn.md.integrators import make_integrator
@@ -71,7 +68,7 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
         NonFiniteError: if positions, forces or the energy become NaN or infinite.
         OpenMMGNNError: if OpenMM refuses to go on for another reason.
     """
-    meta = read_meta(directory)
+    meta = LABELLED.read(directory)
     (trajectory,) = (t for t in listed_trajectories(directory, meta) if t.name == name)
     labels = LabelCourse(**meta["settings"])
     system = load_system(directory)
@@ -281,24 +278,15 @@ def _prepare(out: Path, system: SimulationSystem, settings: LabelSettings, cours
         "settings": course.to_dict(),
         "system": {"sha256": hashlib.sha256(xml.encode()).hexdigest(), "num_atoms": system.system.getNumParticles()},
     }
-    if (out / META_FILE).exists():
-        meta = read_meta(out)
-        _check_same_making(out, meta, identity)
-    else:
-        others = [entry.name for entry in out.iterdir() if not entry.name.startswith((".", META_FILE))]
-        if others:
-            raise DataError(f"{out} is no directory of labelled data but holds {sorted(others)[:3]}: give a new one")
-        meta = {"kind": META_KIND, "version": META_VERSION, **identity, "trajectories": {}, "commands": []}
-        meta |= {"units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
-        meta["system"] |= {"name": system.name, "periodic": system.periodic}
+    further = {"trajectories": {}, "units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
+    meta = LABELLED.begin(out, identity, further)
+    meta["system"] |= {"name": system.name, "periodic": system.periodic}
     for temperature, seed in settings.runs(system):
         entry = meta["trajectories"].setdefault(
             trajectory_name(temperature, seed), {"temperature": temperature, "seed": seed, "frames": settings.frames}
         )
         entry["frames"] = max(entry["frames"], settings.frames)
-    if (command := command_line()) not in meta["commands"]:
-        meta["commands"].append(command)
-    write_json(out / META_FILE, meta, indent=2)
+    LABELLED.write(out, meta)
     if not (out / SYSTEM_FILE).exists() or not (out / TOPOLOGY_FILE).exists():
         save_system(out, system)
     return meta
@@ -314,16 +302,6 @@ def _write_starts(out: Path, meta: dict[str, Any], system: SimulationSystem) -> 
             content = io.BytesIO()
             np.save(content, system.prepare(trajectory.seed))
             write_atomically(trajectory.start_file, content.getvalue())
-
-
-def _check_same_making(out: Path, meta: dict[str, Any], identity: dict[str, Any]) -> None:
-    for group, given in identity.items():
-        for name, value in given.items():
-            if meta[group].get(name) != value:
-                raise DataError(
-                    f"{out} holds data made with {group} {name} = {meta[group].get(name)!r}, now it is {value!r}: "
-                    "go on with the same, or give another directory"
-                )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ A trajectory is held out as a whole, by its seed: frames of one run resemble eac
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,14 +21,13 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.growing_array import read_growing_array
+from openmm_gnn.data.description import DataKind
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 
 if TYPE_CHECKING:
     from openmm import app
 
-META_FILE = "meta.json"
-META_KIND = "openmm_gnn labelled trajectories"
-META_VERSION = 1
+LABELLED = DataKind("openmm_gnn labelled trajectories", 1, "openmm-gnn label")
 UNITS = {
     "step": "1, counted from the start of equilibration",
     "time": "ps",
@@ -176,7 +174,7 @@ class LabelledTrajectories:
             DataError: if it is no such directory, or of another version.
         """
         path = Path(path)
-        meta = read_meta(path)
+        meta = LABELLED.read(path)
         begun = [t for t in listed_trajectories(path, meta) if t.frames_file.exists() and t.frames_file.stat().st_size]
         return cls(path, meta, sorted(begun, key=lambda trajectory: (trajectory.temperature, trajectory.seed)))
 
@@ -262,31 +260,6 @@ def listed_trajectories(path: Path, meta: dict[str, Any]) -> list[LabelledTrajec
         LabelledTrajectory(path / "trajectories" / name, entry["temperature"], entry["seed"], entry["frames"])
         for name, entry in meta["trajectories"].items()
     ]
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """The content of meta.json.
-
-    Raises:
-        DataError: if it is missing, damaged, of another kind or version.
-    """
-    file = path / META_FILE
-    try:
-        meta = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise DataError(f"{path} holds no {META_FILE}: give a directory written by `openmm-gnn label`") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file} is damaged ({error}): copy the directory again, or label anew") from error
-    if not isinstance(meta, dict):
-        raise DataError(
-            f"{file} is damaged (it holds a {type(meta).__name__}): copy the directory again, or label anew"
-        )
-    if meta.get("kind") != META_KIND or meta.get("version") != META_VERSION:
-        raise DataError(
-            f"{file} is of kind {meta.get('kind')!r}, version {meta.get('version')}: expected {META_KIND!r}, "
-            f"version {META_VERSION}, as `openmm-gnn label` of this release writes"
-        )
-    return meta
 
 
 class Trajectory(Protocol):

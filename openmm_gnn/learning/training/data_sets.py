@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from torch.utils.data import ConcatDataset
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import ForceSpec
-from openmm_gnn.data.labels.imported_labels import IMPORTED_KIND, ImportedLabels
-from openmm_gnn.data.labels.trajectories import META_FILE, LabelledTrajectories, Trajectory, every_nth, in_open_space
+from openmm_gnn.data.labels.imported_labels import IMPORTED, ImportedLabels
+from openmm_gnn.data.labels.trajectories import LabelledTrajectories, Trajectory, every_nth, in_open_space
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.learning.settings import TrainingSettings, seed_ranges
 from openmm_gnn.learning.training.frames import ForceErrorMeter, ForceErrors, FrameBatch, FrameDataset, predicted_forces
@@ -61,11 +60,7 @@ def open_data(path: Path) -> LabelledTrajectories | ImportedLabels:
     """
     if path.is_file():
         raise DataError(f"{path} is a file: make a directory of it with `openmm-gnn import-labels {path} --out ...`")
-    try:
-        kind = json.loads((path / META_FILE).read_text())["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
-        kind = None  # LabelledTrajectories says what is wrong
-    return ImportedLabels.open(path) if kind == IMPORTED_KIND else LabelledTrajectories.open(path)
+    return ImportedLabels.open(path) if IMPORTED.is_at(path) else LabelledTrajectories.open(path)
 
 
 def open_all(paths: Sequence[Path]) -> list[LabelledTrajectories | ImportedLabels]:
