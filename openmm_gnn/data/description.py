@@ -70,9 +70,8 @@ class DataKind:
                         f"{now!r}: go on with the same, or give another directory"
                     )
         else:
-            if others := sorted(
-                entry.name for entry in directory.iterdir() if not entry.name.startswith((".", META_FILE))
-            ):
+            names = sorted(entry.name for entry in directory.iterdir())
+            if others := [name for name in names if not name.startswith((".", META_FILE))]:
                 raise DataError(f"{directory} holds {others[:3]} and no {META_FILE}: give a new directory")
             meta = {"kind": self.name, "version": self.version, "commands": [], **making, **further}
         if (command := command_line()) not in meta["commands"]:

@@ -10,7 +10,7 @@ import openmm
 from openmm_gnn.base.errors import BackendError, SpecError, TopologyError
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.run_settings import RunCourse
-from openmm_gnn.md.simulation_system import ForcePart, part_of, split_groups
+from openmm_gnn.md.simulation_system import ForcePart, masses_of, part_of, split_groups
 
 if TYPE_CHECKING:
     import openmm
@@ -74,7 +74,7 @@ def choose_platform(name: str) -> str:
 
 def degrees_of_freedom(system: openmm.System) -> int:
     """3 per massive particle, less constraints, less 3 if the centre of mass is held at rest."""
-    masses = [system.getParticleMass(index)._value for index in range(system.getNumParticles())]
+    masses = masses_of(system)
     constraints = [system.getConstraintParameters(index) for index in range(system.getNumConstraints())]
     count = 3 * sum(mass > 0 for mass in masses)
     count -= sum(masses[first] > 0 or masses[second] > 0 for first, second, _ in constraints)
@@ -141,11 +141,9 @@ def repartition_hydrogen_mass(system: openmm.System, topology: app.Topology, mas
         TopologyError: if the topology has no bonded hydrogen.
     Source: Feenstra, Hess, Berendsen, J. Comput. Chem. 20, 786 (1999).
     """
-    from openmm import unit
-
     if not 0 < mass < float("inf"):
         raise SpecError(f"hydrogen_mass is {mass} dalton: give a finite mass above 0, such as 3")
-    masses = [system.getParticleMass(index).value_in_unit(unit.dalton) for index in range(system.getNumParticles())]
+    masses = masses_of(system)
     names = {}
     for bond in topology.bonds():
         for heavy, hydrogen in ((bond[0], bond[1]), (bond[1], bond[0])):

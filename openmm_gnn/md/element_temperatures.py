@@ -19,6 +19,7 @@ import openmm
 from openmm import app
 
 from openmm_gnn.base.units import kinetic_temperature
+from openmm_gnn.md.simulation_system import masses_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ElementTemperatures:
     """
 
     def __init__(self, system: openmm.System, topology: app.Topology) -> None:
-        self._masses = np.array([system.getParticleMass(index)._value for index in range(system.getNumParticles())])
+        self._masses = masses_of(system)
         names = ["" if atom.element is None else atom.element.symbol for atom in topology.atoms()]
         present = [name for name, mass in zip(names, self._masses, strict=True) if name and mass > 0]
         self.elements = tuple(dict.fromkeys(present))

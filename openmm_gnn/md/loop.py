@@ -20,22 +20,8 @@ from openmm_gnn.base.files import Checkpoint, read_checkpoint, write_checkpoint
 if TYPE_CHECKING:
     import openmm
 
+    from openmm_gnn.md.nan_guard import NanGuard
     from openmm_gnn.md.run_settings import RunCourse
-
-
-class Stepper(Protocol):
-    """What moves the system, such as a `NanGuard`."""
-
-    def step(self, num_steps: int) -> None:
-        """Run this many steps; NonFiniteError if positions or forces become NaN or infinite."""
-
-    @property
-    def state(self) -> openmm.State:
-        """The state after the last step."""
-
-    @property
-    def snapshot(self) -> bytes:
-        """OpenMM's checkpoint of that state."""
 
 
 class Listener(Protocol):
@@ -92,7 +78,7 @@ def start_or_resume(
 
 
 def advance(
-    stepper: Stepper,
+    guard: NanGuard,
     step: int,
     course: RunCourse,
     listeners: Sequence[Listener],
@@ -119,16 +105,16 @@ def advance(
                 begin, end = end, course.total_steps
                 intervals.update(interval for listener in listeners for interval in listener.intervals)
             num_steps = min(end - step, *(interval - (step - begin) % interval for interval in intervals))
-            stepper.step(num_steps)
+            guard.step(num_steps)
             step += num_steps
             production = step - course.equilibration_steps
             if production > 0:
                 for listener in listeners:
                     if any(production % interval == 0 for interval in listener.intervals):
-                        listener.take(production, stepper.state)
+                        listener.take(production, guard.state)
             if step == end or checkpoint_due(step - written_step, time.monotonic() - written_at):
                 for listener in listeners:
                     listener.sync()
-                write_checkpoint(checkpoint_file, Checkpoint(step, stepper.snapshot))
+                write_checkpoint(checkpoint_file, Checkpoint(step, guard.snapshot))
                 written_at, written_step = time.monotonic(), step
             report(step)

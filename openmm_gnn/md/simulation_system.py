@@ -83,10 +83,12 @@ class SimulationSystem:
     @property
     def masses(self) -> np.ndarray:
         """(num_particles,) in dalton; 0 marks virtual sites and frozen atoms."""
-        from openmm import unit
+        return masses_of(self.system)
 
-        count = self.system.getNumParticles()
-        return np.array([self.system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(count)])
+
+def masses_of(system: openmm.System) -> np.ndarray:
+    """(num_particles,) in dalton; 0 marks virtual sites and frozen atoms."""
+    return np.array([system.getParticleMass(index)._value for index in range(system.getNumParticles())])
 
 
 BONDED_GROUP, NONBONDED_GROUP = 0, 1

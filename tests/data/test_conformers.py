@@ -18,7 +18,7 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked
-from openmm_gnn.data.conformers.conformations import Conformations, elements_of
+from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.md.implicit_solvent import with_compiled_solvent
@@ -116,8 +116,7 @@ def test_frames_are_molecules_at_their_temperatures(data: Conformations) -> None
         nearest = np.sort(distances[:, heavy][:, :, heavy], axis=2)[:, :, 1]
         assert (nearest > 0.11).all() and (nearest < 0.20).all()  # a bond of every heavy atom
         assert np.abs(molecule.positions[0] - molecule.positions[-1]).max() > 0.01
-    assert elements_of(data.molecules, hydrogens=False)[:3] == (6, 7, 8)
-    assert elements_of(data.molecules, hydrogens=True)[0] == 1
+    assert data.molecules.elements()[:4] == [1, 6, 7, 8]
 
 
 def test_held_out_molecules_have_other_sequences(data: Conformations) -> None:

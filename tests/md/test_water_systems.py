@@ -220,7 +220,7 @@ def test_substeps_of_the_bonded_forces_keep_the_temperature(
     system, trajectory = flexible
     assert system.bonded_substeps == 4
     masses = system.masses[:, None]
-    kinetic = 0.5 * (masses * np.asarray(trajectory.velocities, dtype=np.float64) ** 2).sum(axis=2)
+    kinetic = 0.5 * (masses * np.asarray(trajectory.records["velocities"], dtype=np.float64) ** 2).sum(axis=2)
     for atoms in (slice(0, None, 3), slice(1, None, 3), slice(2, None, 3)):  # energy flows to no kind of atom
         temperature = kinetic[:, atoms].mean() * 2 / (3 * BOLTZMANN_KJ_MOL_K)
         assert temperature == pytest.approx(300.0, rel=0.06)

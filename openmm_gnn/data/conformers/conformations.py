@@ -60,20 +60,22 @@ class Molecule:
     @property
     def atomic_numbers(self) -> np.ndarray:
         """(num_atoms,) int64, hydrogens included."""
-        where = self._where
-        return self.shard.atomic_numbers[where["first_atom"] :][: where["num_atoms"]].astype(np.int64)
+        return self._of_atoms(self.shard["atomic_numbers"])
 
     @property
     def residue_index(self) -> np.ndarray:
         """(num_atoms,) int64, from 0 on; all 0 where there are no residues."""
+        return self._of_atoms(self.shard["residue_index"])
+
+    def _of_atoms(self, values: np.ndarray) -> np.ndarray:
         where = self._where
-        return self.shard.residue_index[where["first_atom"] :][: where["num_atoms"]].astype(np.int64)
+        return values[where["first_atom"] :][: where["num_atoms"]].astype(np.int64)
 
     @property
     def temperatures(self) -> np.ndarray:
         """(num_frames,) float32, K; NaN where a frame has none."""
         where = self._where
-        return self.shard.temperatures[where["first_frame"] :][: where["num_frames"]]
+        return self.shard["temperatures"][where["first_frame"] :][: where["num_frames"]]
 
     @property
     def positions(self) -> np.ndarray:
@@ -84,7 +86,7 @@ class Molecule:
         """
         where = self._where
         frames, atoms = int(where["num_frames"]), int(where["num_atoms"])
-        return self.shard.positions[where["first_row"] :][: frames * atoms].reshape(frames, atoms, 3)
+        return self.shard["positions"][where["first_row"] :][: frames * atoms].reshape(frames, atoms, 3)
 
     @property
     def sha256(self) -> str:
@@ -139,7 +141,7 @@ class Molecules(Sequence[Molecule]):
         for shard, mask in zip(self.shards, np.split(kept, self._ends[:-1]), strict=True):
             if mask.any():
                 atoms = np.repeat(mask, shard.index["num_atoms"])
-                found |= set(np.unique(shard.atomic_numbers[atoms]).tolist())
+                found |= set(np.unique(shard["atomic_numbers"][atoms]).tolist())
         return sorted(found)
 
 
@@ -271,15 +273,6 @@ def join_conformations(paths: Sequence[str | Path], skip_bad: bool = False) -> C
     shards = [shard for part in opened for shard in part.molecules.shards]
     skipped = tuple(text for part in opened for text in part.skipped)
     return Conformations(opened[0].path, meta, Molecules(shards), skipped)
-
-
-def elements_of(molecules: Sequence[Molecule], hydrogens: bool) -> tuple[int, ...]:
-    """Atomic numbers among them, ascending."""
-    if isinstance(molecules, Molecules):
-        every = molecules.elements()
-    else:
-        every = sorted({int(number) for molecule in molecules for number in molecule.atomic_numbers})
-    return tuple(number for number in every if hydrogens or number != 1)
 
 
 def check_elements(spec: EncoderSpec, elements: Sequence[int]) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.data.conformers.settings import NucleicAcidSettings, OpenMMDynamics, PeptideSettings, ProteinSettings
+from openmm_gnn.data.conformers.settings import (
+    Maker,
+    NucleicAcidSettings,
+    OpenMMDynamics,
+    PeptideSettings,
+    ProteinSettings,
+)
 from openmm_gnn.data.conformers.shards import Conformers
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
 from openmm_gnn.md.systems.nucleic_acids import Strand, build_strand, random_strands
@@ -28,11 +34,9 @@ Build = Callable[[np.random.Generator], "tuple[app.Topology, np.ndarray]"]
 """Topology with hydrogens and positions (num_atoms, 3), nm, to start from."""
 
 
-class RandomMaker:
+class RandomMaker(Maker):
     """Random peptides or strands of nucleic acids; molecule k is the same however many are made."""
 
-    skipped: Sequence[str] = ()
-    remarks: ClassVar[dict[str, Any]] = {}
     usual = 300
 
     def __init__(self, settings: PeptideSettings | NucleicAcidSettings) -> None:
@@ -60,7 +64,7 @@ class RandomMaker:
         return conformers_in_openmm(molecule.name, sequence, build, self.settings, number)
 
 
-class ProteinMaker:
+class ProteinMaker(Maker):
     """Run k is one of structure k modulo their number; other velocities each time."""
 
     def __init__(self, settings: ProteinSettings, structures: Sequence[Path], skip_bad: bool) -> None:
@@ -78,6 +82,7 @@ class ProteinMaker:
                 self.skipped.append(str(error))
         if not self.proteins:
             raise DataError(f"all {len(structures)} structures were left out, the first one because {self.skipped[0]}")
+        self.usual = len(self.proteins)
 
     def _accepted(self, path: Path) -> Protein:
         protein = read_protein(path)
@@ -92,13 +97,6 @@ class ProteinMaker:
     def remarks(self) -> dict[str, Any]:
         """Residues that were left out, by structure."""
         return {"dropped_residues": {protein.name: protein.dropped for protein in self.proteins if protein.dropped}}
-
-    @property
-    def usual(self) -> int:
-        return len(self.proteins)
-
-    def check(self, count: int, skip_bad: bool) -> None:
-        """There are as many runs as are asked for."""
 
     def conformers(self, number: int) -> Conformers:
         protein = self.proteins[number % len(self.proteins)]

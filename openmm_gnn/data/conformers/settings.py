@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from openmm_gnn.base.errors import SettingsError, SpecError, one_of, positive, whole
 from openmm_gnn.data.conformers.shards import Conformers
@@ -14,24 +15,23 @@ from openmm_gnn.md.implicit_solvent import ImplicitForceField
 Kind = TypeVar("Kind", bound="Dynamics")
 
 
-class Maker(Protocol):
+class Maker(ABC):
     """Makes the molecules of one kind, each from the settings and its number alone."""
 
-    @property
-    def skipped(self) -> Sequence[str]:
-        """Parts of the input that were left out, and why."""
+    skipped: Sequence[str] = ()
+    """Parts of the input that were left out, and why."""
+    usual: int
+    """Number of molecules that are made when none is given."""
 
     @property
     def remarks(self) -> dict[str, Any]:
         """Further entries of meta.json."""
+        return {}
 
-    @property
-    def usual(self) -> int:
-        """Number of molecules that are made when none is given."""
-
-    def check(self, count: int, skip_bad: bool) -> None:
+    def check(self, count: int, skip_bad: bool) -> None:  # noqa: B027 - most kinds have nothing to check
         """Raise SpecError if there are fewer molecules, DataError if one of them cannot be made and is not skipped."""
 
+    @abstractmethod
     def conformers(self, number: int) -> Conformers:
         """Build and run the molecule of this number; DataError or NonFiniteError if that cannot be done."""
 
@@ -117,10 +117,9 @@ class OpenMMDynamics(Dynamics):
 
 
 @dataclass(frozen=True)
-class PeptideSettings(OpenMMDynamics):
-    """Random peptides of all 20 amino acids, each with another sequence; benchmarks are left out."""
+class RandomSettings(OpenMMDynamics):
+    """Chains of random length and sequence."""
 
-    KIND: ClassVar[str] = "peptides"
     shortest: int = 1
     """Number of residues of the shortest molecule, caps not counted."""
     longest: int = 8
@@ -130,32 +129,30 @@ class PeptideSettings(OpenMMDynamics):
         from openmm_gnn.data.conformers.openmm_conformers import RandomMaker
 
         if inputs:
-            raise SpecError(f"peptides are drawn at random: leave out {inputs[0]}")
+            raise SpecError(f"{self.KIND} are drawn at random: leave out {inputs[0]}")
         return RandomMaker(self)
 
 
 @dataclass(frozen=True)
-class NucleicAcidSettings(OpenMMDynamics):
+class PeptideSettings(RandomSettings):
+    """Random peptides of all 20 amino acids, each with another sequence; benchmarks are left out."""
+
+    KIND: ClassVar[str] = "peptides"
+
+
+@dataclass(frozen=True)
+class NucleicAcidSettings(RandomSettings):
     """Random single strands of DNA and RNA, each with another sequence; amber14 is OL15 and OL3 for them."""
 
     KIND: ClassVar[str] = "nucleic-acids"
     MOLECULES_PER_SHARD: ClassVar[int] = 8
-    shortest: int = 1
-    """Nucleotides of the shortest molecule."""
     longest: int = 6
-    """Nucleotides of the longest molecule."""
+    """Number of nucleotides of the longest molecule."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.force_field is not ImplicitForceField.AMBER14:
             raise SpecError(f"nucleic acids have no force field {self.force_field.value} here: give amber14")
-
-    def maker(self, inputs: Sequence[Path] = (), skip_bad: bool = False) -> Maker:
-        from openmm_gnn.data.conformers.openmm_conformers import RandomMaker
-
-        if inputs:
-            raise SpecError(f"nucleic acids are drawn at random: leave out {inputs[0]}")
-        return RandomMaker(self)
 
 
 @dataclass(frozen=True)

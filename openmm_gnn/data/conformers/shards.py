@@ -80,6 +80,7 @@ class Shard:
     path: Path
     content: dict[str, Any] = field(compare=False)
     """Content of shard.json."""
+    _mapped: dict[str, np.ndarray] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def first(self) -> int:
@@ -100,30 +101,20 @@ class Shard:
     @cached_property
     def index(self) -> np.ndarray:
         """(molecules,) of `INDEX`."""
-        index = self._mapped("index", INDEX)
+        index = self._map("index", INDEX)
         if len(index) != len(self):
             raise DataError(f"{self.path} has {len(index)} molecules, {len(self)} were written: {self.remedy}")
         return index
 
-    @cached_property
-    def positions(self) -> np.ndarray:
-        """(rows, 3) float32, nm."""
-        return self._mapped("positions", np.dtype(ARRAYS["positions"]))
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An array of `ARRAYS` as the table above describes it, mapped when it is first asked for.
 
-    @cached_property
-    def atomic_numbers(self) -> np.ndarray:
-        """(atoms,) uint8."""
-        return self._mapped("atomic_numbers", np.dtype(ARRAYS["atomic_numbers"]))
-
-    @cached_property
-    def residue_index(self) -> np.ndarray:
-        """(atoms,) uint16."""
-        return self._mapped("residue_index", np.dtype(ARRAYS["residue_index"]))
-
-    @cached_property
-    def temperatures(self) -> np.ndarray:
-        """(frames,) float32, K."""
-        return self._mapped("temperatures", np.dtype(ARRAYS["temperatures"]))
+        Raises:
+            DataError: if its file is missing, damaged or of another type.
+        """
+        if name not in self._mapped:
+            self._mapped[name] = self._map(name, np.dtype(ARRAYS[name]))
+        return self._mapped[name]
 
     @cached_property
     def names(self) -> dict[str, list[str]]:
@@ -148,7 +139,7 @@ class Shard:
         if set(broken) != {"positions.npy"}:
             return all_damaged
         try:
-            positions, numbers, index = self.positions, self.atomic_numbers, self.index
+            positions, numbers, index = self["positions"], self["atomic_numbers"], self.index
         except DataError:
             return all_damaged
         found = {}
@@ -159,13 +150,13 @@ class Shard:
         return found or all_damaged
 
     def _not_finite(self) -> dict[int, str]:
-        if np.isfinite(self.positions).all():
+        if np.isfinite(self["positions"]).all():
             return {}
         file, names = self.path / "positions.npy", self.names["names"]
         return {
             k: f"{file}: {names[k]} has positions that are not finite"
             for k, row in enumerate(self.index)
-            if not np.isfinite(self.positions[_rows(row)]).all()
+            if not np.isfinite(self["positions"][_rows(row)]).all()
         }
 
     def _changed(self, name: str, digest: str) -> bool:
@@ -174,7 +165,7 @@ class Shard:
         except OSError:
             return True
 
-    def _mapped(self, name: str, dtype: np.dtype) -> np.ndarray:
+    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
         file = self.path / f"{name}.npy"
         try:
             array = mapped_array(file)

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
-from openmm_gnn.data.conformers.settings import MoleculeSettings
+from openmm_gnn.data.conformers.settings import Maker, MoleculeSettings
 from openmm_gnn.data.conformers.shards import Conformers
 
 if TYPE_CHECKING:
@@ -177,19 +177,13 @@ def langevin(
         yield np.array(atoms.positions)
 
 
-class MoleculeMaker:
+class MoleculeMaker(Maker):
     """Molecules of SMILES; molecule k is the one of line k."""
-
-    skipped: Sequence[str] = ()
-    remarks: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, settings: MoleculeSettings, lines: Sequence[SmilesLine]) -> None:
         self.settings = settings
         self.lines = lines
-
-    @property
-    def usual(self) -> int:
-        return len(self.lines)
+        self.usual = len(lines)
 
     def check(self, count: int, skip_bad: bool) -> None:
         if count > len(self.lines):

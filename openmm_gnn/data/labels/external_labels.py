@@ -5,7 +5,6 @@ Both become `ExternalFrame`s in nm, kJ/mol and kJ/mol/nm. Nothing is unpickled.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,16 +115,13 @@ def read_extended_xyz(path: Path) -> Iterator[tuple[str, Atoms]]:
         raise DataError(
             f"reading {path} needs ASE ({error}): install it with `pip install 'openmm-gnn[labels]'`"
         ) from error
-    frames = iread(path, index=":", format="extxyz")
-    for index in itertools.count():
-        where = f"frame {index} of {path}"
-        try:
-            atoms = next(frames, None)
-        except Exception as error:  # ASE raises whatever the text makes it stumble over
-            raise DataError(f"{where} cannot be read as extended XYZ: {error or type(error).__name__}") from error
-        if atoms is None:
-            return
-        yield where, atoms
+    index = -1
+    try:
+        for index, atoms in enumerate(iread(path, index=":", format="extxyz")):
+            yield f"frame {index} of {path}", atoms
+    except Exception as error:  # ASE raises whatever the text makes it stumble over
+        where = f"frame {index + 1} of {path}"
+        raise DataError(f"{where} cannot be read as extended XYZ: {error or type(error).__name__}") from error
 
 
 def _extended_xyz(path: Path, force_key: str | None, energy_key: str | None) -> Iterator[ExternalFrame]:

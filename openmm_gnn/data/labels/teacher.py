@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import numpy as np
+import openmm
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
 from openmm_gnn.base.files import locked, read_checkpoint, write_atomically
@@ -32,14 +33,13 @@ from openmm_gnn.data.labels.trajectories import (
     listed_trajectories,
     trajectory_name,
 )
+from openmm_gnn.md.contexts import make_context
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.loop import advance, start_or_resume
+from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
 from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, load_system, save_system
-
-if TYPE_CHECKING:
-    import openmm
 
 
 def steps_done(trajectory: LabelledTrajectory, settings: LabelCourse) -> int:
@@ -84,47 +84,16 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
 
         remedy = f"go on with the OpenMM and the machine that wrote it, or delete {trajectory.path} to run it again"
         step = start_or_resume(context, trajectory.checkpoint_file, start, course, remedy)
-        stepper = _Stepper(context, trajectory, step)
-        advance(
-            *(stepper, step, course, [_LabelledFrames(context, frames, trajectory, labels)]),
-            trajectory.checkpoint_file,
-            checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
-            report=report,
-        )
-
-
-class _Stepper:
-    """Steps a Context; what goes wrong names the trajectory and the step."""
-
-    def __init__(self, context: openmm.Context, trajectory: LabelledTrajectory, step: int) -> None:
-        self._context, self._trajectory, self._step = context, trajectory, step
-
-    def step(self, num_steps: int) -> None:
-        import openmm
-
-        self._step += num_steps
+        guard = NanGuard(context, system.topology, trajectory.path)
         try:
-            self._context.getIntegrator().step(num_steps)
+            advance(
+                *(guard, step, course, [_LabelledFrames(context, frames, trajectory, labels)]),
+                trajectory.checkpoint_file,
+                checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
+                report=report,
+            )
         except openmm.OpenMMException as error:
-            self._stop(error)
-
-    @property
-    def state(self) -> openmm.State:
-        import openmm
-
-        try:
-            return self._context.getState(positions=True, velocities=True, forces=True, energy=True)
-        except openmm.OpenMMException as error:
-            self._stop(error)
-
-    @property
-    def snapshot(self) -> bytes:
-        return self._context.createCheckpoint()
-
-    def _stop(self, error: Exception) -> NoReturn:
-        if "NaN" in str(error):
-            raise _blown_up(self._trajectory, self._step, str(error).partition(".")[0]) from error
-        raise OpenMMGNNError(f"OpenMM stopped {self._trajectory.name} at step {self._step}: {error}") from error
+            raise OpenMMGNNError(f"OpenMM stopped {name} at step {context.getStepCount()}: {error}") from error
 
 
 class _LabelledFrames:
@@ -155,7 +124,7 @@ class _LabelledFrames:
         """Keep a record of everything the context knows now; its forces belong to exactly its positions.
 
         Raises:
-            NonFiniteError: if positions, forces or the energy are NaN or infinite.
+            NonFiniteError: if the energy is NaN or infinite; a `NanGuard` has seen to positions and forces.
         """
         labelled = state
         if self._labels.forces is LabelledForces.NONBONDED:
@@ -170,11 +139,8 @@ class _LabelledFrames:
         record["forces"] = labelled.getForces(asNumpy=True)._value
         if "box_vectors" in (record.dtype.names or ()):
             record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True)._value
-        for what in ("positions", "forces", "potential_energy"):
-            bad = np.argwhere(~np.isfinite(record[what][0]))
-            if len(bad):
-                where = "" if what == "potential_energy" else f" of atom {bad[0][0]}"
-                raise _blown_up(self._trajectory, int(record["step"][0]), f"{what}{where}: not finite")
+        if not np.isfinite(record["potential_energy"][0]):
+            raise NonFiniteError(f"{self._trajectory.name}: the energy of step {step} is not finite: mend the start")
         self._waiting.append(record)
 
     def sync(self) -> None:
@@ -189,15 +155,11 @@ class _LabelledFrames:
 
 
 def _context(system: SimulationSystem, labels: LabelCourse, course: RunCourse) -> openmm.Context:
-    import openmm
-
     split_groups(system.system)
     for force in system.system.getForces():
         if hasattr(force, "setRandomNumberSeed"):  # barostats
             force.setRandomNumberSeed(course.seed)
-    platform = openmm.Platform.getPlatformByName(labels.platform)
-    properties = {"Threads": "1"} if labels.platform == "CPU" else {}
-    context = openmm.Context(system.system, make_integrator(course), platform, properties)
+    context = make_context(system.system, course, labels.platform, 1, False, make_integrator(course))
     if openmm.MonteCarloBarostat.Temperature() in context.getParameters():
         context.setParameter(openmm.MonteCarloBarostat.Temperature(), course.temperature)
     return context
@@ -207,12 +169,6 @@ def _random_seed(trajectory: LabelledTrajectory) -> int:
     """Another random sequence for every seed and temperature, 1 to 2^31 - 1."""
     sequence = np.random.SeedSequence([trajectory.seed, round(1000 * trajectory.temperature)])
     return 1 + int(sequence.generate_state(1)[0]) % (2**31 - 1)
-
-
-def _blown_up(trajectory: LabelledTrajectory, step: int, what: str) -> NonFiniteError:
-    return NonFiniteError(
-        f"{trajectory.name} blew up at step {step} ({what}): minimise the starting positions or shorten the time step"
-    )
 
 
 def label(
@@ -257,8 +213,6 @@ def label(
 
 
 def _check_can_run(system: SimulationSystem, platform: str) -> None:
-    import openmm
-
     known = [openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())]
     if platform not in known:
         raise SpecError(f"OpenMM has no platform {platform!r} here: give one of {known}")
@@ -270,8 +224,6 @@ def _check_can_run(system: SimulationSystem, platform: str) -> None:
 
 def _prepare(out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse) -> dict[str, Any]:
     """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
-    import openmm
-
     xml = openmm.XmlSerializer.serialize(system.system)
     identity = {
         "versions": {"openmm": openmm.__version__},

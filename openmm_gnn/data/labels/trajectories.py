@@ -88,7 +88,7 @@ class LabelledTrajectory:
 
     @cached_property
     def records(self) -> np.ndarray:
-        """All frames, (num_frames,) structured; a run that still grows is read up to the frame it had at this call."""
+        """All frames, (num_frames,) of `frame_fields`; those of a run that grows, up to this call."""
         return read_growing_array(self.frames_file)[: self.frames]
 
     def __len__(self) -> int:
@@ -99,39 +99,14 @@ class LabelledTrajectory:
         return len(self) == self.frames
 
     @property
-    def steps(self) -> np.ndarray:
-        """(num_frames,) int64, counted from the start of equilibration."""
-        return self.records["step"]
-
-    @property
-    def times(self) -> np.ndarray:
-        """(num_frames,), ps."""
-        return self.records["time"]
-
-    @property
     def positions(self) -> np.ndarray:
         """(num_frames, num_atoms, 3) float64, nm, unwrapped."""
         return self.records["positions"]
 
     @property
-    def velocities(self) -> np.ndarray:
-        """(num_frames, num_atoms, 3) float32, nm/ps."""
-        return self.records["velocities"]
-
-    @property
     def forces(self) -> np.ndarray:
         """(num_frames, num_atoms, 3) float32, kJ/mol/nm, at exactly these positions."""
         return self.records["forces"]
-
-    @property
-    def potential_energies(self) -> np.ndarray:
-        """(num_frames,), kJ/mol."""
-        return self.records["potential_energy"]
-
-    @property
-    def kinetic_energies(self) -> np.ndarray:
-        """(num_frames,), kJ/mol."""
-        return self.records["kinetic_energy"]
 
     @property
     def box_vectors(self) -> np.ndarray:
@@ -189,23 +164,6 @@ class LabelledTrajectories:
     @property
     def topology(self) -> app.Topology:
         return self.system.topology
-
-    @property
-    def masses(self) -> np.ndarray:
-        """(num_atoms,) in dalton; 0 marks virtual sites."""
-        return self.system.masses
-
-    @cached_property
-    def atomic_numbers(self) -> np.ndarray:
-        """(num_atoms,) int64; 0 where the topology names no element (virtual sites)."""
-        elements = [atom.element for atom in self.topology.atoms()]
-        return np.array([0 if element is None else element.atomic_number for element in elements], dtype=np.int64)
-
-    @cached_property
-    def bonds(self) -> np.ndarray:
-        """(num_bonds, 2) int64 atom indices."""
-        pairs = [(first.index, second.index) for first, second in self.topology.bonds()]
-        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
     @property
     def seeds(self) -> list[int]:

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
-from openmm_gnn.data.conformers.conformations import Molecules, check_elements, elements_of, join_conformations
+from openmm_gnn.data.conformers.conformations import Molecules, check_elements, join_conformations
 from openmm_gnn.learning.pretraining.denoising_meter import ERROR, METADATA_KEY, record_denoising_errors, solute
 from openmm_gnn.learning.pretraining.denoising_module import (
     Denoising,
@@ -73,7 +73,7 @@ def pretrain(
     paths = [Path(path) for path in data]
     opened = join_conformations(paths, skip_bad).verify(skip_bad)
     split = opened.split(settings.hold_out)
-    elements = elements_of(opened.molecules, settings.hydrogens)
+    elements = tuple(number for number in opened.molecules.elements() if settings.hydrogens or number != 1)
     if begin_with is None:
         noise_scale = (*settings.noise_scales, USUAL_NOISE)[0]
         made = spec(elements=elements, max_atomic_number=max(elements), noise_scale=noise_scale)

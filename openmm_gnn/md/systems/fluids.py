@@ -69,7 +69,6 @@ def argon(num_atoms: int = NUM_ATOMS) -> SimulationSystem:
         topology=topology,
         positions=lattice_sites(num_atoms, edge),  # 3.9 angstrom apart: no overlaps to minimise away
         temperature=100.0,
-        time_step_ps=0.002,
         thermostat=Thermostat.NOSE_HOOVER,
         friction_per_ps=25.0,
         equilibration_ps=50.0,
@@ -136,9 +135,6 @@ def amoeba_water(num_molecules: int = TIP3P_MOLECULES) -> SimulationSystem:
         topology=topology,
         positions=_run_tip3p(topology, crowded, 0.0, 1),
         temperature=TEMPERATURE,
-        time_step_ps=0.002,
-        thermostat=Thermostat.LANGEVIN,
-        friction_per_ps=1.0,
         equilibration_ps=1.0,
         bonded_substeps=4,
         prepare=equilibrated,
@@ -184,10 +180,7 @@ def _rigid_water(name: str, force_field_file: str, num_molecules: int, reference
         topology=modeller.topology,
         positions=np.array(modeller.positions.value_in_unit(unit.nanometer)),
         temperature=TEMPERATURE,
-        time_step_ps=0.002,
         thermostat=Thermostat.NOSE_HOOVER,
-        friction_per_ps=1.0,
-        equilibration_ps=20.0,
     )
 
 

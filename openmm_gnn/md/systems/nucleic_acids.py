@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.base.errors import NonFiniteError, SpecError
-from openmm_gnn.base.units import ANGSTROM_PER_NM
-from openmm_gnn.md.systems.peptides import CLASH, chain_topology, clashes, place
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.md.systems.peptides import CLASH, Residues, each_once, place, without_clashes
 
 if TYPE_CHECKING:
     from openmm import app
@@ -136,7 +135,6 @@ def _frame(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> np.ndarra
 
 
 LETTERS = {"DNA": "ACGT", "RNA": "ACGU"}
-_ATTEMPTS = 100
 _TRIES = 50
 """Number of times that the torsions of one nucleotide are drawn."""
 _PHOSPHATE = ("P", "OP1", "OP2", "O5'")
@@ -164,29 +162,14 @@ class Strand:
 
 
 def random_strands(shortest: int, longest: int, seed: int) -> Iterator[Strand]:
-    """Strands without end, none twice, DNA and RNA, lengths and bases equally likely; the same ones for the same seed.
+    """Strands of `each_once`, DNA and RNA, lengths and bases equally likely."""
 
-    Raises:
-        SpecError: for lengths that make no sense, or when hardly a new strand is left.
-    """
-    if not 1 <= shortest <= longest:
-        raise SpecError(f"the lengths are {shortest} to {longest} nucleotides: give 1 or more, the shorter one first")
-    generator = np.random.default_rng([seed, shortest, longest])
-    seen: set[Strand] = set()
-    while True:
-        for _ in range(1000):
-            acid = ("DNA", "RNA")[int(generator.integers(2))]
-            length = int(generator.integers(shortest, longest + 1))
-            strand = Strand("".join(generator.choice(list(LETTERS[acid]), length)), acid)
-            if strand not in seen:
-                break
-        else:
-            raise SpecError(
-                f"after {len(seen)} strands hardly another of {shortest} to {longest} nucleotides is left: ask for "
-                "fewer, or for longer ones"
-            )
-        seen.add(strand)
-        yield strand
+    def draw(generator: np.random.Generator) -> Strand:
+        acid = ("DNA", "RNA")[int(generator.integers(2))]
+        length = int(generator.integers(shortest, longest + 1))
+        return Strand("".join(generator.choice(list(LETTERS[acid]), length)), acid)
+
+    return each_once(draw, lambda strand: strand.name, (shortest, longest), seed)
 
 
 def build_strand(strand: Strand, generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
@@ -195,17 +178,7 @@ def build_strand(strand: Strand, generator: np.random.Generator) -> tuple[app.To
     Raises:
         NonFiniteError: if no arrangement without clashes was found.
     """
-    for _ in range(_ATTEMPTS):
-        residues = _placed(strand, generator)
-        if residues is None:
-            continue
-        prefix = "D" if strand.acid == "DNA" else ""
-        names = [prefix + base for base in strand.sequence]
-        topology = chain_topology(list(zip(names, residues, strict=True)))
-        positions = np.concatenate([np.stack(list(atoms.values())) for atoms in residues])
-        if not clashes(topology, positions):
-            return topology, positions / ANGSTROM_PER_NM
-    raise NonFiniteError(f"{strand.name} could not be built without clashes in {_ATTEMPTS} attempts: try another seed")
+    return without_clashes(lambda: _placed(strand, generator), strand.name)
 
 
 def random_torsions(acid: str, generator: np.random.Generator) -> NucleotideTorsions:
@@ -226,8 +199,8 @@ def random_torsions(acid: str, generator: np.random.Generator) -> NucleotideTors
     )
 
 
-def _placed(strand: Strand, generator: np.random.Generator) -> list[dict[str, np.ndarray]] | None:
-    """Names and places (3,), angstrom, of the heavy atoms of each nucleotide; None if one finds no room."""
+def _placed(strand: Strand, generator: np.random.Generator) -> Residues | None:
+    """The heavy atoms of each nucleotide; None if one finds no room."""
     residues: list[dict[str, np.ndarray]] = []
     for letter in strand.sequence:
         for _ in range(_TRIES):
@@ -239,7 +212,8 @@ def _placed(strand: Strand, generator: np.random.Generator) -> list[dict[str, np
         else:
             return None
         residues.append(atoms)
-    return residues
+    prefix = "D" if strand.acid == "DNA" else ""
+    return [(prefix + base, atoms) for base, atoms in zip(strand.sequence, residues, strict=True)]
 
 
 def _has_room(atoms: dict[str, np.ndarray], residues: list[dict[str, np.ndarray]]) -> bool:

@@ -8,9 +8,9 @@ angstrom and a few degrees: what is built is minimised in a force field.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -157,32 +157,55 @@ def is_held_out(sequence: str) -> bool:
     return sequence in proteins or any(window in protein for window in windows for protein in proteins)
 
 
-def random_peptides(shortest: int, longest: int, seed: int) -> Iterator[Peptide]:
-    """Peptides without end, no sequence twice, lengths and residues equally likely; the same ones for the same seed.
+Molecule = TypeVar("Molecule")
 
-    Ends are capped three times out of four, those of single residues always.
 
+def each_once(
+    draw: Callable[[np.random.Generator], Molecule],
+    key: Callable[[Molecule], str],
+    lengths: tuple[int, int],
+    seed: int,
+) -> Iterator[Molecule]:
+    """Random molecules without end, none twice; the same ones for the same seed.
+
+    Args:
+        key: what makes two molecules the same.
+        lengths: of the shortest and the longest, residues.
     Raises:
-        SpecError: for lengths that make no sense, or when hardly a new sequence is left.
+        SpecError: for lengths that make no sense, or when hardly a new molecule is left.
     """
-    if not 1 <= shortest <= longest:
-        raise SpecError(f"the lengths are {shortest} to {longest} residues: give 1 or more, the shorter one first")
-    generator = np.random.default_rng([seed, shortest, longest])
-    letters, seen = sorted(RESIDUE_NAMES), set[str]()
+    if not 1 <= lengths[0] <= lengths[1]:
+        raise SpecError(f"the lengths are {lengths[0]} to {lengths[1]} residues: give 1 or more, the shorter one first")
+    generator, seen = np.random.default_rng([seed, *lengths]), set[str]()
     while True:
         for _ in range(1000):
-            length = int(generator.integers(shortest, longest + 1))
-            sequence = "".join(generator.choice(letters, length))
-            capped = [bool(end) for end in generator.random(2) < 0.75]
-            if sequence not in seen and not is_held_out(sequence):
+            molecule = draw(generator)
+            if key(molecule) not in seen:
                 break
         else:
             raise SpecError(
-                f"after {len(seen)} peptides hardly another of {shortest} to {longest} residues is left: ask for "
+                f"after {len(seen)} molecules hardly another of {lengths[0]} to {lengths[1]} residues is left: ask for "
                 "fewer, or for longer ones"
             )
-        seen.add(sequence)
-        yield Peptide(sequence, *capped) if length > 1 else Peptide(sequence)
+        seen.add(key(molecule))
+        yield molecule
+
+
+def random_peptides(shortest: int, longest: int, seed: int) -> Iterator[Peptide]:
+    """Peptides of `each_once`, lengths and residues equally likely, those of benchmarks left out.
+
+    Ends are capped three times out of four, those of single residues always.
+    """
+    letters = sorted(RESIDUE_NAMES)
+
+    def draw(generator: np.random.Generator) -> Peptide:
+        length = int(generator.integers(shortest, longest + 1))
+        sequence = "".join(generator.choice(letters, length))
+        capped = [bool(end) for end in generator.random(2) < 0.75]
+        return Peptide(sequence, *capped) if length > 1 else Peptide(sequence)
+
+    every = each_once(draw, lambda peptide: peptide.sequence, (shortest, longest), seed)
+    return (peptide for peptide in every if not is_held_out(peptide.sequence))
 
 
 def build_peptide(peptide: Peptide, generator: np.random.Generator) -> tuple[app.Topology, np.ndarray]:
@@ -191,13 +214,23 @@ def build_peptide(peptide: Peptide, generator: np.random.Generator) -> tuple[app
     Raises:
         NonFiniteError: if no arrangement without clashes was found.
     """
+    return without_clashes(lambda: _placed(peptide, generator), peptide.name)
+
+
+def without_clashes(place_all: Callable[[], Residues | None], name: str) -> tuple[app.Topology, np.ndarray]:
+    """Topology and positions (num_atoms, 3), nm, of the first arrangement of residues in which no atoms clash.
+
+    Raises:
+        NonFiniteError: if there was none.
+    """
     for _ in range(_ATTEMPTS):
-        residues = _placed(peptide, generator)
+        if (residues := place_all()) is None:
+            continue
         topology = chain_topology(residues)
         positions = np.concatenate([np.stack(list(atoms.values())) for _, atoms in residues])
         if not clashes(topology, positions):
             return topology, positions / ANGSTROM_PER_NM
-    raise NonFiniteError(f"{peptide.name} could not be built without clashes in {_ATTEMPTS} attempts: try another seed")
+    raise NonFiniteError(f"{name} could not be built without clashes in {_ATTEMPTS} attempts: try another seed")
 
 
 Residues = list[tuple[str, dict[str, np.ndarray]]]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
-from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat, masses_of
 
 if TYPE_CHECKING:
     import openmm
@@ -141,11 +141,8 @@ def _is_amoeba(system: openmm.System) -> bool:
 
 def _hydrogens_vibrate(system: openmm.System) -> bool:
     """Whether a particle as light as hydrogen is in no constraint."""
-    from openmm import unit
-
-    masses = [system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(system.getNumParticles())]
     bound = {atom for k in range(system.getNumConstraints()) for atom in system.getConstraintParameters(k)[:2]}
-    return any(0 < mass < 4 and atom not in bound for atom, mass in enumerate(masses))
+    return any(0 < mass < 4 and atom not in bound for atom, mass in enumerate(masses_of(system)))
 
 
 def _read_force_field(files: tuple[str, ...]) -> app.ForceField:

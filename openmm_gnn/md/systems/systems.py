@@ -16,7 +16,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
-from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.fluids import amoeba_water, argon, tip3p, tip4pew
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.md.systems.structure_files import (
@@ -55,8 +55,6 @@ def named_peptide(name: str) -> SimulationSystem:
         topology=topology,
         positions=positions,
         time_step_ps=0.004,
-        thermostat=Thermostat.LANGEVIN,
-        friction_per_ps=1.0,
         equilibration_ps=10.0,
         prepare=relaxed(system, positions),
     )
@@ -69,11 +67,13 @@ def named_system(name: str, num_molecules: int | None = None) -> SimulationSyste
     """A system by its name; `num_molecules` keeps the density, the box grows.
 
     Raises:
-        DataError: if there is none of that name.
+        DataError: if there is none of that name, or it does not grow.
         SpecError: if there cannot be so few molecules.
     """
+    if num_molecules is None and name in NAMED_PEPTIDES:
+        return named_peptide(name)
     if name not in NAMED_SYSTEMS:
-        raise DataError(f"there is no system called {name!r}: give one of {sorted(NAMED_SYSTEMS)}")
+        raise DataError(f"there is no system {name!r} that grows: give one of {sorted(NAMED_SYSTEMS)}")
     if num_molecules is None:
         return NAMED_SYSTEMS[name]()
     if num_molecules < 1:
@@ -120,16 +120,13 @@ def load_system(
         raise DataError(
             f"{name_or_path} is a structure without forces: name force-field files too (--force-field amber14-all.xml)"
         )
-    if topology is not None and (str(name_or_path) in NAMED_SYSTEMS or str(name_or_path) in NAMED_PEPTIDES):
-        raise DataError(f"{name_or_path!r} is a named system and brings its topology: leave {topology} out")
-    if str(name_or_path) in NAMED_SYSTEMS:
+    if str(name_or_path) in (*NAMED_SYSTEMS, *NAMED_PEPTIDES):
+        if topology is not None:
+            raise DataError(f"{name_or_path!r} is a named system and brings its topology: leave {topology} out")
         return named_system(str(name_or_path), num_molecules)
     if num_molecules is not None:
         raise DataError(f"{name_or_path} has the molecules it has: a number of them goes with {sorted(NAMED_SYSTEMS)}")
-    if str(name_or_path) in NAMED_PEPTIDES:
-        return named_peptide(str(name_or_path))
-    path = Path(name_or_path)
-    name = path.stem
+    path, name = given, given.stem
     if path.is_dir():
         name, topology, path = path.resolve().name, topology or path / TOPOLOGY_FILE, path / SYSTEM_FILE
     elif not path.exists() and path.suffix == "" and path.name == str(name_or_path):
