@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.data.conformers.conformations import Conformations, Molecules, elements_of, join_conformations
+from openmm_gnn.data.conformers.conformations import Conformations, Molecules, join_conformations
 from openmm_gnn.data.conformers.conformers import complete_directory, prepare_directory
 from openmm_gnn.data.conformers.shards import Conformers, write_shard
 
@@ -78,8 +78,8 @@ def test_slices_and_columns_agree_with_the_molecules(data: Conformations) -> Non
     assert isinstance(part, Molecules) and [m.name for m in part] == [f"molecule {k}" for k in (3, 7, 11, 15)]
     assert part.column("num_atoms").tolist() == [len(m.atomic_numbers) for m in part]
     assert part.column("num_heavy").tolist() == [int((m.atomic_numbers != 1).sum()) for m in part]
-    assert elements_of(part, hydrogens=True) == elements_of(list(part), hydrogens=True)
-    assert elements_of(data.molecules, hydrogens=True) == (1, 6, 7, 8, 35)
+    assert part.elements() == sorted({int(number) for m in part for number in m.atomic_numbers})
+    assert data.molecules.elements() == [1, 6, 7, 8, 35]
 
 
 def names_and_sums(molecules: Molecules) -> list[tuple[str, float]]:

@@ -54,7 +54,7 @@ def test_benchmarks_are_left_out() -> None:
 
 
 def test_more_peptides_than_there_are_is_said() -> None:
-    with pytest.raises(SpecError, match="after 19 peptides hardly another of 1 to 1 residues"):
+    with pytest.raises(SpecError, match="after 20 molecules hardly another of 1 to 1 residues"):
         list(itertools.islice(random_peptides(1, 1, seed=0), 20))
     with pytest.raises(SpecError, match="3 to 2 residues"):
         next(random_peptides(3, 2, seed=0))

@@ -69,9 +69,9 @@ def test_strands_repeat_for_a_seed_and_none_comes_twice() -> None:
     assert strands[:30] == list(itertools.islice(random_strands(1, 6, seed=3), 30))
     assert len(set(strands)) == 200 and {strand.acid for strand in strands} == {"DNA", "RNA"}
     assert {len(strand.sequence) for strand in strands} == {1, 2, 3, 4, 5, 6}
-    with pytest.raises(SpecError, match="after 8 strands hardly another of 1 to 1 nucleotides"):
+    with pytest.raises(SpecError, match="after 8 molecules hardly another of 1 to 1 residues"):
         list(itertools.islice(random_strands(1, 1, seed=0), 9))
-    with pytest.raises(SpecError, match="2 to 1 nucleotides"):
+    with pytest.raises(SpecError, match="2 to 1 residues"):
         next(random_strands(2, 1, seed=0))
     with pytest.raises(SpecError, match="the strand is DNA of 'GAU'"):
         Strand("GAU")

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.data.conformers.settings import (
-    Maker,
-    NucleicAcidSettings,
-    OpenMMDynamics,
-    PeptideSettings,
-    ProteinSettings,
-)
+from openmm_gnn.data.conformers.settings import Maker, OpenMMDynamics, PeptideSettings, ProteinSettings, RandomSettings
 from openmm_gnn.data.conformers.shards import Conformers
 from openmm_gnn.md.implicit_solvent import in_implicit_solvent, with_hydrogens
 from openmm_gnn.md.systems.nucleic_acids import Strand, build_strand, random_strands
@@ -39,7 +33,7 @@ class RandomMaker(Maker):
 
     usual = 300
 
-    def __init__(self, settings: PeptideSettings | NucleicAcidSettings) -> None:
+    def __init__(self, settings: RandomSettings) -> None:
         self.settings = settings
         drawn = (settings.shortest, settings.longest, settings.seed)
         self._more: Iterator[Peptide | Strand] = (

@@ -5,7 +5,7 @@ Both become `ExternalFrame`s in nm, kJ/mol and kJ/mol/nm. Nothing is unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,6 +175,8 @@ def _box(atoms: Atoms, where: str) -> np.ndarray | None:
 
 # ---- the processed RPBE layout ---------------------------------------------------------------------------------------
 
+_LAYOUT = ("pos", "force", "atom_type", "box", "num_atoms", "train_idx", "test_idx")
+"""Arrays; the first four are always there."""
 CONVERSION = (
     "import numpy as np; d = np.load('{name}', allow_pickle=True); c = lambda k: np.concatenate([np.asarray(f, float)"
     ".reshape(len(p), -1) for f, p in zip(d[k], d['pos'])]); np.savez('converted.npz', num_atoms=[len(p) for p in "
@@ -197,15 +199,14 @@ def read_processed_rpbe(path: Path) -> ExternalFile:
         DataError: if an array is missing, pickled, or of another shape than the others.
     """
     arrays = _plain_arrays(path)
-    get = _required(arrays, path)
-    pos, force, kind, box = get("pos"), get("force"), get("atom_type"), get("box")
+    pos, force, kind, box = (arrays[name] for name in _LAYOUT[:4])
     if pos.shape != force.shape or pos.shape[-1:] != (3,):
         raise DataError(f"pos of {path} has shape {pos.shape}, force {force.shape}: expected the same, (..., 3)")
     if pos.ndim == 3:
         counts = np.full(len(pos), pos.shape[1])
         kind = np.broadcast_to(kind.reshape(-1, pos.shape[1]), pos.shape[:2]) if kind.size % pos.shape[1] == 0 else kind
     else:
-        counts = get("num_atoms")
+        counts = arrays.get("num_atoms", np.zeros(0, int))
     pos, force, kind = pos.reshape(-1, 3), force.reshape(-1, 3), kind.reshape(-1)
     if not len(pos) == len(kind) == int(counts.sum()) or len(box) != len(counts) or box.size // len(box) not in (3, 9):
         raise DataError(
@@ -227,35 +228,33 @@ def read_processed_rpbe(path: Path) -> ExternalFile:
     ]
     split = None
     if "train_idx" in arrays and "test_idx" in arrays:
-        split = (get("train_idx").astype(np.int64), get("test_idx").astype(np.int64))
+        split = (arrays["train_idx"].astype(np.int64), arrays["test_idx"].astype(np.int64))
     return ExternalFile(path, frames, split)
 
 
-def _plain_arrays(path: Path) -> set[str]:
+def _plain_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the layout that a file has, by name."""
+    arrays = {}
     try:
         with np.load(path, allow_pickle=False) as content:
-            return set(content.files)
+            for name in _LAYOUT:
+                if name in content.files:
+                    arrays[name] = np.asarray(content[name])
+            if missing := [name for name in _LAYOUT[:4] if name not in arrays]:
+                raise DataError(
+                    f"{path} has no array {missing[0]!r} but {content.files}: expected the processed RPBE layout"
+                )
+    except DataError:
+        raise
     except Exception as error:  # zip and numpy raise several kinds
-        raise DataError(f"{path} cannot be read as .npz: {error or type(error).__name__}") from error
-
-
-def _required(names: set[str], path: Path) -> Callable[[str], np.ndarray]:
-    """Reads an array of the file by its name."""
-
-    def get(name: str) -> np.ndarray:
-        if name not in names:
-            raise DataError(f"{path} has no array {name!r} but {sorted(names)}: expected the processed RPBE layout")
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                return np.asarray(content[name])
-        except ValueError as error:
-            raise DataError(
-                f"array {name!r} of {path} holds pickled Python objects, which can run any code when loaded, so they "
-                "are not read here. If you trust the file, convert it in its folder with\n  python -c "
-                f'"{CONVERSION.format(name=path.name)}"\nand import converted.npz'
-            ) from error
-
-    return get
+        if "Object arrays" not in str(error):
+            raise DataError(f"{path} cannot be read as .npz: {error or type(error).__name__}") from error
+        raise DataError(
+            f"{path} holds pickled Python objects, which can run any code when loaded, so they are not read here. If "
+            "you trust the file, convert it in its folder with\n  python -c "
+            f'"{CONVERSION.format(name=path.name)}"\nand import converted.npz'
+        ) from error
+    return arrays
 
 
 def _elements_of_water(kind: np.ndarray, path: Path) -> np.ndarray:

@@ -85,7 +85,10 @@ class LabelSettings:
 
         Raises:
             SpecError: if a setting is out of range, or settings and system do not go together.
+            BackendError: if OpenMM has no such platform here.
         """
+        from openmm_gnn.md.contexts import choose_platform
+
         for kelvin, seed in self.runs(system):
             asked = RunSettings(
                 steps=self.frames * self.stride,
@@ -104,7 +107,7 @@ class LabelSettings:
             time_step_ps=asked.time_step_ps,
             thermostat=asked.thermostat,
             friction_per_ps=asked.friction_per_ps,
-            platform=self.platform,
+            platform=choose_platform(self.platform),
             bonded_substeps=asked.bonded_substeps,
             forces=self.forces,
         )

@@ -84,6 +84,7 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
         DataError: if a file is missing or cannot be read.
         TopologyError: if the force field does not know a residue, or the box is narrower than twice the cutoff.
     """
+    import openmm
     from openmm import app, unit
 
     topology, positions = read_structure(path)
@@ -100,7 +101,8 @@ def system_from_structure(path: Path, settings: ForceFieldSettings) -> Simulatio
         modeller = app.Modeller(topology, positions * unit.nanometer)
         modeller.addExtraParticles(force_field)
         system = _create_system(force_field, modeller.topology, settings, settings.constraints or Constraints.H_BONDS)
-        if settings.constraints is None and _is_amoeba(system):
+        amoeba = any(isinstance(force, openmm.AmoebaMultipoleForce) for force in system.getForces())
+        if settings.constraints is None and amoeba:
             system = _create_system(force_field, modeller.topology, settings, Constraints.NONE)
     except Exception as error:  # OpenMM raises ValueError, KeyError and plain Exceptions
         raise TopologyError(
@@ -131,12 +133,6 @@ def _create_system(
         constraints={Constraints.H_BONDS: app.HBonds, Constraints.ALL_BONDS: app.AllBonds}.get(constraints),
         rigidWater=False if settings.flexible_water else None,
     )
-
-
-def _is_amoeba(system: openmm.System) -> bool:
-    import openmm
-
-    return any(isinstance(force, openmm.AmoebaMultipoleForce) for force in system.getForces())
 
 
 def _hydrogens_vibrate(system: openmm.System) -> bool:
