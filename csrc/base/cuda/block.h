@@ -11,6 +11,8 @@
 //     }
 //   };
 //
+// Where no thread needs another, a kernel is a struct with `void at(int64_t item) const`, launched by launch_items.
+//
 // A variable that a thread keeps from one phase to the next is a `typename Block::template PerThread<Value>`: a
 // register on the GPU, one array element per thread in the emulator (tests/kernels/emulator). Within a phase threads
 // must not depend on each other; the emulator runs them in random order under the address sanitizer. Warp votes and
@@ -97,5 +99,27 @@ OPENMM_GNN_HOST_DEVICE void raise_flag(int32_t* flag) { *static_cast<volatile in
 
 // Blocks of `threads` that cover `work` items.
 inline int64_t blocks_for(int64_t work, int threads) { return (work + threads - 1) / threads; }
+
+// The kernel of items that have nothing in common: one thread = one item, for which it calls `items.at(item)`.
+template <class Items>
+struct EachItem {
+  static constexpr int kThreads = 128;
+  using Shared = NoShared;
+  Items items;
+  int64_t count;
+
+  template <class Block>
+  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+    const int64_t first = block.index() * kThreads;
+    block.each_thread([&](int thread) {
+      if (first + thread < count) items.at(first + thread);
+    });
+  }
+};
+
+template <class Items, class Launcher>
+void launch_items(Launcher&& launcher, int64_t count, const Items& items) {
+  launcher.launch(blocks_for(count, EachItem<Items>::kThreads), EachItem<Items>{items, count});
+}
 
 }  // namespace openmm_gnn::cuda

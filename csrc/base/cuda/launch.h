@@ -1,6 +1,6 @@
 // Launches kernels on a CUDA stream. The one __global__ function: it lends shared memory to a kernel written as a function
 // of a block (block.h) and runs it. One thread = whatever that kernel's file says. A .cu file names the kernels that it
-// compiles: OPENMM_GNN_LAUNCHES(SomeKernel<float>).
+// compiles: OPENMM_GNN_LAUNCHES(SomeKernel<float>), or OPENMM_GNN_LAUNCHES_ITEMS where it has items.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,6 +12,7 @@
 #include "base/cuda/stream.h"
 
 #define OPENMM_GNN_LAUNCHES(...) template void StreamLauncher::launch(int64_t, const __VA_ARGS__&) const;
+#define OPENMM_GNN_LAUNCHES_ITEMS(...) OPENMM_GNN_LAUNCHES(EachItem<__VA_ARGS__>)
 
 namespace openmm_gnn::cuda {
 

@@ -122,4 +122,11 @@ struct FinishNothing {
   OPENMM_GNN_HOST_DEVICE void operator()(int64_t) const {}
 };
 
+template <class Plan, class Launcher, class Finish>
+void prefix_sum(Launcher& launcher, const Plan* plan, const int32_t* counts, const ScanMemory& scan,
+                const Finish& finish) {
+  launcher.launch(scan.num_blocks, ScanBlocks<Plan>{plan, counts, scan});
+  launcher.launch(1, ScanTotals<Plan, Finish>{plan, scan, finish});
+}
+
 }  // namespace openmm_gnn::cuda

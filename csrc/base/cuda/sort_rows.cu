@@ -22,12 +22,12 @@ void StreamLauncher::read_back(void* to, const void* from, size_t bytes) const {
   check_cuda(cudaStreamSynchronize(stream), "the neighbour search");
 }
 
-OPENMM_GNN_LAUNCHES(CountEnds<1>)
-OPENMM_GNN_LAUNCHES(CountEnds<2>)
-OPENMM_GNN_LAUNCHES(PlaceEnds<1>)
-OPENMM_GNN_LAUNCHES(PlaceEnds<2>)
-OPENMM_GNN_LAUNCHES(RankEnds<1>)
-OPENMM_GNN_LAUNCHES(RankEnds<2>)
+OPENMM_GNN_LAUNCHES_ITEMS(CountEnds<1>)
+OPENMM_GNN_LAUNCHES_ITEMS(CountEnds<2>)
+OPENMM_GNN_LAUNCHES_ITEMS(PlaceEnds<1>)
+OPENMM_GNN_LAUNCHES_ITEMS(PlaceEnds<2>)
+OPENMM_GNN_LAUNCHES_ITEMS(RankEnds<1>)
+OPENMM_GNN_LAUNCHES_ITEMS(RankEnds<2>)
 OPENMM_GNN_LAUNCHES(ScanBlocks<Plan<float>>)
 OPENMM_GNN_LAUNCHES(ScanTotals<Plan<float>, FinishNothing>)
 

@@ -36,77 +36,55 @@ struct RowSort {
 
 template <int kEnds>
 struct CountEnds {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   RowSort<kEnds> sort;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t pair = first + thread;
-      if (pair >= sort.num_pairs || !sort.wanted(pair)) return;
-      for (int64_t end = kEnds * pair; end < kEnds * (pair + 1); ++end) {
-        sort.arrival[end] = atomic_add(sort.counts + sort.receiver(end), 1);
-      }
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t pair) const {
+    if (!sort.wanted(pair)) return;
+    for (int64_t end = kEnds * pair; end < kEnds * (pair + 1); ++end) {
+      sort.arrival[end] = atomic_add(sort.counts + sort.receiver(end), 1);
+    }
   }
 };
 
 template <int kEnds>
 struct PlaceEnds {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   RowSort<kEnds> sort;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t pair = first + thread;
-      if (pair >= sort.num_pairs || !sort.wanted(pair)) return;
-      for (int64_t end = kEnds * pair; end < kEnds * (pair + 1); ++end) {
-        sort.unsorted[sort.scan.start(sort.receiver(end)) + sort.arrival[end]] = static_cast<int32_t>(end);
-      }
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t pair) const {
+    if (!sort.wanted(pair)) return;
+    for (int64_t end = kEnds * pair; end < kEnds * (pair + 1); ++end) {
+      sort.unsorted[sort.scan.start(sort.receiver(end)) + sort.arrival[end]] = static_cast<int32_t>(end);
+    }
   }
 };
 
 template <int kEnds>
 struct RankEnds {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   RowSort<kEnds> sort;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads, total = sort.scan.blocks[sort.scan.num_blocks];
-    block.each_thread([&](int thread) {
-      const int64_t place = first + thread;
-      if (place <= sort.num_atoms) {
-        sort.starts[place] = static_cast<int32_t>(place < sort.num_atoms ? sort.scan.start(place) : total);
-      }
-      if (place >= total) return;
-      const int32_t end = sort.unsorted[place];
-      const int64_t atom = sort.receiver(end), begin = sort.scan.start(atom), stop = begin + sort.counts[atom];
-      int64_t rank = 0;
-      for (int64_t other = begin; other < stop; ++other) rank += sort.unsorted[other] < end ? 1 : 0;
-      sort.entries[begin + rank] = end;
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t place) const {
+    const int64_t total = sort.scan.blocks[sort.scan.num_blocks];
+    if (place <= sort.num_atoms) {
+      sort.starts[place] = static_cast<int32_t>(place < sort.num_atoms ? sort.scan.start(place) : total);
+    }
+    if (place >= total) return;
+    const int32_t end = sort.unsorted[place];
+    const int64_t atom = sort.receiver(end), begin = sort.scan.start(atom), stop = begin + sort.counts[atom];
+    int64_t rank = 0;
+    for (int64_t other = begin; other < stop; ++other) rank += sort.unsorted[other] < end ? 1 : 0;
+    sort.entries[begin + rank] = end;
   }
 };
 
 // The four steps.
 template <int kEnds>
 void sort_rows(const StreamLauncher& launcher, const RowSort<kEnds>& sort) {
-  const int64_t blocks = blocks_for(sort.num_pairs, CountEnds<kEnds>::kThreads), ends = kEnds * sort.num_pairs;
-  const int64_t places = ends > sort.num_atoms ? ends : sort.num_atoms + 1;
+  const int64_t ends = kEnds * sort.num_pairs;
   launcher.clear(sort.counts, static_cast<size_t>(sort.num_atoms) * sizeof(int32_t));
-  launcher.launch(blocks, CountEnds<kEnds>{sort});
-  launcher.launch(sort.scan.num_blocks, ScanBlocks<Plan<float>>{nullptr, sort.counts, sort.scan});
-  launcher.launch(1, ScanTotals<Plan<float>, FinishNothing>{nullptr, sort.scan, FinishNothing{}});
-  launcher.launch(blocks, PlaceEnds<kEnds>{sort});
-  launcher.launch(blocks_for(places, RankEnds<kEnds>::kThreads), RankEnds<kEnds>{sort});
+  launch_items(launcher, sort.num_pairs, CountEnds<kEnds>{sort});
+  prefix_sum<Plan<float>>(launcher, nullptr, sort.counts, sort.scan, FinishNothing{});
+  launch_items(launcher, sort.num_pairs, PlaceEnds<kEnds>{sort});
+  launch_items(launcher, ends > sort.num_atoms ? ends : sort.num_atoms + 1, RankEnds<kEnds>{sort});
 }
 
 // Lays out what a sort needs beside its arguments and results.

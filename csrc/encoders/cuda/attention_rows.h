@@ -208,20 +208,14 @@ struct EdgeVectorRowsKernel {
 };
 
 // The functions of a table at the places of edges, (E, channels); one thread = one channel of one edge.
-struct FiltersKernel {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
+struct Filters {
   const double* places;
-  int64_t count;
   FilterTable table;
   float* filters;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    block.each_thread([&](int thread) {
-      const int64_t item = block.index() * kThreads + thread, e = item / table.channels;
-      if (e < count) filters[item] = filter_value(table, edge_filter(table, places[e]), item - e * table.channels);
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t item) const {
+    const int64_t e = item / table.channels;
+    filters[item] = filter_value(table, edge_filter(table, places[e]), item - e * table.channels);
   }
 };
 

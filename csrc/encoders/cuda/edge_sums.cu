@@ -12,9 +12,9 @@ OPENMM_GNN_LAUNCHES(EdgeAttentionRowsKernel)
 OPENMM_GNN_LAUNCHES(EdgeVectorRowsKernel)
 OPENMM_GNN_LAUNCHES(TensorRowsKernel<true>)
 OPENMM_GNN_LAUNCHES(TensorRowsKernel<false>)
-OPENMM_GNN_LAUNCHES(FiltersKernel)
-OPENMM_GNN_LAUNCHES(TensorAtomsKernel<TensorFormula::kScaled>)
-OPENMM_GNN_LAUNCHES(TensorAtomsKernel<TensorFormula::kProduct>)
-OPENMM_GNN_LAUNCHES(TensorAtomsKernel<TensorFormula::kSquare>)
+OPENMM_GNN_LAUNCHES_ITEMS(Filters)
+OPENMM_GNN_LAUNCHES_ITEMS(TensorAtoms<TensorFormula::kScaled>)
+OPENMM_GNN_LAUNCHES_ITEMS(TensorAtoms<TensorFormula::kProduct>)
+OPENMM_GNN_LAUNCHES_ITEMS(TensorAtoms<TensorFormula::kSquare>)
 
 }  // namespace openmm_gnn::cuda

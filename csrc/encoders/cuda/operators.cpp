@@ -162,9 +162,8 @@ Tensor tensors_of_atoms_cuda(const Tensor& first, const Tensor& second, int64_t)
                           given.get<float>(second, "parts", {atoms, 9, width})};
   const DeviceGuard guard(first.get_device_index());
   const Tensor result = floats_like(first, {atoms, 9, width});
-  using Kernel = TensorAtomsKernel<kFormula>;
-  launcher_of(first).launch(blocks_for(atoms * width, Kernel::kThreads),
-                            Kernel{atoms, width, parts[0], parts[1], data<float>(result)});
+  launch_items(launcher_of(first), atoms * width,
+               TensorAtoms<kFormula>{width, parts[0], parts[1], data<float>(result)});
   return result;
 }
 
@@ -178,9 +177,8 @@ Tensor tabulated_filters_cuda(const Tensor& places, const Tensor& table, int64_t
   const FilterTable filters = filter_table(given, table, size_of(table, "a filter table", 2, 3));
   const DeviceGuard guard(places.get_device_index());
   const Tensor result = floats_like(places, {count, filters.channels});
-  launcher_of(places).launch(
-      blocks_for(count * filters.channels, FiltersKernel::kThreads),
-      FiltersKernel{given.get<double>(places, "places", {count}), count, filters, data<float>(result)});
+  launch_items(launcher_of(places), count * filters.channels,
+               Filters{given.get<double>(places, "places", {count}), filters, data<float>(result)});
   return result;
 }
 

@@ -78,28 +78,22 @@ struct TensorRowsKernel {
 
 // Tensors of atoms by channel, (N, 9, width), from one or two others.
 template <TensorFormula kFormula>
-struct TensorAtomsKernel {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
-  int64_t num_atoms, width;
+struct TensorAtoms {
+  int64_t width;
   const float *first, *second;
   float* parts;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    block.each_thread([&](int thread) {
-      const int64_t item = block.index() * kThreads + thread, a = item / width, at = 9 * a * width + item - a * width;
-      if (a >= num_atoms) return;
-      float p[9];
-      if constexpr (kFormula == TensorFormula::kScaled) {
-        scaled_tensor(first + at, width, p);
-      } else if constexpr (kFormula == TensorFormula::kProduct) {
-        tensor_product(first + at, second + at, width, p);
-      } else {
-        tensor_square(first + at, second + at, width, p);
-      }
-      for (int m = 0; m < 9; ++m) parts[at + m * width] = p[m];
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t item) const {
+    const int64_t a = item / width, place = 9 * a * width + item - a * width;
+    float p[9];
+    if constexpr (kFormula == TensorFormula::kScaled) {
+      scaled_tensor(first + place, width, p);
+    } else if constexpr (kFormula == TensorFormula::kProduct) {
+      tensor_product(first + place, second + place, width, p);
+    } else {
+      tensor_square(first + place, second + place, width, p);
+    }
+    for (int m = 0; m < 9; ++m) parts[place + m * width] = p[m];
   }
 };
 

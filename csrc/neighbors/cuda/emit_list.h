@@ -70,24 +70,16 @@ OPENMM_GNN_HOST_DEVICE void pair_now(const Workspace<T>& work, const SkinState<T
 
 template <typename T>
 struct EmitPadded {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   SkinState<T> state;
   Workspace<T> work;
   PairTensors<T> output;
   T far;  // the length of a padding vector, beyond every cutoff
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t slot = first + thread;
-      if (slot >= state.capacity) return;
-      FoundPair<T> pair{-1, -1, {0, 0, 0}, {far, 0, 0}, far * far};
-      int32_t shift[3] = {0, 0, 0};
-      if (slot < state.status[kStatusStored]) pair_now(work, state, slot, pair, shift);
-      output.write(slot, pair, shift);
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t slot) const {
+    FoundPair<T> pair{-1, -1, {0, 0, 0}, {far, 0, 0}, far * far};
+    int32_t shift[3] = {0, 0, 0};
+    if (slot < state.status[kStatusStored]) pair_now(work, state, slot, pair, shift);
+    output.write(slot, pair, shift);
   }
 };
 

@@ -5,13 +5,13 @@
 
 namespace openmm_gnn::cuda {
 
-#define KERNELS(T)                                                     \
-  OPENMM_GNN_LAUNCHES(PrepareFrames<T>)                                 \
-  OPENMM_GNN_LAUNCHES(SearchFrames<T, CountEdges<T>>)                   \
-  OPENMM_GNN_LAUNCHES(LimitRows<T>)                                     \
-  OPENMM_GNN_LAUNCHES(SearchFrames<T, WriteEdges<T, NearEdges<T>>>)     \
-  OPENMM_GNN_LAUNCHES(SearchFrames<T, WriteEdges<T, EdgeIndex<T>>>)     \
-  OPENMM_GNN_LAUNCHES(RankNearest<T>)
+#define KERNELS(T)                                                          \
+  OPENMM_GNN_LAUNCHES_ITEMS(PrepareFrames<T>)                               \
+  OPENMM_GNN_LAUNCHES_ITEMS(SearchFrames<T, CountEdges<T>>)                 \
+  OPENMM_GNN_LAUNCHES_ITEMS(LimitRows<T>)                                   \
+  OPENMM_GNN_LAUNCHES_ITEMS(SearchFrames<T, WriteEdges<T, NearEdges<T>>>)   \
+  OPENMM_GNN_LAUNCHES_ITEMS(SearchFrames<T, WriteEdges<T, EdgeIndex<T>>>)   \
+  OPENMM_GNN_LAUNCHES_ITEMS(RankNearest<T>)
 
 KERNELS(float)
 KERNELS(double)

@@ -12,19 +12,19 @@ namespace openmm_gnn::cuda {
 
 #define SEARCHES(T, ...)                          \
   OPENMM_GNN_LAUNCHES(SearchTiles<T, __VA_ARGS__>) \
-  OPENMM_GNN_LAUNCHES(SearchCells<T, __VA_ARGS__>)
+  OPENMM_GNN_LAUNCHES_ITEMS(SearchCells<T, __VA_ARGS__>)
 #define KERNELS(T)                                           \
   OPENMM_GNN_LAUNCHES(PlanSearch<T>)                          \
-  OPENMM_GNN_LAUNCHES(CheckDisplacements<T>)                  \
-  OPENMM_GNN_LAUNCHES(WrapAtoms<T>)                           \
-  OPENMM_GNN_LAUNCHES(GatherMembers<T>)                       \
-  OPENMM_GNN_LAUNCHES(RankMembers<T>)                         \
+  OPENMM_GNN_LAUNCHES_ITEMS(CheckDisplacements<T>)            \
+  OPENMM_GNN_LAUNCHES_ITEMS(WrapAtoms<T>)                     \
+  OPENMM_GNN_LAUNCHES_ITEMS(GatherMembers<T>)                 \
+  OPENMM_GNN_LAUNCHES_ITEMS(RankMembers<T>)                   \
   SEARCHES(T, CountPairs<T>)                                 \
   SEARCHES(T, WritePairs<T, PairTensors<T>>)                 \
   SEARCHES(T, WritePairs<T, StoredList<T>>)                  \
   OPENMM_GNN_LAUNCHES(ScanTotals<Plan<T>, FinishReport<T>>)   \
   OPENMM_GNN_LAUNCHES(ScanTotals<Plan<T>, FinishState<T>>)    \
-  OPENMM_GNN_LAUNCHES(EmitPadded<T>)
+  OPENMM_GNN_LAUNCHES_ITEMS(EmitPadded<T>)
 
 KERNELS(float)
 KERNELS(double)

@@ -22,35 +22,27 @@ namespace openmm_gnn::cuda {
 template <typename T, class Launcher, class Action>
 void search(Launcher& launcher, const System<T>& system, const Workspace<T>& work, const Action& action) {
   const T cutoff = static_cast<T>(system.cutoff);
-  const int64_t blocks = blocks_for(work.num_strands, kTileAtoms);
   if (system.brute_force) {
-    launcher.launch(blocks, SearchTiles<T, Action>{work, system.num_atoms, cutoff, system.full, action});
+    launcher.launch(blocks_for(work.num_strands, kTileAtoms),
+                    SearchTiles<T, Action>{work, system.num_atoms, cutoff, system.full, action});
   } else {
-    static_assert(SearchCells<T, Action>::kThreads == kTileAtoms, "one grid size serves both");
-    launcher.launch(blocks, SearchCells<T, Action>{work, system.num_atoms, cutoff, system.full, action});
+    launch_items(launcher, work.num_strands, SearchCells<T, Action>{work, cutoff, system.full, action});
   }
-}
-
-template <class Plan, class Launcher, class Finish>
-void prefix_sum(Launcher& launcher, const Plan* plan, const int32_t* counts, const ScanMemory& scan,
-                const Finish& finish) {
-  launcher.launch(scan.num_blocks, ScanBlocks<Plan>{plan, counts, scan});
-  launcher.launch(1, ScanTotals<Plan, Finish>{plan, scan, finish});
 }
 
 // Everything up to the number of pairs.
 template <typename T, class Launcher, class Finish>
 void count_pairs(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
                  const Finish& finish) {
-  const int64_t atom_blocks = blocks_for(system.num_atoms, WrapAtoms<T>::kThreads);
+  const int64_t atoms = system.num_atoms;
   if (!system.brute_force) launcher.clear(work.cell_count, (work.max_cells + 1) * sizeof(int32_t));
   launcher.launch(1, PlanSearch<T>{system, state, work, std::numeric_limits<T>::epsilon()});
-  if (state.status != nullptr) launcher.launch(atom_blocks, CheckDisplacements<T>{system, state, work});
-  launcher.launch(atom_blocks, WrapAtoms<T>{system, state, work});
+  if (state.status != nullptr) launch_items(launcher, atoms, CheckDisplacements<T>{system, state, work});
+  launch_items(launcher, atoms, WrapAtoms<T>{system, state, work});
   if (!system.brute_force) {
     prefix_sum(launcher, work.plan, work.cell_count, work.cell_scan, FinishNothing{});
-    launcher.launch(atom_blocks, GatherMembers<T>{system.num_atoms, work});
-    launcher.launch(atom_blocks, RankMembers<T>{system.num_atoms, work});
+    launch_items(launcher, atoms, GatherMembers<T>{work});
+    launch_items(launcher, atoms, RankMembers<T>{work});
   }
   search(launcher, system, work, CountPairs<T>{work.strand_count});
   prefix_sum(launcher, work.plan, work.strand_count, work.strand_scan, finish);
@@ -81,7 +73,7 @@ template <typename T, class Launcher>
 void emit_padded(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
                  const PairTensors<T>& output) {
   const T far = static_cast<T>(2 * system.cutoff);
-  launcher.launch(blocks_for(state.capacity, EmitPadded<T>::kThreads), EmitPadded<T>{state, work, output, far});
+  launch_items(launcher, state.capacity, EmitPadded<T>{state, work, output, far});
 }
 
 }  // namespace openmm_gnn::cuda

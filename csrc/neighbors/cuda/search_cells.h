@@ -15,10 +15,7 @@ namespace openmm_gnn::cuda {
 
 template <typename T, class Action>
 struct SearchCells {
-  static constexpr int kThreads = 128;
-  using Shared = NoShared;
   Workspace<T> work;
-  int64_t num_atoms;
   T cutoff;
   bool full;
   Action action;
@@ -85,25 +82,20 @@ struct SearchCells {
     }
   }
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+  OPENMM_GNN_HOST_DEVICE void at(int64_t item) const {
     if (!action.wanted(*work.plan)) return;
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      if (first + thread >= work.num_strands) return;
-      Row row;
-      row.atom = work.sorted[(first + thread) / work.strands];
-      row.strand = static_cast<int>((first + thread) % work.strands);
-      const int64_t atom = row.atom.index;
-      const int64_t strand = atom * work.strands + row.strand;  // the results go by atom, not by cell
-      action.begin(row.state, strand);
-      if (work.plan->grid.periodic) {
-        search_periodic(row, work.cell[atom]);
-      } else {
-        search_ring(row, work.cell[atom]);
-      }
-      action.end(row.state, strand);
-    });
+    Row row;
+    row.atom = work.sorted[item / work.strands];
+    row.strand = static_cast<int>(item % work.strands);
+    const int64_t atom = row.atom.index;
+    const int64_t strand = atom * work.strands + row.strand;  // the results go by atom, not by cell
+    action.begin(row.state, strand);
+    if (work.plan->grid.periodic) {
+      search_periodic(row, work.cell[atom]);
+    } else {
+      search_ring(row, work.cell[atom]);
+    }
+    action.end(row.state, strand);
   }
 };
 

@@ -13,46 +13,28 @@ namespace openmm_gnn::cuda {
 
 template <typename T>
 struct GatherMembers {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
-  int64_t num_atoms;
   Workspace<T> work;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+  OPENMM_GNN_HOST_DEVICE void at(int64_t atom) const {
     if (!work.plan->active()) return;
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t atom = first + thread;
-      if (atom >= num_atoms) return;
-      work.members[work.cell_scan.start(work.cell[atom]) + work.slot[atom]] = static_cast<int32_t>(atom);
-    });
+    work.members[work.cell_scan.start(work.cell[atom]) + work.slot[atom]] = static_cast<int32_t>(atom);
   }
 };
 
 template <typename T>
 struct RankMembers {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
-  int64_t num_atoms;
   Workspace<T> work;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
+  // By place in the list, not by atom: neighbouring threads then read the same members.
+  OPENMM_GNN_HOST_DEVICE void at(int64_t place) const {
     if (!work.plan->active()) return;
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t place = first + thread;
-      if (place >= num_atoms) return;
-      // By place in the list, not by atom: neighbouring threads then read the same members.
-      const int64_t atom = work.members[place];
-      const int32_t cell = work.cell[atom];
-      const int64_t begin = work.cell_scan.start(cell);
-      const int64_t end = work.cell_scan.start(static_cast<int64_t>(cell) + 1);
-      int64_t rank = 0;
-      for (int64_t member = begin; member < end; ++member) rank += work.members[member] < atom ? 1 : 0;
-      work.sorted[begin + rank] = work.wrapped[atom];
-    });
+    const int64_t atom = work.members[place];
+    const int32_t cell = work.cell[atom];
+    const int64_t begin = work.cell_scan.start(cell);
+    const int64_t end = work.cell_scan.start(static_cast<int64_t>(cell) + 1);
+    int64_t rank = 0;
+    for (int64_t member = begin; member < end; ++member) rank += work.members[member] < atom ? 1 : 0;
+    work.sorted[begin + rank] = work.wrapped[atom];
   }
 };
 

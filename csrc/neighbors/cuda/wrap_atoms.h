@@ -19,32 +19,24 @@ namespace openmm_gnn::cuda {
 
 template <typename T>
 struct CheckDisplacements {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   System<T> system;
   SkinState<T> state;
   Workspace<T> work;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t atom = first + thread;
-      // Once a rebuild is certain (also by another thread of this kernel) WrapAtoms fills in what is skipped here.
-      if (atom >= system.num_atoms || work.plan->rebuild != 0) return;
-      T raw[3];
-      for (int d = 0; d < 3; ++d) raw[d] = system.positions[atom * system.row_stride + d * system.column_stride];
-      const Displacement<T> moved =
-          displacement_since(work.plan->lattice, raw, state.reference_positions + 3 * atom);
-      if (has_moved(moved.squared, static_cast<T>(state.skin))) {
-        raise_flag(&work.plan->rebuild);
-        return;
-      }
-      for (int d = 0; d < 3; ++d) {
-        work.unwrapped[3 * atom + d] = moved.unwrapped[d];
-        work.jumps[3 * atom + d] = moved.jump[d];
-      }
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t atom) const {
+    // Once a rebuild is certain (also by another thread of this kernel) WrapAtoms fills in what is skipped here.
+    if (work.plan->rebuild != 0) return;
+    T raw[3];
+    for (int d = 0; d < 3; ++d) raw[d] = system.positions[atom * system.row_stride + d * system.column_stride];
+    const Displacement<T> moved = displacement_since(work.plan->lattice, raw, state.reference_positions + 3 * atom);
+    if (has_moved(moved.squared, static_cast<T>(state.skin))) {
+      raise_flag(&work.plan->rebuild);
+      return;
+    }
+    for (int d = 0; d < 3; ++d) {
+      work.unwrapped[3 * atom + d] = moved.unwrapped[d];
+      work.jumps[3 * atom + d] = moved.jump[d];
+    }
   }
 };
 
@@ -70,54 +62,46 @@ OPENMM_GNN_HOST_DEVICE int64_t ring_cell(const Plan<T>& plan, const double* frac
 
 template <typename T>
 struct WrapAtoms {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   System<T> system;
   SkinState<T> state;  // status == nullptr: no state
   Workspace<T> work;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    if (!work.plan->active()) return;
-    const int64_t first = block.index() * kThreads;
-    block.each_thread([&](int thread) {
-      const int64_t atom = first + thread;
-      if (atom >= system.num_atoms) return;
-      Plan<T>& plan = *work.plan;
-      T raw[3];
-      for (int d = 0; d < 3; ++d) raw[d] = system.positions[atom * system.row_stride + d * system.column_stride];
-      const WrappedAtom<T> wrapped = wrap_atom(plan.lattice, raw[0], raw[1], raw[2]);
-      if (!wrapped.valid) {
-        raise_flag(&plan.bad_positions);
-        atomic_min(&plan.bad_atom, atom);
+  OPENMM_GNN_HOST_DEVICE void at(int64_t atom) const {
+    Plan<T>& plan = *work.plan;
+    if (!plan.active()) return;
+    T raw[3];
+    for (int d = 0; d < 3; ++d) raw[d] = system.positions[atom * system.row_stride + d * system.column_stride];
+    const WrappedAtom<T> wrapped = wrap_atom(plan.lattice, raw[0], raw[1], raw[2]);
+    if (!wrapped.valid) {
+      raise_flag(&plan.bad_positions);
+      atomic_min(&plan.bad_atom, atom);
+    }
+    const T nowhere = static_cast<T>(NAN);
+    SearchAtom<T>& place = work.wrapped[atom];
+    place.x = wrapped.valid ? wrapped.position[0] : nowhere;
+    place.y = wrapped.valid ? wrapped.position[1] : nowhere;
+    place.z = wrapped.valid ? wrapped.position[2] : nowhere;
+    place.index = static_cast<typename AtomIndex<T>::Type>(atom);
+    for (int k = 0; k < 3; ++k) {
+      work.wraps[3 * atom + k] = wrapped.wrap[k];
+      if (!system.brute_force) continue;
+      work.fractional[3 * atom + k] = wrapped.valid ? static_cast<T>(wrapped.fractional[k]) : T(0);
+    }
+    if (!system.brute_force) {
+      // Bad atoms are dealt out evenly: a simulation that blew up must not put a million atoms into one cell.
+      int64_t cell = atom % plan.grid.total;
+      if (wrapped.valid) {
+        cell = plan.grid.periodic ? cell_of(plan.grid, wrapped.fractional) : ring_cell(plan, wrapped.fractional);
       }
-      const T nowhere = static_cast<T>(NAN);
-      SearchAtom<T>& place = work.wrapped[atom];
-      place.x = wrapped.valid ? wrapped.position[0] : nowhere;
-      place.y = wrapped.valid ? wrapped.position[1] : nowhere;
-      place.z = wrapped.valid ? wrapped.position[2] : nowhere;
-      place.index = static_cast<typename AtomIndex<T>::Type>(atom);
-      for (int k = 0; k < 3; ++k) {
-        work.wraps[3 * atom + k] = wrapped.wrap[k];
-        if (!system.brute_force) continue;
-        work.fractional[3 * atom + k] = wrapped.valid ? static_cast<T>(wrapped.fractional[k]) : T(0);
-      }
-      if (!system.brute_force) {
-        // Bad atoms are dealt out evenly: a simulation that blew up must not put a million atoms into one cell.
-        int64_t cell = atom % plan.grid.total;
-        if (wrapped.valid) {
-          cell = plan.grid.periodic ? cell_of(plan.grid, wrapped.fractional) : ring_cell(plan, wrapped.fractional);
-        }
-        work.cell[atom] = static_cast<int32_t>(cell);
-        work.slot[atom] = atomic_add(&work.cell_count[cell], 1);
-      }
-      if (state.status == nullptr) return;
-      for (int d = 0; d < 3; ++d) {
-        state.reference_positions[3 * atom + d] = raw[d];
-        work.unwrapped[3 * atom + d] = raw[d];
-        work.jumps[3 * atom + d] = 0;
-      }
-    });
+      work.cell[atom] = static_cast<int32_t>(cell);
+      work.slot[atom] = atomic_add(&work.cell_count[cell], 1);
+    }
+    if (state.status == nullptr) return;
+    for (int d = 0; d < 3; ++d) {
+      state.reference_positions[3 * atom + d] = raw[d];
+      work.unwrapped[3 * atom + d] = raw[d];
+      work.jumps[3 * atom + d] = 0;
+    }
   }
 };
 

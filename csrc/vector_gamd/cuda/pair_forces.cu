@@ -7,7 +7,7 @@ namespace openmm_gnn::cuda {
 
 OPENMM_GNN_LAUNCHES(AddPairForces<SplinePairs>)
 OPENMM_GNN_LAUNCHES(AddPairForces<GivenPairs>)
-OPENMM_GNN_LAUNCHES(ReadFixedSums)
-OPENMM_GNN_LAUNCHES(KindsOfPairs)
+OPENMM_GNN_LAUNCHES_ITEMS(ReadFixedSums)
+OPENMM_GNN_LAUNCHES_ITEMS(KindsOfPairs)
 
 }  // namespace openmm_gnn::cuda

@@ -117,39 +117,25 @@ struct AddPairForces {
 
 // One thread = one number: forces (3 N), then the energy unless it is null.
 struct ReadFixedSums {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   FixedSums sums;
   int64_t num_forces;
   float *forces, *energy;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    block.each_thread([&](int thread) {
-      const int64_t item = block.index() * kThreads + thread;
-      if (item > num_forces || (item == num_forces && energy == nullptr)) return;
-      const int64_t steps = item < num_forces ? sums.forces[item] : *sums.energy;
-      const float value = *sums.invalid != 0 ? NAN : static_cast<float>(steps) * (1.f / kForceSteps);
-      *(item < num_forces ? forces + item : energy) = value;
-    });
+  OPENMM_GNN_HOST_DEVICE void at(int64_t item) const {
+    if (item == num_forces && energy == nullptr) return;
+    const int64_t steps = item < num_forces ? sums.forces[item] : *sums.energy;
+    const float value = *sums.invalid != 0 ? NAN : static_cast<float>(steps) * (1.f / kForceSteps);
+    *(item < num_forces ? forces + item : energy) = value;
   }
 };
 
 struct KindsOfPairs {
-  static constexpr int kThreads = 256;
-  using Shared = NoShared;
   const int64_t* pairs;
   int64_t count;
   KindTables tables;
   int64_t* types;
 
-  template <class Block>
-  OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
-    block.each_thread([&](int thread) {
-      const int64_t k = block.index() * kThreads + thread;
-      if (k < count) types[k] = pair_kind(tables, pairs[k], pairs[count + k]);
-    });
-  }
+  OPENMM_GNN_HOST_DEVICE void at(int64_t k) const { types[k] = pair_kind(tables, pairs[k], pairs[count + k]); }
 };
 
 }  // namespace openmm_gnn::cuda

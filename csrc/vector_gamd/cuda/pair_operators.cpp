@@ -29,8 +29,7 @@ void add_pair_forces(const Tensor& pairs, const Pairs& source, int64_t num_atoms
   launcher.clear(sums.invalid, sizeof(int32_t));
   const int64_t count = pairs.size(1);
   launcher.launch(blocks_for(count, Add::kThreads * kPairsOfThread), Add{data<int64_t>(pairs), count, source, sums});
-  launcher.launch(blocks_for(3 * num_atoms + 1, ReadFixedSums::kThreads),
-                  ReadFixedSums{sums, 3 * num_atoms, forces, energy});
+  launch_items(launcher, 3 * num_atoms + 1, ReadFixedSums{sums, 3 * num_atoms, forces, energy});
 }
 
 int64_t checked_count(const CheckedArguments& given, const Tensor& pairs, int64_t num_atoms) {
@@ -46,8 +45,7 @@ Tensor pair_types_cuda(const Tensor& pairs, const Tensor& species, const Tensor&
   const int64_t count = checked_count(given, pairs, tables.num_atoms);
   const DeviceGuard guard(pairs.get_device_index());
   const Tensor types = empty(pairs, {count}, aoti_torch_dtype_int64());
-  launcher_of(pairs).launch(blocks_for(count, KindsOfPairs::kThreads),
-                            KindsOfPairs{data<int64_t>(pairs), count, tables, data<int64_t>(types)});
+  launch_items(launcher_of(pairs), count, KindsOfPairs{data<int64_t>(pairs), count, tables, data<int64_t>(types)});
   return types;
 }
 
@@ -108,15 +106,14 @@ std::tuple<Tensor, Tensor> pair_rows_cuda(const Tensor& pairs, const Tensor& dis
 }
 
 std::tuple<Tensor, Tensor> vector_messages_cuda(const MessageArguments& from) {
-  const MessageCall call(from, kRowThreads);
+  const MessageCall call(from, kPairThreads);
   const PairRows rows = checked_rows(call, from.graph);
   const DeviceGuard guard(from.value.get_device_index());
   const Tensor scalars = floats_like(from.value, {call.in.num_atoms, call.in.width});
   const Tensor vectors = floats_like(from.value, {call.in.num_atoms, 3, call.in.width});
   with_probe(call.in, [&](auto probe) {
-    launcher_of(from.value).launch(
-        row_blocks(call.in.num_atoms, call.in.width),
-        RowMessagesKernel<probe()>{rows, call.ends, call.in, data<float>(scalars), data<float>(vectors)});
+    launch_items(launcher_of(from.value), call.in.num_atoms * call.in.width,
+                 SumRowMessages<probe()>{rows, call.ends, call.in, data<float>(scalars), data<float>(vectors)});
   });
   return {scalars, vectors};
 }
@@ -124,7 +121,7 @@ std::tuple<Tensor, Tensor> vector_messages_cuda(const MessageArguments& from) {
 std::array<Tensor, 8> vector_messages_backward_cuda(const MessageArguments& from, const Tensor& scalar_gradient,
                                                     const Tensor& vector_gradient, bool geometry, bool weights) {
   refuse_weights(weights);
-  const MessageCall call(from, kRowThreads);
+  const MessageCall call(from, kPairThreads);
   const PairRows rows = checked_rows(call, from.graph);
   RowMessageGradients out = call.incoming(scalar_gradient, vector_gradient);
   const DeviceGuard guard(from.value.get_device_index());
@@ -138,21 +135,21 @@ std::array<Tensor, 8> vector_messages_backward_cuda(const MessageArguments& from
   out.pair_vectors = or_null(results[7]);
   with_probe(call.in, [&](auto probe) {
     const StreamLauncher launcher = launcher_of(from.value);
-    launcher.launch(row_blocks(call.in.num_atoms, call.in.width),
-                    RowMessageGradientsKernel<probe()>{rows, call.ends, call.in, out});
+    launch_items(launcher, call.in.num_atoms * call.in.width,
+                 SumRowMessageGradients<probe()>{rows, call.ends, call.in, out});
     if (out.pair_vectors == nullptr) return;
-    launcher.launch(row_blocks(call.ends.count, call.in.width),
+    launcher.launch(pair_blocks(call.ends.count, call.in.width),
                     PairMessageGradientsKernel<probe()>{call.ends, call.in, out});
   });
   return results;
 }
 
 Tensor pair_strengths_cuda(const StrengthArguments& from) {
-  const StrengthCall call(from, kRowThreads);
+  const StrengthCall call(from, kPairThreads);
   checked_rows(call, from.graph);
   const DeviceGuard guard(from.total.get_device_index());
   const Tensor strengths = floats_like(from.total, {call.ends.count});
-  launcher_of(from.total).launch(row_blocks(call.ends.count, call.in.width),
+  launcher_of(from.total).launch(pair_blocks(call.ends.count, call.in.width),
                                  PairStrengthsKernel{call.ends, call.in, data<float>(strengths)});
   return strengths;
 }
@@ -160,7 +157,7 @@ Tensor pair_strengths_cuda(const StrengthArguments& from) {
 std::array<Tensor, 7> pair_strengths_backward_cuda(const StrengthArguments& from, const Tensor& strength_gradient,
                                                    bool geometry, bool weights) {
   refuse_weights(weights);
-  const StrengthCall call(from, kRowThreads);
+  const StrengthCall call(from, kPairThreads);
   const PairRows rows = checked_rows(call, from.graph);
   RowStrengthGradients out = call.incoming(strength_gradient);
   const DeviceGuard guard(from.total.get_device_index());
@@ -171,10 +168,9 @@ std::array<Tensor, 7> pair_strengths_backward_cuda(const StrengthArguments& from
   out.probe = data<float>(results[2]);
   out.pair_vectors = or_null(results[6]);
   const StreamLauncher launcher = launcher_of(from.total);
-  launcher.launch(row_blocks(call.in.num_atoms, call.in.width),
-                  RowStrengthGradientsKernel{rows, call.ends, call.in, out});
+  launch_items(launcher, call.in.num_atoms * call.in.width, SumRowStrengthGradients{rows, call.ends, call.in, out});
   if (out.pair_vectors != nullptr) {
-    launcher.launch(row_blocks(call.ends.count, call.in.width), PairStrengthGradientsKernel{call.ends, call.in, out});
+    launcher.launch(pair_blocks(call.ends.count, call.in.width), PairStrengthGradientsKernel{call.ends, call.in, out});
   }
   return results;
 }

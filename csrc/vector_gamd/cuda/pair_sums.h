@@ -11,11 +11,27 @@
 
 namespace openmm_gnn::cuda {
 
+constexpr int kPairThreads = 256;
 constexpr int kSumLanes = 16;  // widths are multiples of it
+
+// Which pair and channel a thread has; widths above a block's threads are not supported.
+struct PairChannel {
+  int64_t pair, channel;
+  bool valid;
+};
+
+OPENMM_GNN_HOST_DEVICE PairChannel pair_channel(int64_t block, int thread, int64_t width, int64_t num_pairs) {
+  const int64_t pairs = kPairThreads / width, local = thread / width, pair = block * pairs + local;
+  return {pair, thread - local * width, local < pairs && pair < num_pairs};
+}
+
+inline int64_t pair_blocks(int64_t num_pairs, int64_t width) {
+  return blocks_for(num_pairs, static_cast<int>(kPairThreads / width));
+}
 
 template <int kValues>
 struct SumShared {
-  float values[kValues][kRowThreads];
+  float values[kValues][kPairThreads];
 };
 
 // Sums over the channels of each pair of the block; afterwards the pair's first thread calls finish(thread, sums).
@@ -23,7 +39,7 @@ template <int kValues, class Block, class Finish>
 OPENMM_GNN_HOST_DEVICE void sum_channels(Block& block, SumShared<kValues>& shared, int64_t width, const Finish& finish) {
   block.phase([&](int thread) {
     const int local = thread / static_cast<int>(width), channel = thread - local * static_cast<int>(width);
-    if (channel >= kSumLanes || local >= kRowThreads / width) return;
+    if (channel >= kSumLanes || local >= kPairThreads / width) return;
     for (int v = 0; v < kValues; ++v) {
       float sum = shared.values[v][thread];
       for (int lane = channel + kSumLanes; lane < width; lane += kSumLanes) {
@@ -34,7 +50,7 @@ OPENMM_GNN_HOST_DEVICE void sum_channels(Block& block, SumShared<kValues>& share
   });
   block.each_thread([&](int thread) {
     const int local = thread / static_cast<int>(width), channel = thread - local * static_cast<int>(width);
-    if (channel != 0 || local >= kRowThreads / width) return;
+    if (channel != 0 || local >= kPairThreads / width) return;
     float sums[kValues];
     for (int v = 0; v < kValues; ++v) {
       sums[v] = 0.f;
@@ -46,17 +62,17 @@ OPENMM_GNN_HOST_DEVICE void sum_channels(Block& block, SumShared<kValues>& share
 
 // The pair of a thread as seen from its first atom, if it is one within the cutoff.
 struct PairOfThread {
-  AtomChannel mine;
+  PairChannel mine;
   RowEntry entry;
   bool within;
 };
 
 OPENMM_GNN_HOST_DEVICE PairOfThread pair_of(int64_t block, int thread, int64_t width, const PairEnds& ends,
                                             float cutoff) {
-  PairOfThread found{atom_channel(block, thread, width, ends.count), {0, -1, -1, true}, false};
+  PairOfThread found{pair_channel(block, thread, width, ends.count), {0, -1, -1, true}, false};
   if (!found.mine.valid) return found;
-  found.entry = row_entry(ends, static_cast<int32_t>(2 * found.mine.atom));
-  found.within = found.entry.receiver >= 0 && ends.distances[found.mine.atom] < cutoff;
+  found.entry = row_entry(ends, static_cast<int32_t>(2 * found.mine.pair));
+  found.within = found.entry.receiver >= 0 && ends.distances[found.mine.pair] < cutoff;
   return found;
 }
 
@@ -67,7 +83,7 @@ OPENMM_GNN_HOST_DEVICE float zero_or_nan(const PairEnds& ends, int64_t pair) {
 }
 
 struct PairStrengthsKernel {
-  static constexpr int kThreads = kRowThreads;
+  static constexpr int kThreads = kPairThreads;
   using Shared = SumShared<1>;
   PairEnds ends;
   RowStrengths in;
@@ -88,8 +104,8 @@ struct PairStrengthsKernel {
       shared.values[0][thread] = term;
     });
     sum_channels<1>(block, shared, in.width, [&](int thread, const float (&sums)[1]) {
-      const AtomChannel mine = atom_channel(index, thread, in.width, ends.count);
-      if (mine.valid) strengths[mine.atom] = sums[0] + zero_or_nan(ends, mine.atom);
+      const PairChannel mine = pair_channel(index, thread, in.width, ends.count);
+      if (mine.valid) strengths[mine.pair] = sums[0] + zero_or_nan(ends, mine.pair);
     });
   }
 };
@@ -99,17 +115,17 @@ OPENMM_GNN_HOST_DEVICE void write_vector_gradient(int64_t index, int thread, int
                                                   const SplineTable& table, const float (&sums)[4], float* gradients) {
   const PairOfThread of = pair_of(index, thread, width, ends, table.cutoff);
   if (!of.mine.valid) return;
-  float* gradient = gradients + 3 * of.mine.atom;
+  float* gradient = gradients + 3 * of.mine.pair;
   if (of.within) {
     vector_gradient(edge_of(ends, of.entry, table), {sums[0], sums[1], sums[2]}, sums[3], gradient);
   } else {
-    for (int d = 0; d < 3; ++d) gradient[d] = zero_or_nan(ends, of.mine.atom);
+    for (int d = 0; d < 3; ++d) gradient[d] = zero_or_nan(ends, of.mine.pair);
   }
 }
 
 template <bool kVectors>
 struct PairMessageGradientsKernel {
-  static constexpr int kThreads = kRowThreads;
+  static constexpr int kThreads = kPairThreads;
   using Shared = SumShared<4>;
   PairEnds ends;
   RowMessages in;
@@ -139,7 +155,7 @@ struct PairMessageGradientsKernel {
 };
 
 struct PairStrengthGradientsKernel {
-  static constexpr int kThreads = kRowThreads;
+  static constexpr int kThreads = kPairThreads;
   using Shared = SumShared<4>;
   PairEnds ends;
   RowStrengths in;

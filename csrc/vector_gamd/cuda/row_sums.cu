@@ -4,14 +4,14 @@
 
 namespace openmm_gnn::cuda {
 
-OPENMM_GNN_LAUNCHES(RowMessagesKernel<true>)
-OPENMM_GNN_LAUNCHES(RowMessagesKernel<false>)
-OPENMM_GNN_LAUNCHES(RowMessageGradientsKernel<true>)
-OPENMM_GNN_LAUNCHES(RowMessageGradientsKernel<false>)
+OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessages<true>)
+OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessages<false>)
+OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessageGradients<true>)
+OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessageGradients<false>)
 OPENMM_GNN_LAUNCHES(PairMessageGradientsKernel<true>)
 OPENMM_GNN_LAUNCHES(PairMessageGradientsKernel<false>)
 OPENMM_GNN_LAUNCHES(PairStrengthsKernel)
-OPENMM_GNN_LAUNCHES(RowStrengthGradientsKernel)
+OPENMM_GNN_LAUNCHES_ITEMS(SumRowStrengthGradients)
 OPENMM_GNN_LAUNCHES(PairStrengthGradientsKernel)
 
 }  // namespace openmm_gnn::cuda
