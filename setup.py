@@ -57,10 +57,9 @@ class BuildLibraries(build_ext):
 
 def cpu_extension() -> Extension:
     """The operators' schemas and their CPU functions."""
-    sources = ["csrc/ops.cpp", *sorted(str(path.relative_to(HERE)) for path in HERE.glob("csrc/*/cpu/*.cpp"))]
     return Extension(
         "openmm_gnn.libopenmm_gnn_cpu",
-        sources=sources,
+        sources=sorted(str(path.relative_to(HERE)) for path in HERE.glob("csrc/*/cpu/*.cpp")),
         depends=[str(path.relative_to(HERE)) for end in ("h", "inl") for path in HERE.glob(f"csrc/**/*.{end}")],
         include_dirs=["csrc", *include_paths()],
         define_macros=[("TORCH_TARGET_VERSION", TARGET_TORCH)],

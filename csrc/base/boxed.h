@@ -1,9 +1,10 @@
-// Turns a plain function into an operator of PyTorch. Its schema is a constant in the header of its contract and stands in
-// the list of ops.cpp; the file of the function ends with
+// Turns a plain function into an operator of PyTorch. Its schema is a constant; the file of the function ends with
 //
-//   STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) { implement<kPairTypes, pair_types_cpu>(library); }
+//   OPENMM_GNN_CPU_OPERATORS(library) { implement<kPairTypes, pair_types_cpu>(library); }
 //
-// (OPENMM_GNN_CUDA in place of CPU on that device). The compiler compares schema and function, type for type.
+// which gives PyTorch the operator and its function for the CPU. The one for CUDA follows in its own library, loaded after
+// the CPU's, with OPENMM_GNN_CUDA_OPERATORS; an operator of CUDA alone is made known in a file of the CPU with
+// `define<kPairForceSums>(library)`. The compiler compares schema and function, type for type.
 //
 // An argument is a Tensor, double (float of the schema), int64_t (int) or bool, or a struct of several such arguments that
 // follow each other: it names their types as `using Fields = std::tuple<Tensor, double, ...>`, in the order of its members.
@@ -22,11 +23,30 @@
 #include <type_traits>
 #include <utility>
 
-// Where the operators are registered: the emulator of the tests registers those of CUDA under a name of its own.
+// The emulator of the tests registers the operators of CUDA as if they were the CPU's, under a name of its own.
 #ifndef OPENMM_GNN_LIBRARY
 #define OPENMM_GNN_LIBRARY openmm_gnn
-#define OPENMM_GNN_CUDA CUDA
+#define OPENMM_GNN_CUDA_OPERATORS(library) \
+  OPENMM_GNN_IMPLEMENTATIONS(CUDA, OPENMM_GNN_JOIN(register_operators_, __COUNTER__), library)
 #endif
+#define OPENMM_GNN_CPU_OPERATORS(library) \
+  OPENMM_GNN_OPERATORS(OPENMM_GNN_JOIN(register_operators_, __COUNTER__), library)
+
+#define OPENMM_GNN_JOIN(first, second) OPENMM_GNN_JOINED(first, second)
+#define OPENMM_GNN_JOINED(first, second) first##second
+#define OPENMM_GNN_OPERATORS(function, library)                                                                     \
+  template <class Library>                                                                                          \
+  static void function(const Library&);                                                                             \
+  STABLE_TORCH_LIBRARY_FRAGMENT(OPENMM_GNN_LIBRARY, fragment) { function(openmm_gnn::definitions_in(fragment)); }  \
+  OPENMM_GNN_IMPLEMENTATIONS(CPU, function, library)
+#define OPENMM_GNN_IMPLEMENTATIONS(key, function, library)                   \
+  template <class Library>                                                   \
+  static void function(const Library&);                                      \
+  STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, key, implementations) {      \
+    function(openmm_gnn::implementations_in(implementations));               \
+  }                                                                          \
+  template <class Library>                                                   \
+  static void function(const Library& library)
 
 namespace openmm_gnn {
 
@@ -203,12 +223,35 @@ struct Boxed<kFunction> {
   }
 };
 
-// Gives the operator of this schema, a constant of a contract's header, its function on the device of the library block.
-// The block's library is a template parameter because later versions of PyTorch declare its class in another namespace.
-template <const char* kSchema, auto kFunction, typename Library>
-void implement(Library& library) {
+// A library of PyTorch, whose class later versions declare in another namespace, and which of its two sides is filled:
+// the schemas of operators, or their functions on one device.
+template <class TorchLibrary, bool kDefines>
+struct Registration {
+  TorchLibrary& library;
+};
+
+template <class TorchLibrary>
+Registration<TorchLibrary, true> definitions_in(TorchLibrary& library) {
+  return {library};
+}
+
+template <class TorchLibrary>
+Registration<TorchLibrary, false> implementations_in(TorchLibrary& library) {
+  return {library};
+}
+
+template <const char* kSchema, class TorchLibrary, bool kDefines>
+void define(const Registration<TorchLibrary, kDefines>& to) {
+  if constexpr (kDefines) to.library.def(kSchema);
+}
+
+template <const char* kSchema, auto kFunction, class TorchLibrary, bool kDefines>
+void implement(const Registration<TorchLibrary, kDefines>& to) {
   static_assert(Boxed<kFunction>::matches(kSchema), "the function does not take or return what the schema says");
-  library.impl(std::string(kSchema, std::strchr(kSchema, '(')).c_str(), &Boxed<kFunction>::call);
+  define<kSchema>(to);
+  if constexpr (!kDefines) {
+    to.library.impl(std::string(kSchema, std::strchr(kSchema, '(')).c_str(), &Boxed<kFunction>::call);
+  }
 }
 
 }  // namespace openmm_gnn

@@ -119,8 +119,4 @@ inline void check_atoms(const EncoderEdges& edges, int64_t num_atoms) {
   }
 }
 
-inline Tensor floats_like(const Tensor& like, std::initializer_list<int64_t> sizes) {
-  return empty(like, sizes, aoti_torch_dtype_float32());
-}
-
 }  // namespace openmm_gnn

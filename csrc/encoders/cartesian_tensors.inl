@@ -82,3 +82,10 @@ INLINE void tensor_square(const float* x, const float* change, int64_t width, La
   pack(square, p);
   for (int m = 0; m < 9; ++m) p[m] = load(x + m * width) + load(change + m * width) + p[m];
 }
+
+template <TensorFormula kFormula>
+INLINE void tensor_formula(const float* first, const float* second, int64_t width, Lanes (&p)[9]) {
+  if (kFormula == TensorFormula::kScaled) scaled_tensor(first, width, p);
+  if (kFormula == TensorFormula::kProduct) tensor_product(first, second, width, p);
+  if (kFormula == TensorFormula::kSquare) tensor_square(first, second, width, p);
+}

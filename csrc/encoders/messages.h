@@ -12,6 +12,8 @@
 
 #include <cstdint>
 
+#include "base/macros.h"
+
 namespace openmm_gnn {
 
 // rows: none on the CPU, where each edge is read once. On CUDA starts (N + 1,) and order (E,), int32, one behind the
@@ -103,6 +105,31 @@ struct FilterTable {
   int64_t knots, channels;
 };
 
+// Where the distance of an edge lies in a table: the first of four rows, and their weights.
+struct EdgeFilter {
+  int64_t row;  // in floats from the start of the table
+  float weight[4];
+};
+
+OPENMM_GNN_HOST_DEVICE EdgeFilter edge_filter(const FilterTable& table, double place) {
+  const double last = static_cast<double>(table.knots - 1);
+  place = place > 0 ? place : 0;  // also NaN
+  place = place < last ? place : last;
+  int64_t k = static_cast<int64_t>(place);
+  k = k < table.knots - 2 ? k : table.knots - 2;
+  const float t = static_cast<float>(place - static_cast<double>(k)), s = 1.f - t;
+  return {2 * k * table.channels, {(1.f + 2.f * t) * s * s, t * s * s, t * t * (3.f - 2.f * t), -t * t * s}};
+}
+
+// The derivatives of the weights by the place. Beyond its ends a table is constant.
+OPENMM_GNN_HOST_DEVICE EdgeFilter filter_slopes(const FilterTable& table, double place) {
+  const EdgeFilter found = edge_filter(table, place);
+  if (!(place > 0 && place < static_cast<double>(table.knots - 1))) return {found.row, {0.f, 0.f, 0.f, 0.f}};
+  const float t = static_cast<float>(place - static_cast<double>(static_cast<int64_t>(place)));
+  const float first = 6.f * t * (t - 1.f);
+  return {found.row, {first, (3.f * t - 1.f) * (t - 1.f), -first, t * (3.f * t - 2.f)}};
+}
+
 struct AttentionInputs {
   int64_t width, head_width;
   const float* node;     // (N, 5 width): query, key, three values
@@ -130,6 +157,9 @@ struct EdgeLayerInputs {
   const float* spread_bias;
   const float *filters, *scales;  // on CUDA, what these make of edges (E, ...), before their activation
 };
+
+// scaled_tensors, tensor_products, tensor_squares.
+enum class TensorFormula { kScaled, kProduct, kSquare };
 
 struct TensorInputs {
   int64_t width;

@@ -1,5 +1,5 @@
 // What a pair's distance decides in a network with radial functions: envelope, spline weights, and their derivatives;
-// and the activation. The same formulas as cpu/vector_network_kernels.inl, for one channel at a time.
+// and the activation of one channel.
 //
 // Envelope: Gasteiger, Gross, Guennemann, ICLR 2020, arXiv 2003.03123, eq. 8, with exponent 6. Splines: de Boor, "A
 // practical guide to splines" (1978), chapter X.
@@ -32,9 +32,10 @@ OPENMM_GNN_HOST_DEVICE RadialEdge radial_edge(const float* vector, float distanc
   RadialEdge edge;
   edge.inverse_distance = 1.f / (distance > 1e-6f ? distance : 1e-6f);
   for (int d = 0; d < 3; ++d) edge.u[d] = vector[d] * edge.inverse_distance;
-  const float x = distance / table.cutoff, x2 = x * x, x5 = x2 * x2 * x;
-  edge.envelope = 1.f - x5 * x * (28.f - x * (48.f - 21.f * x));
-  edge.envelope_slope = -168.f * x5 * (1 - x) * (1 - x) / table.cutoff;
+  // 1 - 28 x^6 + 48 x^7 - 21 x^8, graph/cutoff_envelope.py.
+  const float x = distance / table.cutoff, x2 = x * x;
+  edge.envelope = 1.f - x2 * x2 * x2 * (28.f - x * (48.f - 21.f * x));
+  edge.envelope_slope = -168.f * x2 * x2 * x * (1 - x) * (1 - x) / table.cutoff;
   const float spacing = (table.cutoff - table.start) / static_cast<float>(table.knots - 3);
   const float places = (distance - table.start) / spacing;
   const bool inside = places > 0;

@@ -1,6 +1,9 @@
 // Which vector instructions the processor at hand has.
 #pragma once
 
+#include <cstdlib>
+#include <cstring>
+
 #define OPENMM_GNN_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
 
 namespace openmm_gnn {
@@ -8,7 +11,19 @@ namespace openmm_gnn {
 enum class InstructionSet { kPortable, kAVX2, kAVX512 };
 
 // The best this processor has, or what OPENMM_GNN_CPU (portable, avx2, avx512) names if the processor has that.
-InstructionSet instruction_set();
+inline InstructionSet instruction_set() {
+  static const InstructionSet chosen = [] {
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    const char* name = std::getenv("OPENMM_GNN_CPU");
+    if (name != nullptr && std::strcmp(name, "portable") == 0) return InstructionSet::kPortable;
+    if (name != nullptr && std::strcmp(name, "avx2") == 0 && avx2) return InstructionSet::kAVX2;
+    return avx512 ? InstructionSet::kAVX512 : avx2 ? InstructionSet::kAVX2 : InstructionSet::kPortable;
+  }();
+  return chosen;
+}
 
 // Of the loops that for_each_instruction_set.inl has compiled, those for this processor.
 template <typename Kernels>

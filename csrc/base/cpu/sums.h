@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "base/tensor_access.h"
+#include "base/arguments.h"
 #include "base/cpu/threads.h"
 
 namespace openmm_gnn {

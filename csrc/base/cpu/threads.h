@@ -3,8 +3,12 @@
 // No OpenMP: its waiting threads spin, and a second busy process on the machine then slows a step a hundredfold.
 #pragma once
 
+#include <sched.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <system_error>
@@ -16,11 +20,25 @@ namespace openmm_gnn {
 // Below this many atoms starting a thread costs more than it saves.
 constexpr int64_t kSerialAtoms = 20000;
 
-// Threads worth using: `requested`, or the processors this process may run on if `requested` is 0.
-int useful_threads(int64_t requested, int64_t num_atoms);
-
 // `requested`, or the processors this process may run on if `requested` is 0.
-int64_t processors(int64_t requested);
+inline int64_t processors(int64_t requested) {
+  if (requested > 0) return requested;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  // The variable by which users limit PyTorch's threads.
+  if (const char* limit = std::getenv("OMP_NUM_THREADS")) {
+    const int value = std::atoi(limit);
+    if (value > 0) count = std::min(count, value);
+  }
+  return std::max(count, 1);
+}
+
+// Those of them that are worth using for a search.
+inline int useful_threads(int64_t requested, int64_t num_atoms) {
+  if (num_atoms < kSerialAtoms) return 1;
+  return static_cast<int>(std::min<int64_t>(processors(requested), num_atoms / (kSerialAtoms / 2)));
+}
 
 // Calls body(thread, begin, end) once per thread on equal contiguous parts of [0, count).
 template <typename Body>

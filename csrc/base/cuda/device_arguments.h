@@ -60,8 +60,4 @@ Tensor scratch_of(const Tensor& like, LayOut lay_out) {
   return scratch;
 }
 
-inline Tensor floats_like(const Tensor& like, std::initializer_list<int64_t> sizes) {
-  return empty(like, sizes, aoti_torch_dtype_float32());
-}
-
 }  // namespace openmm_gnn::cuda

@@ -1,47 +1,28 @@
 // The loops of gradients.h, compiled once for each instruction set.
 
-#include "encoders/cpu/tables.inl"
-
-#include "encoders/cartesian_tensors.inl"
-
-// A knot with what the gradient of its filters needs: weights of slopes, and where the table's gradient gathers.
+// The filters of an edge, with what their gradients need.
 template <bool kTable, bool kGeometry>
-struct KnotGradient {
-  Knot knot;
-  float slope[4];
-  float* row;
+struct FilterGradient {
+  const FilterTable& table;
+  EdgeFilter at, slope;
+  float* row;    // where the table's gradient gathers
   Lanes place;
 
-  inline __attribute__((always_inline)) Lanes filter_at(int64_t channel) const { return filter(knot, channel); }
+  inline __attribute__((always_inline)) FilterGradient(const FilterTable& given, double in_knots, float* gradient)
+      : table(given), at(edge_filter(given, in_knots)), row(kTable ? gradient + at.row : nullptr), place(fill(0.f)) {
+    if (kGeometry) slope = filter_slopes(given, in_knots);
+  }
+
+  inline __attribute__((always_inline)) Lanes filter_at(int64_t channel) const { return filter(table, at, channel); }
 
   // Takes in the gradient of 16 filters.
   inline __attribute__((always_inline)) void add(int64_t channel, Lanes gradient) {
     if (kTable) {
-      for (int m = 0; m < 4; ++m) add_to(row + m * knot.channels + channel, gradient * knot.weight[m]);
+      for (int m = 0; m < 4; ++m) add_to(row + m * table.channels + channel, gradient * at.weight[m]);
     }
-    if (kGeometry) {
-      Lanes change = load(knot.row + channel) * slope[0];
-      for (int m = 1; m < 4; ++m) change += load(knot.row + m * knot.channels + channel) * slope[m];
-      place += gradient * change;
-    }
+    if (kGeometry) place += gradient * filter(table, slope, channel);
   }
 };
-
-template <bool kTable, bool kGeometry>
-INLINE KnotGradient<kTable, kGeometry> find_knot_gradient(const FilterTable& table, double place, float* gradient) {
-  KnotGradient<kTable, kGeometry> found{find_knot(table, place), {0.f, 0.f, 0.f, 0.f}, nullptr, fill(0.f)};
-  const int64_t offset = found.knot.row - table.values;
-  if (kTable) found.row = gradient + offset;
-  // Beyond its ends a table is constant.
-  if (kGeometry && place > 0 && place < static_cast<double>(table.knots - 1)) {
-    const float t = static_cast<float>(place - static_cast<double>(offset / (2 * table.channels)));
-    found.slope[0] = 6.f * t * (t - 1.f);
-    found.slope[1] = (3.f * t - 1.f) * (t - 1.f);
-    found.slope[2] = -found.slope[0];
-    found.slope[3] = t * (3.f * t - 2.f);
-  }
-  return found;
-}
 
 template <bool kTable, bool kGeometry>
 static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
@@ -56,7 +37,7 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
     float *to_receiver = out.node + 5 * width * i, *to_sender = out.node + 5 * width * j + width;
     float* to_carried = out.carried + 3 * width * j;
     const float envelope = edges.envelope[e];
-    auto knot = find_knot_gradient<kTable, kGeometry>(in.filters, edges.places[e], out.table);
+    FilterGradient<kTable, kGeometry> knot(in.filters, edges.places[e], out.table);
     for (int64_t g = 0; g < groups; ++g) {
       key_filters[g] = knot.filter_at(16 * g);
       attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * key_filters[g];
@@ -110,14 +91,10 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
 
 static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                                     const AttentionGradients& out) {
-  const bool geometry = out.directions != nullptr;
-  if (out.table != nullptr) {
-    if (geometry) attention_gradient_edges<true, true>(edges, begin, end, in, out);
-    else attention_gradient_edges<true, false>(edges, begin, end, in, out);
-  } else {
-    if (geometry) attention_gradient_edges<false, true>(edges, begin, end, in, out);
-    else attention_gradient_edges<false, false>(edges, begin, end, in, out);
-  }
+  const bool table = out.table != nullptr, geometry = out.directions != nullptr;
+  const auto loop = table ? (geometry ? attention_gradient_edges<true, true> : attention_gradient_edges<true, false>)
+                          : (geometry ? attention_gradient_edges<false, true> : attention_gradient_edges<false, false>);
+  loop(edges, begin, end, in, out);
 }
 
 template <bool kTable, bool kGeometry>
@@ -126,7 +103,7 @@ static void tensor_gradient_edges(const EncoderEdges& edges, int64_t begin, int6
   const int64_t width = in.width;
   for (int64_t e = begin; e < end; ++e) {
     const int64_t i = edges.receivers[e], j = edges.senders[e];
-    auto knot = find_knot_gradient<kTable, kGeometry>(in.filters, edges.places[e], out.table);
+    FilterGradient<kTable, kGeometry> knot(in.filters, edges.places[e], out.table);
     const float* from = out.sums + 9 * width * i;
     if (in.parts != nullptr) {
       const float* parts = in.parts + 9 * width * j;
@@ -179,14 +156,10 @@ static void tensor_gradient_edges(const EncoderEdges& edges, int64_t begin, int6
 
 static void tensor_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const TensorInputs& in,
                                  const TensorGradients& out) {
-  const bool geometry = out.places != nullptr;
-  if (out.table != nullptr) {
-    if (geometry) tensor_gradient_edges<true, true>(edges, begin, end, in, out);
-    else tensor_gradient_edges<true, false>(edges, begin, end, in, out);
-  } else {
-    if (geometry) tensor_gradient_edges<false, true>(edges, begin, end, in, out);
-    else tensor_gradient_edges<false, false>(edges, begin, end, in, out);
-  }
+  const bool table = out.table != nullptr, geometry = out.places != nullptr;
+  const auto loop = table ? (geometry ? tensor_gradient_edges<true, true> : tensor_gradient_edges<true, false>)
+                          : (geometry ? tensor_gradient_edges<false, true> : tensor_gradient_edges<false, false>);
+  loop(edges, begin, end, in, out);
 }
 
 static void activate_loop(const ActivatedRows& in, int64_t begin, int64_t end, float* table) {
@@ -216,6 +189,3 @@ static void activate_back_loop(const ActivatedRows& in, int64_t begin, int64_t e
     }
   }
 }
-
-static const EncoderGradientKernels gradient_kernels{attention_gradient_loop, tensor_gradient_loop, activate_loop,
-                                                      activate_back_loop};

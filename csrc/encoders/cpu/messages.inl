@@ -1,10 +1,5 @@
 // The loops of messages.h, compiled once for each instruction set.
 
-#include "encoders/cpu/tables.inl"
-#include "base/cpu/matrix_product.inl"
-
-#include "encoders/cartesian_tensors.inl"
-
 static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                            float* scalars, float* vectors) {
   const int64_t width = in.width, groups = width / 16;
@@ -13,18 +8,18 @@ static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end
     const int64_t i = edges.receivers[e], j = edges.senders[e];
     const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
     const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
-    const Knot knot = find_knot(in.filters, edges.places[e]);
+    const EdgeFilter at = edge_filter(in.filters, edges.places[e]);
     for (int64_t g = 0; g < groups; ++g) {
-      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filter(knot, 16 * g);
+      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filter(in.filters, at, 16 * g);
     }
     sum_heads(attention, groups, in.head_width);
     float *to_scalars = scalars + width * i, *to_vectors = vectors + 3 * width * i;
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t c = 16 * g;
       const Lanes weight = activated(attention[g]) * edges.envelope[e];
-      add_to(to_scalars + c, load(sender + width + c) * filter(knot, width + c) * weight);
-      const Lanes scale = load(sender + 2 * width + c) * filter(knot, 2 * width + c);
-      const Lanes along = load(sender + 3 * width + c) * filter(knot, 3 * width + c);
+      add_to(to_scalars + c, load(sender + width + c) * filter(in.filters, at, width + c) * weight);
+      const Lanes scale = load(sender + 2 * width + c) * filter(in.filters, at, 2 * width + c);
+      const Lanes along = load(sender + 3 * width + c) * filter(in.filters, at, 3 * width + c);
       for (int d = 0; d < 3; ++d) {
         add_to(to_vectors + d * width + c, load(carried + d * width + c) * scale + along * u[d]);
       }
@@ -100,15 +95,14 @@ static void tensors_loop(const EncoderEdges& edges, int64_t begin, int64_t end, 
   const int64_t width = in.width;
   for (int64_t e = begin; e < end; ++e) {
     const int64_t i = edges.receivers[e], j = edges.senders[e];
-    const Knot knot = find_knot(in.filters, edges.places[e]);
+    const EdgeFilter at = edge_filter(in.filters, edges.places[e]);
     float* to = parts + 9 * width * i;
     if (in.parts != nullptr) {
       const float* from = in.parts + 9 * width * j;
       for (int64_t c = 0; c < width; c += 16) {
-        const Lanes one = filter(knot, c), axial = filter(knot, width + c), symmetric = filter(knot, 2 * width + c);
-        add_to(to + c, load(from + c) * one);
-        for (int m = 1; m < 4; ++m) add_to(to + m * width + c, load(from + m * width + c) * axial);
-        for (int m = 4; m < 9; ++m) add_to(to + m * width + c, load(from + m * width + c) * symmetric);
+        Lanes filters[3];
+        for (int64_t part = 0; part < 3; ++part) filters[part] = filter(in.filters, at, part * width + c);
+        for (int m = 0; m < 9; ++m) add_to(to + m * width + c, load(from + m * width + c) * filters[part_of(m)]);
       }
       continue;
     }
@@ -116,57 +110,28 @@ static void tensors_loop(const EncoderEdges& edges, int64_t begin, int64_t end, 
     direction_tensor(edges.directions + 3 * e, shape);
     for (int64_t c = 0; c < width; c += 16) {
       const Lanes pair = load(in.receiver + width * i + c) + load(in.sender + width * j + c);
-      const Lanes axial = pair * filter(knot, width + c), symmetric = pair * filter(knot, 2 * width + c);
-      add_to(to + c, pair * filter(knot, c));
-      for (int m = 1; m < 4; ++m) add_to(to + m * width + c, axial * shape[m]);
-      for (int m = 4; m < 9; ++m) add_to(to + m * width + c, symmetric * shape[m]);
+      Lanes filters[3];
+      for (int64_t part = 0; part < 3; ++part) filters[part] = pair * filter(in.filters, at, part * width + c);
+      for (int m = 0; m < 9; ++m) add_to(to + m * width + c, filters[part_of(m)] * shape[m]);
     }
   }
 }
 
-INLINE void store_tensor(float* to, int64_t width, const Lanes (&p)[9]) {
-  for (int m = 0; m < 9; ++m) store(to + m * width, p[m]);
-}
-
-static void scaled_tensors_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
+template <TensorFormula kFormula>
+static void atoms_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
   for (int64_t i = begin; i < end; ++i) {
     for (int64_t c = 0; c < in.width; c += 16) {
       const int64_t at = 9 * in.width * i + c;
       Lanes p[9];
-      scaled_tensor(in.first + at, in.width, p);
-      store_tensor(parts + at, in.width, p);
-    }
-  }
-}
-
-static void tensor_products_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t c = 0; c < in.width; c += 16) {
-      const int64_t at = 9 * in.width * i + c;
-      Lanes p[9];
-      tensor_product(in.first + at, in.second + at, in.width, p);
-      store_tensor(parts + at, in.width, p);
-    }
-  }
-}
-
-static void tensor_squares_loop(const TensorAtoms& in, int64_t begin, int64_t end, float* parts) {
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t c = 0; c < in.width; c += 16) {
-      const int64_t at = 9 * in.width * i + c;
-      Lanes p[9];
-      tensor_square(in.first + at, in.second + at, in.width, p);
-      store_tensor(parts + at, in.width, p);
+      tensor_formula<kFormula>(in.first + at, in.second + at, in.width, p);
+      for (int m = 0; m < 9; ++m) store(parts + at + m * in.width, p[m]);
     }
   }
 }
 
 static void filters_loop(const double* places, int64_t begin, int64_t end, const FilterTable& table, float* values) {
   for (int64_t e = begin; e < end; ++e) {
-    const Knot knot = find_knot(table, places[e]);
-    for (int64_t c = 0; c < table.channels; c += 16) store(values + table.channels * e + c, filter(knot, c));
+    const EdgeFilter at = edge_filter(table, places[e]);
+    for (int64_t c = 0; c < table.channels; c += 16) store(values + table.channels * e + c, filter(table, at, c));
   }
 }
-
-static const EncoderKernels kernels{attention_loop,       edge_layer_loop,     tensors_loop, scaled_tensors_loop,
-                                    tensor_products_loop, tensor_squares_loop, filters_loop};

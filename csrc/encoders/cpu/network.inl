@@ -1,7 +1,5 @@
 // The loops of network.h, compiled once for each instruction set.
 
-#include "base/cpu/matrix_product.inl"
-
 struct Moments {
   float mean, scale;
 };
@@ -99,6 +97,3 @@ static void update_back_loop(const AttentionState& in, int64_t begin, int64_t en
     }
   }
 }
-
-static const AttentionNetworkKernels network_kernels{normalize_loop, normalize_back_loop, multiply_loop, update_loop,
-                                                     update_back_loop};

@@ -5,7 +5,7 @@
 
 #include "base/cpu/sums.h"
 #include "encoders/arguments.h"
-#include "encoders/cpu/gradients.h"
+#include "encoders/cpu/messages.h"
 #include "encoders/cpu/network.h"
 
 namespace openmm_gnn {
@@ -177,7 +177,7 @@ std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments
     sums.run(arguments.num_threads, count, [&](int64_t begin, int64_t end, const Arrays& out) {
       const AttentionGradients gradients{sums_back.data(), vectors.data(), out[0], out[1], nullptr, directions.data(),
                                          envelope.data(), places.data()};
-      encoder_gradient_kernels().attention(edges, begin, end, in, gradients);
+      encoder_kernels().attention_gradients(edges, begin, end, in, gradients);
     });
     for (int64_t k = 0; k < 3 * count; ++k) total[k] += directions[k];
     for (int64_t e = 0; e < count; ++e) total[3 * count + e] += envelope[e], total[4 * count + e] += places[e];
@@ -209,7 +209,7 @@ std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kAttentionNetwork, attention_network_cpu>(library);
   implement<kAttentionNetworkBackward, attention_network_backward_cpu>(library);
 }

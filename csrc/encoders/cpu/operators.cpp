@@ -3,7 +3,6 @@
 
 #include "base/cpu/sums.h"
 #include "encoders/arguments.h"
-#include "encoders/cpu/gradients.h"
 #include "encoders/cpu/messages.h"
 
 namespace openmm_gnn {
@@ -69,7 +68,7 @@ std::array<Tensor, 6> attention_messages_backward_cpu(const AttentionArguments& 
                                        geometry ? data<float>(result[3]) : nullptr,
                                        data<float>(result[4]),
                                        data<float>(result[5])};
-    encoder_gradient_kernels().attention(call.edges, begin, end, in, gradients);
+    encoder_kernels().attention_gradients(call.edges, begin, end, in, gradients);
   });
   return result;
 }
@@ -144,7 +143,7 @@ std::array<Tensor, 3> tensor_messages_backward_cpu(const TensorArguments& argume
   sums.run(arguments.num_threads, call.edges.count, [&](int64_t begin, int64_t end, const Arrays& out) {
     const TensorGradients gradients{from, out[0], nullptr, filters ? out[1] : nullptr,
                                     geometry ? data<float>(places) : nullptr, nullptr};
-    encoder_gradient_kernels().tensors(call.edges, begin, end, call.in, gradients);
+    encoder_kernels().tensor_gradients(call.edges, begin, end, call.in, gradients);
   });
   return {parts, table, places};
 }
@@ -161,7 +160,7 @@ std::array<Tensor, 5> first_tensors_backward_cpu(const FirstTensorArguments& arg
   sums.run(arguments.num_threads, call.edges.count, [&](int64_t begin, int64_t end, const Arrays& out) {
     const TensorGradients gradients{from, out[1], out[0], filters ? out[2] : nullptr,
                                     geometry ? data<float>(places) : nullptr, data<float>(directions)};
-    encoder_gradient_kernels().tensors(call.edges, begin, end, call.in, gradients);
+    encoder_kernels().tensor_gradients(call.edges, begin, end, call.in, gradients);
   });
   return {receiver, sender, table, directions, places};
 }
@@ -214,7 +213,7 @@ Tensor activated_table_cpu(const Tensor& rows, const Tensor& bias) {
   const CheckedArguments given(rows, "rows");
   const ActivatedRows in = activated_rows(given, rows, bias);
   const Tensor table = floats_like(rows, {rows.size(0), 2, in.channels});
-  encoder_gradient_kernels().activate(in, 0, rows.size(0), data<float>(table));
+  encoder_kernels().activate(in, 0, rows.size(0), data<float>(table));
   return table;
 }
 
@@ -225,13 +224,13 @@ std::tuple<Tensor, Tensor> activated_table_backward_cpu(const Tensor& rows, cons
   Sums sums;
   const Tensor of_bias = sums.add(bias, {in.channels});
   const Tensor of_rows = floats_like(rows, {rows.size(0), 2, in.channels});
-  encoder_gradient_kernels().activate_back(in, 0, rows.size(0), data<float>(of_rows), data<float>(of_bias));
+  encoder_kernels().activate_back(in, 0, rows.size(0), data<float>(of_rows), data<float>(of_bias));
   return {of_rows, of_bias};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kEdgeRows, edge_rows_cpu>(library);
   implement<kAttentionMessages, attention_messages_cpu>(library);
   implement<kAttentionMessagesBackward, attention_messages_backward_cpu>(library);

@@ -54,23 +54,12 @@ OPENMM_GNN_HOST_DEVICE void attention_heads(const AttentionInputs& in, int count
   }
 }
 
-// Derivatives by the place of the four weights of an edge's filters. Beyond its ends a table is constant.
-OPENMM_GNN_HOST_DEVICE void filter_slopes(const FilterTable& table, double place, float (&slope)[4]) {
-  const bool inside = place > 0 && place < static_cast<double>(table.knots - 1);
-  const double floor = static_cast<double>(static_cast<int64_t>(inside ? place : 0.0));
-  const float t = static_cast<float>((inside ? place : 0.0) - floor);
-  slope[0] = inside ? 6.f * t * (t - 1.f) : 0.f;
-  slope[1] = inside ? (3.f * t - 1.f) * (t - 1.f) : 0.f;
-  slope[2] = -slope[0];
-  slope[3] = inside ? t * (3.f * t - 2.f) : 0.f;
-}
-
 // Of the query, and of each edge's geometry unless that is null; one block = one receiver.
 struct AttentionReceiverGradients {
   static constexpr int kThreads = kEdgeThreads;
   struct Shared {
     AttentionTile tile;
-    float slope[kTileEdges][4];
+    EdgeFilter slope[kTileEdges];
     float parts[4][kGradientProducts];  // of the direction and the place, by edge and channel
     StrandSums<1> strands;
   };
@@ -83,13 +72,13 @@ struct AttentionReceiverGradients {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const AttentionGradientLanes lanes(width);
-    typename Block::template PerThread<float> sums(block);
-    block.each_thread([&](int thread) { sums[thread] = 0.f; });
+    typename Block::template PerThread<ChannelSums<1>> sums(block);
+    block.each_thread([&](int thread) { sums[thread] = {}; });
     each_tile(
         block, rows, lanes.tile,
         [&](int32_t place, int slot) {
           load_edge(rows, geometry, &in.filters, place, slot, shared.tile.edges);
-          filter_slopes(in.filters, geometry.places[shared.tile.edges.edge[slot]], shared.slope[slot]);
+          shared.slope[slot] = filter_slopes(in.filters, geometry.places[shared.tile.edges.edge[slot]]);
         },
         [&](int count, int thread) {
           if (lanes.idle(thread)) return;
@@ -100,15 +89,13 @@ struct AttentionReceiverGradients {
         },
         [&](int count, int thread) { attention_heads(in, count, thread, shared.tile); },
         [&](int count, int thread) {
-          if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread]);
+          if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread].value[0]);
         },
         [&](int count, int thread) {
           if (out.places != nullptr) write_geometry(shared, count, thread);
         });
-    block.phase([&](int thread) { shared.strands.value[0][thread] = sums[thread]; });
-    block.each_thread([&](int thread) {
-      if (thread < width) out.node[5 * a * width + thread] = shared.strands.total(lanes, 0, thread);
-    });
+    add_strands(block, lanes, sums, shared.strands,
+                [&](int, int f, float total) { out.node[5 * a * width + f] = total; });
   }
 
  private:
@@ -126,8 +113,7 @@ struct AttentionReceiverGradients {
       const float agreement = shared.tile.agreement[k * width + head];
       query_sum += agreement * sender[0] * filter_value(in.filters, filter, f);
       if (out.places == nullptr) continue;
-      const EdgeFilter slope = {filter.row,
-                                {shared.slope[k][0], shared.slope[k][1], shared.slope[k][2], shared.slope[k][3]}};
+      const EdgeFilter& slope = shared.slope[k];
       float carried = 0.f, along = 0.f;
       for (int d = 0; d < 3; ++d) {
         carried += from_vector[d] * in.vectors[(3 * b + d) * width + f];
@@ -161,10 +147,6 @@ struct AttentionReceiverGradients {
   }
 };
 
-struct SenderSums {
-  float value[7];  // key, three values, three components of the vectors
-};
-
 // Of key, values and vectors; one block = one sender, along whose row the "senders" are the receivers.
 struct AttentionSenderGradients {
   static constexpr int kThreads = kEdgeThreads;
@@ -181,10 +163,9 @@ struct AttentionSenderGradients {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const AttentionGradientLanes lanes(width);
-    typename Block::template PerThread<SenderSums> sums(block);
-    block.each_thread([&](int thread) {
-      for (float& value : sums[thread].value) value = 0.f;
-    });
+    // Key, three values, three components of the vectors.
+    typename Block::template PerThread<ChannelSums<7>> sums(block);
+    block.each_thread([&](int thread) { sums[thread] = {}; });
     each_tile(
         block, rows, lanes.tile,
         [&](int32_t place, int slot) { load_edge(rows, geometry, &in.filters, place, slot, shared.tile.edges); },
@@ -199,15 +180,8 @@ struct AttentionSenderGradients {
         [&](int count, int thread) {
           if (!lanes.idle(thread)) take_in(shared.tile, lanes, a, count, thread, sums[thread].value);
         });
-    block.phase([&](int thread) {
-      for (int m = 0; m < 7; ++m) shared.strands.value[m][thread] = sums[thread].value[m];
-    });
-    block.each_thread([&](int thread) {
-      if (thread >= width) return;
-      for (int m = 0; m < 4; ++m) {
-        out.node[(5 * a + 1 + m) * width + thread] = shared.strands.total(lanes, m, thread);
-      }
-      for (int d = 0; d < 3; ++d) out.carried[(3 * a + d) * width + thread] = shared.strands.total(lanes, 4 + d, thread);
+    add_strands(block, lanes, sums, shared.strands, [&](int m, int f, float total) {
+      *(m < 4 ? out.node + (5 * a + 1 + m) * width + f : out.carried + (3 * a + m - 4) * width + f) = total;
     });
   }
 

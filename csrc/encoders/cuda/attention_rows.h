@@ -12,11 +12,6 @@
 
 namespace openmm_gnn::cuda {
 
-// Scalars and the three components of vectors.
-struct MessageSums {
-  float scalar, vector[3];
-};
-
 struct AttentionRowsKernel {
   static constexpr int kThreads = kEdgeThreads;
   struct Shared {
@@ -34,8 +29,8 @@ struct AttentionRowsKernel {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
     const float* query = in.node + 5 * width * a;
-    typename Block::template PerThread<MessageSums> sums(block);
-    block.each_thread([&](int thread) { sums[thread] = {0.f, {0.f, 0.f, 0.f}}; });
+    typename Block::template PerThread<ChannelSums<4>> sums(block);  // scalars, and the components of vectors
+    block.each_thread([&](int thread) { sums[thread] = {}; });
     each_tile(
         block, rows, lanes.tile,
         [&](int32_t place, int slot) { load_edge(rows, geometry, &in.filters, place, slot, shared.tile); },
@@ -51,34 +46,26 @@ struct AttentionRowsKernel {
           weigh_heads(shared.products, width, in.head_width, shared.tile, count, thread);
         },
         [&](int count, int thread) {
-          if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread]);
+          if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread].value);
         });
-    block.phase([&](int thread) {
-      shared.strands.value[0][thread] = sums[thread].scalar;
-      for (int d = 0; d < 3; ++d) shared.strands.value[d + 1][thread] = sums[thread].vector[d];
-    });
-    block.each_thread([&](int thread) {
-      if (thread >= width) return;
-      scalars[a * width + thread] = shared.strands.total(lanes, 0, thread);
-      for (int d = 0; d < 3; ++d) {
-        vectors[(3 * a + d) * width + thread] = shared.strands.total(lanes, d + 1, thread);
-      }
+    add_strands(block, lanes, sums, shared.strands, [&](int m, int f, float total) {
+      *(m == 0 ? scalars + a * width + f : vectors + (3 * a + m - 1) * width + f) = total;
     });
   }
 
  private:
   OPENMM_GNN_HOST_DEVICE void take_in(const Shared& shared, const EdgeLanes& lanes, int count, int thread,
-                                      MessageSums& sums) const {
+                                      float (&sums)[4]) const {
     const int64_t width = in.width, f = lanes.channel(thread), head = f / in.head_width * in.head_width;
     for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
       const int64_t b = shared.tile.sender[k];
       const EdgeFilter& filter = shared.tile.filter[k];
       const float* sender = in.node + (5 * b + 2) * width + f;
-      sums.scalar += sender[0] * filter_value(in.filters, filter, width + f) * shared.products[k * width + head];
+      sums[0] += sender[0] * filter_value(in.filters, filter, width + f) * shared.products[k * width + head];
       const float scale = sender[width] * filter_value(in.filters, filter, 2 * width + f);
       const float along = sender[2 * width] * filter_value(in.filters, filter, 3 * width + f);
       for (int d = 0; d < 3; ++d) {
-        sums.vector[d] += in.vectors[(3 * b + d) * width + f] * scale + along * shared.tile.u[k][d];
+        sums[1 + d] += in.vectors[(3 * b + d) * width + f] * scale + along * shared.tile.u[k][d];
       }
     }
   }
@@ -101,8 +88,8 @@ struct EdgeAttentionRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    typename Block::template PerThread<float> sums(block);
-    block.each_thread([&](int thread) { sums[thread] = 0.f; });
+    typename Block::template PerThread<ChannelSums<1>> sums(block);
+    block.each_thread([&](int thread) { sums[thread] = {}; });
     each_tile(
         block, rows, lanes.tile,
         [&](int32_t place, int slot) { load_edge(rows, geometry, nullptr, place, slot, shared.tile); },
@@ -113,12 +100,10 @@ struct EdgeAttentionRowsKernel {
           weigh_heads(shared.products, width, in.head_width, shared.tile, count, thread);
         },
         [&](int count, int thread) {
-          if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread]);
+          if (!lanes.idle(thread)) take_in(shared, lanes, count, thread, sums[thread].value[0]);
         });
-    block.phase([&](int thread) { shared.strands.value[0][thread] = sums[thread]; });
-    block.each_thread([&](int thread) {
-      if (thread < width) scalars[a * width + thread] = shared.strands.total(lanes, 0, thread);
-    });
+    add_strands(block, lanes, sums, shared.strands,
+                [&](int, int f, float total) { scalars[a * width + f] = total; });
   }
 
  private:
@@ -161,26 +146,21 @@ struct EdgeVectorRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    typename Block::template PerThread<MessageSums> sums(block);
-    block.each_thread([&](int thread) { sums[thread] = {0.f, {0.f, 0.f, 0.f}}; });
+    typename Block::template PerThread<ChannelSums<3>> sums(block);
+    block.each_thread([&](int thread) { sums[thread] = {}; });
     each_tile(
         block, rows, kTileEdges,
         [&](int32_t place, int slot) { load_edge(rows, geometry, nullptr, place, slot, shared.tile); },
         [&](int count, int thread) {
-          if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread]);
+          if (!lanes.idle(thread)) take_in(shared, lanes, a, count, thread, sums[thread].value);
         });
-    block.phase([&](int thread) {
-      for (int d = 0; d < 3; ++d) shared.strands.value[d][thread] = sums[thread].vector[d];
-    });
-    block.each_thread([&](int thread) {
-      if (thread >= width) return;
-      for (int d = 0; d < 3; ++d) vectors[(3 * a + d) * width + thread] = shared.strands.total(lanes, d, thread);
-    });
+    add_strands(block, lanes, sums, shared.strands,
+                [&](int d, int f, float total) { vectors[(3 * a + d) * width + f] = total; });
   }
 
  private:
   OPENMM_GNN_HOST_DEVICE void take_in(const Shared& shared, const EdgeLanes& lanes, int64_t a, int count, int thread,
-                                      MessageSums& sums) const {
+                                      float (&sums)[3]) const {
     const int64_t width = in.width, f = lanes.channel(thread);
     float target[3] = {0.f, 0.f, 0.f};
     if (in.mixed != nullptr) {
@@ -191,7 +171,7 @@ struct EdgeVectorRowsKernel {
       const float(&u)[3] = shared.tile.u[k];
       const float scale = silu_channel(in.scales[2 * e * width + f]).value;
       const float along = silu_channel(in.scales[(2 * e + 1) * width + f]).value;
-      for (int d = 0; d < 3; ++d) sums.vector[d] += in.vectors[(3 * b + d) * width + f] * scale + along * u[d];
+      for (int d = 0; d < 3; ++d) sums[d] += in.vectors[(3 * b + d) * width + f] * scale + along * u[d];
       if (in.mixed == nullptr) continue;
       // (t - (t u) u) (s - (s u) u) for a unit vector u or zero.
       float product = 0.f, of_target = 0.f, of_source = 0.f;

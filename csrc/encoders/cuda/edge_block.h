@@ -32,22 +32,6 @@ struct EdgeLanes {
   OPENMM_GNN_HOST_DEVICE bool idle(int thread) const { return thread >= strands * width; }
 };
 
-// Where the distance of an edge lies in a table: the first of four rows, and their weights.
-struct EdgeFilter {
-  int64_t row;  // in floats from the start of the table
-  float weight[4];
-};
-
-OPENMM_GNN_HOST_DEVICE EdgeFilter edge_filter(const FilterTable& table, double place) {
-  const double last = static_cast<double>(table.knots - 1);
-  place = place > 0 ? place : 0;  // also NaN
-  place = place < last ? place : last;
-  int64_t k = static_cast<int64_t>(place);
-  k = k < table.knots - 2 ? k : table.knots - 2;
-  const float t = static_cast<float>(place - static_cast<double>(k)), s = 1.f - t;
-  return {2 * k * table.channels, {(1.f + 2.f * t) * s * s, t * s * s, t * t * (3.f - 2.f * t), -t * t * s}};
-}
-
 OPENMM_GNN_HOST_DEVICE float filter_value(const FilterTable& table, const EdgeFilter& filter, int64_t channel) {
   const float* row = table.values + filter.row + channel;
   float value = row[0] * filter.weight[0];
@@ -75,17 +59,33 @@ OPENMM_GNN_HOST_DEVICE void load_edge(const EdgeRows& rows, const EncoderEdges& 
   for (int d = 0; d < 3; ++d) tile.u[slot][d] = geometry.directions[3 * static_cast<int64_t>(e) + d];
 }
 
-// Adds up what the strands have, through shared memory, `kCount` numbers for each channel.
+// What a thread sums of its channel, and a block's room to add up what its strands have.
+template <int kCount>
+struct ChannelSums {
+  float value[kCount];
+};
+
 template <int kCount>
 struct StrandSums {
   float value[kCount][kEdgeThreads];
-
-  OPENMM_GNN_HOST_DEVICE float total(const EdgeLanes& lanes, int k, int channel) const {
-    float sum = 0.f;
-    for (int s = 0; s < lanes.strands; ++s) sum += value[k][s * lanes.width + channel];
-    return sum;
-  }
 };
+
+// Calls write(number, channel, total) for the `kCount` totals of every channel.
+template <int kCount, class Block, class Sums, class Write>
+OPENMM_GNN_HOST_DEVICE void add_strands(Block& block, const EdgeLanes& lanes, Sums& sums, StrandSums<kCount>& strands,
+                                        const Write& write) {
+  block.phase([&](int thread) {
+    for (int m = 0; m < kCount; ++m) strands.value[m][thread] = sums[thread].value[m];
+  });
+  block.each_thread([&](int channel) {
+    if (channel >= lanes.width) return;
+    for (int m = 0; m < kCount; ++m) {
+      float total = 0.f;
+      for (int s = 0; s < lanes.strands; ++s) total += strands.value[m][s * lanes.width + channel];
+      write(m, channel, total);
+    }
+  });
+}
 
 // A row of edges, tile by tile: load(place, slot) by one thread for each edge, then the steps, step(count, thread), each
 // by every thread and with a barrier behind it.

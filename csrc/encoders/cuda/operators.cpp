@@ -184,7 +184,7 @@ Tensor tabulated_filters_cuda(const Tensor& places, const Tensor& table, int64_t
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, OPENMM_GNN_CUDA, library) {
+OPENMM_GNN_CUDA_OPERATORS(library) {
   implement<kEdgeRows, edge_rows_cuda>(library);
   implement<kAttentionMessages, attention_messages_cuda>(library);
   implement<kAttentionMessagesBackward, attention_messages_backward_cuda>(library);

@@ -14,13 +14,6 @@ INLINE float load(const float* p) { return *p; }
 #include "encoders/cartesian_tensors.inl"
 #undef INLINE
 
-// The functions scaled_tensor, tensor_product and tensor_square of ../cartesian_tensors.inl.
-enum class TensorFormula { kScaled, kProduct, kSquare };
-
-struct TensorSums {
-  float part[9];
-};
-
 // kFirst: the tensors of directions, else those of the senders.
 template <bool kFirst>
 struct TensorRowsKernel {
@@ -38,26 +31,19 @@ struct TensorRowsKernel {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t a = block.index(), width = in.width;
     const EdgeLanes lanes(width);
-    typename Block::template PerThread<TensorSums> sums(block);
-    block.each_thread([&](int thread) {
-      for (int m = 0; m < 9; ++m) sums[thread].part[m] = 0.f;
-    });
+    typename Block::template PerThread<ChannelSums<9>> sums(block);
+    block.each_thread([&](int thread) { sums[thread] = {}; });
     each_tile(
         block, rows, kTileEdges,
         [&](int32_t place, int slot) { load_edge(rows, geometry, &in.filters, place, slot, shared.tile); },
         [&](int count, int thread) {
           if (lanes.idle(thread)) return;
           for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
-            take_in(shared.tile, k, a, lanes.channel(thread), sums[thread].part);
+            take_in(shared.tile, k, a, lanes.channel(thread), sums[thread].value);
           }
         });
-    block.phase([&](int thread) {
-      for (int m = 0; m < 9; ++m) shared.strands.value[m][thread] = sums[thread].part[m];
-    });
-    block.each_thread([&](int thread) {
-      if (thread >= width) return;
-      for (int m = 0; m < 9; ++m) parts[(9 * a + m) * width + thread] = shared.strands.total(lanes, m, thread);
-    });
+    add_strands(block, lanes, sums, shared.strands,
+                [&](int m, int f, float total) { parts[(9 * a + m) * width + f] = total; });
   }
 
  private:
@@ -86,13 +72,7 @@ struct TensorAtoms {
   OPENMM_GNN_HOST_DEVICE void at(int64_t item) const {
     const int64_t a = item / width, place = 9 * a * width + item - a * width;
     float p[9];
-    if constexpr (kFormula == TensorFormula::kScaled) {
-      scaled_tensor(first + place, width, p);
-    } else if constexpr (kFormula == TensorFormula::kProduct) {
-      tensor_product(first + place, second + place, width, p);
-    } else {
-      tensor_square(first + place, second + place, width, p);
-    }
+    tensor_formula<kFormula>(first + place, second + place, width, p);
     for (int m = 0; m < 9; ++m) parts[place + m * width] = p[m];
   }
 };

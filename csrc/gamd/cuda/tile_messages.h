@@ -69,23 +69,21 @@ struct TileMessages {
   }
 
   OPENMM_GNN_HOST_DEVICE void load_features(Shared& shared, int thread) const {
-    for (int item = thread; item < kTileRows * kWidth; item += kThreads) {
-      const int row = item / kWidth, channel = item - row * kWidth;
+    each_channel<kWidth>(thread, [&](int row, int channel) {
       const int64_t place = shared.pair[row], count = in.pairs.count;
       const float* edges = place >= count ? in.backward + (place - count) * kWidth : in.forward + place * kWidth;
       shared.x[row][channel] = place < 0 ? 0.f : edges[channel];
-    }
+    });
   }
 
   OPENMM_GNN_HOST_DEVICE void activate(Shared& shared, int thread) const {
-    for (int item = thread; item < kTileRows * kWidth; item += kThreads) {
-      const int row = item / kWidth, channel = item - row * kWidth;
-      if (shared.pair[row] < 0) continue;
+    each_channel<kWidth>(thread, [&](int row, int channel) {
+      if (shared.pair[row] < 0) return;
       const float z = shared.x[row][channel] + in.edge.bias[channel] +
                       in.source[static_cast<int64_t>(shared.sender[row]) * kWidth + channel] +
                       in.target[static_cast<int64_t>(shared.receiver[row]) * kWidth + channel];
       shared.x[row][channel] = silu_channel(z).value;
-    }
+    });
   }
 
   OPENMM_GNN_HOST_DEVICE void add_up(const Shared& shared, int rows, int channel, Walk& walk) const {

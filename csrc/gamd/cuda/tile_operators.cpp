@@ -167,7 +167,7 @@ Tensor gamd_strengths_cuda(const StrengthTensors& from) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, OPENMM_GNN_CUDA, library) {
+OPENMM_GNN_CUDA_OPERATORS(library) {
   implement<kGamdEdges, gamd_edges_cuda>(library);
   implement<kGamdMessages, gamd_messages_cuda>(library);
   implement<kGamdStrengths, gamd_strengths_cuda>(library);

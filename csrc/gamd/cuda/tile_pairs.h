@@ -69,10 +69,9 @@ struct TileEdges {
   }
 
   OPENMM_GNN_HOST_DEVICE void activate(Shared& shared, int thread, float sign) const {
-    for (int item = thread; item < kTileRows * kWidth; item += kThreads) {
-      const int row = item / kWidth, channel = item - row * kWidth;
+    each_channel<kWidth>(thread, [&](int row, int channel) {
       const int64_t pair = shared.pair[row];
-      if (pair < 0) continue;
+      if (pair < 0) return;
       float z = shared.x[row][channel] + in.radial.bias[channel];
       if (in.bonded != nullptr) z += in.bonded[in.types[pair] * kWidth + channel];
       if (in.direction != nullptr) {
@@ -80,15 +79,14 @@ struct TileEdges {
         for (int d = 0; d < 3; ++d) z += in.direction[3 * channel + d] * in.vectors[3 * pair + d] * scale;
       }
       shared.x[row][channel] = silu_channel(z).value;
-    }
+    });
   }
 
   OPENMM_GNN_HOST_DEVICE void write(const Shared& shared, int thread, float* edges) const {
-    for (int item = thread; item < kTileRows * kWidth; item += kThreads) {
-      const int row = item / kWidth, channel = item - row * kWidth;
+    each_channel<kWidth>(thread, [&](int row, int channel) {
       const int64_t pair = shared.pair[row];
       if (pair >= 0) edges[pair * kWidth + channel] = shared.x[row][channel] + in.out.bias[channel];
-    }
+    });
   }
 };
 
@@ -134,22 +132,20 @@ struct TileStrengths {
 
  private:
   OPENMM_GNN_HOST_DEVICE void load_features(Shared& shared, int thread) const {
-    for (int item = thread; item < kTileRows * kWidth; item += kThreads) {
-      const int row = item / kWidth, channel = item - row * kWidth;
+    each_channel<kWidth>(thread, [&](int row, int channel) {
       const int64_t pair = shared.pair[row];
       shared.x[row][channel] = pair < 0 ? 0.f : in.edges[pair * kWidth + channel];
-    }
+    });
   }
 
   OPENMM_GNN_HOST_DEVICE void activate(Shared& shared, int thread) const {
-    for (int item = thread; item < kTileRows * kWidth; item += kThreads) {
-      const int row = item / kWidth, channel = item - row * kWidth;
+    each_channel<kWidth>(thread, [&](int row, int channel) {
       const int64_t i = static_cast<int64_t>(shared.receiver[row]) * kWidth + channel;
       const int64_t j = static_cast<int64_t>(shared.sender[row]) * kWidth + channel;
       const float z = shared.x[row][channel] + in.edge.bias[channel] + in.total[i] + in.total[j] +
                       in.left[i] * in.left[j];
       shared.x[row][channel] = silu_channel(z).value;
-    }
+    });
   }
 };
 

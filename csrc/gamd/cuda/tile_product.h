@@ -54,6 +54,12 @@ struct ProductShared {
   float envelope[kTileRows];
 };
 
+// Calls body(row, channel) for this thread's share of the channels of a tile's rows.
+template <int kWidth, class Body>
+OPENMM_GNN_HOST_DEVICE void each_channel(int thread, const Body& body) {
+  for (int item = thread; item < kTileRows * kWidth; item += kTileThreads) body(item / kWidth, item % kWidth);
+}
+
 // As tensor cores take an operand: TF32 to the nearest number with 10 bits of mantissa, halves away from zero; bfloat16 to
 // the nearest with 7, halves to even.
 template <Products kProducts>

@@ -257,7 +257,7 @@ std::tuple<Tensor, Tensor> mesh_forces_cpu(const Tensor& positions, const Tensor
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kMeshCharges, mesh_charges_cpu>(library);
   implement<kMeshInfluence, mesh_influence_cpu>(library);
   implement<kMeshForces, mesh_forces_cpu>(library);

@@ -48,6 +48,9 @@ Tensor nearest_edges_cpu(const Tensor& pairs, const Tensor& distances, int64_t n
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) { implement<kNearestEdges, nearest_edges_cpu>(library); }
+OPENMM_GNN_CPU_OPERATORS(library) {
+  implement<kNearestEdges, nearest_edges_cpu>(library);
+  define<kFrameEdges>(library);
+}
 
 }  // namespace openmm_gnn

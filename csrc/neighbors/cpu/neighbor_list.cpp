@@ -192,7 +192,7 @@ PairResults update_neighbor_list_cpu(const ListArguments& in) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kUpdateNeighborList, update_neighbor_list_cpu>(library);
 }
 

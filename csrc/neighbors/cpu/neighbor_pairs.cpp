@@ -32,6 +32,6 @@ PairResults neighbor_pairs_cpu(const Tensor& positions, const Tensor& box_vector
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) { implement<kNeighborPairs, neighbor_pairs_cpu>(library); }
+OPENMM_GNN_CPU_OPERATORS(library) { implement<kNeighborPairs, neighbor_pairs_cpu>(library); }
 
 }  // namespace openmm_gnn

@@ -1,7 +1,7 @@
 // Between tensors and the plain C++ below.
 #pragma once
 
-#include "base/tensor_access.h"
+#include "base/arguments.h"
 #include "base/cpu/buffer.h"
 #include "neighbors/cpu/cell_list.h"
 

@@ -181,7 +181,7 @@ Tensor frame_edges_cuda(const FrameArguments& in) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, OPENMM_GNN_CUDA, library) {
+OPENMM_GNN_CUDA_OPERATORS(library) {
   implement<kNeighborPairs, neighbor_pairs_cuda>(library);
   implement<kUpdateNeighborList, update_neighbor_list_cuda>(library);
   implement<kFrameEdges, frame_edges_cuda>(library);

@@ -63,9 +63,10 @@ std::tuple<Tensor, Tensor> radial_pair_forces_cpu(const SplinedPairs& in, int64_
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kPairTypes, pair_types_cpu>(library);
   implement<kRadialPairForces, radial_pair_forces_cpu>(library);
+  define<kPairForceSums>(library);
 }
 
 }  // namespace openmm_gnn

@@ -1,56 +1,20 @@
 // The loops of vector_network.h; included once for each instruction set, inside a namespace of its own.
 
-// What a pair's distance decides: envelope, spline weights, and their derivatives.
-struct Edge {
-  float u[3];  // unit vector from i to j
-  float inverse_distance;
-  float envelope, envelope_slope;
-  float weight[4], slope[4];
-  int64_t row;  // first of the four knots, in floats from the start of the table
-};
-
 // False for padding and beyond the cutoff.
-template <bool kGeometry>
-INLINE bool read_edge(const PairEnds& pairs, int64_t k, const SplineTable& table, Edge& edge) {
-  const float distance = pairs.distances[k];
-  if (pairs.i(k) < 0 || !(distance < table.cutoff)) return false;
-  edge.inverse_distance = 1.f / (distance > 1e-6f ? distance : 1e-6f);
-  for (int d = 0; d < 3; ++d) edge.u[d] = pairs.vectors[3 * k + d] * edge.inverse_distance;
-  // 1 - 28 x^6 + 48 x^7 - 21 x^8, see graph/cutoff_envelope.py with exponent 6.
-  const float x = distance / table.cutoff, x2 = x * x, x6 = x2 * x2 * x2;
-  edge.envelope = 1.f - x6 * (28.f - x * (48.f - 21.f * x));
-  const float spacing = (table.cutoff - table.start) / static_cast<float>(table.knots - 3);
-  float t = (distance - table.start) / spacing;
-  const bool inside = t > 0;
-  t = inside ? t : 0;
-  int64_t knot = static_cast<int64_t>(t);
-  knot = knot < table.knots - 4 ? knot : table.knots - 4;
-  t -= static_cast<float>(knot);
-  const float t2 = t * t, t3 = t2 * t;
-  edge.weight[0] = (1 - t) * (1 - t) * (1 - t) * (1 / 6.f);
-  edge.weight[1] = (3 * t3 - 6 * t2 + 4) * (1 / 6.f);
-  edge.weight[2] = (-3 * t3 + 3 * t2 + 3 * t + 1) * (1 / 6.f);
-  edge.weight[3] = t3 * (1 / 6.f);
-  edge.row = (pairs.types[k] * table.knots + knot) * table.channels;
-  if (kGeometry) {
-    edge.envelope_slope = -168.f * x2 * x2 * x * (1 - x) * (1 - x) / table.cutoff;
-    const float s = inside ? 1 / spacing : 0.f;
-    edge.slope[0] = -0.5f * (1 - t) * (1 - t) * s;
-    edge.slope[1] = (1.5f * t2 - 2 * t) * s;
-    edge.slope[2] = (-1.5f * t2 + t + 0.5f) * s;
-    edge.slope[3] = 0.5f * t2 * s;
-  }
+INLINE bool read_edge(const PairEnds& pairs, int64_t k, const SplineTable& table, RadialEdge& edge) {
+  if (pairs.i(k) < 0 || !(pairs.distances[k] < table.cutoff)) return false;
+  edge = radial_edge(pairs.vectors + 3 * k, pairs.distances[k], pairs.types[k], table);
   return true;
 }
 
-INLINE Lanes radial(const SplineTable& table, const Edge& edge, const float (&weight)[4], int64_t channel) {
+INLINE Lanes radial(const SplineTable& table, const RadialEdge& edge, const float (&weight)[4], int64_t channel) {
   const float* row = table.values + edge.row + channel;
   Lanes v = load(row) * weight[0];
   for (int m = 1; m < 4; ++m) v += load(row + m * table.channels) * weight[m];
   return v;
 }
 
-INLINE void add_radial(float* table, int64_t channels, const Edge& edge, int64_t channel, Lanes gradient) {
+INLINE void add_radial(float* table, int64_t channels, const RadialEdge& edge, int64_t channel, Lanes gradient) {
   float* row = table + edge.row + channel;
   for (int m = 0; m < 4; ++m) add_to(row + m * channels, gradient * edge.weight[m]);
 }
@@ -61,7 +25,7 @@ struct Projections {
   Lanes a, b, q;  // of i towards j, of j towards i, of each on the other
 };
 
-INLINE Projections project(const float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const Edge& edge) {
+INLINE Projections project(const float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const RadialEdge& edge) {
   Projections p;
   for (int d = 0; d < 3; ++d) {
     p.vi[d] = load(probe + (3 * i + d) * width + f);
@@ -75,7 +39,7 @@ INLINE Projections project(const float* probe, int64_t i, int64_t j, int64_t wid
 
 // Gradients of projections to the probes, and what they add to the gradient of the unit vector.
 template <bool kGeometry>
-INLINE void add_projections(float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const Edge& edge,
+INLINE void add_projections(float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const RadialEdge& edge,
                             const Projections& p, Lanes da, Lanes db, Lanes dq, Lanes (&du)[3]) {
   for (int d = 0; d < 3; ++d) {
     add_to(probe + (3 * i + d) * width + f, da * edge.u[d] + dq * p.vj[d]);
@@ -85,7 +49,7 @@ INLINE void add_projections(float* probe, int64_t i, int64_t j, int64_t width, i
 }
 
 // From the gradients of unit vector and distance to that of the vector.
-INLINE void add_vector_gradient(float* gradient, const Edge& edge, const Lanes (&du)[3], float dr) {
+INLINE void add_vector_gradient(float* gradient, const RadialEdge& edge, const Lanes (&du)[3], float dr) {
   float g[3], along = 0;
   for (int d = 0; d < 3; ++d) {
     g[d] = sum(du[d]);
@@ -100,8 +64,8 @@ static void messages_loop(const PairEnds& pairs, int64_t begin, int64_t end, con
   const int64_t width = in.width, wide = 3 * width;
   constexpr int kGroups = kVectors ? 3 : 2;
   for (int64_t k = begin; k < end; ++k) {
-    Edge edge;
-    if (!read_edge<false>(pairs, k, in.table, edge)) continue;
+    RadialEdge edge;
+    if (!read_edge(pairs, k, in.table, edge)) continue;
     const int64_t atom[2] = {pairs.i(k), pairs.j(k)};
     for (int64_t f = 0; f < width; f += 16) {
       Projections p;
@@ -138,8 +102,8 @@ static void message_gradients_loop(const PairEnds& pairs, int64_t begin, int64_t
   const int64_t width = in.width, wide = 3 * width;
   constexpr int kGroups = kVectors ? 3 : 2;
   for (int64_t k = begin; k < end; ++k) {
-    Edge edge;
-    if (!read_edge<kGeometry>(pairs, k, in.table, edge)) continue;
+    RadialEdge edge;
+    if (!read_edge(pairs, k, in.table, edge)) continue;
     const int64_t atom[2] = {pairs.i(k), pairs.j(k)};
     Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
@@ -217,8 +181,8 @@ static void strengths_loop(const PairEnds& pairs, int64_t begin, int64_t end, co
                            float* strengths) {
   const int64_t width = in.width;
   for (int64_t k = begin; k < end; ++k) {
-    Edge edge;
-    if (!read_edge<false>(pairs, k, in.table, edge)) continue;
+    RadialEdge edge;
+    if (!read_edge(pairs, k, in.table, edge)) continue;
     const int64_t i = pairs.i(k), j = pairs.j(k);
     Lanes strength = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
@@ -238,8 +202,8 @@ static void strength_gradients_loop(const PairEnds& pairs, int64_t begin, int64_
                                     const RowStrengthGradients& out) {
   const int64_t width = in.width;
   for (int64_t k = begin; k < end; ++k) {
-    Edge edge;
-    if (!read_edge<kGeometry>(pairs, k, in.table, edge)) continue;
+    RadialEdge edge;
+    if (!read_edge(pairs, k, in.table, edge)) continue;
     const int64_t i = pairs.i(k), j = pairs.j(k);
     const float incoming = out.strengths[k] * edge.envelope;
     Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};

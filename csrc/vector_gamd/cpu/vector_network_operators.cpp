@@ -91,7 +91,7 @@ std::array<Tensor, 7> pair_strengths_backward_cpu(const StrengthArguments& from,
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, CPU, library) {
+OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kPairRows, pair_rows_cpu>(library);
   implement<kVectorMessages, vector_messages_cpu>(library);
   implement<kVectorMessagesBackward, vector_messages_backward_cpu>(library);

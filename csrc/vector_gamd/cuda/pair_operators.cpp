@@ -177,7 +177,7 @@ std::array<Tensor, 7> pair_strengths_backward_cuda(const StrengthArguments& from
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(OPENMM_GNN_LIBRARY, OPENMM_GNN_CUDA, library) {
+OPENMM_GNN_CUDA_OPERATORS(library) {
   implement<kPairTypes, pair_types_cuda>(library);
   implement<kRadialPairForces, radial_pair_forces_cuda>(library);
   implement<kPairForceSums, pair_force_sums_cuda>(library);

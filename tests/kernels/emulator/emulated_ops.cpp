@@ -2,7 +2,7 @@
 // dispatcher, under the names openmm_gnn_emulated::... for tensors on the CPU. So everything but nvcc's part is tested on
 // a machine without a GPU.
 #define OPENMM_GNN_LIBRARY openmm_gnn_emulated
-#define OPENMM_GNN_CUDA CPU
+#define OPENMM_GNN_CUDA_OPERATORS OPENMM_GNN_CPU_OPERATORS
 
 #include <torch/csrc/stable/accelerator.h>
 
@@ -27,8 +27,6 @@ inline AOTITorchError stream_of(int32_t, void** stream) {
 namespace torch::stable::accelerator {
 using EmulatedGuard = emulator::Guard;
 }
-
-#include "ops.cpp"
 
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
