@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from openmm_gnn import GAMD, GAMDSpec, NeighborList, NeighborSpec, neighbor_pairs
 from openmm_gnn.base.specs.force import Decoder
+from openmm_gnn.networks.force_model import PairList
 
 SIZES = (774, 12_282, 41_358, 72_279)
 CUTOFF, SKIN, MOST_NEIGHBORS = 0.42, 0.1, 40
@@ -45,7 +46,7 @@ class Step(nn.Module):
 
     def forward(self, positions: Tensor, box: Tensor) -> Tensor:
         pairs, vectors, distances = self.neighbors(positions, box)
-        return self.model.network_energy_and_forces(self.species, pairs, vectors, distances)[1]
+        return self.model.network_energy_and_forces(self.species, PairList(pairs, vectors, distances))[1]
 
 
 def operations(num_atoms: int, num_pairs: int) -> float:

@@ -22,6 +22,7 @@ from openmm_gnn import NeighborList, load_model
 from openmm_gnn.kernels.pair_rows import pair_graph, pair_rows
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.kernels.vector_network import vector_messages
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 
 SIZES = (774, 12_282, 72_279)
@@ -77,7 +78,7 @@ def whole_step(num_atoms: int, seconds: float) -> dict[str, float]:
     def step() -> tuple[Tensor, Tensor]:
         pairs, vectors, distances = neighbors(positions, box)
         types = pair_types(pairs, species, partners, 2)
-        return model.network_energy_and_forces(species, pairs, vectors, distances, types)
+        return model.network_energy_and_forces(species, PairList(pairs, vectors, distances, types))
 
     return device_medians({"step": step, "step, in a graph": captured(step)}, seconds)
 

@@ -16,7 +16,7 @@ from openmm_gnn.base.specs.force import EncoderForceSpec
 from openmm_gnn.kernels.neighbor_pairs import safe_distances
 from openmm_gnn.networks.encoders.encoder import Encoder, freeze, start_from, transferred_spec
 from openmm_gnn.networks.encoders.equivariant_blocks import AtomHead
-from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
+from openmm_gnn.networks.force_model import ForceModel, PairList, mean_per_frame
 from openmm_gnn.networks.vector_gamd import ENERGY_LENGTH
 
 
@@ -100,18 +100,15 @@ class EncoderForce(ForceModel):
         return new
 
     def network_energy_and_forces(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None = None,
-        batch: Tensor | None = None,
+        self, species: Tensor, near: PairList, batch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `ForceModel.network_energy_and_forces`; the network knows no bonds, and so no types."""
         if self.conservative:
-            return self.differentiated(species, pairs, types, vectors)
-        forces = self._direct(species, pairs, vectors, distances, batch)
+            return self.differentiated(species, near)
+        forces = self._outputs(species, near.pairs, near.vectors, near.distances)[1]
+        if self.remove_net_force:
+            forces = forces - mean_per_frame(forces, batch)
+        forces = self.force_scale * forces
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
     def energy(self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor, once: bool) -> Tensor:
@@ -130,14 +127,6 @@ class EncoderForce(ForceModel):
         numbers = self.atomic_numbers.index_select(0, species)
         scalars, features = self.encoder.network(numbers, edge_index, edge_vectors, edge_distances)
         return self.head(scalars, features)
-
-    def _direct(
-        self, species: Tensor, pairs: Tensor, vectors: Tensor, distances: Tensor, batch: Tensor | None
-    ) -> Tensor:
-        forces = self._outputs(species, pairs, vectors, distances)[1]
-        if self.remove_net_force:
-            forces = forces - mean_per_frame(forces, batch)
-        return self.force_scale * forces
 
 
 NETWORK = EncoderForce

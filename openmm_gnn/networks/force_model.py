@@ -61,38 +61,23 @@ class ForceModel(nn.Module):
             positions: (N, 3), wrapped or not, for what has no neighbour list.
             box: (3, 3), rows a, b, c; None: open boundaries.
         """
-        near = lists[0]
-        return self.network_energy_and_forces(species, near.pairs, near.vectors, near.distances, near.types)
+        return self.network_energy_and_forces(species, lists[0])
 
     def network_energy_and_forces(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None = None,
-        batch: Tensor | None = None,
+        self, species: Tensor, near: PairList, batch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What the network alone contributes to `energy_and_forces`.
 
         Args:
             species: (N,) int64, indices into `spec.elements`.
-            pairs, vectors, distances, types: of the first list, as in `PairList`.
+            near: pairs of the first list.
             batch: (N,) int64, the frame of each atom, for models that remove a frame's net force; None: one frame.
         """
         raise NotImplementedError
 
-    def forward(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None = None,
-        batch: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, species: Tensor, near: PairList, batch: Tensor | None = None) -> Tensor:
         """(N, 3) forces of the network alone, for training; arguments as for `network_energy_and_forces`."""
-        return self.network_energy_and_forces(species, pairs, vectors, distances, types, batch)[1]
+        return self.network_energy_and_forces(species, near, batch)[1]
 
     def matches_energies(self, vectors: Tensor) -> bool:
         """Whether training on pairs with these vectors takes differences of energies, see `energy_matching_loss`."""
@@ -106,22 +91,20 @@ class ForceModel(nn.Module):
         """
         raise NotImplementedError
 
-    def differentiated(
-        self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def differentiated(self, species: Tensor, near: PairList) -> tuple[Tensor, Tensor]:
         """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
         again = self.training
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
-        x = vectors.detach().requires_grad_()
-        energy = self.energy(species, pairs, types, x, not again)
+        x = near.vectors.detach().requires_grad_()
+        energy = self.energy(species, near.pairs, near.types, x, not again)
         gradient = torch.autograd.grad([energy], [x], create_graph=again)[0]
         torch.set_grad_enabled(before)
         if gradient is None:
-            gradient = torch.zeros_like(vectors)
+            gradient = torch.zeros_like(x)
         if not again:
             energy = energy.detach()
-        return energy.reshape(1), scatter_pair_forces(gradient, pairs, species.size(0))
+        return energy.reshape(1), scatter_pair_forces(gradient, near.pairs, species.size(0))
 
     def start_from(self, pretrained: "Encoder", frozen: bool = False) -> tuple[int, ...]:
         """Begin with a pretrained encoder.

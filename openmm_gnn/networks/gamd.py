@@ -24,7 +24,7 @@ from openmm_gnn.kernels.gamd_tiles import (
     tile_graph,
 )
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
-from openmm_gnn.networks.force_model import ForceModel, mean_per_frame
+from openmm_gnn.networks.force_model import ForceModel, PairList, mean_per_frame
 
 
 class MessageLayer(nn.Module):
@@ -153,24 +153,19 @@ class GAMD(ForceModel):
         self.node_decoder = None if self.is_pair else NodeDecoder(width)
 
     def network_energy_and_forces(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None = None,
-        batch: Tensor | None = None,
+        self, species: Tensor, near: PairList, batch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `ForceModel.network_energy_and_forces`; the energy is zero, as forces are predicted directly."""
+        pairs, vectors, distances = near.pairs, near.vectors, near.distances
         zero = torch.zeros([1], dtype=vectors.dtype, device=vectors.device)
         if fits_tiles(vectors, self.width, self.num_radial):
-            return zero, self.tiled_forces(species, pairs, vectors, distances, types, batch)
+            return zero, self.tiled_forces(species, near, batch)
         i, j = pairs[0].clamp(min=0), pairs[1].clamp(min=0)
         envelope = self.envelope(distances).unsqueeze(-1)
         unit_vectors = vectors / distances.clamp(min=1e-12).unsqueeze(-1)
         radial = self.edge_radial(self.radial_basis(distances))
         if self.edge_bonded is not None:
-            radial = radial + self.edge_bonded(self._separations(types))
+            radial = radial + self.edge_bonded(self._separations(near))
         if self.edge_direction is not None:
             direction = self.edge_direction(unit_vectors)
             forward_edges = self.edge_out(radial + direction)
@@ -190,22 +185,15 @@ class GAMD(ForceModel):
                 forces = forces - mean_per_frame(forces, batch)
         return zero.to(forces.dtype), forces * self.force_scale
 
-    def tiled_forces(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None,
-        batch: Tensor | None,
-    ) -> Tensor:
+    def tiled_forces(self, species: Tensor, near: PairList, batch: Tensor | None) -> Tensor:
         """What `forward` gives in float32 without gradients, by the operators of CUDA (kernels/gamd_tiles.py)."""
+        pairs, vectors, distances = near.pairs, near.vectors, near.distances
         products = products_of(self.precision)
         graph = tile_graph(pairs, distances, self.envelope(distances), species.size(0), self.cutoff, products)
         none = torch.zeros([0, 0], dtype=vectors.dtype, device=vectors.device)
         bonded, direction, separations = none, none, pairs[0]
         if self.edge_bonded is not None:
-            bonded, separations = self.edge_bonded.weight, self._separations(types)
+            bonded, separations = self.edge_bonded.weight, self._separations(near)
         if self.edge_direction is not None:
             direction = self.edge_direction.weight
         edges = gamd_edges(
@@ -227,8 +215,9 @@ class GAMD(ForceModel):
         # A list that is invalid says so by distances of NaN, and has no pairs to carry them to the atoms.
         return forces * self.force_scale + 0.0 * distances[:1].sum()
 
-    def _separations(self, types: Tensor | None) -> Tensor:
+    def _separations(self, near: PairList) -> Tensor:
         """(P,) how far apart in bonds, from the kinds of the pairs."""
+        types = near.types
         if types is None:
             raise ValueError("this model uses bonds: give `types`, (P,), of kernels.pair_types")
         return types // self.num_kinds

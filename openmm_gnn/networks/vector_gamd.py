@@ -149,8 +149,7 @@ class VectorGAMD(ForceModel):
         self, species: Tensor, lists: list[PairList], positions: Tensor, box: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """As `ForceModel.energy_and_forces`: network and pair term together."""
-        near = lists[0]
-        energy, forces = self.network_energy_and_forces(species, near.pairs, near.vectors, near.distances, near.types)
+        energy, forces = self.network_energy_and_forces(species, lists[0])
         if self.pair_term is not None:
             pair_energy, pair_forces = self.pair_term.energy_and_forces(species, lists[1], positions, box)
             forces = forces + pair_forces
@@ -159,26 +158,21 @@ class VectorGAMD(ForceModel):
         return energy, forces
 
     def network_energy_and_forces(
-        self,
-        species: Tensor,
-        pairs: Tensor,
-        vectors: Tensor,
-        distances: Tensor,
-        types: Tensor | None = None,
-        batch: Tensor | None = None,
+        self, species: Tensor, near: PairList, batch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `ForceModel.network_energy_and_forces`: without the pair term's, frame by frame through the pairs alone.
 
         Raises:
             ValueError: if the types of the pairs are not given; torch.jit.Error once it is scripted.
         """
+        types, vectors, distances = near.types, near.vectors, near.distances
         if types is None:
             raise ValueError("this model needs the types of its pairs: give `types`, (P,), of kernels.pair_types")
         if self.conservative:
-            return self.differentiated(species, pairs, types, vectors)
-        strengths = self.strengths(species, pairs, types, vectors, distances, self.is_fused(vectors))
+            return self.differentiated(species, near)
+        strengths = self.strengths(species, near.pairs, types, vectors, distances, self.is_fused(vectors))
         units = vectors / distances.clamp(min=1e-6).unsqueeze(-1)
-        forces = scatter_pair_forces(self.force_scale * strengths.unsqueeze(-1) * units, pairs, species.size(0))
+        forces = scatter_pair_forces(self.force_scale * strengths.unsqueeze(-1) * units, near.pairs, species.size(0))
         return torch.zeros([1], dtype=forces.dtype, device=forces.device), forces
 
     def energy(self, species: Tensor, pairs: Tensor, types: Tensor | None, vectors: Tensor, once: bool) -> Tensor:

@@ -22,6 +22,7 @@ from openmm_gnn.forces.multiple_time_step import accelerate
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.encoder_force import EncoderForce
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.weights import load_model
 
 DIRECT = rounding_of_sum(16 * 10, 1.0)
@@ -51,7 +52,7 @@ def plain_forces(
         full=False,
     )
     with torch.no_grad():
-        energy, forces = copy.deepcopy(model).double().eval().network_energy_and_forces(species, *pairs)
+        energy, forces = copy.deepcopy(model).double().eval().network_energy_and_forces(species, PairList(*pairs))
     return float(energy), forces.numpy()
 
 

@@ -17,6 +17,7 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.md.simulation_system import NONBONDED_GROUP, SimulationSystem, split_groups
 from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.pair_term import box_lengths, grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model
@@ -67,7 +68,7 @@ def eager_forces(model_name: str) -> np.ndarray:
         pairs, vectors, distances = neighbor_pairs(positions, cutoff, box, full=False)
         types = pair_types(pairs, species, partners, len(model.spec.elements))
         if cutoff == model.spec.neighbors.cutoff:
-            total = total + model(species, pairs, vectors.float(), distances.float(), types).detach()
+            total = total + model(species, PairList(pairs, vectors.float(), distances.float(), types)).detach()
         else:
             total = total + model.pair_term(pairs, types, vectors.float(), distances.float(), len(atoms))[0]
     if model.pair_term.charge_term is not None:

@@ -18,6 +18,7 @@ from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.md.systems.fluids import lattice_sites, water_topology
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.pair_term import grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model
@@ -50,7 +51,9 @@ def eager(model: VectorGAMD) -> tuple[float, np.ndarray]:
     species, partners = species_table(TOPOLOGY, (1, 8)), separation_table(TOPOLOGY)
     pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, box, full=False)
     types = pair_types(pairs, species, partners, 2)
-    energy, forces = model.network_energy_and_forces(species, pairs, vectors.float(), distances.float(), types)
+    energy, forces = model.network_energy_and_forces(
+        species, PairList(pairs, vectors.float(), distances.float(), types)
+    )
     assert model.pair_term is not None
     pairs, vectors, distances = neighbor_pairs(positions, REACH, box, full=False)
     types = pair_types(pairs, species, partners, 2)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.graph.neighbor_list import NeighborList
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.gamd import GAMD
 
 CUTOFF = 0.42
@@ -24,8 +25,8 @@ def network(width: int, decoder: Decoder, num_layers: int = 2, use_bonds: bool =
     return GAMD(spec).eval().requires_grad_(False)
 
 
-def frame(num_atoms: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Species and the padded list of random atoms at water's density, and kinds of their pairs."""
+def frame(num_atoms: int) -> tuple[Tensor, PairList]:
+    """Species and the padded list of random atoms at water's density."""
     generator = torch.Generator().manual_seed(5)
     edge = (num_atoms / 100.0) ** (1 / 3)
     positions = torch.rand((num_atoms, 3), generator=generator) * edge
@@ -33,13 +34,18 @@ def frame(num_atoms: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     pairs, vectors, distances = neighbors(positions, torch.eye(3) * max(edge, 1.0))
     species = torch.randint(0, 2, (num_atoms,), generator=generator)
     types = torch.randint(0, 9, (pairs.shape[1],), generator=generator)
-    return species, pairs, vectors, distances, torch.where(pairs[0] < 0, 0, types)
+    return species, PairList(pairs, vectors, distances, torch.where(pairs[0] < 0, 0, types))
 
 
-def forces_of(model: GAMD, device: torch.device, given: tuple[Tensor, ...]) -> Tensor:
+def forces_of(model: GAMD, device: torch.device, given: tuple[Tensor, PairList]) -> Tensor:
     model = model.to(device)
     with torch.no_grad():
-        return model.tiled_forces(*(tensor.to(device) for tensor in given), None).cpu()
+        return model.tiled_forces(*moved(given, device), None).cpu()
+
+
+def moved(given: tuple[Tensor, PairList], device: torch.device | str) -> tuple[Tensor, PairList]:
+    species, near = given
+    return species.to(device), PairList(*(tensor.to(device) for tensor in near))
 
 
 @pytest.mark.parametrize("precision", list(TOLERANCE))
@@ -51,9 +57,9 @@ def test_forces_equal_those_of_plain_torch(
     if precision != "float32" and device.type == "cuda" and torch.cuda.get_device_capability()[0] < 8:
         pytest.skip("this device has no tensor cores for it")
     model, given = network(width, decoder), frame(num_atoms)
-    species, pairs, vectors, distances, types = given
+    species, (pairs, vectors, distances, types) = given
     with torch.no_grad():
-        truth = model.double()(species, pairs, vectors.double(), distances.double(), types)
+        truth = model.double()(species, PairList(pairs, vectors.double(), distances.double(), types))
     model = model.float()
     model.precision = precision
     found = forces_of(model, device, given)
@@ -65,7 +71,7 @@ def test_forces_equal_those_of_plain_torch(
     assert torch.equal(found, forces_of_same(model, device, given, precision)), "the sum depends on a schedule"
 
 
-def forces_of_same(model: GAMD, device: torch.device, given: tuple[Tensor, ...], precision: str) -> Tensor:
+def forces_of_same(model: GAMD, device: torch.device, given: tuple[Tensor, PairList], precision: str) -> Tensor:
     model.precision = precision
     return forces_of(model, device, given)
 
@@ -73,22 +79,22 @@ def forces_of_same(model: GAMD, device: torch.device, given: tuple[Tensor, ...],
 @pytest.mark.parametrize("decoder", list(Decoder))
 def test_atoms_without_neighbours_and_no_atoms_at_all(device: torch.device, decoder: Decoder) -> None:
     model = network(32, decoder)
-    species, pairs, vectors, distances, types = frame(30)
-    alone = (species, torch.full_like(pairs, -1), vectors, torch.full_like(distances, 1.0), types)
+    species, (pairs, vectors, distances, types) = frame(30)
+    alone = (species, PairList(torch.full_like(pairs, -1), vectors, torch.full_like(distances, 1.0), types))
     with torch.no_grad():
         truth = model(*alone)
     torch.testing.assert_close(forces_of(model, device, alone), truth, rtol=1e-4, atol=1e-4)
     model = network(32, decoder, use_bonds=False)
     model.remove_net_force = False  # the mean of no forces is not a number
-    nothing = (species[:0], pairs[:, :0], vectors[:0], distances[:0], types[:0])
+    nothing = (species[:0], PairList(pairs[:, :0], vectors[:0], distances[:0], types[:0]))
     assert forces_of(model, device, nothing).shape == (0, 3)
 
 
 @pytest.mark.parametrize("decoder", list(Decoder))
 def test_an_invalid_list_gives_forces_that_are_not_numbers(device: torch.device, decoder: Decoder) -> None:
     """An overflowing list on CUDA has distances of NaN and no pairs; finite forces would hide it."""
-    species, pairs, vectors, distances, types = frame(30)
-    given = (species, torch.full_like(pairs, -1), vectors, torch.full_like(distances, float("nan")), types)
+    species, (pairs, vectors, distances, types) = frame(30)
+    given = (species, PairList(torch.full_like(pairs, -1), vectors, torch.full_like(distances, float("nan")), types))
     assert bool(forces_of(network(32, decoder), device, given).isnan().all())
 
 
@@ -103,10 +109,11 @@ def test_wrong_widths_are_refused_in_words(backend: Backend) -> None:
 
 def test_a_precision_that_is_none_is_refused(device: torch.device) -> None:
     model, given = network(16, Decoder.NODE), frame(20)
+    pairs, vectors, distances, types = given[1]
     model.precision = "float16"
     with pytest.raises(ValueError, match=r"the precision is float16: give one of \['float32', 'tf32', 'bfloat16'\]"):
         forces_of(model, device, given)
-    edges = [tensor.to(device) for tensor in (given[1], given[3], given[2], given[4], torch.ones(5), torch.ones(16, 5))]
+    edges = [tensor.to(device) for tensor in (pairs, distances, vectors, types, torch.ones(5), torch.ones(16, 5))]
     edges += [tensor.to(device) for tensor in (torch.ones(16), torch.zeros(0), torch.zeros(0), torch.ones(16, 16))]
     with pytest.raises(RuntimeError, match="products is 3: give 0 for float32, 1 for TF32 or 2 for bfloat16"):
         torch.ops.openmm_gnn.gamd_edges(*edges, torch.ones(16).to(device), CUTOFF, -1.0, 3)
@@ -120,5 +127,5 @@ def test_a_scripted_network_on_cuda_gives_the_forces_of_the_cpu(num_atoms: int, 
     with torch.no_grad():
         truth = model(*given)
         scripted = torch.jit.freeze(torch.jit.script(model.cuda()))
-        found = scripted(*(tensor.cuda() for tensor in given)).cpu()
+        found = scripted(*moved(given, "cuda")).cpu()
     assert float((found - truth).abs().max() / truth.abs().max()) < 5e-5

@@ -18,6 +18,7 @@ from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
 from openmm_gnn.learning.settings import TrainingSettings
 from openmm_gnn.learning.training.force_matching import train_on_frames
 from openmm_gnn.learning.training.frames import FrameDataset
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.weights import load_model
 
 CUTOFF = 0.75
@@ -80,7 +81,8 @@ def test_the_bundle_is_the_best_and_not_the_last(trajectories: list[MemoryTrajec
     with torch.no_grad():
         for index in range(len(frames)):
             frame = frames[index]
-            meter.add(model(frame.species, frame.pairs, frame.vectors, frame.distances), frame.forces)
+            near = PairList(frame.pairs, frame.vectors, frame.distances)
+            meter.add(model(frame.species, near), frame.forces)
     assert meter.errors().mae == pytest.approx(best, rel=1e-4)
 
 

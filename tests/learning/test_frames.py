@@ -10,6 +10,7 @@ from ase.neighborlist import primitive_neighbor_list
 
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
 from openmm_gnn.learning.training.frames import FrameDataset, collate, random_rotation
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.gamd import GAMD
 
 CUTOFF = 0.7
@@ -51,10 +52,10 @@ def test_a_batch_gives_each_frame_the_forces_it_has_alone(trajectory: MemoryTraj
     model = GAMD(GAMDSpec(NeighborSpec(CUTOFF), (18,), width=8, num_layers=2, num_radial=8))
     frames = dataset(trajectory)
     batch = collate([frames[0], frames[3]])
-    together = model(batch.species, batch.pairs, batch.vectors, batch.distances, None, batch.batch)
+    together = model(batch.species, PairList(batch.pairs, batch.vectors, batch.distances), batch.batch)
     for which, index in enumerate((0, 3)):
         frame = frames[index]
-        alone = model(frame.species, frame.pairs, frame.vectors, frame.distances)
+        alone = model(frame.species, PairList(frame.pairs, frame.vectors, frame.distances))
         torch.testing.assert_close(together[batch.batch == which], alone, rtol=1e-4, atol=1e-5)
 
 

@@ -21,6 +21,7 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.networks.encoder_force import EncoderForce
 from openmm_gnn.networks.encoders.encoder import Encoder, start_from, transferred_spec
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.weights import load_model, save_network
 
 ARCHITECTURES = list(Architecture)
@@ -51,7 +52,7 @@ def energy_and_forces(
 ) -> tuple[float, Tensor]:
     pairs, vectors, distances = neighbor_pairs(positions, model.spec.neighbors.cutoff, box, full=False)
     with torch.no_grad():
-        energy, forces = model.network_energy_and_forces(species, pairs, vectors, distances)
+        energy, forces = model.network_energy_and_forces(species, PairList(pairs, vectors, distances))
     return float(energy), forces
 
 
@@ -153,7 +154,7 @@ def test_the_mean_force_is_taken_from_each_frame_of_a_batch() -> None:
     species, positions = cluster()
     both, batch = torch.cat([positions, 1.05 * positions + 9.0]), torch.arange(2).repeat_interleave(len(species))
     pairs, vectors, distances = neighbor_pairs(both, model.spec.neighbors.cutoff, None, full=False)
-    forces = model(species.repeat(2), pairs, vectors, distances, None, batch)
+    forces = model(species.repeat(2), PairList(pairs, vectors, distances), batch)
     alone = energy_and_forces(model, species, positions)[1]
     assert_same(forces[: len(species)], alone)
     assert float(forces[len(species) :].sum(dim=0).abs().max()) < EXACT * float(forces.abs().max())
@@ -169,14 +170,14 @@ def test_padding_and_pairs_of_the_skin_change_nothing(architecture: Architecture
     padded = NeighborList(model.spec.neighbors.cutoff, 0.1, 30, static_shape=True)(positions)
     assert int((padded[0] < 0).sum()) > 0 and float(padded[2].max()) > model.spec.neighbors.cutoff
     with torch.no_grad():
-        assert_same(model(species, *padded), expected)
+        assert_same(model(species, PairList(*padded)), expected)
 
 
 @pytest.mark.parametrize("conservative", KINDS, ids=["direct", "conservative"])
 def test_atoms_alone_have_no_forces(conservative: bool) -> None:
     model = small_encoder_force(conservative=conservative)
-    none = (torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0))
-    energy, forces = model.network_energy_and_forces(torch.tensor([0, 1]), *none)
+    none = PairList(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0))
+    energy, forces = model.network_energy_and_forces(torch.tensor([0, 1]), none)
     assert forces.shape == (2, 3) and float(forces.abs().max()) == 0.0
     assert (float(energy) != 0.0) is conservative
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.gamd import GAMD
 
 CUTOFF = 0.9
@@ -27,17 +28,17 @@ def make_model(**changes: object) -> GAMD:
     return GAMD(make_spec(**changes)).double().eval()
 
 
-def half_pairs(positions: Tensor, cutoff: float = CUTOFF) -> tuple[Tensor, Tensor, Tensor]:
+def half_pairs(positions: Tensor, cutoff: float = CUTOFF) -> PairList:
     """Pairs i < j of a cluster in open space, by comparing all with all."""
     i, j = torch.triu_indices(len(positions), len(positions), offset=1)
     vectors = positions[j] - positions[i]
     distances = vectors.norm(dim=1)
     near = distances < cutoff
-    return torch.stack([i[near], j[near]]), vectors[near], distances[near]
+    return PairList(torch.stack([i[near], j[near]]), vectors[near], distances[near])
 
 
 def forces_of(model: GAMD, positions: Tensor, species: Tensor, **kwargs: Tensor) -> Tensor:
-    return model(species, *half_pairs(positions), **kwargs)
+    return model(species, half_pairs(positions), **kwargs)
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_net_force_of_a_node_decoder_is_removed_frame_by_frame(cluster: tuple[Te
     kept = make_model(decoder=Decoder.NODE)
     removed = make_model(decoder=Decoder.NODE, remove_net_force=True)
     batch = (torch.arange(30) >= 12).to(torch.int64)
-    pairs, vectors, distances = half_pairs(positions)
+    pairs, vectors, distances, _ = half_pairs(positions)
     same = batch[pairs[0]] == batch[pairs[1]]
-    inputs = (species, pairs[:, same], vectors[same], distances[same])
+    inputs = (species, PairList(pairs[:, same], vectors[same], distances[same]))
     for frame in (0, 1):
         assert kept(*inputs)[batch == frame].sum(dim=0).abs().max() > 1e-3
         assert removed(*inputs, batch=batch)[batch == frame].sum(dim=0).abs().max() < 1e-10
@@ -88,8 +89,10 @@ def test_order_of_atoms_and_direction_of_pairs_do_not_matter(decoder: Decoder, c
     expected = forces_of(model, positions, species)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(forces_of(model, positions[order], species[order]), expected[order], rtol=0, atol=1e-10)
-    pairs, vectors, distances = half_pairs(positions)
-    torch.testing.assert_close(model(species, pairs.flip(0), -vectors, distances), expected, rtol=0, atol=1e-10)
+    pairs, vectors, distances, _ = half_pairs(positions)
+    torch.testing.assert_close(
+        model(species, PairList(pairs.flip(0), -vectors, distances)), expected, rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -107,14 +110,16 @@ def test_forces_are_smooth_where_a_neighbour_enters(decoder: Decoder) -> None:
 def test_padding_changes_nothing(decoder: Decoder, cluster: tuple[Tensor, Tensor]) -> None:
     positions, species = cluster
     model = make_model(decoder=decoder)
-    pairs, vectors, distances = half_pairs(positions)
+    pairs, vectors, distances, _ = half_pairs(positions)
     padded = model(
         species,
-        torch.cat([pairs, torch.full((2, 5), -1)], dim=1),
-        torch.cat([vectors, torch.zeros((5, 3), dtype=torch.float64)]),
-        torch.cat([distances, torch.full((5,), 2 * CUTOFF, dtype=torch.float64)]),
+        PairList(
+            torch.cat([pairs, torch.full((2, 5), -1)], dim=1),
+            torch.cat([vectors, torch.zeros((5, 3), dtype=torch.float64)]),
+            torch.cat([distances, torch.full((5,), 2 * CUTOFF, dtype=torch.float64)]),
+        ),
     )
-    torch.testing.assert_close(padded, model(species, pairs, vectors, distances), rtol=0, atol=1e-12)
+    torch.testing.assert_close(padded, model(species, PairList(pairs, vectors, distances)), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -129,16 +134,15 @@ def test_an_atom_without_neighbours_and_no_atoms_at_all_give_finite_forces(decod
 def test_a_bond_changes_the_forces_of_its_pair(cluster: tuple[Tensor, Tensor]) -> None:
     positions, species = cluster
     model = make_model(use_bonds=True, num_layers=0)
-    pairs, vectors, distances = half_pairs(positions)
+    pairs, vectors, distances, _ = half_pairs(positions)
     none = torch.zeros(pairs.shape[1], dtype=torch.int64)
     one = none.clone()
     one[4] = int(species.max() + 1) * int(species.max() + 2) // 2
-    changed = (model(species, pairs, vectors, distances, one) - model(species, pairs, vectors, distances, none)).norm(
-        dim=1
-    )
+    with_bond, without = (model(species, PairList(pairs, vectors, distances, types)) for types in (one, none))
+    changed = (with_bond - without).norm(dim=1)
     assert set(torch.nonzero(changed > 1e-8).flatten().tolist()) == set(pairs[:, 4].tolist())
     with pytest.raises(ValueError, match="uses bonds"):
-        model(species, pairs, vectors, distances)
+        model(species, PairList(pairs, vectors, distances))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -147,7 +151,7 @@ def test_projections_per_node_equal_equation_2_per_edge(decoder: Decoder, cluste
     positions, species = cluster
     model = make_model(decoder=decoder, num_layers=1)
     layer = model.layers[0]
-    pairs, vectors, distances = half_pairs(positions)
+    pairs, vectors, distances, _ = half_pairs(positions)
     unit = vectors / distances[:, None]
     radial = model.edge_radial(model.radial_basis(distances))
     nodes = model.node_embedding(species)
@@ -179,5 +183,5 @@ def test_torchscript_and_eager_agree_for_any_number_of_atoms(decoder: Decoder, c
     model = make_model(decoder=decoder)
     scripted = torch.jit.script(model)
     for count in (30, 7, 19):
-        inputs = (species[:count], *half_pairs(positions[:count]))
+        inputs = (species[:count], half_pairs(positions[:count]))
         torch.testing.assert_close(scripted(*inputs), model(*inputs), rtol=0, atol=1e-12)

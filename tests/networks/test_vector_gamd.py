@@ -19,6 +19,7 @@ from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.md.systems.fluids import water_topology
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model, make_model, save_network
 
@@ -48,7 +49,7 @@ def forces_of(model: VectorGAMD, positions: Tensor, box: Tensor | None = None, s
     pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, box, full=False)
     types = pair_types(pairs, species, PARTNERS, 2)
     dtype = next(model.parameters()).dtype
-    return model(species, pairs, vectors.to(dtype), distances.to(dtype), types)
+    return model(species, PairList(pairs, vectors.to(dtype), distances.to(dtype), types))
 
 
 @pytest.mark.parametrize("conservative", [False, True])
@@ -91,7 +92,7 @@ def test_vectors_see_what_distances_to_neighbours_do_not() -> None:
         pairs, vectors, distances = neighbor_pairs(positions, 0.4, None, full=False)
         assert pairs.shape[1] == 4  # the hydrogens see an oxygen each, not one another
         types = pair_types(pairs, species, partners, 2)
-        forces.append(model_of()(species, pairs, vectors.float(), distances.float(), types))
+        forces.append(model_of()(species, PairList(pairs, vectors.float(), distances.float(), types)))
     assert float((forces[0][:2, 0] - forces[1][:2, 0]).abs().max()) > 1e-3
 
 
@@ -102,7 +103,7 @@ def test_forces_do_not_jump_where_a_pair_crosses_the_cutoff() -> None:
         positions = torch.tensor([[0, 0, 0], [distance, 0, 0], [0.1, 0.2, 0]], dtype=torch.float64)
         pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, None, full=False)
         types = pair_types(pairs, species, partners, 2)
-        forces.append(model(species, pairs, vectors.float(), distances.float(), types))
+        forces.append(model(species, PairList(pairs, vectors.float(), distances.float(), types)))
     torch.testing.assert_close(*forces, rtol=1e-4, atol=1e-3)
 
 
@@ -112,7 +113,7 @@ def test_conservative_forces_are_minus_the_gradient_of_the_energy() -> None:
     def energy(positions: Tensor) -> float:
         pairs, vectors, distances = neighbor_pairs(positions, CUTOFF, None, full=False)
         types = pair_types(pairs, SPECIES, PARTNERS, 2)
-        return float(model.network_energy_and_forces(SPECIES, pairs, vectors, distances, types)[0])
+        return float(model.network_energy_and_forces(SPECIES, PairList(pairs, vectors, distances, types))[0])
 
     forces, step = forces_of(model, positions), 1e-5
     for atom, axis in ((0, 0), (4, 1), (11, 2)):
@@ -170,7 +171,7 @@ def test_a_spec_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
 def test_kinds_of_pairs_are_asked_for() -> None:
     pairs, vectors, distances = neighbor_pairs(water_positions(), CUTOFF, None, full=False)
     with pytest.raises(ValueError, match="give `types`"):
-        model_of()(SPECIES, pairs, vectors.float(), distances.float())
+        model_of()(SPECIES, PairList(pairs, vectors.float(), distances.float()))
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -186,7 +187,7 @@ def test_padding_of_a_static_list_changes_nothing(fused: bool, monkeypatch: pyte
         near, far = NeighborList(CUTOFF, 0.1, static_shape=static), NeighborList(0.6, 0.1, static_shape=static)
         pairs, vectors, distances = near(positions)
         types = pair_types(pairs, SPECIES, PARTNERS, 2)
-        forces = model(SPECIES, pairs, vectors.float(), distances.float(), types)
+        forces = model(SPECIES, PairList(pairs, vectors.float(), distances.float(), types))
         pairs, vectors, distances = far(positions)
         types = pair_types(pairs, SPECIES, PARTNERS, 2)
         results.append(forces + model.pair_term(pairs, types, vectors.float(), distances.float(), len(positions))[0])

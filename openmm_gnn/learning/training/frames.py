@@ -150,7 +150,8 @@ def collate(frames: Sequence[FrameBatch]) -> FrameBatch:
 
 def predicted_forces(model: ForceModel, frames: FrameBatch) -> Tensor:
     """(N, 3), kJ/mol/nm: of the network, and of its pair term where it has one."""
-    forces = model(frames.species, frames.pairs, frames.vectors, frames.distances, frames.types, frames.batch)
+    near = PairList(frames.pairs, frames.vectors, frames.distances, frames.types)
+    forces = model(frames.species, near, frames.batch)
     return forces if frames.pair_forces is None else forces + frames.pair_forces
 
 
