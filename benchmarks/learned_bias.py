@@ -27,7 +27,7 @@ from openmm_gnn.base.specs.tokens import CVNetworkSpec
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.learned_cv import LearnedCV, OutputRanges
 from openmm_gnn.forces.backends import chosen_backend
-from openmm_gnn.forces.cv_force import bias_force
+from openmm_gnn.forces.cv_force import BiasForce
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
@@ -83,7 +83,7 @@ def single_pass(cv: LearnedCV, system: SimulationSystem, num_cvs: int, backend: 
     bias = OpesBias(np.full(num_cvs, 0.5), 20.0, system.temperature)
     for center in np.random.default_rng(1).normal(size=(50, num_cvs)):
         bias.deposit(center)
-    return bias_force(cv, system.topology, bias, tuple(range(num_cvs)), backend)
+    return BiasForce(cv, system.topology, bias, tuple(range(num_cvs)), backend)
 
 
 def one_by_one(cv: LearnedCV, system: SimulationSystem, num_cvs: int, backend: str) -> Any:

@@ -108,6 +108,34 @@ def write_json(path: Path, document: Any, **options: Any) -> None:
     write_atomically(path, (json.dumps(document, **options) + "\n").encode())
 
 
+def read_document(path: Path, version: int, writer: str, kind: str | None = None) -> dict[str, Any]:
+    """The content of a JSON file that says its version, and what kind of thing it belongs to.
+
+    Args:
+        path: the file.
+        version: the one that this package reads.
+        writer: what writes such files, for errors, as "`openmm-gnn label`".
+        kind: value of the key "kind"; None: it has none.
+    Raises:
+        DataError: if the file is missing, damaged, of another kind or of another version.
+    """
+    try:
+        document = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path.parent} holds no {path.name}: give a directory written by {writer}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}): copy the directory again, or make it anew") from error
+    if not isinstance(document, dict):
+        found = type(document).__name__
+        raise DataError(f"{path} is damaged (it holds a {found}): copy the directory again, or make it anew")
+    if (document.get("kind"), document.get("version")) != (kind, version):
+        found, expected = f"version {document.get('version')}", f"version {version}"
+        if kind is not None:
+            found, expected = f"kind {document.get('kind')!r}, {found}", f"{kind!r}, {expected}"
+        raise DataError(f"{path} is of {found}: expected {expected}, as {writer} of this release writes")
+    return document
+
+
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace an .npz file atomically by arrays with names."""
     write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]  # stubs miss the names

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.files import command_line, flattened, write_json
+from openmm_gnn.base.files import command_line, flattened, read_document, write_json
 
 META_FILE = "meta.json"
 
@@ -34,22 +34,7 @@ class DataKind:
         Raises:
             DataError: if it is missing, damaged, of another kind or version.
         """
-        file = directory / META_FILE
-        try:
-            meta = json.loads(file.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise DataError(f"{directory} holds no {META_FILE}: give a directory written by `{self.command}`") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} is damaged ({error}): copy the directory again, or make it anew") from error
-        if not isinstance(meta, dict):
-            found = type(meta).__name__
-            raise DataError(f"{file} is damaged (it holds a {found}): copy the directory again, or make it anew")
-        if (meta.get("kind"), meta.get("version")) != (self.name, self.version):
-            raise DataError(
-                f"{file} is of kind {meta.get('kind')!r}, version {meta.get('version')}: expected {self.name!r}, "
-                f"version {self.version}, as `{self.command}` of this release writes"
-            )
-        return meta
+        return read_document(directory / META_FILE, self.version, f"`{self.command}`", self.name)
 
     def begin(self, directory: Path, making: dict[str, Any], further: dict[str, Any]) -> dict[str, Any]:
         """The meta of a new directory, or of one that the same making has begun; its lock must be held.

@@ -62,6 +62,18 @@ def cv_force(
     return make_force(module, "CVForce", is_periodic(topology, periodic), chosen)
 
 
+def chosen_outputs(cv: LearnedCV, outputs: tuple[int, ...] | None) -> tuple[int, ...]:
+    """These outputs of a CV; all of them for None.
+
+    Raises:
+        SpecError: if there is no such output, or one is given twice.
+    """
+    chosen = tuple(range(cv.num_outputs)) if outputs is None else tuple(outputs)
+    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= output < cv.num_outputs for output in chosen):
+        raise SpecError(f"outputs are {chosen}: give each once, of {cv.num_outputs} counted from 0")
+    return chosen
+
+
 class BiasPotential(Protocol):
     """A bias as the force sees it."""
 
@@ -81,22 +93,43 @@ class SeenValues:
 
 
 class BiasForce(PythonCall):
-    """A bias along several outputs of a learned CV. Make one with `bias_force`, and `add_to` a System."""
+    """A bias along several outputs of a learned CV.
+
+    ```python
+    bias = BiasForce(cv, topology, MetadynamicsBias(...))
+    bias.add_to(system)
+    ...
+    simulation.step(500)
+    bias.potential.deposit(bias.values(simulation.context).values)
+    bias.changed(simulation.context)
+    ```
+    """
 
     def __init__(
         self,
         cv: LearnedCV,
         topology: Any,
         potential: BiasPotential,
-        outputs: tuple[int, ...],
-        backend: Backend,
-        periodic: bool,
-        group: int,
+        outputs: tuple[int, ...] | None = None,
+        backend: Backend | str = Backend.AUTO,
+        periodic: bool | None = None,
+        group: int = 30,
     ) -> None:
-        """Use `bias_force`."""
+        """
+        Args:
+            outputs: which of the CV's outputs, counted from 0; None: all of them.
+            backend: "torchforce", "pythonforce", or "auto": the first of these that works.
+            periodic: whether the System is periodic; by default, whether the topology has box vectors.
+            group: the force group, of its own.
+        Raises:
+            SpecError: for an output or a group that cannot be.
+            TopologyError: if the CV was learned for another topology.
+            BackendError: if the backend is unknown or does not work here.
+        """
+        backend, periodic = chosen_backend(backend), is_periodic(topology, periodic)
         module = CVModule(cv, topology)
         super().__init__(module.read_atoms.numpy().copy(), module.num_particles, group)
-        self.potential, self.outputs, self.periodic = potential, outputs, periodic
+        self.potential, self.outputs, self.periodic = potential, chosen_outputs(cv, outputs), periodic
         self.latest: SeenValues | None = None
         """Values at the last force call; None before the first."""
         self.num_selected = module.num_selected
@@ -104,7 +137,7 @@ class BiasForce(PythonCall):
         # Frozen weights cannot follow to a GPU: there the copy of the first call's device is made.
         self._modules = {"cpu": torch.jit.freeze(torch.jit.script(module.eval()), ["prepared", "values"])}
         self._cv_module = module
-        self._chosen = torch.tensor(outputs)
+        self._chosen = torch.tensor(self.outputs)
         self.force = make_force(self.module, "BiasForce", periodic, backend, group=group)
 
     @property
@@ -178,39 +211,3 @@ class BiasForce(PythonCall):
             moved = torch.jit.script(self._cv_module.to(device))
             self._modules[str(device)] = torch.jit.freeze(moved, ["prepared", "values"])
         return self._modules[str(device)]
-
-
-def bias_force(
-    cv: LearnedCV,
-    topology: Any,
-    potential: BiasPotential,
-    outputs: tuple[int, ...] | None = None,
-    backend: Backend | str = Backend.AUTO,
-    periodic: bool | None = None,
-    group: int = 30,
-) -> BiasForce:
-    """A bias along outputs of a learned CV as one Force.
-
-    ```python
-    bias = bias_force(cv, topology, MetadynamicsBias(...))
-    bias.add_to(system)
-    ...
-    simulation.step(500)
-    bias.potential.deposit(bias.values(simulation.context).values)
-    bias.changed(simulation.context)
-    ```
-
-    Args:
-        outputs: which of the CV's outputs, counted from 0; None: all of them.
-        backend: "torchforce", "pythonforce", or "auto": the first of these that works.
-        periodic: whether the System is periodic; by default, whether the topology has box vectors.
-        group: the force group, of its own.
-    Raises:
-        SpecError: for an output or a group that cannot be.
-        TopologyError: if the CV was learned for another topology.
-        BackendError: if the backend is unknown or does not work here.
-    """
-    chosen = tuple(range(cv.num_outputs)) if outputs is None else tuple(outputs)
-    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= output < cv.num_outputs for output in chosen):
-        raise SpecError(f"outputs are {chosen}: give each once, of {cv.num_outputs} counted from 0")
-    return BiasForce(cv, topology, potential, chosen, chosen_backend(backend), is_periodic(topology, periodic), group)

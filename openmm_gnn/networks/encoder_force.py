@@ -20,33 +20,16 @@ from openmm_gnn.networks.force_model import ForceModel, PairList, mean_per_frame
 from openmm_gnn.networks.vector_gamd import ENERGY_LENGTH
 
 
-def encoder_force_spec(
-    pretrained: EncoderSpec,
-    elements: tuple[int, ...],
-    force_scale: float = 1.0,
-    conservative: bool = False,
-    remove_net_force: bool = False,
-    skin: float = 0.1,
-    max_neighbors: int = 96,
-) -> EncoderForceSpec:
+def encoder_force_spec(pretrained: EncoderSpec, elements: tuple[int, ...], **fields: Any) -> EncoderForceSpec:
     """The spec of forces from a pretrained encoder, with a head of the shape of a denoising head.
 
     Args:
         pretrained: spec of the encoder; elements that it has not met become new rows of its embedding.
         elements: atomic numbers of the labelled atoms.
-        force_scale: root mean square of a force component in the training data, kJ/mol/nm.
-        conservative, remove_net_force, skin, max_neighbors: see `EncoderForceSpec`.
+        fields: other fields of `EncoderForceSpec`.
     """
-    return EncoderForceSpec(
-        transferred_spec(pretrained, elements, NeighborRule.FULL),
-        elements,
-        conservative=conservative,
-        head_width=pretrained.width // 2,
-        remove_net_force=remove_net_force,
-        skin=skin,
-        max_neighbors=max_neighbors,
-        force_scale=force_scale,
-    )
+    encoder = transferred_spec(pretrained, elements, NeighborRule.FULL)
+    return EncoderForceSpec(encoder, elements, **{"head_width": pretrained.width // 2, **fields})
 
 
 class EncoderForce(ForceModel):
@@ -68,22 +51,11 @@ class EncoderForce(ForceModel):
         self.per_nm = spec.encoder.per_nm
         self.encoder = Encoder(spec.encoder)
         self.encoder.network.make_smooth()
+        # An energy model that only predicts may use compiled loops, which have one derivative; the weights of an
+        # exported module need no gradient.
+        self.encoder.network.predicts_frozen = spec.conservative
         self.head = AtomHead(spec.encoder.width, spec.head_width, spec.head_layers)
         self.register_buffer("atomic_numbers", torch.tensor(spec.elements, dtype=torch.int64), persistent=False)
-
-    def train(self, mode: bool = True) -> "EncoderForce":
-        """As for any module; an energy model that only predicts may use compiled loops, which have one derivative."""
-        super().train(mode)
-        if self.conservative and not mode:
-            # The weights of an exported module need no gradient, and `EdgeNetwork.is_fused` looks at them once more.
-            self.encoder.network.frozen = True
-        return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As for any module; tables of the old weights are renewed."""
-        result = super().load_state_dict(*arguments, **options)
-        self.train(self.training)
-        return result
 
     @torch.jit.unused
     def start_from(self, pretrained: Encoder, frozen: bool = False) -> tuple[int, ...]:

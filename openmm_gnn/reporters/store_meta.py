@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, positive, whole
-from openmm_gnn.base.files import flattened, write_atomically
+from openmm_gnn.base.files import flattened, read_document, write_atomically
 from openmm_gnn.features.featurizer_settings import WHOLE
 
 KIND, VERSION = "embedding-store", 1
@@ -35,20 +35,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises:
         DataError: if there is none, or it is damaged, of something else or of another version.
     """
-    file = path / "meta.json"
-    try:
-        meta = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} holds no meta.json: not an embedding store; check the path") from None
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{file} cannot be read ({error}): the store's frames.npy can still be read by numpy"
-        ) from error
-    if not isinstance(meta, dict) or meta.get("kind") != KIND:
-        raise DataError(f"{file} is not of an embedding store: check the path")
-    if meta.get("version") != VERSION:
-        raise DataError(f"{file} has version {meta.get('version')}, this package reads {VERSION}: use another release")
-    return meta
+    return read_document(path / "meta.json", VERSION, "an EmbeddingReporter", KIND)
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ The checkpoint alone decides how far a run has come: frames and rows past its st
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.base.files import flattened, write_json
+from openmm_gnn.base.files import flattened, read_document, write_json
 from openmm_gnn.md.dcd_frames import read_dcd, truncate_dcd
 from openmm_gnn.md.run_settings import RunCourse, course_hash
 from openmm_gnn.md.simulation_system import SimulationSystem
@@ -70,22 +69,7 @@ class RunDirectory:
         Raises:
             DataError: if the directory holds no run, or one of another version.
         """
-        try:
-            document = json.loads(self.description.read_text())
-        except FileNotFoundError as error:
-            raise DataError(
-                f"{self.path} holds no run.json: give a directory that `openmm-gnn simulate` wrote"
-            ) from error
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{self.description} is damaged ({error}): copy it again, or run anew in another directory"
-            ) from error
-        if document.get("version") != RUN_VERSION:
-            raise DataError(
-                f"{self.description} has version {document.get('version')}, this package reads {RUN_VERSION}: use the "
-                "release of openmm_gnn that wrote it, or run anew in another directory"
-            )
-        return document
+        return read_document(self.description, RUN_VERSION, "`openmm-gnn simulate`")
 
     def settings(self) -> RunCourse:
         return RunCourse(**self.identity()["settings"])

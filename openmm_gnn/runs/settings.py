@@ -136,9 +136,9 @@ class BiasSettings:
         Raises:
             SpecError: if there is no such output, or the widths are not of as many.
         """
-        outputs = tuple(range(cv.num_outputs)) if self.outputs is None else self.outputs
-        if not outputs or len(set(outputs)) < len(outputs) or not all(0 <= one < cv.num_outputs for one in outputs):
-            raise SpecError(f"the bias is to be along the outputs {outputs}: the CV has {cv.num_outputs}, from 0 on")
+        from openmm_gnn.forces.cv_force import chosen_outputs
+
+        outputs = chosen_outputs(cv, self.outputs)
         if self.width is not None and len(self.width) != len(outputs):
             raise SpecError(f"{len(self.width)} widths came for {len(outputs)} outputs: give one for each")
         return outputs

@@ -12,7 +12,7 @@ from learned_cvs import chain, rounding_of_values, untrained_cv, values_of
 
 from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
 from openmm_gnn.forces.backends import available_backends
-from openmm_gnn.forces.cv_force import BiasForce, bias_force, cv_force
+from openmm_gnn.forces.cv_force import BiasForce, cv_force
 
 BACKENDS = available_backends()
 CV = untrained_cv(chain(), 3)
@@ -56,7 +56,7 @@ def test_energy_and_forces_are_those_of_a_custom_cv_force(
     backend: Any, periodic: bool, outputs: tuple[int, ...], platform_name: str
 ) -> None:
     topology = chain().topology
-    bias = bias_force(CV, topology, Springs(), outputs, backend, periodic)
+    bias = BiasForce(CV, topology, Springs(), outputs, backend, periodic)
     terms = [f"{2 + place}*(s{place}-1)^2" for place in range(len(outputs))]
     custom = openmm.CustomCVForce("+".join(terms))
     for place, output in enumerate(outputs):
@@ -78,7 +78,7 @@ def test_a_changed_bias_acts_from_the_next_step_on(backend: Any, integrator_clas
     ends = []
     for change_between in (False, True):
         potential = Springs()
-        bias = bias_force(CV, chain().topology, potential, None, backend)
+        bias = BiasForce(CV, chain().topology, potential, None, backend)
         integrator = makers[integrator_class]()
         if integrator_class == "langevin":
             integrator.setRandomNumberSeed(4)
@@ -97,7 +97,7 @@ def test_a_changed_bias_acts_from_the_next_step_on(backend: Any, integrator_clas
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_asked_values_are_those_of_the_positions_now(backend: Any, platform_name: str) -> None:
-    bias = bias_force(CV, chain().topology, Springs(), (1, 2), backend)
+    bias = BiasForce(CV, chain().topology, Springs(), (1, 2), backend)
     integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
     integrator.setRandomNumberSeed(1)
     context = made_context(bias, platform_name, False, integrator)
@@ -116,17 +116,17 @@ def test_an_error_of_the_bias_keeps_its_type(backend: Any) -> None:
         def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
             return float("nan"), np.full(3, np.nan)
 
-    bias = bias_force(CV, chain().topology, Broken(), None, backend)
+    bias = BiasForce(CV, chain().topology, Broken(), None, backend)
     with pytest.raises(NonFiniteError, match="gradient is not finite"):
         bias.values(made_context(bias, "Reference", False))
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(SpecError, match="counted from 0"):
-        bias_force(CV, chain().topology, Springs(), (3,))
+        BiasForce(CV, chain().topology, Springs(), (3,))
     with pytest.raises(SpecError, match="force group is 32"):
-        bias_force(CV, chain().topology, Springs(), group=32)
-    bias = bias_force(CV, chain().topology, Springs())
+        BiasForce(CV, chain().topology, Springs(), group=32)
+    bias = BiasForce(CV, chain().topology, Springs())
     without = openmm.Context(copy.deepcopy(chain().system), openmm.VerletIntegrator(0.001))
     without.setPositions(chain().positions)
     with pytest.raises(BackendError, match="add_to"):

@@ -11,7 +11,7 @@ import pytest
 from learned_cvs import chain, rounding_of_values, untrained_cv, values_of
 
 from openmm_gnn.forces.backends import available_backends
-from openmm_gnn.forces.cv_force import bias_force, cv_force
+from openmm_gnn.forces.cv_force import BiasForce, cv_force
 
 BACKENDS = available_backends()
 BOX = np.diag([1.9, 2.0, 2.1])
@@ -58,7 +58,7 @@ def test_energy_is_that_of_the_windowed_features_and_forces_its_negative_gradien
         force = cv_force(CV, START.topology, 1, backend, periodic)
         truth, slopes = values[1], np.array([0.0, 1.0])
     else:
-        force = bias_force(CV, START.topology, Spring(), (0, 1), backend, periodic)
+        force = BiasForce(CV, START.topology, Spring(), (0, 1), backend, periodic)
         truth, slopes = Spring().value_and_gradient(values)
     context = alone(force, platform_name, periodic)
     tolerance = rounding_of_values(CV) * np.abs(slopes).sum()

@@ -154,7 +154,7 @@ def test_opening_what_is_no_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no meta.json"):
         EmbeddingStore.open(tmp_path)
     (tmp_path / "meta.json").write_text("{}")
-    with pytest.raises(DataError, match="not of an embedding store"):
+    with pytest.raises(DataError, match="is of kind None, version None: expected 'embedding-store'"):
         EmbeddingStore.open(tmp_path)
     (tmp_path / "meta.json").write_text('{"kind": "embedding-store", "version": 9}')
     with pytest.raises(DataError, match="version 9"):

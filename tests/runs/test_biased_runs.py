@@ -106,7 +106,7 @@ def test_weights_are_those_of_the_bias_of_each_moment_or_the_end(tmp_path: Path,
     np.testing.assert_allclose(frame_log_weights(path, np.array([40, 120])), moment[[1, 5]], atol=1e-12)
     with pytest.raises(DataError, match="no record of the bias at step 7"):
         frame_log_weights(path, np.array([7, 40]))
-    with pytest.raises(DataError, match="holds no bias"):
+    with pytest.raises(DataError, match="holds no meta.json: give a directory written by `openmm-gnn simulate --bias`"):
         frame_log_weights(tmp_path)
     assert effective_frames(np.zeros(8)) == pytest.approx(8.0)
     assert effective_frames(np.array([0.0, -100.0])) == pytest.approx(1.0)

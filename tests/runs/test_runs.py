@@ -270,9 +270,9 @@ def test_twenty_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "give a directory that `openmm-gnn simulate` wrote"),
-        ("{", "is damaged .*: copy it again"),
-        ('{"version": 99}', "has version 99, .*: use the release of openmm_gnn that wrote it"),
+        (None, "give a directory written by `openmm-gnn simulate`"),
+        ("{", "is damaged .*: copy the directory again"),
+        ('{"version": 99}', "version 99: expected version 1, as `openmm-gnn simulate` of this"),
     ],
 )
 def test_what_is_no_run_is_refused_with_what_helps(tmp_path: Path, content: str | None, message: str) -> None:

@@ -45,7 +45,8 @@ class OpenMMModule(nn.Module):
         super().__init__()
         spec = model.spec
         chosen = topology if atoms is None else subset_topology(topology, atoms)
-        seen = [row if atoms is None else int(atoms[row]) for row in real_atoms(chosen)]
+        indices = range(topology.getNumAtoms()) if atoms is None else sorted(atoms)
+        seen = [int(indices[row]) for row in real_atoms(chosen)]
         self.spec_json = spec_to_json(spec)
         self.num_particles = topology.getNumAtoms()
         self.sees_all = seen == list(range(self.num_particles))
@@ -117,34 +118,23 @@ def script_module(model: ForceModel, topology: Any, atoms: Sequence[int] | None 
 
 
 def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:
-    """A Topology of these atoms in this order, with the bonds between them and the same box.
+    """A Topology of these atoms, in the order of the whole one, with the bonds between them and the same box.
 
     Raises:
         TopologyError: if an atom is named twice or does not exist, or none is named.
     """
-    from openmm import app
+    from openmm import Vec3, app
 
-    known = list(topology.atoms())
-    wrong = [atom for atom in atoms if not 0 <= atom < len(known)]
-    if wrong or len(set(atoms)) != len(atoms) or not len(atoms):
+    known, chosen = topology.getNumAtoms(), set(atoms)
+    wrong = [atom for atom in atoms if not 0 <= atom < known]
+    if wrong or len(chosen) != len(atoms) or not chosen:
         raise TopologyError(
-            f"the atoms {wrong or list(atoms)[:8]} cannot be chosen of {len(known)}: give each index once, from "
-            f"0 to {len(known) - 1}"
+            f"the atoms {wrong or list(atoms)[:8]} cannot be chosen of {known}: give each index once, from 0 to "
+            f"{known - 1}"
         )
-    chosen = app.Topology()
-    chosen.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
-    chain = chosen.addChain()
-    copies: dict[int, Any] = {}
-    last = None
-    for index in atoms:
-        atom = known[index]
-        if atom.residue is not last:  # also when it comes again: a Topology lists its atoms residue by residue
-            residue, last = chosen.addResidue(atom.residue.name, chain, atom.residue.id), atom.residue
-        copies[index] = chosen.addAtom(atom.name, atom.element, residue)
-    for bond in topology.bonds():
-        if bond[0].index in copies and bond[1].index in copies:
-            chosen.addBond(copies[bond[0].index], copies[bond[1].index])
-    return chosen
+    modeller = app.Modeller(topology, [Vec3(0, 0, 0)] * known)
+    modeller.delete([atom for atom in topology.atoms() if atom.index not in chosen])
+    return modeller.topology
 
 
 def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Path:

@@ -5,7 +5,6 @@ Source: Li et al., J. Chem. Phys. 156, 144103 (2022), eq. (10).
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -164,7 +163,7 @@ def train(
         begin, given = pretrained.spec, getattr(network, "keywords", {})
 
         def network(elements: tuple[int, ...], force_scale: float) -> ForceSpec:
-            return dataclasses.replace(encoder_force_spec(begin, elements, force_scale), **given)
+            return encoder_force_spec(begin, elements, **{"force_scale": force_scale, **given})
 
     paths = [Path(path) for path in data]
     sets = force_matching_sets(paths, network, settings)

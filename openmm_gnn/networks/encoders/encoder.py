@@ -49,18 +49,13 @@ class Encoder(nn.Module):
         # The published TensorNet sums over the edges that leave an atom: of capped edges those are not its own choice.
         self.receives_at_source = self.network.receiving == 0
         self.noise_head = DenoisingHead(spec.width) if spec.noise_scale > 0 else None
+        self.register_load_state_dict_post_hook(_renew_tables)
 
     def train(self, mode: bool = True) -> "Encoder":
         """As for any module; in evaluation mode the network keeps tables of its weights, which are renewed here."""
         super().train(mode)
         self.network.set_tables(not mode)
         return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As for any module; tables of the old weights are renewed."""
-        result = super().load_state_dict(*arguments, **options)
-        self.network.set_tables(not self.training)
-        return result
 
     @torch.jit.export
     def edges(
@@ -129,6 +124,11 @@ class Encoder(nn.Module):
             raise RuntimeError("this encoder has no denoising head: load a checkpoint that kept it")
         scalars, vectors = self.forward(atomic_numbers, positions, batch, box_vectors)
         return self.noise_head(scalars, vectors) * self.noise_scale
+
+
+def _renew_tables(encoder: Encoder, _: Any) -> None:
+    """Tables of the old weights are renewed, also where the encoder is part of the module that loads its weights."""
+    encoder.network.set_tables(not encoder.training)
 
 
 def encoder_hash(encoder: Encoder) -> str:

@@ -132,6 +132,7 @@ class EdgeNetwork(nn.Module):
         self.compiled = True
         self.tabulated = False
         self.frozen = False
+        self.predicts_frozen = False
 
     def make_smooth(self) -> None:
         """From now on let all messages vanish at the cutoff, as forces need; there is nothing to do if they do."""
@@ -143,7 +144,8 @@ class EdgeNetwork(nn.Module):
     def set_tables(self, wanted: bool) -> None:
         """Make the tables of the present weights, or forget them."""
         self.tabulated = wanted and self.has_operators and self.width % 16 == 0
-        self.frozen = not any(weight.requires_grad for weight in self.parameters())
+        trained = any(weight.requires_grad for weight in self.parameters())
+        self.frozen = not trained or (wanted and self.predicts_frozen)
         self.basis.set_knots()
         for module in self.modules():
             if isinstance(module, Tabulated):
@@ -170,17 +172,14 @@ class EdgeNetwork(nn.Module):
         trained = torch.is_grad_enabled() and (weight.requires_grad or not self.frozen)
         return trained and self.differentiable and not torch.jit.is_scripting()
 
-    def plan(
-        self, num_atoms: int, index: Tensor, vectors: Tensor, distances: Tensor, weight: Tensor, compiled: bool
-    ) -> EdgePlan:
-        """The edges as the layers take them.
+    def plan(self, num_atoms: int, index: Tensor, vectors: Tensor, distances: Tensor, weight: Tensor) -> EdgePlan:
+        """The edges as the layers take them, in the compiled form where that serves (`is_fused`).
 
         Args:
             index: (2, E), vectors: (E, 3), distances: (E,), as for `Encoder.encode`.
             weight: one of the network's, for the dtype.
-            compiled: use the compiled form, see `is_fused`.
         """
-        dtype = weight.dtype
+        dtype, compiled = weight.dtype, self.is_fused(vectors, weight)
         nothing = torch.empty([0], dtype=dtype, device=distances.device)
         rows, in_knots, radial, knots = nothing, nothing, nothing, nothing
         directions = unit_vectors(vectors, distances).to(dtype)

@@ -7,6 +7,7 @@ three, stand part by part.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -170,22 +171,5 @@ def _head(tensors: _Tensors, theirs: str) -> None:
         tensors.linear(ours + "gates", f"{theirs}{k}.update_net.2")
 
 
-GEOM2VEC_LICENSE = """\
-MIT License
-
-Copyright (c) 2024 Zihan Pengmei
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated \
-documentation files (the "Software"), to deal in the Software without restriction, including without limitation the \
-rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit \
-persons to whom the Software is furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the \
-Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE \
-WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR \
-COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR \
-OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
+GEOM2VEC_LICENSE = Path(__file__).parents[2].joinpath("weights/encoders/GEOM2VEC_LICENSE.txt").read_text()
 """The licence of geom2vec's public checkpoints, which goes with whatever is trained from their weights."""

@@ -6,8 +6,6 @@ an untrained head the last gates are zero, so that it begins with what the eleme
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -43,12 +41,6 @@ class PropertyModel(nn.Module):
         if not any(weight.requires_grad for weight in self.encoder.parameters()):
             self.encoder.eval()
         return self
-
-    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As for any module; tables of the encoder's old weights are renewed."""
-        result = super().load_state_dict(*arguments, **options)
-        self.train(self.training)
-        return result
 
     def of_elements(self, atomic_numbers: Tensor, batch: Tensor) -> Tensor:
         """What the elements alone say, float64, in the shape of `forward`."""

@@ -192,9 +192,8 @@ class TensorNet(EdgeNetwork):
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
-        compiled = self.is_fused(edge_vectors, self.norm.weight)
         num_atoms = atomic_numbers.size(0)
-        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight, compiled)
+        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight)
         parts = self.embedding(atomic_numbers, plan)
         for layer in self.layers:
             parts = layer(parts, plan)

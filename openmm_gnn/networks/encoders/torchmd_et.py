@@ -132,9 +132,9 @@ class TorchMDET(EdgeNetwork):
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, H) scalars and (N, 3, H) vectors; arguments as for `Encoder.encode`."""
-        compiled = self.is_fused(edge_vectors, self.norm.weight)
         scalars = self.embedding(atomic_numbers)
-        differentiated = compiled and torch.is_grad_enabled() and edge_vectors.requires_grad
+        differentiated = torch.is_grad_enabled() and edge_vectors.requires_grad
+        differentiated = differentiated and self.is_fused(edge_vectors, self.norm.weight)
         if differentiated and self.packed.size(0) > 0 and has_cpu_operators(edge_vectors):
             norm = torch.stack([self.norm.weight, self.norm.bias])
             return attention_network(
@@ -142,7 +142,7 @@ class TorchMDET(EdgeNetwork):
                 self.head_width,
             )  # fmt: skip
         num_atoms, width = scalars.size(0), scalars.size(1)
-        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight, compiled)
+        plan = self.plan(num_atoms, edge_index, edge_vectors, edge_distances, self.norm.weight)
         vectors = torch.zeros((num_atoms, 3, width), dtype=scalars.dtype, device=scalars.device)
         for layer in self.layers:
             changes = layer(scalars, vectors, plan)

@@ -133,21 +133,21 @@ def edge_angles(
     313 (2024), arXiv 2210.16518.
     """
     bonds = vectors.index_select(0, heads) - vectors.index_select(0, tails)
-    bonds = bonds / _divisors(bonds, softness).unsqueeze(1)
+    bonds = bonds / soft_lengths(bonds, softness).unsqueeze(1)
     sums = sum_over_edges(bonds * weights.unsqueeze(1).unsqueeze(2), tails, vectors.shape[0])
     at_tail, at_head = sums.index_select(0, tails), sums.index_select(0, heads)
     along_tail, along_head = (at_tail * bonds).sum(dim=1), (at_head * bonds).sum(dim=1)
     across_tail = at_tail - along_tail.unsqueeze(1) * bonds
     across_head = at_head - along_head.unsqueeze(1) * bonds
-    product = _divisors(across_tail, softness) * _divisors(across_head, softness)
-    found = [along_tail / _divisors(at_tail, softness), (across_tail * across_head).sum(dim=1) / product]
+    product = soft_lengths(across_tail, softness) * soft_lengths(across_head, softness)
+    found = [along_tail / soft_lengths(at_tail, softness), (across_tail * across_head).sum(dim=1) / product]
     if chiral:
         found.append((torch.linalg.cross(across_tail, across_head, dim=1) * bonds).sum(dim=1) / product)
     return torch.stack(found, dim=-1)
 
 
-def _divisors(vectors: Tensor, softness: float) -> Tensor:
-    """(N, C) softened lengths of (N, 3, C) vectors."""
+def soft_lengths(vectors: Tensor, softness: float) -> Tensor:
+    """(N, C) lengths sqrt(length^2 + softness^2) of (N, 3, C) vectors, differentiable where a vector has no length."""
     return torch.sqrt(vectors.square().sum(dim=1) + softness * softness)
 
 

@@ -11,6 +11,7 @@ from openmm_gnn.networks.tokens.equivariant_layers import (
     EquivariantDropout,
     EquivariantLinear,
     EquivariantNorm,
+    soft_lengths,
 )
 
 
@@ -110,19 +111,14 @@ class GeometricPerceptron(nn.Module):
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """(N, scalars in) and (N, 3, vectors in) -> (N, scalars out) and (N, 3, vectors out)."""
         mixed = self.mixed(vectors)
-        made = self.scalars(torch.cat([scalars, soft_lengths(mixed)], dim=1))
+        made = self.scalars(torch.cat([scalars, soft_lengths(mixed, 1e-4)], dim=1))
         turned = self.vectors(mixed)
         if self.gate is not None:
             gates = self.gate(torch.sigmoid(made) if self.activate else made)
             turned = turned * torch.sigmoid(gates).unsqueeze(1)
         elif self.activate:
-            turned = turned * torch.sigmoid(soft_lengths(turned)).unsqueeze(1)
+            turned = turned * torch.sigmoid(soft_lengths(turned, 1e-4)).unsqueeze(1)
         return torch.relu(made) if self.activate else made, turned
-
-
-def soft_lengths(vectors: Tensor) -> Tensor:
-    """(N, C) lengths of (N, 3, C) vectors; 1e-8 under the root, for the gradient of a vector without length."""
-    return torch.sqrt(vectors.square().sum(dim=1) + 1e-8)
 
 
 class PerceptronLayer(nn.Module):

@@ -10,13 +10,13 @@ kernel; NaN where none was added); `offset` (kJ/mol; c(t) of metadynamics, kT lo
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import read_document
 from openmm_gnn.base.growing_array import intact, read_growing_array
 
 FOLDER, META, RECORDS = "bias", "meta.json", "records.npy"
@@ -42,16 +42,7 @@ def read_bias_meta(run: Path | str) -> dict[str, Any]:
     Raises:
         DataError: if the run was not biased, or the file is damaged.
     """
-    path = Path(run) / FOLDER / META
-    try:
-        meta = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise DataError(f"{run} holds no bias: give a run of `openmm-gnn simulate --bias`") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): copy the run again") from error
-    if meta.get("version") != VERSION:
-        raise DataError(f"{path} has version {meta.get('version')}, this package reads {VERSION}: use another release")
-    return meta
+    return read_document(Path(run) / FOLDER / META, VERSION, "`openmm-gnn simulate --bias`")
 
 
 def read_bias_records(run: Path | str) -> np.ndarray:

@@ -16,32 +16,17 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.features.learned_cv import LEARNED_CVS, load_learned_cv
-from openmm_gnn.forces.cv_force import BiasForce, bias_force
+from openmm_gnn.forces.cv_force import BiasForce
 from openmm_gnn.md.integrators import ImpulseLangevinIntegrator
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.weights import path_of
-from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
-from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, read_bias_records, record_fields
 from openmm_gnn.runs.forces import RunForces
-from openmm_gnn.runs.settings import BiasSettings, BiasWalls
+from openmm_gnn.runs.settings import BiasSettings
 
 _OWN_GROUP = 0
 """Force group of all other forces, where the bias comes in impulses."""
-
-
-class WalledBias:
-    """A bias and its walls together, as the force sees them."""
-
-    def __init__(self, bias: MetadynamicsBias | OpesBias, walls: BiasWalls) -> None:
-        self.bias, self.walls = bias, walls
-
-    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
-        """kJ/mol, and (D,) its derivatives."""
-        energy, gradient = self.bias.value_and_gradient(values)
-        wall, push = self.walls.value_and_gradient(values)
-        return energy + wall, gradient + push
 
 
 class RunBias:
@@ -74,10 +59,7 @@ class RunBias:
         self._cv = {"name": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest()}
         used = {force.getForceGroup() for force in system.system.getForces()}
         self._group = max(set(range(1, 32)) - used)
-        potential = WalledBias(self.bias, self.walls)
-        self.force: BiasForce = bias_force(
-            cv, system.topology, potential, self._outputs, backend, system.periodic, self._group
-        )
+        self.force = BiasForce(cv, system.topology, self, self._outputs, backend, system.periodic, self._group)
         self.force.warm_up(system.positions, system.box_vectors)
         self._writer: GrowingArray | None = None
         self._offset = self.bias.offset()
@@ -93,6 +75,12 @@ class RunBias:
                 f"a bias every {self.settings.interval} steps with the thermostat {run.thermostat.value}: impulses "
                 "need langevin; give --bias-interval 1, or --thermostat langevin"
             )
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Of bias and walls together, kJ/mol, and (D,) the derivatives: what the force applies."""
+        energy, gradient = self.bias.value_and_gradient(values)
+        wall, push = self.walls.value_and_gradient(values)
+        return energy + wall, gradient + push
 
     def identity(self) -> dict[str, Any]:
         """What decides the course of the bias, for run.json."""
