@@ -24,6 +24,7 @@ from torch.nn.functional import linear
 
 from openmm_gnn import GAMD, GAMDSpec, NeighborSpec, load_model, neighbor_pairs
 from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.force_model import PairList
 
 
 def to_tf32(x: Tensor) -> Tensor:
@@ -85,12 +86,12 @@ def errors(model: GAMD, frame: tuple[Tensor, Tensor, Tensor]) -> dict[str, float
     species, positions, box = frame
     pairs, vectors, distances = neighbor_pairs(positions, model.cutoff, box, full=False)
     with torch.no_grad():
-        truth = copy.deepcopy(model).double()(species, pairs, vectors, distances)
+        truth = copy.deepcopy(model).double()(species, PairList(pairs, vectors, distances))
         found = {}
         for name, rounded in ROUNDINGS.items():
             coarse = copy.deepcopy(model)
             round_products(coarse, pairs.shape[1], rounded)
-            forces = coarse(species, pairs, vectors.float(), distances.float())
+            forces = coarse(species, PairList(pairs, vectors.float(), distances.float()))
             found[name] = float((forces - truth).norm() / truth.norm())
     return found
 

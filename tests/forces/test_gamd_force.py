@@ -16,6 +16,7 @@ from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.backends import Backend, available_backends
 from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import FORCE_MODELS, load_model, shipped_names
 
@@ -52,9 +53,11 @@ def plain_forces(model: GAMD, positions: np.ndarray, box: np.ndarray) -> np.ndar
     with torch.no_grad():
         forces = copy.deepcopy(model).double()(
             torch.zeros(len(positions), dtype=torch.int64),
-            torch.from_numpy(np.stack([i[near], j[near]])),
-            torch.from_numpy(vectors[near]),
-            torch.from_numpy(distances[near]),
+            PairList(
+                torch.from_numpy(np.stack([i[near], j[near]])),
+                torch.from_numpy(vectors[near]),
+                torch.from_numpy(distances[near]),
+            ),
         )
     return forces.numpy()
 

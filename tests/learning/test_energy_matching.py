@@ -8,6 +8,7 @@ import torch
 
 from openmm_gnn.learning.training.force_matching import energy_matching_loss
 from openmm_gnn.learning.training.frames import FrameBatch
+from openmm_gnn.networks.force_model import PairList
 from tests.networks.test_vector_gamd import CUTOFF, PARTNERS, SPECIES, model_of, water_positions
 
 
@@ -31,7 +32,7 @@ def test_the_stand_in_has_the_gradient_of_the_loss() -> None:
     stand_in.backward()
     truth = copy.deepcopy(model).double()
     truth.zero_grad()
-    predicted = truth(SPECIES, pairs, vectors, distances, frames.types)
+    predicted = truth(SPECIES, PairList(pairs, vectors, distances, frames.types))
     exact = (predicted - frames.forces.double()).abs().mean() / model.force_scale
     exact.backward()
     torch.testing.assert_close(loss.double(), exact.detach(), rtol=1e-5, atol=1e-6)
