@@ -102,8 +102,11 @@ class Comparison:
 
     @property
     def diffusion_ratio(self) -> Estimate:
-        """Diffusion coefficients, run over reference."""
-        return self.run.diffusion.coefficient.ratio(self.reference.diffusion.coefficient)
+        """Diffusion coefficients, run over reference; NaN where a run is too short for one."""
+        ours, theirs = self.run.diffusion, self.reference.diffusion
+        if ours is None or theirs is None:
+            return Estimate(np.nan, np.nan)
+        return ours.coefficient.ratio(theirs.coefficient)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Quantity, value of the run, value of the reference, agreement; for tables."""
@@ -121,9 +124,10 @@ class Comparison:
             rows.append(("potential (kJ/mol/molecule)", ours.format(3), theirs.format(3), difference))
         if run.density_g_cm3 is not None and reference.density_g_cm3 is not None:
             rows.append(_row("density (g/cm³)", run.density_g_cm3, reference.density_g_cm3, digits=4))
-        of = "" if run.diffusion_of == "atoms" else f" of {run.diffusion_of}"
-        diffusion, of_reference = _usual(run.diffusion.coefficient), _usual(reference.diffusion.coefficient)
-        rows.append(_row(f"diffusion{of} (10⁻⁹ m²/s)", diffusion, of_reference))
+        if run.diffusion is not None and reference.diffusion is not None:
+            of = "" if run.diffusion_of == "atoms" else f" of {run.diffusion_of}"
+            diffusion, of_reference = _usual(run.diffusion.coefficient), _usual(reference.diffusion.coefficient)
+            rows.append(_row(f"diffusion{of} (10⁻⁹ m²/s)", diffusion, of_reference))
         return rows
 
 
@@ -137,7 +141,8 @@ def compare(
             that of the molecules' centres of mass.
         report: called with what is being measured.
     Raises:
-        DataError: if the runs are not of the same box and atoms, or too short.
+        DataError: if the runs are not of the same box and atoms, or one has no frame. Runs that are too short for an
+            error or for diffusion go without.
     """
     segment_ps = min(shortest_run_ps(run), shortest_run_ps(reference)) / 5
     radius = _common_radius(Path(run), Path(reference))
@@ -196,7 +201,7 @@ def _structure_rows(structure: StructureDifference) -> list[tuple[str, str, str,
     positions = (f"{peak:.4f}", f"{reference_peak:.4f}", _percent(peak / reference_peak))
     heights = (f"{height:.3f}", f"{reference_height:.3f}", _percent(height / reference_height))
     beyond: list[tuple[str, str, str, str]] = []
-    if structure.pair:
+    if structure.pair and np.isfinite(structure.largest.error):
         verdict = "within" if structure.within_two_sigma else "beyond"
         largest = f"{structure.largest.value:.3f} at {structure.largest_at_nm:.3f} nm, {verdict} two sigma "
         largest += f"({2 * structure.largest.error:.3f})"
@@ -214,7 +219,7 @@ def _row(name: str, value: Estimate, reference: Estimate, digits: int = 2) -> tu
 
 def _percent(ratio: float, error: float | None = None) -> str:
     text = f"{100 * (ratio - 1):+.2f}"
-    return f"{text} ± {100 * error:.2f} %" if error is not None else f"{text} %"
+    return f"{text} ± {100 * error:.2f} %" if error is not None and np.isfinite(error) else f"{text} %"
 
 
 def save_comparison(comparison: Comparison, path: Path | str) -> Path:
@@ -255,7 +260,7 @@ def _draw_difference(axes: Axes, structure: StructureDifference) -> None:
     )
     axes.plot(distances, structure.values, color=RUN_COLOR, linewidth=1.2)
     axes.axhline(0, color=QUIET_COLOR, linewidth=0.6)
-    reach = 1.15 * max(float(np.abs(structure.values).max()), float(2 * errors.max()), 0.05)
+    reach = 1.15 * max(float(np.abs(structure.values).max()), float(2 * np.nan_to_num(errors).max()), 0.05)
     axes.set(ylabel="Δg(r)", xlim=(0, distances[-1]), ylim=(-reach, reach))
     axes.legend(loc="upper right", fontsize=9)
 
@@ -287,19 +292,23 @@ def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
 def _draw_msd(axes: Axes, comparison: Comparison) -> None:
     for observables, style in _both(comparison):
         diffusion = observables.diffusion
+        if diffusion is None:
+            continue
         coefficient = diffusion.coefficient.value * NM2_PER_PS_IN_1E_9_M2_PER_S
         error = diffusion.coefficient.error * NM2_PER_PS_IN_1E_9_M2_PER_S
         label = f"{observables.label}: D = ({coefficient:.2f} ± {error:.2f})·10⁻⁹ m²/s"
         low, high = diffusion.msd_nm2 - diffusion.msd_error_nm2, diffusion.msd_nm2 + diffusion.msd_error_nm2
         axes.fill_between(diffusion.lags_ps, low, high, color=style["color"], alpha=0.2, linewidth=0)
         axes.plot(diffusion.lags_ps, diffusion.msd_nm2, label=label, **style)
-    window = comparison.run.diffusion.fit_window_ps
-    axes.axvspan(*window, color=QUIET_COLOR, alpha=0.08, linewidth=0, label="range of the straight line")
+    if comparison.run.diffusion is not None:
+        window = comparison.run.diffusion.fit_window_ps
+        axes.axvspan(*window, color=QUIET_COLOR, alpha=0.08, linewidth=0, label="range of the straight line")
     of = comparison.run.diffusion_of
     title = "Diffusion" if of == "atoms" else f"Diffusion of {of}"
     axes.set(xlabel="lag (ps)", ylabel="mean squared displacement (nm²)", title=title, ylim=(0, None))
     axes.margins(x=0)
-    axes.legend(loc="upper left", fontsize=9)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", fontsize=9)
 
 
 def _both(comparison: Comparison) -> list[tuple[Observables, dict]]:

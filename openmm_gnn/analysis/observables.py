@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,8 @@ from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 if TYPE_CHECKING:
     import mdtraj
 
+NUM_BLOCKS = 10
+"""Consecutive parts of a run, from whose scatter errors are taken; every frame is one where there are fewer."""
 GRAM_PER_CM3_PER_DALTON_NM3 = 1.66053906660e-3
 """1 Da/nm^3 in g/cm^3."""
 
@@ -134,7 +137,8 @@ class Observables:
     temperature: Estimate
     target_temperature: float
     traces: list[Trace]
-    diffusion: Diffusion
+    diffusion: Diffusion | None
+    """None where the runs are too short for it."""
     diffusion_of: str = "atoms"
     """Particles of the diffusion: atoms, molecules, or those of a selection."""
     element_temperatures: dict[str, Estimate] = field(default_factory=dict)
@@ -180,6 +184,8 @@ def observe(
             raise DataError(
                 f"{run.path} has no periodic box, in which g(r) and diffusion are measured: give a periodic run"
             )
+        if not len(positions):
+            raise DataError(f"{run.path} holds no frame yet: wait, or go on with it (`openmm-gnn simulate --resume`)")
         trajectories.append(positions)
         boxes.append(box_vectors)
         logs.append(run.read_log())
@@ -188,6 +194,12 @@ def observe(
     # An energy learned from forces has any constant.
     learned = any(run.identity()["forces"]["kind"] == "network" for run in runs)
     moved, masses, atoms, diffusion_of = _diffusing(trajectories, molecules)
+    try:
+        diffusion = self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps)
+    except DataError:
+        length = min(map(len, trajectories)) * settings.frame_interval_ps
+        warnings.warn(f"{path}: {length:g} ps are too short for a diffusion coefficient, run longer", stacklevel=2)
+        diffusion = None
     return Observables(
         label=_label(runs[0]),
         system=runs[0].identity()["system"]["name"],
@@ -198,7 +210,7 @@ def observe(
         temperature=_pooled_mean([log["temperature_K"] for log in logs]),
         target_temperature=settings.temperature,
         traces=[Trace(log["time_ps"], log["kinetic_kj_mol"], log["temperature_K"]) for log in logs],
-        diffusion=self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps),
+        diffusion=diffusion,
         diffusion_of=diffusion_of,
         element_temperatures=_element_temperatures(logs),
         potential_kj_mol=_potential(logs, molecules) if not learned else None,
@@ -260,7 +272,8 @@ def _pooled_rdfs(
         atoms = molecules.atoms
         return {
             "": _pooled(
-                trajectories, boxes, lambda part, box: radial_distribution(part[:, atoms], box, radius_nm=radius_nm)
+                *(trajectories, boxes),
+                lambda part, box, **blocks: radial_distribution(part[:, atoms], box, radius_nm=radius_nm, **blocks),
             )
         }
     found = {}
@@ -277,16 +290,20 @@ def _pooled_rdfs(
 def _pooled(
     trajectories: Sequence[np.ndarray],
     boxes: Sequence[np.ndarray],
-    measure: Callable[[np.ndarray, np.ndarray], RadialDistribution],
+    measure: Callable[..., RadialDistribution],
 ) -> RadialDistribution:
-    parts = [measure(positions, box) for positions, box in zip(trajectories, boxes, strict=True)]
+    parts = [
+        measure(positions, box, num_blocks=min(NUM_BLOCKS, len(positions)))
+        for positions, box in zip(trajectories, boxes, strict=True)
+    ]
     values = np.average([part.values for part in parts], axis=0, weights=[len(frames) for frames in trajectories])
     return RadialDistribution(parts[0].edges_nm, values, np.concatenate([part.blocks for part in parts]))
 
 
 def _pooled_mean(series: Sequence[np.ndarray]) -> Estimate:
-    means = np.concatenate([block_means(values) for values in series])
-    return Estimate(float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))))
+    means = np.concatenate([block_means(values, min(NUM_BLOCKS, len(values))) for values in series])
+    error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else np.nan
+    return Estimate(float(means.mean()), error)
 
 
 def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:

@@ -28,7 +28,9 @@ class RadialDistribution:
 
     @property
     def errors(self) -> np.ndarray:
-        """(bins,) standard errors from the blocks."""
+        """(bins,) standard errors from the blocks; NaN with fewer than two of them."""
+        if len(self.blocks) < 2:
+            return np.full_like(self.values, np.nan)
         return self.blocks.std(axis=0, ddof=1) / np.sqrt(len(self.blocks))
 
     def first_peak(self) -> tuple[float, float]:

@@ -6,7 +6,10 @@ and passes the checks.
 
 from __future__ import annotations
 
+import errno
 import math
+import re
+import traceback
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -48,6 +51,51 @@ class DataError(OpenMMGNNError, ValueError):
 
 class NonFiniteError(OpenMMGNNError, RuntimeError):
     """Positions, velocities or forces became NaN or infinite during a run."""
+
+
+def in_words(error: BaseException) -> str:
+    """An error as a sentence or two that a user can read.
+
+    TorchScript and torch put a traceback around what is wrong, OpenMM puts theirs behind a word of its own; what the
+    system refuses becomes the file, the reason and the remedy.
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}: {_REMEDIES.get(error.errno or 0, 'check the path')}"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return f"not enough memory ({_said(error)}): give fewer atoms or frames at once, or a machine with more"
+    return str(error) if isinstance(error, OpenMMGNNError) else _said(error)
+
+
+def is_of_input(error: BaseException) -> bool:
+    """Whether an error tells of a file, a value or the machine; if not, it is a fault of this package.
+
+    What OpenMM and the compiled operators refuse is of the input too: their errors come out of other code than ours.
+    """
+    if isinstance(error, (OpenMMGNNError, OSError, ValueError, ImportError, MemoryError)):
+        return True
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    refused = type(error).__name__ == "OpenMMException" or any(words in str(error) for words in _NO_MEMORY)
+    return refused or (isinstance(error, RuntimeError) and bool(frames) and frames[-1].endswith(_OPERATORS))
+
+
+_OPERATORS = ("torch/_ops.py", "torch/jit/_script.py")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "Unable to allocate")
+_REMEDIES = {
+    errno.EACCES: "mend its permissions, or give another path",
+    errno.EROFS: "give a path on another file system",
+    errno.ENOSPC: "make room, or give a path on another file system",
+    errno.EDQUOT: "make room, or give a path on another file system",
+}
+
+
+def _said(error: BaseException) -> str:
+    """The line of an error's text that says what is wrong: TorchScript puts it at the end, CUDA at the beginning."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = [line for line in lines if _TYPED.match(line)]
+    return _TYPED.sub("", said[-1] if said else lines[0]).strip()
+
+
+_TYPED = re.compile(r"^\s*(?:[\w.]*Error|builtins\.\w+|OpenMMException): ")
 
 
 def at_least(settings: Any, least: float, *names: str) -> None:

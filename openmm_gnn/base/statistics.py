@@ -16,6 +16,7 @@ class Estimate:
 
     value: float
     error: float
+    """NaN where it is not known."""
 
     def ratio(self, other: Estimate) -> Estimate:
         """self / other, for independent estimates, to first order in the errors."""
@@ -23,7 +24,9 @@ class Estimate:
         return Estimate(quotient, abs(quotient) * math.hypot(self.error / self.value, other.error / other.value))
 
     def format(self, digits: int = 2) -> str:
-        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+        """The value with its error, where that is known."""
+        error = f" ± {self.error:.{digits}f}" if math.isfinite(self.error) else ""
+        return f"{self.value:.{digits}f}{error}"
 
 
 def block_means(series: np.ndarray, num_blocks: int = 10) -> np.ndarray:

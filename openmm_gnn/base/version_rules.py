@@ -18,6 +18,7 @@ TORCH_OF_OPENMMTORCH = {"1.5": (2, 9)}
 """openmmtorch is bound to the torch it was built with."""
 
 TORCHFORCE_STACK = "pip install openmmtorch==1.5 torch==2.9.1 openmm==8.4.0.post2"
+BUILD_AGAIN = "pip install --no-build-isolation --force-reinstall --no-deps ."
 PYTHONFORCE_STACK = 'pip install "openmm>=8.5"'
 
 

@@ -76,6 +76,16 @@ class ProgressBar:
 _REPORT_SECONDS = 0.2
 
 
+def python_command(code: str, *arguments: str) -> list[str]:
+    """A command that runs Python code, or a file of this package by its dotted name, with the imports of this process.
+
+    Without them, in a folder that is a clone of this package, it would import the clone.
+    """
+    if code.startswith("openmm_gnn."):
+        code = f"import runpy; runpy.run_module({code!r}, run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}", *arguments]
+
+
 @dataclass(frozen=True)
 class Work:
     """One command to run to its end."""

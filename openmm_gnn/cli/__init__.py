@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
 
-from openmm_gnn.base.errors import OpenMMGNNError
+from openmm_gnn.base.errors import in_words, is_of_input
 from openmm_gnn.cli.options import Command, UsageError, parse
 
 COMMANDS = {
@@ -37,15 +39,17 @@ COMMANDS = {
 }
 """Every command in the order of the work, and what it does."""
 DEBUG_VARIABLE = "OPENMM_GNN_DEBUG"
-EXTRA_OF = {"rdkit": "molecules", "ase": "molecules", "lightning": "train", "deeptime": "analysis", "dask": "cluster"}
-"""Packages that only some commands need, and the extra that installs them."""
+BROUGHT_BY = {"lightning": "lightning tensorboard", "dask": "distributed"}
+"""What brings a module that only some commands need, where it is not called as the module."""
+FAULT = 70
+"""Exit code of a fault of this program."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
-    An error that was expected is one message on stderr, and code 1; a command line that is not understood, code 2.
-    --debug, or OPENMM_GNN_DEBUG=1, shows the traceback.
+    An error of the input is one message on stderr, and code 1; a command line that is not understood, code 2. A fault
+    of this program shows its traceback, and code 70. --debug, or OPENMM_GNN_DEBUG=1, shows every traceback.
     """
     # OpenMP threads that spin while they wait take the cores from the ones they wait for, wherever another process is
     # busy: a step of argon then takes 250 ms instead of 15. Must be set before torch is imported.
@@ -53,12 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--debug"]:
         os.environ[DEBUG_VARIABLE] = given.pop(0)
+    warnings.formatwarning = lambda message, *_: f"Warning: {message}\n"
     try:
         return run(given)
-    except (KeyboardInterrupt, OpenMMGNNError, OSError, ImportError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         message, code = message_of(error, given)
+        if code == FAULT:
+            traceback.print_exc()
         print(message, file=sys.stderr)
         return code
 
@@ -87,9 +94,12 @@ def message_of(error: BaseException, arguments: Sequence[str]) -> tuple[str, int
         return f"Stopped. {command_of(name, rest).after_stop}", 130
     if isinstance(error, UsageError):
         return f"Error: {error}" + (f" (see openmm-gnn {name} --help)" if name in COMMANDS else ""), 2
-    if isinstance(error, ImportError) and error.name in EXTRA_OF:
-        return f"Error: {error}: install it with `pip install 'openmm-gnn[{EXTRA_OF[error.name]}]'`", 1
-    return f"Error: {error}", 1
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Error: {error}: install it with `pip install {BROUGHT_BY.get(error.name, error.name)}`", 1
+    if is_of_input(error):
+        return f"Error: {in_words(error)}", 1
+    where = "where you got openmm-gnn from, with these lines, your command and what `openmm-gnn doctor --json` prints"
+    return f"This is a fault of openmm-gnn, not of your input: please report it {where}", FAULT
 
 
 def command_of(name: str, arguments: Sequence[str] = ()) -> type[Command]:

@@ -11,35 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 from openmm_gnn.cli.options import Command, Nested, ShownCommand, value_of, with_settings
-from openmm_gnn.data.conformers.settings import (
-    Dynamics,
-    MoleculeSettings,
-    NucleicAcidSettings,
-    PeptideSettings,
-    ProteinSettings,
-)
-
-
-class Kind(str, Enum):
-    """What the molecules are."""
-
-    PEPTIDES = "peptides"
-    PROTEINS = "proteins"
-    NUCLEIC_ACIDS = "nucleic-acids"
-    MOLECULES = "molecules"
-
-
-SETTINGS: dict[Kind, type[Dynamics]] = {
-    Kind.PEPTIDES: PeptideSettings,
-    Kind.PROTEINS: ProteinSettings,
-    Kind.NUCLEIC_ACIDS: NucleicAcidSettings,
-    Kind.MOLECULES: MoleculeSettings,
-}
+from openmm_gnn.data.conformers.settings import KINDS, Kind, PeptideSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +42,7 @@ class Conformers(ShownCommand):
 
     @classmethod
     def variant(cls, arguments: Sequence[str]) -> type[Command]:
-        return with_settings(cls, "dynamics", SETTINGS[value_of("--kind", Kind, Kind.PEPTIDES, arguments)])
+        return with_settings(cls, "dynamics", KINDS[value_of("--kind", Kind, Kind.PEPTIDES, arguments)])
 
     def run(self) -> None:
         from openmm_gnn.data.conformers.conformers import make_conformations

@@ -16,6 +16,8 @@ from openmm_gnn.cli.options import Command
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Command):
+    after_stop = "The same command goes on where it was."
+
     out: Path = Path("demo-output")
     """Directory of the figures and the runs."""
     minutes: float = 3.5

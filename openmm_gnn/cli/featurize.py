@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -42,5 +41,5 @@ class Featurize(ShownCommand):
             frames, in_time = job.stored()
             print(f"{job.trajectory.name}: {frames} frames in {self.out / job.store.name}, {count} of them new")
             if not in_time:
-                print("Its format has no times, which are NaN in the store: give --frame-time.", file=sys.stderr)
+                print("Its frames have no times: `analyze` needs them, give the same command with --frame-time PS.")
         print(f"Next: `openmm-gnn analyze {self.out} --lag PS --out slow`")

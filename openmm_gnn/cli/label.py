@@ -13,10 +13,9 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.inputs import SystemFiles
 from openmm_gnn.cli.options import Nested, ShownCommand
 from openmm_gnn.data.labels.settings import LabelSettings
-from openmm_gnn.md.systems.structure_files import ForceFieldSettings
+from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +26,12 @@ class Label(ShownCommand):
     out: Path
     """Directory of the data; given again, the run is resumed or extended."""
     files: SystemFiles
-    force_field: ForceFieldSettings
     settings: Annotated[LabelSettings, Nested(repeated=("temperature",))]
 
     def run(self) -> None:
         from openmm_gnn.data.labels.teacher import label
 
-        system = self.files.load(self.system, self.force_field)
+        system = self.files.load(self.system)
         data = label(system, self.out, self.settings, self.progress)
         num_frames = sum(len(trajectory) for trajectory in data.trajectories)
         print(f"{num_frames} frames of {len(data)} trajectories in {self.out}")

@@ -31,6 +31,8 @@ from tyro.constructors import PrimitiveConstructorSpec, StructConstructorSpec, S
 from openmm_gnn.base.errors import OpenMMGNNError, SettingsError
 
 WORDS = {int: "INT", float: "FLOAT", Path: "PATH", tuple[int, ...]: "INT,...", tuple[float, ...]: "FLOAT,..."}
+MANY_FILES = ("--force-field", "--smiles", "--structure", "--test")
+"""Options of files that may be given again, or followed by several."""
 UNITS = re.compile(r"(_per)?_(ps|fs|nm|kj_mol|angstrom)$")
 LAST = ("progress", "threads")
 """Fields that many commands share, below those of their own."""
@@ -47,7 +49,7 @@ class Command:
     The docstring of its file is the description in its help.
     """
 
-    after_stop: ClassVar[str] = "The same command goes on where it was."
+    after_stop: ClassVar[str] = "Nothing is kept that was not complete: give the same command again."
     """Said when the user stops the command with ctrl-C."""
 
     @classmethod
@@ -62,7 +64,9 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownCommand(Command):
-    """A command that shows how far it is."""
+    """A command that takes long: it shows how far it is, and goes on where it was stopped."""
+
+    after_stop = "The same command goes on where it was."
 
     progress: bool = True
     """Show the progress on the screen."""
@@ -110,8 +114,19 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
         UsageError: if settings refuse a value.
     """
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
+    arguments = _one_by_one(arguments)
     program, what = f"openmm-gnn {name}", (sys.modules[command.__module__].__doc__ or "").strip()
-    return tyro.cli(command, prog=program, description=what, args=list(arguments), config=config, registry=REGISTRY)
+    return tyro.cli(command, prog=program, description=what, args=arguments, config=config, registry=REGISTRY)
+
+
+def _one_by_one(arguments: Sequence[str]) -> list[str]:
+    """`--test a.pdb b.pdb` as `--test a.pdb --test b.pdb`: of files that follow an option those that end alike."""
+    given: list[str] = []
+    for text in arguments:
+        if given[-2:-1] and given[-2] in MANY_FILES and Path(text).suffix == Path(given[-1]).suffix != "":
+            given.append(given[-2])
+        given.append(text)
+    return given
 
 
 class _StandIn:
@@ -148,7 +163,8 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
             return partial(owner, **values) if nested.settings else owner(**values)
         except SettingsError as error:
             value = ",".join(map(str, error.value)) if isinstance(error.value, tuple) else error.value
-            raise UsageError(f"--{names.get(error.field, error.field)} {value}: {error.remedy}") from error
+            given = "" if value is None else f" {value}"
+            raise UsageError(f"--{names.get(error.field, error.field)}{given}: {error.remedy}") from error
 
     return StructConstructorSpec(make, tuple(fields))
 

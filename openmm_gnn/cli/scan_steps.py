@@ -12,9 +12,9 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.analysis.step_scan import ScanSettings
-from openmm_gnn.cli.inputs import SystemFiles
 from openmm_gnn.cli.options import ShownCommand
 from openmm_gnn.md.run_settings import ComputeSettings
+from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class ScanSteps(ShownCommand):
     after_stop = "The same command goes on where it was; rows that are done are in OUT/scan.json."
 
     system: tyro.conf.Positional[str]
-    """Name of a system (amoeba-water), a serialised System (.xml), or the directory of one."""
+    """Name of a system (amoeba-water), a serialised System (.xml), the directory of one, or a structure (.pdb, .cif)
+    with --force-field."""
     model: str
     """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
     out: Path

@@ -20,9 +20,9 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.base.errors import SettingsError
-from openmm_gnn.cli.inputs import SystemFiles
 from openmm_gnn.cli.options import Nested, ShownCommand
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
+from openmm_gnn.md.systems.structure_files import SystemFiles
 from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 
@@ -31,7 +31,8 @@ class Simulate(ShownCommand):
     after_stop = "The same command with --resume goes on from the last checkpoint."
 
     system: tyro.conf.Positional[str]
-    """Name of a system (argon, amoeba-water, chignolin), a serialised System (.xml), or the directory of one."""
+    """Name of a system (argon, amoeba-water, chignolin), a serialised System (.xml), the directory of one, or a
+    structure (.pdb, .cif) with --force-field."""
     out: Path
     """Directory of the run."""
     model: str | None = None

@@ -16,6 +16,8 @@ from openmm_gnn.cli.options import ShownCommand, TorchCommand
 
 @dataclass(frozen=True, kw_only=True)
 class Validate(TorchCommand, ShownCommand):
+    after_stop = TorchCommand.after_stop
+
     model: tyro.conf.Positional[str]
     """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
     data: Path | None = None

@@ -24,6 +24,7 @@ from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Coordinates, TokenTable, atom_tokens, group_tokens, residue_tokens
 from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
+from openmm_gnn.kernels.library import usable_device
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash, known_elements
 from openmm_gnn.networks.weights import load_encoder
 
@@ -81,6 +82,7 @@ class Featurizer:
             selection, reduction, neighbor_rule, dtype, device, coordinates, context, window: see `FeaturizerSettings`.
         Raises:
             SpecError: for an argument that means nothing, or a selection of nothing.
+            BackendError: for a device that is not here.
             TopologyError: for virtual sites, elements the encoder does not know, missing alpha carbons, and windows
                 without bonds.
         """
@@ -89,7 +91,7 @@ class Featurizer:
         self.dtype = dtype
         if dtype not in _DTYPES:
             raise SpecError(f"dtype is {dtype!r}: give one of {list(_DTYPES)}")
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self._name, given = _loaded(encoder, neighbor_rule)
         self.encoder_hash = encoder_hash(given)
         self.spec = given.spec
@@ -116,6 +118,13 @@ class Featurizer:
         )
         rows = (row.to(self.device) for row in self.tokens.rows_among(selected))
         self._token_of, self._row_of, self._sizes, self._is_centroid, self._anchor_row = rows
+
+    def __repr__(self) -> str:
+        what = "heavy atoms" if self.selection is None else repr(self.selection)
+        return (
+            f"Featurizer({self._name or 'encoder'}: {self.num_tokens} tokens of {self.num_atoms} atoms ({what}) among "
+            f"{self.num_particles} particles, features (tokens, 4, {self.width}), {self.dtype} on {self.device})"
+        )
 
     @property
     def num_tokens(self) -> int:

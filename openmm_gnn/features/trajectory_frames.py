@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,10 @@ _TIMED = frozenset({".xtc", ".trr", ".nc", ".ncdf", ".netcdf", ".h5", ".hdf5", "
 """Formats whose times mdtraj reads; for others it counts frames."""
 _WHOLE_ONLY = (AttributeError, NotImplementedError, TypeError)
 """What mdtraj raises where a format cannot be read in pieces."""
+
+
+_READERS = {".h5": "tables", ".hdf5": "tables", ".lh5": "tables", ".mol2": "pandas"}
+"""Packages that mdtraj needs for a format, and that do not come with it: the extra `formats`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,28 @@ class TrajectoryFrames:
         )
 
 
+@contextmanager
+def ascii_path(path: Path) -> Iterator[str]:
+    """The path of a file for readers in C that know ASCII alone: where it has other letters, that of a link to it."""
+    if str(path).isascii():
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "file" + "".join(suffix for suffix in path.suffixes[-2:] if suffix.isascii()))
+        link.symlink_to(path.resolve())
+        yield str(link)
+
+
+def check_reader(path: Path) -> None:
+    """
+    Raises:
+        DataError: if the package that reads files of this kind is not installed.
+    """
+    module = _READERS.get(path.suffix.lower())
+    if module is not None and importlib.util.find_spec(module) is None:
+        raise DataError(f"reading {path} needs {module}, which is not installed: `pip install {module}`")
+
+
 def read_topology(path: Path) -> mdtraj.Topology:
     """The topology of a file: of PDB and PDBx/mmCIF as OpenMM reads it, else as mdtraj does.
 
@@ -58,6 +87,7 @@ def read_topology(path: Path) -> mdtraj.Topology:
 
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path of the topology")
+    check_reader(path)
     try:
         if (suffix := path.suffix.lower()) in (".pdb", ".ent", ".cif", ".pdbx", ".mmcif"):
             from openmm import app
@@ -77,7 +107,7 @@ def count_frames(path: Path) -> int | None:
     if path.suffix.lower() not in _SEEKABLE:
         return None
     try:
-        with mdtraj.open(str(path)) as file:
+        with ascii_path(path) as named, mdtraj.open(named) as file:
             return len(file)
     except Exception:  # only for a progress bar: reading will say what is wrong
         return None
@@ -125,19 +155,23 @@ def _pieces(
 
     if not path.exists():
         raise DataError(f"there is no file {path}: check the path of the trajectory")
+    check_reader(path)
+    if path.is_file() and not path.stat().st_size:
+        raise DataError(f"{path} is empty: was it written to the end, or copied whole?")
     given: dict[str, Any] = {"top": topology, "atom_indices": atoms}
     try:
         if skip and skip >= (count_frames(path) or 0):
             return
         begun = False
-        try:
-            for frames in mdtraj.iterload(str(path), chunk=chunk, skip=skip, **given):
-                begun = True
-                yield frames
-        except _WHOLE_ONLY:
-            if begun:
-                raise
-            yield mdtraj.load(str(path), **given)
+        with ascii_path(path) as named:
+            try:
+                for frames in mdtraj.iterload(named, chunk=chunk, skip=skip, **given):
+                    begun = True
+                    yield frames
+            except _WHOLE_ONLY:
+                if begun:
+                    raise
+                yield mdtraj.load(named, **given)
     except (DataError, GeneratorExit):
         raise
     except Exception as error:  # each format has exceptions of its own

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openmm_gnn.base.errors import NonFiniteError
+from openmm_gnn.base.errors import NonFiniteError, in_words
 
 WARM_UP_CALLS = 10
 """Ordinary calls before the capture, as openmmtorch makes them."""
@@ -108,7 +108,7 @@ class CudaModule:
             graph.replay()
             self._stream.synchronize()
         except RuntimeError as error:  # torch says by this type that something cannot be captured
-            self._why_not = f"the capture failed ({what_is_said(error)})"
+            self._why_not = f"the capture failed ({in_words(error)})"
         else:
             self._graph = graph
         _log.info("CUDA graph of %s: %s", self.name, self.graph_state)
@@ -161,13 +161,6 @@ def waiting_forbidden() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
-
-
-def what_is_said(error: RuntimeError) -> str:
-    """The line of an error's text that says what is wrong: TorchScript puts it at the end, CUDA at the beginning."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    said = [line for line in lines if line.startswith("RuntimeError: ")]
-    return (said[-1] if said else lines[0]).removeprefix("RuntimeError: ")
 
 
 def why_not_captured(module: Any) -> str | None:

@@ -10,7 +10,6 @@ import platform
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from json import loads
 from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.version_rules import (
+    BUILD_AGAIN,
     OPENMM_WITH_PYTHONFORCE,
     Mismatch,
     Versions,
@@ -25,6 +25,7 @@ from openmm_gnn.base.version_rules import (
     installed_version,
     release,
 )
+from openmm_gnn.base.worker_processes import python_command
 from openmm_gnn.forces.doctor_probes import RESULT_PREFIX
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def versions_here(packages: dict[str, str | None], torch: Outcome, openmm: Outco
 
 
 def run_probe(arguments: Sequence[str], seconds: float = PROBE_SECONDS) -> Outcome:
-    """Run `python -m openmm_gnn.forces.doctor_probes ARGUMENTS` and read its result."""
-    return run_command([sys.executable, "-m", "openmm_gnn.forces.doctor_probes", *arguments], seconds)
+    """Run doctor_probes with these arguments and read its result."""
+    return run_command(python_command("openmm_gnn.forces.doctor_probes", *arguments), seconds)
 
 
 def run_command(command: Sequence[str], seconds: float) -> Outcome:
@@ -207,8 +208,8 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print(f"[green]Ready:[/] {names}.", soft_wrap=True)
     elif not diagnosis.kernels.works:
         console.print(
-            "[red]Not ready:[/] the compiled kernels do not load; build them again: "
-            'pip install --no-build-isolation --force-reinstall --no-deps openmm-gnn, or "make test" in a clone.',
+            "[red]Not ready:[/] the compiled kernels do not load; build them again in the folder of the sources: "
+            f"{BUILD_AGAIN}",
             soft_wrap=True,
         )
     else:

@@ -16,6 +16,7 @@ import torch
 from openmm_gnn.base.errors import BackendError, NonFiniteError
 from openmm_gnn.forces.cuda_module import CudaModule
 from openmm_gnn.forces.modules.openmm_module import module_bytes
+from openmm_gnn.kernels.library import usable_device
 
 
 def why_unavailable() -> str | None:
@@ -35,13 +36,9 @@ class ModuleComputation:
         self._source = module_bytes(module)
         self._module = torch.jit.freeze(module.eval(), preserved_attrs=["spec_json"])
         self._on_gpu: CudaModule | None = None
-        place = torch.device(device)
+        place = usable_device(device)
         if place.type == "cuda":
-            if not torch.cuda.is_available():
-                raise BackendError(f"device is {device!r}, but torch sees no CUDA device: give 'cpu'")
             self._on_gpu = CudaModule(_from_bytes(self._source), place, cuda_graphs)
-        elif place.type != "cpu":
-            raise BackendError(f"device is {device!r}: give 'cpu', 'cuda' or 'cuda:N'")
         elif cuda_graphs:
             raise BackendError("cuda_graphs=True needs the network on a GPU: give device='cuda'")
 

@@ -65,6 +65,13 @@ class NeighborList(nn.Module):
         self.register_buffer("stored_shifts", torch.empty((0, 3), dtype=torch.int32), persistent=False)
         self.register_buffer("status", torch.zeros(STATUS_SLOTS, dtype=torch.int64), persistent=False)
 
+    @torch.jit.unused
+    def extra_repr(self) -> str:
+        """What its repr says."""
+        pairs = "both directions" if self.full else "each pair once"
+        stored = f"up to {self.max_neighbors} pairs per atom, {len(self.reference_positions)} atoms so far"
+        return f"cutoff={self.cutoff:g}, skin={self.skin:g}, {pairs}, {stored}"
+
     def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The pairs at these positions.
 

@@ -8,21 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmm_gnn.base.errors import BackendError
+from openmm_gnn.base.version_rules import BUILD_AGAIN
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def _load(path: Path) -> None:
     if not path.is_file():
         raise ImportError(
-            f"the compiled operators are missing ({path.name} is not in {path.parent}): "
-            "install the package with `pip install --no-build-isolation .`, which compiles them"
+            f"the compiled operators are missing ({path.name} is not in {path.parent}): compile them in the folder of "
+            f"the sources with `{BUILD_AGAIN}`; Python started in a clone imports the clone, not what is installed"
         )
     try:
         torch.ops.load_library(path)
     except OSError as error:
         raise ImportError(
             f"{path.name} does not load with torch {torch.__version__} ({error}): "
-            "build it anew with `pip install --no-build-isolation --force-reinstall --no-deps .`"
+            f"build it anew in the folder of the sources with `{BUILD_AGAIN}`"
         ) from error
 
 
@@ -34,6 +37,25 @@ def _load_all() -> bool:
         return False
     _load(cuda)
     return True
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device of this name, which torch can compute on here.
+
+    Raises:
+        BackendError: if it is neither the CPU nor a GPU that torch sees.
+    """
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        place = torch.device("meta")
+    if place.type not in ("cpu", "cuda"):
+        raise BackendError(f"device is {str(device)!r}: give 'cpu', 'cuda' or 'cuda:N'")
+    seen = torch.cuda.device_count() if place.type == "cuda" and torch.cuda.is_available() else 0
+    if place.type == "cuda" and (place.index or 0) >= seen:
+        sees = f"{seen} CUDA devices" if seen else "no CUDA device"
+        raise BackendError(f"device is {str(device)!r}, but torch sees {sees}: give 'cpu'")
+    return place
 
 
 HAS_CUDA_LIBRARY: bool = _load_all()

@@ -54,6 +54,18 @@ def pair_vectors(positions: Tensor, pairs: Tensor, shifts: Tensor, box_vectors: 
     return vectors
 
 
+@torch.jit.unused
+def require_tensors(positions: Tensor, box_vectors: Tensor | None) -> None:
+    """
+    Raises:
+        TypeError: naming what is no tensor, and how to make one.
+    """
+    for name, value in (("positions", positions), ("box_vectors", box_vectors)):
+        if value is not None and not isinstance(value, Tensor):
+            kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+            raise TypeError(f"{name} is a {kind}: give a tensor, torch.tensor({name}), of plain numbers in one unit")
+
+
 def neighbor_pairs(
     positions: Tensor, cutoff: float, box_vectors: Tensor | None = None, full: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +86,10 @@ def neighbor_pairs(
     Raises:
         RuntimeError: for positions that are not finite, a box without volume, a cutoff that is not above 0, wrong
             shapes or dtypes; the message says which.
+        TypeError: for numpy arrays and other things that are no tensors.
     """
+    if not torch.jit.is_scripting():
+        require_tensors(positions, box_vectors)
     box = torch.empty((0, 3), dtype=positions.dtype, device=positions.device) if box_vectors is None else box_vectors
     if not wants_gradient(positions, box):
         pairs, _, vectors, distances = torch.ops.openmm_gnn.neighbor_pairs(

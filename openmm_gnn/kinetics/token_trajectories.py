@@ -54,6 +54,11 @@ class TokenTrajectory:
             )
         if self.times_ps.shape != (frames,) or (self.log_weights is not None and self.log_weights.shape != (frames,)):
             raise DataError(f"{self.name}: there are {frames} frames, give as many times and log weights")
+        if frames and np.isnan(self.times_ps).all():
+            raise DataError(
+                f"{self.name}: the frames have no times: give the same `openmm-gnn featurize` command once more, with "
+                "--frame-time PS, which keeps the features"
+            )
         steps = np.diff(self.times_ps)
         if frames > 1 and not (np.isfinite(self.times_ps).all() and (steps > 0).all()):
             raise DataError(f"{self.name}: the times do not increase, so a lag means nothing: featurize with times")
@@ -148,7 +153,7 @@ def trajectory_of_store(
         str(store.path),
         tokens,
         np.array(coordinates),
-        np.array(records["time"], np.float64),
+        store.times_ps[: len(records)],
         log_weights,
         store.meta["description"],
     )

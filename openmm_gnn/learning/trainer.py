@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -234,7 +235,11 @@ def fit(
         trainer = lightning.Trainer(
             max_steps=num_steps, callbacks=[best, *callbacks, checkpoints, *shown], **{**ours, **options}
         )
-        trainer.fit(module, training, validation, ckpt_path=begun, weights_only=True)
+        try:
+            trainer.fit(module, training, validation, ckpt_path=begun, weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to a ctrl-C, after which it would ignore others
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from stop
     if not best.bundle.is_file() and trainer.is_global_zero:
         raise NonFiniteError(
             f"{best.criterion.replace('_', ' ')} was never a finite number: lower the learning rate, now "

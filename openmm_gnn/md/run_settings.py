@@ -67,13 +67,23 @@ class RunSettings:
     hydrogen_mass: float | None = None
     """Mass of bonded hydrogens in dalton, taken from their neighbours, which allows longer steps. Default: masses
     stay as they are."""
+    pressure: float | None = None
+    """Pressure in bar, held by a Monte Carlo barostat. Default: the box stays, or as the system's own barostat has
+    it."""
 
     def __post_init__(self) -> None:
         if self.thermostat is not None:
             object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        check_time_step(self)
+        if self.pressure is not None and self.accelerate:
+            raise SettingsError(self, "pressure", "leave it out, accelerated runs keep their box")
+        at_least(self, 0, "pressure")
         whole(self, 1, "steps", "stride", "seed", "checkpoint_every", "inner_steps", "bonded_substeps")
         positive(self, "temperature", "friction", "time_step", "hydrogen_mass")
         at_least(self, 0, "equilibration")
+        for name in ("steps", "checkpoint_every"):
+            if (getattr(self, name) or 0) % self.stride:
+                raise SettingsError(self, name, f"give a multiple of stride, {self.stride} steps between two frames")
 
     def course(self, system: SimulationSystem) -> RunCourse:
         """The run of one system, with everything that was left open taken from it.
@@ -104,8 +114,27 @@ class RunSettings:
             bonded_substeps=bonded_substeps,
             inner_steps=self.inner_steps if self.accelerate else 0,
             hydrogen_mass=self.hydrogen_mass,
+            pressure=self.pressure,
             seed=self.seed,
             checkpoint_interval=self.checkpoint_every or FRAMES_PER_CHECKPOINT * self.stride,
+        )
+
+
+LEAST_STEP_FS, MOST_STEP_FS = 0.05, 50.0
+
+
+def check_time_step(settings: Any) -> None:
+    """Question a `time_step` in fs that nobody can mean, such as one that was meant in ps.
+
+    Raises:
+        SettingsError: if it is below 0.05 or above 50 fs.
+    """
+    step = settings.time_step
+    positive(settings, "time_step")
+    if step is not None and not LEAST_STEP_FS <= step <= MOST_STEP_FS:
+        meant = f", or {1000 * step:g} if ps were meant" if LEAST_STEP_FS <= 1000 * step <= MOST_STEP_FS else ""
+        raise SettingsError(
+            settings, "time_step", f"it is in fs: give {LEAST_STEP_FS:g} to {MOST_STEP_FS:g}, usually 0.5 to 4{meant}"
         )
 
 
@@ -136,6 +165,8 @@ class RunCourse:
     """Evaluations of the network per time step of an accelerated run; 0: a run that is not accelerated."""
     hydrogen_mass: float | None = None
     """Dalton, taken from the atoms that the hydrogens are bonded to; None: masses stay."""
+    pressure: float | None = None
+    """Bar, of the barostat that the run adds; None: it adds none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
@@ -171,8 +202,9 @@ class RunCourse:
         return self.report_interval * self.time_step_ps
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "thermostat": self.thermostat.value}
+        """Plain values for JSON; a pressure only where there is one."""
+        values = {**dataclasses.asdict(self), "thermostat": self.thermostat.value}
+        return {name: value for name, value in values.items() if name != "pressure" or value is not None}
 
 
 EXTENDABLE = ("steps", "checkpoint_interval")

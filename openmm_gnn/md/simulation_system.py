@@ -5,14 +5,15 @@ A time step need not be the same for bonded forces and the expensive rest: bonds
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.base.errors import TopologyError
+from openmm_gnn.base.errors import SpecError, TopologyError
 
 if TYPE_CHECKING:
     import openmm
@@ -63,9 +64,37 @@ class SimulationSystem:
                 f"the positions of {self.name} have shape {self.positions.shape}: expected ({num_particles}, 3)"
             )
 
+    def __repr__(self) -> str:
+        box = self.box_vectors
+        where = "no box" if box is None else "box " + " x ".join(f"{np.linalg.norm(v):.3g}" for v in box) + " nm"
+        of = f"{self.temperature:g} K, {self.thermostat.value}, steps of {1000 * self.time_step_ps:g} fs"
+        return f"SimulationSystem({self.name!r}: {len(self.positions)} particles, {where}, {of})"
+
     def start(self, seed: int) -> np.ndarray:
         """(num_particles, 3) positions in nm from which a run with this seed begins."""
         return self.positions if self.prepare is None else self.prepare(seed)
+
+    def at_pressure(self, pressure: float, temperature: float, seed: int) -> SimulationSystem:
+        """The same with a Monte Carlo barostat.
+
+        Args:
+            pressure: bar.
+            temperature: of the thermostat, K.
+        Raises:
+            SpecError: if there is no box, or a barostat already.
+        """
+        import openmm
+
+        if not self.periodic:
+            raise SpecError(f"{self.name} has no periodic box, whose pressure could be held: leave the pressure out")
+        own = [force.getName() for force in self.system.getForces() if "Barostat" in type(force).__name__]
+        if own:
+            raise SpecError(f"{self.name} has a barostat of its own, {own[0]}: leave the pressure out, or remove it")
+        system = copy.deepcopy(self.system)
+        barostat = openmm.MonteCarloBarostat(pressure, temperature)
+        barostat.setRandomNumberSeed(seed)
+        system.addForce(barostat)
+        return replace(self, system=system)
 
     @property
     def periodic(self) -> bool:

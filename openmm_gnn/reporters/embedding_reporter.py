@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import weakref
 from pathlib import Path
@@ -63,8 +64,19 @@ class EmbeddingReporter:
             DataError: if the store has frames and `append` is False, or other features than these.
             SpecError: for an argument that means nothing.
         """
+        name, order = type(self).__name__, "(file, reportInterval, featurizer)"
+        if not isinstance(file, (str, os.PathLike)) or not isinstance(reportInterval, (int, np.integer)):
+            raise SpecError(
+                f"{name} was given file={file!r}, reportInterval={reportInterval!r}: its arguments are {order}"
+            )
         if reportInterval < 1:
             raise SpecError(f"reportInterval is {reportInterval}: give 1 step or more")
+        if not callable(getattr(featurizer, "describe", None)):
+            raise SpecError(
+                f"{name} was given featurizer={featurizer!r}: make one, such as "
+                f"Featurizer({featurizer if isinstance(featurizer, str) else 'biomolecule-et-small'!r}, "
+                "simulation.topology)"
+            )
         self._interval = int(reportInterval)
         self._wrapped = bool(enforcePeriodicBox)
         self._num_particles = featurizer.num_particles
@@ -73,6 +85,10 @@ class EmbeddingReporter:
         self._at: int | None = None
         """The step at which the simulation was last seen."""
         self._periodic = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._stream.closed else "open"
+        return f"{type(self).__name__}({state}, every {self._interval} steps, {self.store!r})"
 
     @property
     def store(self) -> EmbeddingStore:
@@ -85,7 +101,16 @@ class EmbeddingReporter:
         return self._stream.waited
 
     def describeNextReport(self, simulation: Any) -> dict[str, Any]:
-        """What OpenMM asks before it steps: the steps to the next report, and what it needs."""
+        """What OpenMM asks before it steps: the steps to the next report, and what it needs.
+
+        Raises:
+            SpecError: if the reporter was closed, as at the end of its `with`.
+        """
+        if self._stream.closed:
+            raise SpecError(
+                f"the reporter of {self.store.path} is closed: step inside its `with`, or take it out of "
+                "simulation.reporters and add another with append=True"
+            )
         step = simulation.currentStep
         if self._at is None or step < self._at:
             self._settle(simulation, step)

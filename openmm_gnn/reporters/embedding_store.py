@@ -63,6 +63,12 @@ class EmbeddingStore:
         self._writer = writer
         self._last_step: int | None = None
 
+    def __repr__(self) -> str:
+        steps = self.steps
+        until = f", steps {steps[0]} to {steps[-1]}" if len(steps) else ""
+        shape = f"{self.num_tokens} x 4 x {self.meta['width']} {self.meta['dtype']}"
+        return f"EmbeddingStore({str(self.path)!r}: {len(steps)} frames of {shape}{until})"
+
     @classmethod
     def create(
         cls,
@@ -184,8 +190,9 @@ class EmbeddingStore:
 
     @property
     def times_ps(self) -> np.ndarray:
-        """(frames,) simulation time in ps."""
-        return np.array(self.records["time"])
+        """(frames,) time in ps; where frames came without, from the time between two that was given later."""
+        times, interval = np.array(self.records["time"]), self.meta["system"].get("frame_time_ps")
+        return times if interval is None else np.where(np.isnan(times), self.steps * interval, times)
 
     @property
     def embeddings(self) -> np.ndarray:

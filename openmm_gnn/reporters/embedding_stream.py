@@ -92,7 +92,7 @@ class EmbeddingStream:
         self._ring: PendingFrames | None = None
         self._error: BaseException | None = None
         """What ended the work; later frames are not stored."""
-        self._told = self._begun = self._closed = False
+        self._told = self._begun = self.closed = False
         self.waited = 0.0
         """Seconds that the simulation has waited for the worker, because `max_pending` frames waited already."""
         self.last_step = self.store.last_step
@@ -158,9 +158,9 @@ class EmbeddingStream:
         Raises:
             OpenMMGNNError: what stopped the worker, if it was not raised before.
         """
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._thread.shutdown()
         if self._process is not None:
             self._process.close()

@@ -13,7 +13,6 @@ import pickle
 import signal
 import socket
 import subprocess
-import sys
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from openmm_gnn.base import errors
 from openmm_gnn.base.errors import OpenMMGNNError, SpecError
+from openmm_gnn.base.worker_processes import python_command
 from openmm_gnn.reporters.pending_frames import PendingFrame
 
 
@@ -80,13 +80,12 @@ class FeatureProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CHILD.format(descriptor=theirs.fileno())],
+                python_command(_CHILD.format(descriptor=theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             )
         self._connection = Connection(ours.detach())
-        self._connection.send(sys.path)
         self._connection.send_bytes(payload)
         self._answer()
 
@@ -120,7 +119,6 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stores what waits
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
-        sys.path[:] = connection.recv()
         payload = connection.recv_bytes()
         try:
             featurizer = pickle.loads(payload)

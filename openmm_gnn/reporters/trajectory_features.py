@@ -140,7 +140,7 @@ def store_names(trajectories: Sequence[Path]) -> list[str]:
     Raises:
         DataError: if two are the same even so.
     """
-    own = [path.name.split(".")[0] or path.name for path in trajectories]
+    own = [Path(path.name.removesuffix(".gz").removesuffix(".bz2")).stem or path.name for path in trajectories]
     names = [
         name if own.count(name) == 1 else f"{path.resolve().parent.name}-{name}"
         for name, path in zip(own, trajectories, strict=True)
@@ -164,6 +164,8 @@ def _opened(trajectory: Path, path: Path, featurizer: Featurizer, reading: Readi
     if not is_store(path):
         return EmbeddingStore.create(path, description, featurizer.num_tokens, featurizer.width, reading.dtype, system)
     store = EmbeddingStore.append_to(path, description)
+    if store.meta["system"].get("frame_time_ps", 0) is None and np.isnan(store.times_ps).all():
+        store.describe_system({**store.meta["system"], "frame_time_ps": reading.frame_time_ps})
     stored = {**store.meta["system"], "dtype": store.meta["dtype"]}
     differing = [
         f"{name}: {stored.get(name)!r} stored, {value!r} given"

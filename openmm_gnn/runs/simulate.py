@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 SECONDS_PER_DAY = 86_400.0
+HOT_PS = 5.0
+"""Picoseconds from the start in which twice the temperature that is asked for is warned of."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def simulate(
         named, selection, context = features.encoder, features.selection, features.context
         featurizer = Featurizer(named, simulation_system.topology, selection, context=context, window=features.window)
     course = settings if isinstance(settings, RunCourse) else settings.course(simulation_system)
+    if course.pressure is not None:
+        simulation_system = simulation_system.at_pressure(course.pressure, course.temperature, course.seed)
     compute = compute or ComputeSettings()
     run = RunDirectory(directory)
     with locked(run.path):
@@ -192,16 +197,24 @@ class _SpeedBar(ProgressBar):
     def __init__(self, course: RunCourse, shown: bool, name: str, step: int) -> None:
         self._course, self._name, self._first, self._start = course, name, step, time.perf_counter()
         super().__init__(course.total_steps, shown, step, name)
+        self._warned = False
         self.ns_per_day = 0.0
 
     def show(self, step: int, temperature: float) -> None:
         """`step` counts from the start of equilibration; temperature in K."""
         simulated_ns = (step - self._first) * self._course.time_step_ps / 1000
         self.ns_per_day = simulated_ns / max(time.perf_counter() - self._start, 1e-9) * SECONDS_PER_DAY
-        equilibrating = step < self._course.equilibration_steps
+        target, equilibrating = self._course.temperature, step < self._course.equilibration_steps
         done_ps = max(0, step - self._course.equilibration_steps) * self._course.time_step_ps
         title = f"{self._name} (equilibration)" if equilibrating else self._name
         self.update(step, title, f"{done_ps:.1f} ps · {self.ns_per_day:.1f} ns/day · {temperature:.0f} K")
+        if not self._warned and step * self._course.time_step_ps <= HOT_PS and temperature > 2 * target:
+            self._warned = True
+            warnings.warn(
+                f"{temperature:.0f} K after {step * self._course.time_step_ps:.3g} ps, {target:g} K are asked for: the "
+                "start has atoms too close (--minimize), or the time step is too long (--time-step)",
+                stacklevel=2,
+            )
 
 
 class RunFrames:

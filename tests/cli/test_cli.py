@@ -6,9 +6,12 @@ import os
 import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import openmm
 import pytest
+import torch
 from command_lines import invoke
 
 from openmm_gnn import cli
@@ -78,10 +81,19 @@ def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     ("error", "message"),
     [
         (DataError("the file is cut short [line 3]: copy it again"), "the file is cut short [line 3]: copy it again"),
-        (PermissionError(13, "Permission denied", "/out"), "[Errno 13] Permission denied: '/out'"),
+        (
+            PermissionError(13, "Permission denied", "/out"),
+            "/out: Permission denied: mend its permissions, or give another path",
+        ),
+        (ValueError("could not convert string to float: 'x'"), "could not convert string to float: 'x'"),
+        (openmm.OpenMMException("Traceback (most recent call last):\n  in x\nRuntimeError: too hot"), "too hot"),
+        (
+            MemoryError("Unable to allocate 9 GiB"),
+            "not enough memory (Unable to allocate 9 GiB): give fewer atoms or frames at once, or a machine with more",
+        ),
         (
             ModuleNotFoundError("No module named 'lightning'", name="lightning"),
-            "No module named 'lightning': install it with `pip install 'openmm-gnn[train]'`",
+            "No module named 'lightning': install it with `pip install lightning tensorboard`",
         ),
         (ImportError("the compiled operators are missing"), "the compiled operators are missing"),
     ],
@@ -103,10 +115,38 @@ def test_the_environment_can_ask_for_the_traceback(monkeypatch: pytest.MonkeyPat
         cli.main(["doctor"])
 
 
-def test_a_mistake_in_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_with(ZeroDivisionError("a bug"), monkeypatch)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["doctor"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), KeyError("width"), RuntimeError("shapes differ")])
+def test_a_fault_of_the_program_shows_its_traceback_and_says_that_it_is_one(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(error, monkeypatch)
+    assert cli.main(["doctor"]) == cli.FAULT == 70
+    said = capsys.readouterr().err
+    assert "Traceback" in said and type(error).__name__ in said
+    assert "This is a fault of openmm-gnn, not of your input: please report it where you got openmm-gnn from" in said
+
+
+def test_what_a_compiled_operator_refuses_is_an_error_of_the_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(arguments: list[str]) -> int:
+        from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
+
+        neighbor_pairs(torch.full((3, 3), torch.nan), 1.0)
+        return 0
+
+    monkeypatch.setattr(cli, "run", refuse)
+    monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1 and "atom 0" in said
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main replaces it, this restores it
+    monkeypatch.setattr(cli, "run", lambda arguments: 0)
+    cli.main([])
+    assert warnings.formatwarning("the start is hot", UserWarning, "simulate.py", 7) == "Warning: the start is hot\n"
 
 
 @pytest.mark.parametrize(("options", "shows_traceback"), [([], False), (["--debug"], True)])

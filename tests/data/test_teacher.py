@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def test_other_systems_other_versions_and_other_directories_are_refused(tmp_path
 
 def test_a_run_that_blows_up_names_trajectory_and_step(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"at step \d+: first atom \d+ .Ar of .*100K-seed-1/last_good.pdb"):
-        label(small_box(), tmp_path, seeds=[1], frames=100, stride=10, time_step=1000.0)
+        label(replace(small_box(), time_step_ps=1.0), tmp_path, seeds=[1], frames=100, stride=10)
 
 
 def test_a_thermostat_inside_the_system_is_refused(tmp_path: Path) -> None:

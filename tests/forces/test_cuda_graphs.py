@@ -9,14 +9,13 @@ import openmm
 import pytest
 import torch
 
-from openmm_gnn.base.errors import BackendError, NonFiniteError
+from openmm_gnn.base.errors import BackendError, NonFiniteError, in_words
 from openmm_gnn.forces import torch_force
 from openmm_gnn.forces.cuda_module import (
     WARM_UP_CALLS,
     CudaModule,
     DeviceBuffers,
     graph_reports,
-    what_is_said,
     why_not_captured,
 )
 from openmm_gnn.forces.gamd_force import gamd_force
@@ -79,9 +78,9 @@ def test_the_reason_of_a_failed_capture_is_the_line_that_says_it() -> None:
 
     with pytest.raises(RuntimeError) as caught:
         failing(torch.zeros(2))
-    assert what_is_said(caught.value).startswith("shape '[7]' is invalid for input of size 2")
-    assert what_is_said(RuntimeError("CUDA error: invalid\nCompile with `X` to see more.\n")) == "CUDA error: invalid"
-    assert what_is_said(RuntimeError()) == "RuntimeError"
+    assert in_words(caught.value).startswith("shape '[7]' is invalid for input of size 2")
+    assert in_words(RuntimeError("CUDA error: invalid\nCompile with `X` to see more.\n")) == "CUDA error: invalid"
+    assert in_words(RuntimeError()) == "RuntimeError"
 
 
 def test_a_device_that_cannot_be_is_refused_in_words() -> None:

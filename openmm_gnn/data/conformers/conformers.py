@@ -18,9 +18,9 @@ from typing import Any
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
 from openmm_gnn.base.files import locked
-from openmm_gnn.base.worker_processes import Work, run_workers, serve
+from openmm_gnn.base.worker_processes import Work, python_command, run_workers, serve
 from openmm_gnn.data.conformers.conformations import CONFORMATIONS, UNITS, Conformations
-from openmm_gnn.data.conformers.settings import KINDS, Dynamics
+from openmm_gnn.data.conformers.settings import KINDS, Dynamics, Kind
 from openmm_gnn.data.conformers.shards import Conformers, open_shard, shard_paths, write_shard
 from openmm_gnn.md.systems.peptides import HELD_OUT
 
@@ -121,7 +121,7 @@ def make_conformations(
         works = []
         for part in range(workers):
             if mine := ranges[part::workers]:
-                program = [sys.executable, "-m", "openmm_gnn.data.conformers.conformers", str(out)]
+                program = python_command("openmm_gnn.data.conformers.conformers", str(out))
                 worker = [*program, *(f"{first}:{end}" for first, end in mine)]
                 steps = sum(end - first for first, end in mine)
                 works.append(Work(name=f"part {part + 1} of the molecules", command=worker, steps=steps, steps_done=0))
@@ -151,7 +151,7 @@ def missing_ranges(out: Path, num_molecules: int, per_shard: int, workers: int) 
 def run_shards(out: Path, ranges: Sequence[tuple[int, int]], report: Callable[[int], None]) -> None:
     """Make these shards of a directory one by one; `report` is called with the number of molecules that are done."""
     stored = CONFORMATIONS.read(out)["settings"]
-    maker = KINDS[stored["kind"]].from_stored(stored).maker(input_files(out), stored["skip_bad"])
+    maker = KINDS[Kind(stored["kind"])].from_stored(stored).maker(input_files(out), stored["skip_bad"])
     done = 0
     for first, end in ranges:
         molecules: list[Conformers] = []

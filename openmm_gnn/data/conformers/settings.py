@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from openmm_gnn.base.errors import SettingsError, SpecError, one_of, positive, whole
 from openmm_gnn.data.conformers.shards import Conformers
 from openmm_gnn.md.implicit_solvent import ImplicitForceField
+from openmm_gnn.md.run_settings import check_time_step
 
-Kind = TypeVar("Kind", bound="Dynamics")
+Stored = TypeVar("Stored", bound="Dynamics")
 
 
 class Maker(ABC):
@@ -36,11 +38,20 @@ class Maker(ABC):
         """Build and run the molecule of this number; DataError or NonFiniteError if that cannot be done."""
 
 
+class Kind(str, Enum):
+    """What the molecules are."""
+
+    PEPTIDES = "peptides"
+    PROTEINS = "proteins"
+    NUCLEIC_ACIDS = "nucleic-acids"
+    MOLECULES = "molecules"
+
+
 @dataclass(frozen=True)
 class Dynamics:
     """Langevin dynamics from hot to cold, the same for each molecule."""
 
-    KIND: ClassVar[str]
+    KIND: ClassVar[Kind]
     MOLECULES_PER_SHARD: ClassVar[int] = 16
     """Molecules that a kill costs at most."""
     temperatures: tuple[float, ...] = (600.0, 450.0, 300.0)
@@ -62,7 +73,8 @@ class Dynamics:
             raise SettingsError(self, "temperatures", "give one or more above 0 K")
         whole(self, 1, "frames")
         whole(self, 0, "seed")
-        positive(self, "time_step", "interval_ps", "friction_per_ps")
+        check_time_step(self)
+        positive(self, "interval_ps", "friction_per_ps")
         if self.steps_per_frame < 1:
             raise SettingsError(self, "interval_ps", f"give at least one time step, {self.time_step} fs")
 
@@ -82,12 +94,12 @@ class Dynamics:
     @property
     def stored(self) -> dict[str, Any]:
         """The settings as meta.json holds them, which has times in ps."""
-        values = {"kind": self.KIND, **asdict(self), "time_step_ps": self.time_step_ps}
+        values = {"kind": self.KIND.value, **asdict(self), "time_step_ps": self.time_step_ps}
         del values["time_step"]
         return values
 
     @classmethod
-    def from_stored(cls: type[Kind], stored: dict[str, Any]) -> Kind:
+    def from_stored(cls: type[Stored], stored: dict[str, Any]) -> Stored:
         """The settings that meta.json holds."""
         known = {**stored, "time_step": 1000 * stored["time_step_ps"]}
         return cls(**{field.name: known[field.name] for field in fields(cls)})
@@ -129,7 +141,7 @@ class RandomSettings(OpenMMDynamics):
         from openmm_gnn.data.conformers.openmm_conformers import RandomMaker
 
         if inputs:
-            raise SpecError(f"{self.KIND} are drawn at random: leave out {inputs[0]}")
+            raise SpecError(f"{self.KIND.value} are drawn at random: leave out {inputs[0]}")
         return RandomMaker(self)
 
 
@@ -137,14 +149,14 @@ class RandomSettings(OpenMMDynamics):
 class PeptideSettings(RandomSettings):
     """Random peptides of all 20 amino acids, each with another sequence; benchmarks are left out."""
 
-    KIND: ClassVar[str] = "peptides"
+    KIND = Kind.PEPTIDES
 
 
 @dataclass(frozen=True)
 class NucleicAcidSettings(RandomSettings):
     """Random single strands of DNA and RNA, each with another sequence; amber14 is OL15 and OL3 for them."""
 
-    KIND: ClassVar[str] = "nucleic-acids"
+    KIND = Kind.NUCLEIC_ACIDS
     MOLECULES_PER_SHARD: ClassVar[int] = 8
     longest: int = 6
     """Number of nucleotides of the longest molecule."""
@@ -159,7 +171,7 @@ class NucleicAcidSettings(RandomSettings):
 class ProteinSettings(OpenMMDynamics):
     """Runs of proteins from their structures, at temperatures at which they keep their fold for that long."""
 
-    KIND: ClassVar[str] = "proteins"
+    KIND = Kind.PROTEINS
     MOLECULES_PER_SHARD: ClassVar[int] = 1
     temperatures: tuple[float, ...] = (300.0, 330.0, 360.0)
     """Temperature, K; may be given again: each is run, in this order."""
@@ -176,7 +188,7 @@ class ProteinSettings(OpenMMDynamics):
 class MoleculeSettings(Dynamics):
     """Molecules of a file of SMILES, or approved drugs; in vacuum, all bonds free."""
 
-    KIND: ClassVar[str] = "molecules"
+    KIND = Kind.MOLECULES
     time_step: float = 1.0
     """Time step, fs."""
 
@@ -186,7 +198,7 @@ class MoleculeSettings(Dynamics):
         return MoleculeMaker(self, read_smiles(inputs or [DRUGS]))
 
 
-KINDS: dict[str, type[Dynamics]] = {
+KINDS: dict[Kind, type[Dynamics]] = {
     kind.KIND: kind for kind in (PeptideSettings, ProteinSettings, NucleicAcidSettings, MoleculeSettings)
 }
 """Settings of each kind of molecules."""

@@ -112,9 +112,7 @@ def read_extended_xyz(path: Path) -> Iterator[tuple[str, Atoms]]:
     try:
         from ase.io import iread
     except ImportError as error:
-        raise DataError(
-            f"reading {path} needs ASE ({error}): install it with `pip install 'openmm-gnn[labels]'`"
-        ) from error
+        raise DataError(f"reading {path} needs ASE ({error}): install it with `pip install ase`") from error
     index = -1
     try:
         for index, atoms in enumerate(iread(path, index=":", format="extxyz")):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.errors import SettingsError, at_least, one_of, whole
-from openmm_gnn.md.run_settings import RunCourse, RunSettings
+from openmm_gnn.md.run_settings import RunCourse, RunSettings, check_time_step
 from openmm_gnn.md.simulation_system import LabelledForces, Thermostat
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class LabelSettings:
         object.__setattr__(self, "temperature", tuple(float(kelvin) for kelvin in self.temperature))
         object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
         one_of(self, LabelledForces, "forces")
+        check_time_step(self)
         whole(self, 1, "frames", "stride", "processes")
         at_least(self, 0, "checkpoint_seconds")
         for name in ("seeds", "temperature"):

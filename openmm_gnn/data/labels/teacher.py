@@ -22,7 +22,7 @@ import openmm
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
 from openmm_gnn.base.files import locked, read_checkpoint, write_atomically
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
-from openmm_gnn.base.worker_processes import Work, run_workers, serve
+from openmm_gnn.base.worker_processes import Work, python_command, run_workers, serve
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
 from openmm_gnn.data.labels.trajectories import (
     LABELLED,
@@ -54,7 +54,7 @@ def steps_done(trajectory: LabelledTrajectory, settings: LabelCourse) -> int:
 
 def worker_command(directory: Path, name: str, checkpoint_seconds: float) -> list[str]:
     """The command that runs this file on one trajectory."""
-    return [sys.executable, "-m", "openmm_gnn.data.labels.teacher", str(directory), name, str(checkpoint_seconds)]
+    return python_command("openmm_gnn.data.labels.teacher", str(directory), name, str(checkpoint_seconds))
 
 
 def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report: Callable[[int], None]) -> None:

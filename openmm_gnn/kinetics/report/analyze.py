@@ -260,7 +260,9 @@ def _temperature(runs: Sequence[AnalysedRun], settings: AnalysisSettings) -> flo
     known = {run.name: run.temperature for run in runs}
     unknown = [run for run in runs if known[run.name] is None]
     if unknown:
-        raise DataError(f"the temperature of {unknown[0].store.path} is not known, no run.json lies there: give it (K)")
+        raise DataError(
+            f"the temperature of {unknown[0].store.path} is not known, no run.json lies there: give --temperature, in K"
+        )
     if len(set(known.values())) > 1:
         listed = ", ".join(f"{name} {value:g} K" for name, value in known.items())
         raise DataError(f"the runs have several temperatures ({listed}): analyse them apart")

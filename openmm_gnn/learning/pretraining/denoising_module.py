@@ -281,7 +281,7 @@ class TrainingCurves(Callback):
             "throughput/atoms_per_s": self._atoms / seconds,
             "throughput/molecules_per_s": self._molecules / seconds,
         }
-        self.log("atoms/s", round(points["throughput/atoms_per_s"]), prog_bar=True, logger=False, batch_size=1)
+        module.log("atoms/s", round(points["throughput/atoms_per_s"]), prog_bar=True, logger=False, batch_size=1)
         self._write(trainer, points)
         self._restart()
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchmetrics import MeanAbsoluteError, MeanSquaredError
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from openmm_gnn.base.specs.encoder import PropertySpec
 from openmm_gnn.learning.properties.property_labels import read_labels
@@ -57,6 +57,7 @@ class PropertyRegression(ResumableModule):
         predicted = self.model(frames.atomic_numbers, frames.positions, frames.batch, frames.box_vectors)
         of_elements = self.model.of_elements(frames.atomic_numbers, frames.batch)
         for name, error, values in zip(FIGURES, self.errors, (predicted, predicted, of_elements), strict=True):
+            assert isinstance(error, Metric)
             error.update(values, frames.labels)
             self.log(name, error, prog_bar=name == FIGURES[0])  # over all frames, in the unit of the labels
 

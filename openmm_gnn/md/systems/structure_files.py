@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -55,8 +55,8 @@ class ForceFieldSettings:
     """How a System is made of a structure: force-field files and what they leave open."""
 
     force_field: tuple[str, ...] = ()
-    """Force-field file for a .pdb or .cif: a name that OpenMM knows, such as amber14-all.xml, or a path; may be given
-    again. Default: none, since named systems and .xml files have forces."""
+    """Force-field file for a .pdb or .cif: a name that OpenMM knows, such as amber14-all.xml, or a path; several
+    may follow. Default: none, since named systems and .xml files have forces."""
     nonbonded_cutoff: float = 1.0
     """Cutoff of the real-space part of particle mesh Ewald in nm; without a box there is no cutoff."""
     constraints: Constraints | None = None
@@ -71,6 +71,27 @@ class ForceFieldSettings:
             object.__setattr__(self, "constraints", Constraints(self.constraints))
         if not self.nonbonded_cutoff > 0:
             raise SpecError(f"nonbonded_cutoff is {self.nonbonded_cutoff} nm: give a length above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemFiles:
+    """What a system needs beside its name or file."""
+
+    topology: Path | None = None
+    """PDB or PDBx/mmCIF file with the atoms of a System given as .xml."""
+    molecules: int | None = None
+    """Number of molecules of a named system; its density stays. Default: the number it is known with."""
+    force_field: ForceFieldSettings
+    minimize: bool = False
+    """Minimise the energy of the start, at most 200 steps. Structures with --force-field always are."""
+
+    def load(self, system: str) -> SimulationSystem:
+        from openmm_gnn.md.systems.systems import load_system
+
+        loaded = load_system(system, self.topology, self.molecules, self.force_field)
+        if not self.minimize:
+            return loaded
+        return replace(loaded, prepare=lambda seed: relaxed(loaded.system, loaded.start(seed))(seed))
 
 
 def system_from_structure(path: Path, settings: ForceFieldSettings) -> SimulationSystem:
