@@ -63,7 +63,7 @@ class FrameDataset(Dataset):
     partners: Tensor | None
     """`separation_table` of these atoms, or None if the model does not tell kinds of pairs apart."""
     cutoff: float
-    """Of the network, nm."""
+    """The cutoff of the network, nm."""
     rotate: bool = False
     """Turn every frame at random, so that a network that is not covariant by construction learns to be."""
     seed: int = 0
@@ -71,7 +71,7 @@ class FrameDataset(Dataset):
     num_species: int = 1
     """Number of species that the network knows."""
     pair_term: PairTerm | None = None
-    """Of the model, fitted already."""
+    """The pair term of the model, fitted already."""
 
     def __post_init__(self) -> None:
         self.known_pair_forces: dict[int, Tensor] = {}

@@ -77,7 +77,7 @@ class RunBias:
             )
 
     def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
-        """Of bias and walls together, kJ/mol, and (D,) the derivatives: what the force applies."""
+        """The energy of bias and walls together, kJ/mol, and its (D,) derivatives: what the force applies."""
         energy, gradient = self.bias.value_and_gradient(values)
         wall, push = self.walls.value_and_gradient(values)
         return energy + wall, gradient + push
