@@ -184,8 +184,6 @@ def observe(
             raise DataError(
                 f"{run.path} has no periodic box, in which g(r) and diffusion are measured: give a periodic run"
             )
-        if not len(positions):
-            raise DataError(f"{run.path} holds no frame yet: wait, or go on with it (`openmm-gnn simulate --resume`)")
         trajectories.append(positions)
         boxes.append(box_vectors)
         logs.append(run.read_log())
@@ -234,8 +232,15 @@ def runs_in(path: Path) -> list[RunDirectory]:
 
 
 def shortest_run_ps(path: Path | str) -> float:
-    """The length of a run, or of the shortest in a directory of runs."""
-    return min(len(run.read_log()) * run.settings().frame_interval_ps for run in runs_in(Path(path)))
+    """The length of a run, or of the shortest in a directory of runs.
+
+    Raises:
+        DataError: if there is no run, or one without a frame.
+    """
+    lengths = {run.path: len(run.read_log()) * run.settings().frame_interval_ps for run in runs_in(Path(path))}
+    if empty := [run for run, length in lengths.items() if not length]:
+        raise DataError(f"{empty[0]} holds no frame yet: wait, or go on with it (`openmm-gnn simulate --resume`)")
+    return min(lengths.values())
 
 
 def _kind(run: RunDirectory) -> str:

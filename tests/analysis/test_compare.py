@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from openmm_gnn.analysis.compare import compare, observe, runs_in, save_comparis
 from openmm_gnn.analysis.diffusion import self_diffusion
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import REFERENCE_COLOR, RUN_COLOR
+from openmm_gnn.md.dcd_frames import truncate_dcd
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import load_system
@@ -115,3 +117,25 @@ def test_log_that_ends_in_half_a_row_is_read(runs: Path) -> None:
         log.write("99999,1")
     assert len(run.read_log()) == rows == 60
     assert json.loads(run.description.read_text())["system"]["num_atoms"] == 258
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_short_run_is_compared_by_what_it_holds(frames: int, runs: Path, tmp_path: Path) -> None:
+    short = replace(SETTINGS, steps=10 * frames, checkpoint_interval=10 * frames)
+    simulate(load_system("argon"), tmp_path / "short", short)
+    with pytest.warns(UserWarning, match="too short for a diffusion coefficient, run longer"):
+        comparison = compare(tmp_path / "short", runs / "hot")
+    said = dict((row[0], row[1]) for row in comparison.rows())
+    assert said["temperature (K)"].startswith(f"{comparison.run.temperature.value:.2f}")
+    assert ("±" in said["temperature (K)"]) is (frames > 1)
+    assert not any("diffusion" in name for name in said)
+    assert save_comparison(comparison, tmp_path / "short.png").stat().st_size > 10_000
+
+
+def test_a_run_without_a_frame_says_so(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "hot", tmp_path / "begun")
+    begun = RunDirectory(tmp_path / "begun")
+    begun.log.write_text(begun.log.read_text().splitlines(keepends=True)[0])
+    truncate_dcd(begun.trajectory, 0)
+    with pytest.raises(DataError, match="holds no frame yet: wait, or go on with it"):
+        compare(tmp_path / "begun", runs / "hot")

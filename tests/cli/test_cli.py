@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from command_lines import invoke
 
 from openmm_gnn import cli
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.runs.directory import RunDirectory
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -176,3 +181,50 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     failed = run("optimise")
     assert failed.returncode == 2
     assert "there is no command optimise" in failed.stderr
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "tail"])
+def test_every_command_says_what_is_next_and_how_to_go_on(command: str) -> None:
+    run = inspect.getsource(cli.command_of(command).run)
+    assert "Next: " in run
+    message, code = cli.message_of(KeyboardInterrupt(), [command])
+    assert code == 130 and message.startswith("Stopped. ") and "the same command" in message.lower()
+
+
+def stop_when_there(path: Path) -> threading.Thread:
+    """Press ctrl-C, as it were, once a file is there."""
+
+    def press() -> None:
+        while not path.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on_and_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    line = f"simulate argon --out {out} --stride 5 --equilibration 0 --threads 1 --no-progress"
+    stopper = stop_when_there(out / "checkpoint")
+    assert cli.main([*line.split(), "--steps", "100000"]) == 130
+    stopper.join()
+    assert capsys.readouterr().err == "Stopped. The same command with --resume goes on from the last checkpoint.\n"
+    done = RunDirectory(out).read_log()["step"][-1]
+    assert cli.main([*line.split(), "--steps", str(int(done) // 100 * 100 + 200), "--resume"]) == 0
+    assert len(RunDirectory(out).read_log()) == len(RunDirectory(out).read_positions()[0])
+
+
+def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "data", tmp_path / "network"
+    label = "label argon --seeds 1-2 --frames 2 --stride 5 --equilibration 0.02 --processes 1 --no-progress --out"
+    assert cli.main([*label.split(), str(data)]) == 0
+    small = "--max-neighbors 50 --width 8 --layers 1 --radial 8 --cutoff 0.6 --batch-size 1 --validate-every 2"
+    train = f"train {data} --out {out} --train-seeds 1 --validation-seeds 2 --steps 100000 --no-progress {small}"
+    stopper = stop_when_there(out / "last.ckpt")
+    capsys.readouterr()
+    assert cli.main(train.split()) == 130
+    stopper.join()
+    assert capsys.readouterr().err.endswith("Stopped. The same command goes on where it was.\n")
+    assert (out / "model.safetensors").is_file()

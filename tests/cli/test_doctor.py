@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from command_lines import invoke
 
 from openmm_gnn.base.version_rules import Breaks, Versions, find_mismatches, installed_version, release
 from openmm_gnn.forces import doctor as doctor
-from openmm_gnn.forces.doctor import Diagnosis, Outcome, Trial, absent_backends, examine, run_command, versions_here
+from openmm_gnn.forces.doctor import (
+    Diagnosis,
+    Outcome,
+    Trial,
+    absent_backends,
+    examine,
+    run_command,
+    run_probe,
+    versions_here,
+)
 from openmm_gnn.forces.doctor_probes import RESULT_PREFIX
 
 TORCHFORCE_STACK = Versions(torch="2.9.1", openmm="8.4.0.post2", openmmtorch="1.5")
@@ -104,6 +114,15 @@ def test_a_probe_that_crashes_is_reported_in_words(program: str, says: str) -> N
 def test_a_probe_that_works_gives_its_values_among_chatter() -> None:
     program = f"print('hello'); print('{RESULT_PREFIX}' + '{{\"a\": 1}}'); print('bye')"
     assert run_command([sys.executable, "-c", program], seconds=20.0) == Outcome(values={"a": 1})
+
+
+def test_a_probe_imports_what_this_process_does_also_in_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openmm_gnn").mkdir()
+    (tmp_path / "openmm_gnn" / "__init__.py").write_text("raise ImportError('a clone without built operators')")
+    monkeypatch.chdir(tmp_path)
+    assert "version" in run_probe(["torch"]).values
 
 
 @pytest.fixture(scope="module")

@@ -145,3 +145,11 @@ def test_help_has_words_and_defaults(capsys: pytest.CaptureFixture[str]) -> None
         "-f, --follow Look again. --",
     ):
         assert words in printed
+
+
+def test_files_that_follow_an_option_belong_to_it() -> None:
+    given = read("--structure", "a.pdb", "b.pdb", "c.pdb", "--seeds", "4")
+    assert given.structure == (Path("a.pdb"), Path("b.pdb"), Path("c.pdb")) and given.seeds == (4,)
+    assert read("--structure", "a.pdb", "--structure", "b.pdb").structure == (Path("a.pdb"), Path("b.pdb"))
+    mixed = parse("sample", Sample, ["--out", "x", "--structure", "a.pdb", "b.xyz"])
+    assert isinstance(mixed, Sample) and mixed.structure == (Path("a.pdb"),) and mixed.files == (Path("b.xyz"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from openmm_gnn.base.errors import DataError, NonFiniteError, SettingsError
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.kinetics.token_trajectories import trajectory_of_store
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.trajectory_features import Reading, featurize_trajectory, store_names
@@ -72,6 +74,39 @@ def test_times_are_as_given_where_they_are_given(
         tmp_path / "run.dcd", tmp_path / "store", featurizer, replace(WHOLE, stride=3, frame_time_ps=0.5)
     )
     np.testing.assert_allclose(EmbeddingStore.open(tmp_path / "store").times_ps, 1.5 * np.arange(5))
+
+
+def test_times_that_are_given_later_keep_the_features(
+    trajectory: mdtraj.Trajectory, featurizer: Featurizer, tmp_path: Path
+) -> None:
+    trajectory.save_dcd(str(tmp_path / "run.dcd"))
+    assert featurize_trajectory(tmp_path / "run.dcd", tmp_path / "store", featurizer, replace(WHOLE, stride=3)) == 5
+    with pytest.raises(DataError, match="--frame-time PS, which keeps the features"):
+        trajectory_of_store(EmbeddingStore.open(tmp_path / "store"))
+    written = (tmp_path / "store" / "frames.npy").read_bytes()
+    timed = replace(WHOLE, stride=3, frame_time_ps=0.5)
+    assert featurize_trajectory(tmp_path / "run.dcd", tmp_path / "store", featurizer, timed) == 0
+    assert (tmp_path / "store" / "frames.npy").read_bytes() == written
+    store = EmbeddingStore.open(tmp_path / "store")
+    np.testing.assert_allclose(store.times_ps, 1.5 * np.arange(5))
+    np.testing.assert_allclose(trajectory_of_store(store).times_ps, 1.5 * np.arange(5))
+    with pytest.raises(DataError, match="frame_time_ps: 0.5 stored, 2.0 given"):
+        featurize_trajectory(tmp_path / "run.dcd", tmp_path / "store", featurizer, replace(timed, frame_time_ps=2.0))
+
+
+@pytest.mark.parametrize("suffix", ["xtc", "dcd", "nc"])
+def test_a_path_may_have_any_letters(
+    trajectory: mdtraj.Trajectory, featurizer: Featurizer, tmp_path: Path, suffix: str
+) -> None:
+    folder = tmp_path / "Läufe mit Leerzeichen 数据"
+    folder.mkdir()
+    trajectory.save(str(tmp_path / f"plain.{suffix}"))
+    shutil.copy(tmp_path / f"plain.{suffix}", folder / f"é.{suffix}")
+    stores = []
+    for place in (tmp_path / f"plain.{suffix}", folder / f"é.{suffix}"):
+        featurize_trajectory(place, place.parent / "store", featurizer, WHOLE)
+        stores.append(EmbeddingStore.open(place.parent / "store").embeddings)
+    np.testing.assert_array_equal(*stores)
 
 
 def test_without_the_box_molecules_are_taken_as_they_are(
@@ -137,6 +172,7 @@ def test_a_broken_frame_leaves_those_before_it(
 
 def test_stores_are_named_after_files_and_folders_where_needed(tmp_path: Path) -> None:
     assert store_names([Path("a/x.xtc"), Path("b/y.pdb.gz")]) == ["x", "y"]
+    assert store_names([Path("md.part0001.xtc"), Path("md.part0002.xtc")]) == ["md.part0001", "md.part0002"]
     assert store_names([Path("a/trajectory.dcd"), Path("b/trajectory.dcd")]) == ["a-trajectory", "b-trajectory"]
     with pytest.raises(DataError, match=r"a/x.xtc and a/x.dcd would both be stored as a-x"):
         store_names([Path("a/x.xtc"), Path("a/x.dcd")])

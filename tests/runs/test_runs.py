@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,15 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SettingsError, SpecError
 from openmm_gnn.base.files import locked
+from openmm_gnn.data.conformers.settings import PeptideSettings
+from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, with_model_force
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.systems.structure_files import ForceFieldSettings, SystemFiles
 from openmm_gnn.md.systems.systems import SimulationSystem
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.simulate import simulate
@@ -292,3 +296,65 @@ def wait_for_work(child: subprocess.Popen, run: RunDirectory) -> None:
             raise AssertionError(f"the run ended with {child.returncode} before its first checkpoint")
         time.sleep(0.01)
     raise AssertionError("no checkpoint within 30 s")
+
+
+PERIODS = RunSettings(steps=100, stride=10, equilibration=0.0, thermostat=Thermostat.LANGEVIN)
+
+
+def test_a_pressure_is_held_as_openmm_alone_does_and_is_part_of_the_run(tmp_path: Path) -> None:
+    start, compute = small_argon(), ComputeSettings("Reference")
+    start.system.getForce(0).setCutoffDistance(0.6)  # the box may shrink to twice this
+    settings = replace(SETTINGS, thermostat=Thermostat.LANGEVIN, pressure=500.0)
+    run = simulate(start, tmp_path / "pressed", settings, compute=compute).directory
+    pressed = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(start.system))
+    barostat = openmm.MonteCarloBarostat(500.0, settings.temperature)
+    barostat.setRandomNumberSeed(settings.seed)
+    pressed.addForce(barostat)
+    context = openmm.Context(pressed, make_integrator(settings), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(start.positions)
+    context.setVelocitiesToTemperature(settings.temperature, settings.seed)
+    context.getIntegrator().step(settings.equilibration_steps)
+    volumes = []
+    for _ in range(settings.num_frames):
+        context.getIntegrator().step(settings.report_interval)
+        volumes.append(context.getState().getPeriodicBoxVolume()._value)
+    assert np.ptp(volumes) > 0.01
+    assert run.read_log()["volume_nm3"] == pytest.approx(volumes, abs=1e-5)
+    assert run.settings().pressure == 500.0
+    with pytest.raises(SpecError, match="pressure: 500.0 stored, 1000.0 given"):
+        simulate(start, tmp_path / "pressed", replace(settings, pressure=1000.0), compute=compute, resume=True)
+    with pytest.raises(SpecError, match="has a barostat of its own, MonteCarloBarostat: leave the pressure out"):
+        simulate(replace(start, system=pressed), tmp_path / "two", settings)
+    free = simulate(small_argon(), tmp_path / "free", replace(settings, pressure=None), compute=compute)
+    assert "pressure" not in free.directory.identity()["settings"]
+
+
+def test_a_start_that_is_hotter_than_asked_for_is_warned_of(tmp_path: Path) -> None:
+    start = small_argon()
+    crowded = start.positions.copy()
+    crowded[1] = crowded[0] + [0.25, 0.0, 0.0]  # 134 kJ/mol into the wall, which heat 27 atoms by 400 K
+    compute = ComputeSettings("Reference")
+    with pytest.warns(UserWarning, match=r"K after 0.0\d+ ps, 100 K are asked for: the start has atoms too close"):
+        simulate(replace(start, positions=crowded), tmp_path / "hot", PERIODS, compute=compute)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulate(start, tmp_path / "cool", PERIODS, compute=compute)
+
+
+def test_a_start_is_minimised_if_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(small_argon().system))
+    crowded = small_argon().positions
+    crowded[1] = crowded[0] + [0.27, 0.0, 0.0]
+    with open(tmp_path / "crowded.pdb", "w") as file:
+        app.PDBFile.writeFile(small_argon().topology, crowded * unit.nanometer, file)
+    files = SystemFiles(topology=tmp_path / "crowded.pdb", force_field=ForceFieldSettings())
+    as_given, relaxed = (replace(files, minimize=asked).load(str(tmp_path / "system.xml")) for asked in (False, True))
+    shortest = [np.linalg.norm(np.diff(system.start(1)[:2], axis=0)) for system in (as_given, relaxed)]
+    assert shortest[0] == pytest.approx(0.27, abs=1e-3) and shortest[1] > 0.33
+
+
+@pytest.mark.parametrize(("step", "meant"), [(0.002, ", or 2 if ps were meant"), (1e4, "$"), (0.01, ", or 10 if ps")])
+def test_a_time_step_that_nobody_can_mean_is_questioned(step: float, meant: str) -> None:
+    for settings in (RunSettings, LabelSettings, PeptideSettings):
+        with pytest.raises(SettingsError, match=f"it is in fs: give 0.05 to 50, usually 0.5 to 4{meant}"):
+            settings(time_step=step)
