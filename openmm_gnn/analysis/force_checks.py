@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openmm
 
+from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.statistics import Estimate
 from openmm_gnn.forces.gamd_force import gamd_force, trained_on_nonbonded
 from openmm_gnn.graph.topology_tables import real_atoms, species_table
@@ -107,6 +108,12 @@ def network_system(
         TopologyError: if the topology has an element the network does not know.
         SpecError: if the System has a barostat.
     """
+    for present in system.system.getForces():
+        if "Barostat" in type(present).__name__:
+            raise SpecError(
+                f"the System has a {type(present).__name__}, and validation takes place at constant volume: give the "
+                "System without it"
+            )
     force = gamd_force(model, system.topology, backend=backend)
     replaced = with_model_force(system.system, force, keep_bonded=part is LabelledForces.NONBONDED)
     if box is not None:

@@ -34,7 +34,12 @@ def gamd_force(
     """An openmm.Force with the forces that a network predicts.
 
     Its energy is that of the network where `model.conservative`, and the forces are its gradient. Networks that predict
-    forces directly have no energy: zero stands for it, which neither minimisers nor barostats can use.
+    forces directly have no energy: the Force is called GAMDForceWithoutEnergy, and zero stands for it. With it the
+    potential energy of a State or a log, minimisers, Monte Carlo barostats, replica exchange and accelerated molecular
+    dynamics (aMD) mean nothing. A barostat then accepts every change of the volume; the network warns of the first one
+    that it sees on the CPU.
+
+    No training fits the pressure of a network, with an energy or without: see `network_energies.check_networks`.
 
     Args:
         model: a network, or a name or path for `load_model`.
@@ -50,8 +55,10 @@ def gamd_force(
         BackendError: if the backend is unknown or does not work here.
     """
     chosen = chosen_backend(backend)
-    module = script_module(load_model(model), topology, atoms)
-    return make_force(module, "GAMDForce", is_periodic(topology, periodic), chosen, device, cuda_graphs)
+    network = load_model(model)
+    module = script_module(network, topology, atoms, watches_box=not network.conservative)
+    name = "GAMDForce" if network.conservative else "GAMDForceWithoutEnergy"
+    return make_force(module, name, is_periodic(topology, periodic), chosen, device, cuda_graphs)
 
 
 def has_bonded_terms(force: openmm.Force) -> bool:

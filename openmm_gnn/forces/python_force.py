@@ -7,7 +7,9 @@ PythonForce that comes from strangers. The callable here carries its module as T
 from __future__ import annotations
 
 import io
+import pickle
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import openmm
@@ -33,12 +35,12 @@ class ModuleComputation:
         self, module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False
     ) -> None:
         self.periodic, self.device, self.cuda_graphs = periodic, device, cuda_graphs
-        self._source = module_bytes(module)
+        self.source = module_bytes(module)
         self._module = torch.jit.freeze(module.eval(), preserved_attrs=["spec_json"])
         self._on_gpu: CudaModule | None = None
         place = usable_device(device)
         if place.type == "cuda":
-            self._on_gpu = CudaModule(_from_bytes(self._source), place, cuda_graphs)
+            self._on_gpu = CudaModule(_from_bytes(self.source), place, cuda_graphs)
         elif cuda_graphs:
             raise BackendError("cuda_graphs=True needs the network on a GPU: give device='cuda'")
 
@@ -66,13 +68,22 @@ class ModuleComputation:
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("periodic", "device", "cuda_graphs")
-        return {"source": self._source, **{name: getattr(self, name) for name in names}}
+        return {"source": self.source, **{name: getattr(self, name) for name in names}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import openmm_gnn.forces.python_call
         import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
 
         self.__init__(_from_bytes(state.pop("source")), **state)  # type: ignore[misc]
+
+
+def module_of(force: openmm.Force) -> Any | None:
+    """The module that a PythonForce of ours calls; None for any other force."""
+    if type(force).__name__ != "PythonForce":
+        return None
+    written = ElementTree.fromstring(openmm.XmlSerializer.serialize(force))  # the only way to its callable
+    pickled = bytes.fromhex(written.attrib["function"])
+    return _from_bytes(pickle.loads(pickled).source) if __name__.encode() in pickled else None
 
 
 def python_force(module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False) -> Any:

@@ -73,6 +73,14 @@ def _load_failed_plugins() -> str | None:
     return None
 
 
+def module_of(force: openmm.Force) -> Any | None:
+    """The module that a TorchForce calls; None for any other force."""
+    if installed_version("openmmtorch") is None or why_unavailable() is not None:
+        return None
+    known = _import_openmmtorch().TorchForce
+    return known.cast(force).getModule() if known.isinstance(force) else None
+
+
 def torch_force(module: torch.jit.ScriptModule, periodic: bool, cuda_graphs: bool = False) -> Any:
     """An openmmtorch.TorchForce that takes energy and forces from the module.
 

@@ -17,31 +17,20 @@ if TYPE_CHECKING:
     from openmm import app
 
 
-def with_model_force(
-    system: openmm.System, force: openmm.Force, keep_bonded: bool = False, has_energy: bool = False
-) -> openmm.System:
+def with_model_force(system: openmm.System, force: openmm.Force, keep_bonded: bool = False) -> openmm.System:
     """A copy of a system in which `force` stands for all forces, and the centre of mass is kept at rest.
 
-    Masses, constraints, virtual sites and box stay. A network's net force need not be exactly zero, and a drifting
-    centre of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
+    Masses, constraints, virtual sites, box and barostat stay. A network's net force need not be exactly zero, and a
+    drifting centre of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
 
     Args:
         keep_bonded: leave the bonded forces in, for a network of the non-bonded ones.
-        has_energy: the force is the gradient of an energy, so a barostat may stay.
-    Raises:
-        SpecError: if the system has a barostat, which needs an energy, and the force has none.
     """
     replaced = copy.deepcopy(system)
     for index in reversed(range(replaced.getNumForces())):
         present = replaced.getForce(index)
-        if "Barostat" in type(present).__name__:
-            if has_energy:
-                continue
-            raise SpecError(
-                f"{type(present).__name__} needs energies, a network that predicts forces directly has none: run at "
-                "constant volume, or train with --conservative"
-            )
-        if not (keep_bonded and part_of(present) is ForcePart.BONDED):
+        stays = "Barostat" in type(present).__name__ or (keep_bonded and part_of(present) is ForcePart.BONDED)
+        if not stays:
             replaced.removeForce(index)
     replaced.addForce(force)
     replaced.addForce(openmm.CMMotionRemover())

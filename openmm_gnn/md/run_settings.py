@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.errors import SettingsError, SpecError, at_least, positive, whole
 from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.time_steps import longest_time_step, question_time_step
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
 
 ACCELERATED_STEP_PS, BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.006, 0.0005, 1.0
+LONGEST_OUTER_STEP_PS = 0.004
+"""Customary with bonded substeps, which follow the bonds of hydrogens."""
 FRAMES_PER_CHECKPOINT = 20
 
 
@@ -51,7 +54,8 @@ class RunSettings:
     friction: float | None = None
     """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's."""
     time_step: float | None = None
-    """Time step in fs. Default: the system's, and 6 for accelerated runs; `scan-steps` finds the longest stable one."""
+    """Time step in fs. Default: a named system's own; else 4 with heavy hydrogens whose bonds are fixed, 2 with light
+    ones, 1 where they vibrate; 6 for accelerated runs, for which `scan-steps` finds the longest stable one."""
     seed: int = 1
     """Seed of initial velocities and random forces, 1 or more."""
     checkpoint_every: int | None = None
@@ -70,6 +74,10 @@ class RunSettings:
     pressure: float | None = None
     """Pressure in bar, held by a Monte Carlo barostat. Default: the box stays, or as the system's own barostat has
     it."""
+
+    network_pressure: bool = False
+    """Let a barostat act on the pressure of a network, which no training fits: the network that you give has been
+    checked for it. Default: it is refused."""
 
     def __post_init__(self) -> None:
         if self.thermostat is not None:
@@ -91,17 +99,28 @@ class RunSettings:
         Raises:
             SpecError: if settings and system do not go together.
         """
-        time_step_ps = system.time_step_ps if self.time_step is None else self.time_step / 1000
         thermostat = self.thermostat or system.thermostat
         friction = system.friction_per_ps if self.friction is None else self.friction
         bonded_substeps = self.bonded_substeps or system.bonded_substeps
+        if self.time_step is not None:
+            time_step_ps = self.time_step / 1000
+        elif self.accelerate:
+            time_step_ps = ACCELERATED_STEP_PS
+        elif self.hydrogen_mass is not None:
+            longest, _ = longest_time_step(system.system, system.topology, self.hydrogen_mass)
+            time_step_ps = max(longest, system.time_step_ps)
+        else:
+            time_step_ps = system.time_step_ps
         if self.accelerate:
-            time_step_ps = ACCELERATED_STEP_PS if self.time_step is None else time_step_ps
             inner_step_ps = time_step_ps / self.inner_steps
             bonded_substeps = self.bonded_substeps or max(1, math.ceil(inner_step_ps / BONDED_STEP_PS - 1e-9))
             if self.thermostat is None and system.thermostat is not Thermostat.LANGEVIN:
                 thermostat = Thermostat.LANGEVIN
                 friction = ACCELERATED_FRICTION_PER_PS if self.friction is None else friction
+        if self.time_step is not None:
+            longest, reason = longest_time_step(system.system, system.topology, self.hydrogen_mass)
+            longest = max(longest, min(bonded_substeps * longest, LONGEST_OUTER_STEP_PS))
+            question_time_step(time_step_ps / (self.inner_steps if self.accelerate else 1), longest, reason)
         equilibration_ps = system.equilibration_ps if self.equilibration is None else self.equilibration
         return RunCourse(
             steps=self.steps,

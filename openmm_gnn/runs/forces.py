@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import openmm
 
 from openmm_gnn.base.errors import SpecError
+from openmm_gnn.forces.network_energies import networks_in
 from openmm_gnn.md.contexts import repartition_hydrogen_mass, with_model_force
 from openmm_gnn.md.run_settings import RunCourse
 
@@ -64,14 +65,14 @@ def run_forces(
         system = copy.deepcopy(system)
         repartition_hydrogen_mass(system, start.topology, settings.hydrogen_mass)
     if model is None:
-        return RunForces(system, None, None, knows_energy=True)
+        known = all(network.has_energy for network in networks_in(system))
+        return RunForces(system, None, None, knows_energy=known)
     from openmm_gnn.forces.gamd_force import check_model_fits, gamd_force, trained_on_nonbonded
 
     check_model_fits(model, system, start.topology)
     force = gamd_force(model, start.topology, backend, start.periodic, device=device)
-    has_energy = model.conservative
-    replaced = with_model_force(system, force, trained_on_nonbonded(model) is True, has_energy)
-    return RunForces(replaced, None, None, knows_energy=has_energy)
+    replaced = with_model_force(system, force, trained_on_nonbonded(model) is True)
+    return RunForces(replaced, None, None, knows_energy=model.conservative)
 
 
 def _accelerated(

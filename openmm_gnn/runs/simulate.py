@@ -20,6 +20,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import locked, write_atomically
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.base.worker_processes import ProgressBar
+from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures
@@ -82,7 +83,8 @@ def simulate(
     Raises:
         DataError: if the directory holds a run and `resume` is False, its files are damaged, or it holds features of
             another encoder.
-        SpecError: if a resumed run has other settings than the stored one, or the model does not fit the system.
+        SpecError: if a resumed run has other settings than the stored one, the model does not fit the system, or a
+            barostat asks for an energy or a pressure that a network does not have.
         TopologyError: if the CV of the bias was learned for another topology.
         NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite.
     """
@@ -116,6 +118,7 @@ def simulate(
         if run.exists:
             run.check_same_course(identity)
         forces = run_forces(simulation_system, course, model, compute.backend, network_device(platform))
+        check_networks(forces.system, isinstance(settings, RunSettings) and settings.network_pressure)
         if biased is not None:
             forces = biased.added_to(forces, course)
         context = make_context(forces.system, course, platform, compute.threads, model is not None, forces.integrator)

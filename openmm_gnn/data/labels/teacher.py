@@ -33,6 +33,7 @@ from openmm_gnn.data.labels.trajectories import (
     listed_trajectories,
     trajectory_name,
 )
+from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import make_context
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.loop import advance, start_or_resume
@@ -213,6 +214,7 @@ def label(
 
 
 def _check_can_run(system: SimulationSystem) -> None:
+    check_networks(system.system, network_pressure=True)
     if any(isinstance(force, openmm.AndersenThermostat) for force in system.system.getForces()):
         raise SpecError(
             f"{system.name} holds an AndersenThermostat: remove it, the temperature is held by `thermostat`"

@@ -6,6 +6,7 @@ The checks say whether an exported module computes what the network computes, be
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,17 @@ class OpenMMModule(nn.Module):
     species: Tensor
     atoms: Tensor
     partners: Tensor
+    known_box: Tensor
 
-    def __init__(self, model: ForceModel, topology: Any, atoms: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, model: ForceModel, topology: Any, atoms: Sequence[int] | None = None, watches_box: bool = False
+    ) -> None:
         """
         Args:
             topology: openmm.app.Topology of the System.
             atoms: indices of those that the network sees; None: all.
+            watches_box: warn once if the box of two calls differs, which a barostat may have done; on the CPU alone,
+                as a device would have to be waited for.
         Raises:
             TopologyError: if an atom is named twice or does not exist, or is of an element the model does not know.
         """
@@ -50,6 +56,8 @@ class OpenMMModule(nn.Module):
         self.spec_json = spec_to_json(spec)
         self.num_particles = topology.getNumAtoms()
         self.sees_all = seen == list(range(self.num_particles))
+        self.watches_box = watches_box
+        self.register_buffer("known_box", torch.zeros((0, 3)), persistent=False)
         self.num_species = len(spec.elements)
         self.uses_types = spec.uses_types
         self.model = model
@@ -74,6 +82,8 @@ class OpenMMModule(nn.Module):
             ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
         """
         check_num_positions(positions, self.num_particles)
+        if self.watches_box and box_vectors is not None and box_vectors.is_cpu:
+            self.watch(box_vectors)
         with torch.no_grad():
             x = positions if self.sees_all else positions.index_select(0, self.atoms)
             lists: list[PairList] = []
@@ -86,6 +96,17 @@ class OpenMMModule(nn.Module):
                 forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
             energy = energy.to(positions.dtype).reshape([])
         return energy, forces.contiguous()
+
+    def watch(self, box_vectors: Tensor) -> None:
+        """Warn if these are not the box vectors of the call before, and from then on no more."""
+        if self.known_box.size(0) == 3 and not torch.equal(self.known_box, box_vectors):
+            self.watches_box = False
+            warnings.warn(
+                "the box changed under a network that predicts forces without an energy: a barostat accepts every "
+                "change of the volume with it; run at constant volume, or train with --conservative",
+                stacklevel=2,
+            )
+        self.known_box = box_vectors.clone()
 
     def types_of(self, pairs: Tensor) -> Tensor | None:
         """(P,) types of these pairs, if the model uses them."""
@@ -106,15 +127,17 @@ def check_num_positions(positions: Tensor, num_particles: int) -> None:
         )
 
 
-def script_module(model: ForceModel, topology: Any, atoms: Sequence[int] | None = None) -> torch.jit.ScriptModule:
-    """The TorchScript module of a network for one topology, in evaluation mode; `atoms` as for `OpenMMModule`.
+def script_module(
+    model: ForceModel, topology: Any, atoms: Sequence[int] | None = None, watches_box: bool = False
+) -> torch.jit.ScriptModule:
+    """The TorchScript module of a network for one topology, in evaluation mode; arguments as for `OpenMMModule`.
 
     Raises:
         TopologyError: if the topology has an element that the model does not know, or no atoms.
     """
     if topology is None or not hasattr(topology, "getNumAtoms"):
         raise TopologyError(f"expected an openmm.app.Topology, got {type(topology).__name__}")
-    return without_calls(torch.jit.script(OpenMMModule(model.eval(), topology, atoms).eval()))
+    return without_calls(torch.jit.script(OpenMMModule(model.eval(), topology, atoms, watches_box).eval()))
 
 
 def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:

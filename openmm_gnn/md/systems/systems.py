@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from openmm_gnn.md.systems.structure_files import (
     relaxed,
     system_from_structure,
 )
+from openmm_gnn.md.time_steps import longest_time_step
 
 if TYPE_CHECKING:
     import openmm
@@ -140,6 +142,7 @@ def load_system(
         raise DataError(f"{path} is a System without names and bonds: give its topology too (--topology, .pdb or .cif)")
     structure, positions = read_structure(Path(topology))
     loaded = SimulationSystem(name=name, system=system, topology=structure, positions=positions)
+    loaded = replace(loaded, time_step_ps=longest_time_step(system, structure)[0])
     _check_same_box(loaded, Path(topology))
     return loaded
 

@@ -1,0 +1,65 @@
+"""The longest time step that the masses and constraints of a System allow, and a question where more is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm import app
+
+HEAVY_HYDROGEN = 1.49
+"""Dalton; from 1.5 on hydrogens with fixed bonds allow steps of 4 fs, as OpenMM's guide has it."""
+QUESTIONED = 1.5
+"""Multiple of the longest step above which a step is questioned."""
+SHORTEST_PS = 2e-5
+"""A step below is questioned: a number in ps may have been given as one in fs."""
+
+
+def longest_time_step(
+    system: openmm.System, topology: app.Topology, hydrogen_mass: float | None = None
+) -> tuple[float, str]:
+    """The time step that is customary for a System, ps, and its reason.
+
+    1 fs where bonds of hydrogens are free to vibrate, with a period of 10 fs; 2 fs where they are fixed, and 4 fs where
+    those hydrogens are heavy too. What has no hydrogens takes 2 fs.
+
+    Args:
+        hydrogen_mass: of bonded hydrogens, dalton, in place of the System's.
+    Source: Feenstra, Hess, Berendsen, J. Comput. Chem. 20, 786 (1999); Hopkins et al., J. Chem. Theory Comput. 11, 1864
+        (2015).
+    """
+    masses = {
+        atom.index: mass if hydrogen_mass is None else hydrogen_mass
+        for atom in topology.atoms()
+        if (mass := system.getParticleMass(atom.index)._value) > 0
+        if (mass < HEAVY_HYDROGEN if atom.element is None else atom.element.atomic_number == 1)
+    }
+    fixed = dict.fromkeys(masses, 0)
+    for index in range(system.getNumConstraints()):
+        for atom in system.getConstraintParameters(index)[:2]:
+            if atom in fixed:
+                fixed[atom] += 1
+    if not masses:
+        return 0.002, "it has no hydrogens"
+    if free := [atom for atom, count in fixed.items() if count == 0]:
+        return 0.001, f"the bonds of {len(free)} hydrogens are free to vibrate, with a period of 10 fs"
+    # The hydrogens of rigid water have two constraints each, and turn as slowly as heavy ones do.
+    lightest = min([masses[atom] for atom, count in fixed.items() if count == 1] or masses.values())
+    if lightest < HEAVY_HYDROGEN:
+        return 0.002, f"the bonds of hydrogens are fixed, and hydrogens have {lightest:.3g} Da"
+    return 0.004, f"the bonds of hydrogens are fixed, and hydrogens have {lightest:.3g} Da"
+
+
+def question_time_step(asked_ps: float, longest_ps: float, reason: str) -> None:
+    """Warn of a time step that is too long for a System, or so short that another unit was meant."""
+    asked = f"the time step is {1000 * asked_ps:g} fs"
+    if asked_ps > QUESTIONED * longest_ps:
+        warnings.warn(
+            f"{asked}, where {1000 * longest_ps:g} fs is customary, as {reason}: a longer one warms the System, or "
+            "tears it apart",
+            stacklevel=3,
+        )
+    if asked_ps < SHORTEST_PS:
+        warnings.warn(f"{asked}: if you meant {1e6 * asked_ps:g} fs, give that; the unit is fs", stacklevel=3)

@@ -1,0 +1,147 @@
+"""What a network has no energy or pressure for is refused, by each barostat and after a System came from XML."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+
+from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
+from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.gamd_force import gamd_force
+from openmm_gnn.forces.multiple_time_step import accelerate
+from openmm_gnn.forces.network_energies import NetworkInSystem, check_minimiser, check_networks, networks_in
+from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
+from openmm_gnn.md.systems.fluids import argon
+from openmm_gnn.networks.force_model import ForceModel
+from openmm_gnn.networks.weights import make_model
+from openmm_gnn.runs.simulate import simulate
+
+BACKENDS = available_backends()
+LABELLED = {"data": [{"directory": "argon", "thermostat": "langevin"}]}
+FLUID = argon(64)
+FORCES_ALONE, WITH_ENERGY = (NetworkInSystem(energy, len(FLUID.positions), True) for energy in (False, True))
+BAROSTATS = [
+    openmm.MonteCarloBarostat(1.0, 100.0),
+    openmm.MonteCarloAnisotropicBarostat((1.0, 1.0, 1.0), 100.0),
+    openmm.MonteCarloFlexibleBarostat(1.0, 100.0),
+    openmm.MonteCarloMembraneBarostat(
+        1.0, 0.0, 100.0, openmm.MonteCarloMembraneBarostat.XYIsotropic, openmm.MonteCarloMembraneBarostat.ZFree
+    ),
+]
+
+
+def network(conservative: bool) -> ForceModel:
+    if conservative:
+        spec = VectorGAMDSpec(NeighborSpec(0.5), (18,), 16, 1, use_bonds=False, conservative=True, metadata=LABELLED)
+        return make_model(spec).eval()
+    return make_model(GAMDSpec(NeighborSpec(0.5), (18,), width=8, num_layers=1, num_radial=8, metadata=LABELLED)).eval()
+
+
+@cache
+def xml_of(conservative: bool, backend: str) -> str:
+    """The fluid with a network in place of its forces."""
+    system = openmm.System()
+    for mass in FLUID.masses:
+        system.addParticle(mass)
+    system.setDefaultPeriodicBoxVectors(*FLUID.box_vectors)
+    system.addForce(gamd_force(network(conservative), FLUID.topology, backend))
+    return openmm.XmlSerializer.serialize(system)
+
+
+def system_of(conservative: bool, *others: openmm.Force, backend: str = BACKENDS[0]) -> openmm.System:
+    """That System, read from XML, with other forces."""
+    system = openmm.XmlSerializer.deserialize(xml_of(conservative, backend))
+    for force in others:
+        system.addForce(copy.deepcopy(force))
+    return system
+
+
+def test_a_force_without_energy_says_so_in_its_name() -> None:
+    names = [gamd_force(network(conservative), FLUID.topology).getName() for conservative in (False, True)]
+    assert names == ["GAMDForceWithoutEnergy", "GAMDForce"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("conservative", "expected"), [(False, FORCES_ALONE), (True, WITH_ENERGY)])
+def test_networks_are_known_in_a_system_from_xml(backend: str, conservative: bool, expected: NetworkInSystem) -> None:
+    assert networks_in(system_of(conservative, backend=backend)) == [expected]
+    variable = openmm.CustomCVForce("2*network")
+    variable.addCollectiveVariable("network", gamd_force(network(conservative), FLUID.topology, backend))
+    system = copy.deepcopy(FLUID.system)
+    system.addForce(variable)
+    assert networks_in(copy.deepcopy(system)) == [expected]
+
+
+@pytest.mark.parametrize("barostat", BAROSTATS, ids=lambda barostat: type(barostat).__name__)
+def test_every_barostat_is_refused(barostat: openmm.Force) -> None:
+    name = type(barostat).__name__
+    with pytest.raises(SpecError, match=f"{name} needs energies, .* run at constant volume, or train with --conserv"):
+        check_networks(system_of(False, barostat), network_pressure=True)
+    with pytest.raises(SpecError, match=f"{name} acts on the pressure, .*--accelerate.*--network-pressure"):
+        check_networks(system_of(True, barostat))
+    check_networks(system_of(True, barostat), network_pressure=True)
+    plain = copy.deepcopy(FLUID.system)
+    plain.addForce(copy.deepcopy(barostat))
+    check_networks(plain)
+
+
+def test_an_accelerated_system_has_the_energies_and_the_pressure_of_its_own_forces() -> None:
+    system = copy.deepcopy(FLUID.system)
+    system.addForce(openmm.MonteCarloBarostat(1.0, 100.0))
+    accelerated = accelerate(system, FLUID.topology, network(False), 2, 0.004).system
+    assert networks_in(accelerated) == []
+    check_networks(accelerated)
+    check_minimiser(accelerated)
+
+
+def test_there_is_nothing_to_minimise_without_an_energy() -> None:
+    check_minimiser(system_of(True))
+    with pytest.raises(SpecError, match="no energy to minimise: minimise with the System's own forces"):
+        check_minimiser(system_of(False))
+
+
+def test_a_network_beside_the_forces_that_it_stands_for_is_refused() -> None:
+    own = [force for force in FLUID.system.getForces() if not isinstance(force, openmm.CMMotionRemover)]
+    with pytest.raises(SpecError, match="the System has CustomNonbondedForce beside a network .* count twice"):
+        check_networks(system_of(False, *own))
+    check_networks(system_of(False, openmm.CMMotionRemover()))
+    mixed = copy.deepcopy(FLUID.system)
+    mixed.addForce(gamd_force(network(False), FLUID.topology, atoms=range(8)))
+    check_networks(mixed)
+
+
+@pytest.mark.parametrize("conservative", [False, True])
+def test_a_run_with_a_barostat_is_refused_and_one_without_says_which_energies_it_knows(
+    conservative: bool, tmp_path: Path
+) -> None:
+    settings = RunSettings(steps=4, stride=2, equilibration=0.0)
+    for system in (system_of(conservative, openmm.MonteCarloBarostat(1.0, 100.0)), system_of(conservative)):
+        start = replace(FLUID, system=system)
+        if system.getNumForces() == 2:
+            with pytest.raises(SpecError, match="MonteCarloBarostat"):
+                simulate(start, tmp_path / "refused", settings, compute=ComputeSettings("Reference"))
+        else:
+            run = simulate(start, tmp_path / "run", settings, compute=ComputeSettings("Reference")).directory
+            assert np.isfinite(run.read_log()["potential_kj_mol"]).all() == conservative
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("conservative", [False, True])
+def test_a_barostat_in_a_script_is_seen_by_a_network_without_energy(
+    backend: str, conservative: bool, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """TorchForce calls from outside Python: there the warning is on the standard error."""
+    barostat = openmm.MonteCarloBarostat(1.0, 100.0, 1)
+    system = system_of(conservative, barostat, backend=backend)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU"))
+    context.setPositions(FLUID.positions)
+    context.getIntegrator().step(3)
+    said = capfd.readouterr().err + " ".join(str(warning.message) for warning in recwarn)
+    assert said.count("a barostat accepts every change of the volume") == (not conservative)
