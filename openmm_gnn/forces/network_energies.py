@@ -94,16 +94,3 @@ def check_networks(system: openmm.System, network_pressure: bool = False) -> Non
             f"the System has {others[0]} beside a network that was trained on such forces of all its atoms, so they "
             "count twice: remove the force that the network stands for"
         )
-
-
-def check_minimiser(system: openmm.System) -> None:
-    """Whether there is an energy to be minimised.
-
-    Raises:
-        SpecError: if a network without energy is among the forces.
-    """
-    if any(not network.has_energy for network in networks_in(system)):
-        raise SpecError(
-            "a network that predicts forces directly has no energy to minimise: minimise with the System's own forces, "
-            "or train with --conservative"
-        )

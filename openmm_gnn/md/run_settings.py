@@ -83,8 +83,6 @@ class RunSettings:
         if self.thermostat is not None:
             object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
         check_time_step(self)
-        if self.pressure is not None and self.accelerate:
-            raise SettingsError(self, "pressure", "leave it out, accelerated runs keep their box")
         at_least(self, 0, "pressure")
         whole(self, 1, "steps", "stride", "seed", "checkpoint_every", "inner_steps", "bonded_substeps")
         positive(self, "temperature", "friction", "time_step", "hydrogen_mass")

@@ -13,8 +13,6 @@ HEAVY_HYDROGEN = 1.49
 """Dalton; from 1.5 on hydrogens with fixed bonds allow steps of 4 fs, as OpenMM's guide has it."""
 QUESTIONED = 1.5
 """Multiple of the longest step above which a step is questioned."""
-SHORTEST_PS = 2e-5
-"""A step below is questioned: a number in ps may have been given as one in fs."""
 
 
 def longest_time_step(
@@ -53,13 +51,10 @@ def longest_time_step(
 
 
 def question_time_step(asked_ps: float, longest_ps: float, reason: str) -> None:
-    """Warn of a time step that is too long for a System, or so short that another unit was meant."""
-    asked = f"the time step is {1000 * asked_ps:g} fs"
+    """Warn of a time step that is longer than a System allows."""
     if asked_ps > QUESTIONED * longest_ps:
         warnings.warn(
-            f"{asked}, where {1000 * longest_ps:g} fs is customary, as {reason}: a longer one warms the System, or "
-            "tears it apart",
+            f"the time step is {1000 * asked_ps:g} fs, where {1000 * longest_ps:g} fs is customary, as {reason}: a longer "
+            "one warms the System, or tears it apart",
             stacklevel=3,
         )
-    if asked_ps < SHORTEST_PS:
-        warnings.warn(f"{asked}: if you meant {1e6 * asked_ps:g} fs, give that; the unit is fs", stacklevel=3)

@@ -73,7 +73,12 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("simulate argon --out new --temperature nan", 2, "--temperature nan: give a finite number above 0"),
     ("simulate argon --out new --thermostat berendsen", 2, "invalid choice 'berendsen'"),
     ("simulate argon --out new --accelerate", 2, "--model: give the network that accelerates"),
-    ("simulate argon --out new --accelerate --model gamd-argon --pressure 1", 2, "--pressure 1.0: leave it out"),
+    (f"simulate argon --out new --model gamd-argon --pressure 1 {SHORT}", 1, "MonteCarloBarostat needs energies"),
+    (
+        f"simulate tip3p --out new --model gamd-tip3p --pressure 1 {SHORT}",
+        1,
+        "checked the network's pressure, give --ne",
+    ),
     (f"simulate argonn --out new {SHORT}", 1, "there is no system called 'argonn': give one of"),
     (f"simulate ala.pdb --out new {SHORT}", 1, "name force-field files too (--force-field amber14-all.xml)"),
     (f"simulate ala.pdb --force-field amber.xml --out new {SHORT}", 1, "there is no force-field file amber.xml"),

@@ -177,7 +177,10 @@ def _read_force_field(files: tuple[str, ...]) -> app.ForceField:
 
 
 def relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.ndarray]:
-    """Starting positions for any seed: the same for all, minimised once, when first asked for."""
+    """Starting positions for any seed: the same for all, minimised once, when first asked for.
+
+    The function raises SpecError if there are forces, but no energy to minimise.
+    """
 
     @cache
     def minimised() -> np.ndarray:
@@ -190,6 +193,12 @@ def relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.
         context.setPositions(positions)
         context.applyConstraints(1e-6)
         context.computeVirtualSites()
+        before = context.getState(energy=True, forces=True)
+        if before.getPotentialEnergy()._value == 0 and np.any(before.getForces(asNumpy=True)._value):
+            raise SpecError(
+                "the start is to be minimised, but the System has forces and no energy, as a network that predicts "
+                "forces directly has none: leave --minimize away, or train with --conservative"
+            )
         openmm.LocalEnergyMinimizer.minimize(context, 100.0, 200)
         state = context.getState(positions=True)
         return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
