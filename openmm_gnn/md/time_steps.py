@@ -54,7 +54,7 @@ def question_time_step(asked_ps: float, longest_ps: float, reason: str) -> None:
     """Warn of a time step that is longer than a System allows."""
     if asked_ps > QUESTIONED * longest_ps:
         warnings.warn(
-            f"the time step is {1000 * asked_ps:g} fs, where {1000 * longest_ps:g} fs is customary, as {reason}: a longer "
-            "one warms the System, or tears it apart",
+            f"the time step is {1000 * asked_ps:g} fs, where {1000 * longest_ps:g} fs is customary, as {reason}: a "
+            "longer one warms the System, or tears it apart",
             stacklevel=3,
         )

@@ -77,7 +77,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     (
         f"simulate tip3p --out new --model gamd-tip3p --pressure 1 {SHORT}",
         1,
-        "checked the network's pressure, give --ne",
+        "the network's pressure, give --network",
     ),
     (f"simulate argonn --out new {SHORT}", 1, "there is no system called 'argonn': give one of"),
     (f"simulate ala.pdb --out new {SHORT}", 1, "name force-field files too (--force-field amber14-all.xml)"),
