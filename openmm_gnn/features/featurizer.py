@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openmm_gnn.base.boxes import box_width, can_be_box, narrow_box
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.encoder import NeighborRule
@@ -23,7 +25,7 @@ from openmm_gnn.features.featurizer_settings import Context, FeaturizerSettings,
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_each, whole_graph
 from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
 from openmm_gnn.features.token_table import Coordinates, TokenTable, atom_tokens, group_tokens, residue_tokens
-from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
+from openmm_gnn.features.whole_molecules import WholeMolecules
 from openmm_gnn.kernels.library import usable_device
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash, known_elements
 from openmm_gnn.networks.weights import load_encoder
@@ -113,6 +115,7 @@ class Featurizer:
             blocks = list(windows.blocks(self._batch_atoms))
         self._blocks = [block.to(self.device) for block in blocks]
         self._per_nm = self.spec.per_nm
+        self._narrow_box_told = False
         self._numbers = torch.tensor(
             [self.topology.atom(int(index)).element.number for index in selected], device=self.device
         )
@@ -220,9 +223,25 @@ class Featurizer:
                 f"box vectors of shape {tuple(box.shape)} came with {len(read)} frames: give (3, 3), or one for each"
             )
         box = box.reshape(-1, 3, 3).expand(len(read), 3, 3).contiguous()
-        check_box(box)  # before it goes to the device, which would have to be waited for
+        self._check_boxes(box.cpu().numpy())  # before it goes to the device, which would have to be waited for
         box = box.to(self.device)
         return self._whole(read, box), box, many
+
+    def _check_boxes(self, boxes: np.ndarray) -> None:
+        """
+        Raises:
+            SpecError: if a frame's box vectors (frames, 3, 3) nm are none that the particles have room in.
+        """
+        if len(bad := np.flatnonzero(~can_be_box(boxes, self.num_particles))):
+            raise SpecError(
+                f"the box vectors of frame {bad[0]} are {boxes[bad[0]].tolist()} nm, which cannot be a box of "
+                f"{self.num_particles} particles: give three rows a, b, c, or None where there is no periodic box"
+            )
+        if len(boxes) and not self._narrow_box_told:
+            narrowest = boxes[box_width(boxes).argmin()]
+            if words := narrow_box(narrowest, self.spec.cutoff / self._per_nm):
+                self._narrow_box_told = True
+                warnings.warn(f"{words}; None means that there is no box", stacklevel=4)
 
     def _read(self, positions: Any, of_read_atoms: bool) -> tuple[Tensor, bool]:
         """The atoms that are needed, (frames, num_read, 3) nm float64 on the device; whether frames were given."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openmm_gnn.base.boxes import box_words, can_be_box
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.features.cut_trajectories import RECTANGULAR, WholeFrames, trajectory_suffix, whole_frames
+from openmm_gnn.md.dcd_frames import dcd_cells, foreign_box_vectors
 
 if TYPE_CHECKING:
     import mdtraj
@@ -38,7 +42,7 @@ class TrajectoryFrames:
     positions: np.ndarray
     """(frames, num_atoms, 3) nm, of the atoms that were asked for."""
     box_vectors: np.ndarray | None
-    """(frames, 3, 3) nm, rows a, b, c; None where the file has no box."""
+    """(frames, 3, 3) nm, rows a, b, c; None where these frames have no box."""
     times_ps: np.ndarray | None
     """(frames,) as the file has them; None where the format has none."""
 
@@ -116,54 +120,137 @@ def count_frames(path: Path) -> int | None:
 def check_atoms(path: Path, topology: mdtraj.Topology) -> None:
     """
     Raises:
-        DataError: if the trajectory cannot be read, is empty, or has another number of atoms than the topology.
+        DataError: if the trajectory cannot be read, is empty or cut short in its first frame, or has another number of
+            atoms than the topology.
     """
-    for frames in _pieces(path, topology, None, 1, 0):
-        if frames.n_atoms != topology.n_atoms:
-            raise DataError(_other_atoms(path, topology, f"{frames.n_atoms} atoms"))
-        return
+    with _readable(path, topology) as whole:
+        for frames in _pieces(path, whole, topology, None, 1, 0):
+            if frames.n_atoms != topology.n_atoms:
+                raise DataError(_other_atoms(path, topology, f"{frames.n_atoms} atoms"))
+            return
     raise DataError(f"{path} has no frames: was it written to the end?")
 
 
 def frames_of(
-    path: Path, topology: mdtraj.Topology, atoms: np.ndarray, first: int = 0, stride: int = 1, chunk: int = 100
+    path: Path,
+    topology: mdtraj.Topology,
+    atoms: np.ndarray,
+    first: int = 0,
+    stride: int = 1,
+    chunk: int = 100,
+    periodic: bool = True,
 ) -> Iterator[TrajectoryFrames]:
-    """The frames of a trajectory whose index is a multiple of `stride`, from `first` on.
+    """The whole frames of a trajectory whose index is a multiple of `stride`, from `first` on.
+
+    Whether a frame has a periodic box is decided for each by itself: those with one and those without come apart. What
+    is left out (a frame that the file ends in) or passed over (a box that cannot be one) is warned of in the end.
 
     Args:
         atoms: indices of those that are wanted; in most formats no others are kept in memory.
         chunk: frames that are read at once.
+        periodic: False: no frame has a box.
     Raises:
         DataError: naming the file, if it cannot be read.
     """
     # mdtraj's own stride, after a seek, reads some formats forever or wrongly.
     start = first if path.suffix.lower() in _SEEKABLE else 0
-    for frames in _pieces(path, topology, atoms, chunk, start):
-        indices = np.arange(start, start + len(frames))
-        start += len(frames)
-        times = frames.time if path.suffix.lower() in _TIMED else None
-        read = TrajectoryFrames(indices, frames.xyz, _boxes(frames), times)
-        wanted = (indices >= first) & (indices % stride == 0)
-        if wanted.any():
-            yield read[wanted]
+    with _readable(path, topology) as whole:
+        boxes = _Boxes(path, topology.n_atoms)
+        for frames in _pieces(path, whole, topology, atoms, chunk, start):
+            indices = np.arange(start, start + len(frames))
+            start += len(frames)
+            wanted = np.flatnonzero((indices >= first) & (indices % stride == 0))
+            times = frames.time if path.suffix.lower() in _TIMED else None
+            box, has_box = boxes.of(frames, indices, wanted) if periodic else (None, np.zeros(len(frames), bool))
+            read = TrajectoryFrames(indices, frames.xyz, box, times)
+            for rows in np.split(wanted, 1 + np.flatnonzero(np.diff(has_box[wanted]))):
+                if len(rows):
+                    part = read[rows]
+                    yield part if has_box[rows[0]] else replace(part, box_vectors=None)
+        boxes.warn()
+        if whole.left_out:
+            used = f"its {whole.frames} whole frames are used"
+            warnings.warn(f"{path} is cut short: {used}, left out: {whole.left_out}", stacklevel=2)
 
 
-def _pieces(
-    path: Path, topology: mdtraj.Topology, atoms: np.ndarray | None, chunk: int, skip: int
-) -> Iterator[mdtraj.Trajectory]:
-    import mdtraj
+class _Boxes:
+    """The periodic boxes of a trajectory's frames, and what was odd about them."""
 
+    def __init__(self, path: Path, num_atoms: int) -> None:
+        self._path, self._num_atoms = path, num_atoms
+        self._cells = dcd_cells(path) if path.suffix.lower() == ".dcd" else None
+        self._with = 0
+        self._without: list[int] = []
+        self._refused: list[tuple[int, str]] = []
+
+    def of(self, frames: mdtraj.Trajectory, indices: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(frames, 3, 3) nm, rows a, b, c, and (frames,) whether a frame has one; counts the `wanted` rows."""
+        none = np.zeros((len(frames), 3, 3))
+        if self._cells is not None:
+            box = foreign_box_vectors(self._cells[0][indices], self._cells[1])
+            given = self._cells[0][indices].any(axis=1)
+        else:
+            with np.errstate(invalid="ignore"):  # of boxes of zeros
+                box = none if frames.unitcell_vectors is None else frames.unitcell_vectors
+            given = none.any(axis=(1, 2)) if frames.unitcell_lengths is None else frames.unitcell_lengths.any(axis=1)
+        has_box = can_be_box(box, self._num_atoms)
+        for row in wanted:
+            self._with += int(has_box[row])
+            if not has_box[row] and given[row]:
+                self._refused.append((int(indices[row]), box_words(box[row])))
+            elif not has_box[row]:
+                self._without.append(int(indices[row]))
+        return box, has_box
+
+    def warn(self) -> None:
+        """Say which frames have no box though the file or other frames have one."""
+        count = self._with + len(self._without) + len(self._refused)
+        if self._refused:
+            index, words = self._refused[0]
+            warnings.warn(
+                f"{self._path}: the box of {len(self._refused)} of {count} frames cannot be one of {self._num_atoms} "
+                f"atoms (frame {index}: {words}): these frames are taken without a periodic box",
+                stacklevel=3,
+            )
+        if self._with and trajectory_suffix(self._path) in RECTANGULAR:
+            warnings.warn(
+                f"{self._path}: this format has no angles of the box, which are taken for 90 degrees: if they are not, "
+                "convert the trajectory to one that has them, such as NetCDF",
+                stacklevel=3,
+            )
+        if self._without and (self._with or self._refused):
+            warnings.warn(
+                f"{self._path}: {len(self._without)} of {count} frames have no box, the first is frame "
+                f"{self._without[0]}: these are taken without one",
+                stacklevel=3,
+            )
+
+
+@contextmanager
+def _readable(path: Path, topology: mdtraj.Topology) -> Iterator[WholeFrames]:
     if not path.exists():
         raise DataError(f"there is no file {path}: check the path of the trajectory")
     check_reader(path)
     if path.is_file() and not path.stat().st_size:
         raise DataError(f"{path} is empty: was it written to the end, or copied whole?")
+    with whole_frames(path, topology.n_atoms) as whole:
+        yield whole
+
+
+def _pieces(
+    path: Path, whole: WholeFrames, topology: mdtraj.Topology, atoms: np.ndarray | None, chunk: int, skip: int
+) -> Iterator[mdtraj.Trajectory]:
+    import mdtraj
+
     given: dict[str, Any] = {"top": topology, "atom_indices": atoms}
     try:
-        if skip and skip >= (count_frames(path) or 0):
+        if whole.left_out and whole.path == path and path.suffix.lower() != ".dcd":
+            yield from _first_frames(path, whole.frames or 0, topology, atoms, chunk, skip)
+            return
+        if skip and skip >= (count_frames(whole.path) or 0):
             return
         begun = False
-        with ascii_path(path) as named:
+        with ascii_path(whole.path) as named:
             try:
                 for frames in mdtraj.iterload(named, chunk=chunk, skip=skip, **given):
                     begun = True
@@ -181,12 +268,20 @@ def _pieces(
         raise DataError(f"{path} cannot be read by mdtraj: {message}") from error
 
 
-def _boxes(frames: mdtraj.Trajectory) -> np.ndarray | None:
-    """(frames, 3, 3); None where there is none, which some programs write as a box of zeros."""
-    boxes = frames.unitcell_vectors
-    if boxes is None or not (np.isfinite(boxes).all() and (np.abs(np.linalg.det(boxes)) > 0).all()):
-        return None
-    return boxes
+def _first_frames(
+    path: Path, count: int, topology: mdtraj.Topology, atoms: np.ndarray | None, chunk: int, skip: int
+) -> Iterator[mdtraj.Trajectory]:
+    """Frames `skip` to `count` of a file in which mdtraj cannot seek, as what follows is no frame."""
+    import mdtraj
+
+    with ascii_path(path) as named, mdtraj.open(named) as file:
+        start = 0
+        while start < count:
+            stop = min(start + chunk, count)
+            frames = file.read_as_traj(topology, n_frames=stop - start, atom_indices=atoms)
+            if stop > skip:
+                yield frames[max(0, skip - start) :]
+            start = stop
 
 
 def _other_atoms(path: Path, topology: mdtraj.Topology, found: str) -> str:

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from torch import Tensor
 
-from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import TopologyError
 
 if TYPE_CHECKING:
     import mdtraj
@@ -94,20 +94,6 @@ class WholeMolecules:
             best = distances.argmin(-1)[:, :, None, None].expand(-1, -1, 1, 3)
             shifts = candidates.gather(2, best)[:, :, 0]
         return shifts @ box_vectors
-
-
-def check_box(box_vectors: Tensor) -> None:
-    """
-    Raises:
-        SpecError: if a frame's box vectors are not finite or have no volume.
-    """
-    bad = torch.nonzero(~(torch.linalg.det(box_vectors).abs() > 0))
-    if len(bad):
-        frame = int(bad[0])
-        raise SpecError(
-            f"the box vectors of frame {frame} are {box_vectors[frame].tolist()} nm, which have no volume: give three "
-            "rows a, b, c, or None for a molecule without a periodic box"
-        )
 
 
 def _pruned_tree(topology: mdtraj.Topology, selected: list[int]) -> tuple[dict[int, int], dict[int, int]]:

@@ -20,7 +20,9 @@ from openmm_gnn.base.units import ANGSTROM_PER_NM
 
 _COUNT_OFFSET = 8
 _LAST_STEP_OFFSET = 20
+_FIXED_ATOMS_OFFSET = 40
 _HAS_BOX_OFFSET = 48
+_VERSION_OFFSET = 84
 _COMMENTS_OFFSET = 92
 _PS_PER_AKMA_TIME = 0.04888821
 _CHARMM_VERSION = 24
@@ -35,6 +37,10 @@ class DCDLayout:
     header_bytes: int
     first_step: int
     interval: int
+    promised_frames: int
+    """The count in the header, which its writer may not have come to correct."""
+    version: int
+    """The release of CHARMM that wrote the file, 0 for X-PLOR; other programs write 24."""
 
     @property
     def frame_record(self) -> np.dtype:
@@ -57,10 +63,10 @@ class DCDLayout:
 
 
 def dcd_layout(path: Path) -> DCDLayout:
-    """Read the header of a little-endian DCD file as OpenMM writes it.
+    """Read the header of a little-endian DCD file of frames of one size, as OpenMM writes it.
 
     Raises:
-        DataError: if the file is too short or starts otherwise.
+        DataError: if the file is too short or starts otherwise, or has fixed atoms or a fourth dimension.
     """
     with open(path, "rb") as file:
         start = file.read(_COMMENTS_OFFSET + 4)
@@ -72,9 +78,12 @@ def dcd_layout(path: Path) -> DCDLayout:
         if len(tail) < 12 or struct.unpack_from("<i", tail, 0)[0] != 4:
             raise DataError(f"{path}: the DCD header is cut short, the file holds no frame")
         (num_atoms,) = struct.unpack_from("<i", tail, 4)
-        first_step, interval = struct.unpack_from("<ii", start, 12)
-        (has_box,) = struct.unpack_from("<i", start, _HAS_BOX_OFFSET)
-        return DCDLayout(num_atoms, bool(has_box), file.tell(), first_step, interval)
+        promised, first_step, interval = struct.unpack_from("<iii", start, _COUNT_OFFSET)
+        has_box, four_dimensions = struct.unpack_from("<ii", start, _HAS_BOX_OFFSET)
+        (version,) = struct.unpack_from("<i", start, _VERSION_OFFSET)
+        if version and (four_dimensions or struct.unpack_from("<i", start, _FIXED_ATOMS_OFFSET)[0]):
+            raise DataError(f"{path}: frames of this DCD file differ in size, as with fixed atoms")
+        return DCDLayout(num_atoms, bool(has_box and version), file.tell(), first_step, interval, promised, version)
 
 
 class DCDWriter:
@@ -149,6 +158,55 @@ def read_dcd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise DataError(f"{path}: a frame does not start where it should, the file is damaged")
     positions = np.stack([frames["x"], frames["y"], frames["z"]], axis=-1).astype(np.float64) / ANGSTROM_PER_NM
     return positions, _box_vectors(frames["box"]) if layout.has_box else None
+
+
+def dcd_cells(path: Path) -> tuple[np.ndarray, int] | None:
+    """The numbers for `foreign_box_vectors` of all whole frames, a memory map, and the version that wrote them.
+
+    None where the file has no boxes, or is no DCD that `dcd_layout` reads.
+    """
+    try:
+        layout = dcd_layout(path)
+    except (DataError, OSError):
+        return None
+    count = layout.whole_frames(os.path.getsize(path))
+    if not layout.has_box or not count:
+        return None
+    frames = np.memmap(path, layout.frame_record, "r", layout.header_bytes, (count,))
+    if frames["box_mark"][0] != 48 or frames["x_mark"][0] != 4 * layout.num_atoms:
+        return None
+    return frames["box"], layout.version
+
+
+def foreign_box_vectors(cells: np.ndarray, version: int) -> np.ndarray:
+    """Box vectors of the six numbers that programs write with a frame of a DCD file.
+
+    Most write lengths and angles, a gamma b beta alpha c, the angles as cosines or in degrees; their vectors have a
+    along x and b in the xy plane. CHARMM writes the lower triangle of the symmetric matrix whose rows are the vectors,
+    in the orientation of the positions, which is another one.
+
+    Args:
+        cells: (frames, 6) as they are in the file, lengths in angstrom.
+        version: release of CHARMM, as `DCDLayout.version`.
+    Returns:
+        (frames, 3, 3) nm, rows a, b, c; NaN where the numbers are no box by either reading.
+    """
+    matrices = cells[:, [[0, 1, 3], [1, 2, 4], [3, 4, 5]]]
+    finite = np.isfinite(cells).all(axis=1)
+    is_matrix = finite & (np.linalg.eigvalsh(np.where(finite[:, None, None], matrices, -np.eye(3)))[:, 0] > 0)
+    angles = cells[:, [1, 3, 4]]
+    are_cosines = (np.abs(angles) <= 1).all(axis=1)
+    cosines = np.where(are_cosines[:, None], angles, np.cos(np.radians(angles)))
+    # An angle of a few degrees is a length that was taken for one.
+    plausible = finite & (are_cosines | ((angles > 10) & (angles < 170)).all(axis=1)) & (cells[:, [0, 2, 5]] > 0).all(1)
+    gram = 1 - (cosines**2).sum(axis=1) + 2 * cosines.prod(axis=1)
+    has_angles = plausible & (gram > 1e-6)
+    from_angles = np.full(matrices.shape, np.nan)
+    a, b, c = cells[has_angles][:, [0, 2, 5]].T
+    gamma, beta, alpha = cosines[has_angles].T
+    from_angles[has_angles] = _box_vectors(np.stack([a, gamma, b, beta, alpha, c], axis=1))
+    as_matrix = is_matrix & (~has_angles | (version > _CHARMM_VERSION))
+    return np.where(as_matrix[:, None, None], matrices / ANGSTROM_PER_NM, from_angles)
 
 
 def _header(num_atoms: int, has_box: bool, time_step_ps: float, interval: int) -> bytes:

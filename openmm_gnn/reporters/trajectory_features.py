@@ -117,10 +117,10 @@ def featurize_trajectory(
         last = writer.last_step
         first = 0 if last is None else last
         frames_found = False
-        atoms = featurizer.read_atoms
-        for frames in frames_of(trajectory, featurizer.topology, atoms, first, reading.stride, reading.chunk):
+        given = (trajectory, featurizer.topology, featurizer.read_atoms, first, reading.stride)
+        for frames in frames_of(*given, reading.chunk, reading.periodic):
             if last is not None and not frames_found:
-                _check_same(trajectory, writer, featurizer, frames[:1], reading)
+                _check_same(trajectory, writer, featurizer, frames[:1])
                 frames = frames[1:]
             frames_found = True
             for start in range(0, len(frames.indices), featurizer.frames_per_batch):
@@ -178,15 +178,13 @@ def _opened(trajectory: Path, path: Path, featurizer: Featurizer, reading: Readi
     return store
 
 
-def _check_same(
-    trajectory: Path, store: EmbeddingStore, featurizer: Featurizer, frame: TrajectoryFrames, reading: Reading
-) -> None:
+def _check_same(trajectory: Path, store: EmbeddingStore, featurizer: Featurizer, frame: TrajectoryFrames) -> None:
     """Whether the last stored frame is the trajectory's."""
     last = store.last_step
     if int(frame.indices[0]) != last:
         raise DataError(_not_the_same(trajectory, store.path, f"it has no frame {last}, the last of the store"))
-    box = frame.box_vectors if reading.periodic else None
-    moved = np.abs(featurizer.coordinates(frame.positions, box, of_read_atoms=True)[0] - store.coordinates[-1]).max()
+    there = featurizer.coordinates(frame.positions, frame.box_vectors, of_read_atoms=True)[0]
+    moved = np.abs(there - store.coordinates[-1]).max()
     if not moved < _SAME_PLACE_NM:
         raise DataError(_not_the_same(trajectory, store.path, f"in frame {last} a token is {moved:.3f} nm elsewhere"))
 
@@ -196,7 +194,7 @@ def _not_the_same(trajectory: Path, store: Path, why: str) -> str:
 
 
 def _store(store: EmbeddingStore, featurizer: Featurizer, frames: TrajectoryFrames, reading: Reading) -> None:
-    box = frames.box_vectors if reading.periodic else None
+    box = frames.box_vectors
     embeddings = featurizer.features(frames.positions, box, of_read_atoms=True)
     coordinates = featurizer.coordinates(frames.positions, box, of_read_atoms=True)
     if reading.frame_time_ps is not None:

@@ -10,9 +10,9 @@ import openmm.app
 import pytest
 import torch
 
-from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.base.errors import TopologyError
 from openmm_gnn.features.selection import as_mdtraj, select_atoms
-from openmm_gnn.features.whole_molecules import WholeMolecules, check_box
+from openmm_gnn.features.whole_molecules import WholeMolecules
 
 BOXES = {
     "cube": np.eye(3) * 5.0,
@@ -148,9 +148,3 @@ def test_rings_and_long_chains_are_followed_to_their_ends() -> None:
             positions = np.arange(1000)[:, None] * np.array([0.08, 0.05, 0.02])
         found = whole(WholeMolecules(topology, np.arange(1000)), wrapped(positions, np.eye(3)), np.eye(3))
         np.testing.assert_allclose(found - found[0], positions - positions[0], atol=1e-11)
-
-
-@pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.ones((3, 3)), np.full((3, 3), np.nan)])
-def test_a_box_without_volume_is_refused_with_its_frame(bad: np.ndarray) -> None:
-    with pytest.raises(SpecError, match="box vectors of frame 1"):
-        check_box(torch.from_numpy(np.stack([np.eye(3), bad])))
