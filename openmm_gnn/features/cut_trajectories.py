@@ -222,13 +222,13 @@ def _whole_lines(lines: Iterable[bytes], suffix: str, num_atoms: int) -> tuple[i
     first: list[bytes] = []
     total = ended = 0
     for number, line in enumerate(lines, 1):
-        if number <= per_frame + 2:
+        if number <= max(4, per_frame + 2):
             first.append(line)
         if line.strip():
             total, ended = number, number if line.endswith(b"\n") else number - 1
     if not title:
         per_frame = _HEADER_LINES[suffix] + int(first[_COUNT_LINE[suffix]])
-    elif num_atoms > 1 and len(first) == per_frame + 2 and len(first[-1].split()) == 3:
+    elif num_atoms > 1 and len(first) > per_frame + 1 and len(first[per_frame + 1].split()) == 3:
         per_frame += 1  # three lengths of a box
     count = (ended - title) // per_frame
     whole_lines = title + count * per_frame

@@ -98,7 +98,7 @@ class SimulationSystem:
 
     @property
     def periodic(self) -> bool:
-        return bool(self.system.usesPeriodicBoundaryConditions())
+        return is_periodic_system(self.system)
 
     @property
     def box_vectors(self) -> np.ndarray | None:
@@ -159,6 +159,22 @@ def part_of(force: openmm.Force) -> ForcePart:
     if name in ("CMMotionRemover", "AndersenThermostat") or "Barostat" in name:
         return ForcePart.NO_FORCE
     return ForcePart.NONBONDED
+
+
+def is_periodic_system(system: openmm.System) -> bool:
+    """Whether a force of a System uses its periodic box; a force of a plugin that does not say counts as one that not.
+
+    This, and never a topology's box, decides whether positions of the System are periodic.
+    """
+    import openmm
+
+    for force in system.getForces():
+        try:
+            if force.usesPeriodicBoundaryConditions():
+                return True
+        except openmm.OpenMMException:
+            continue
+    return False
 
 
 def split_groups(system: openmm.System) -> None:

@@ -13,12 +13,17 @@ import numpy as np
 import openmm
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.md.simulation_system import is_periodic_system
+from openmm_gnn.reporters.embedding_store import SAME_PLACE_NM, SET_ASIDE, EmbeddingStore
 from openmm_gnn.reporters.embedding_stream import EmbeddingStream
 from openmm_gnn.reporters.feature_workers import TokenFeaturizer
 
 if TYPE_CHECKING:
     from openmm_gnn.forces.python_call import FeatureForce
+
+
+_SAME_TIME_PS = 1e-6
+"""Times are sums of time steps, which round."""
 
 
 class EmbeddingReporter:
@@ -32,8 +37,8 @@ class EmbeddingReporter:
     ```
 
     After a restart (`simulation.loadCheckpoint` and `append=True`) the first report cuts what lies past the restored
-    step, so the store is that of a run that was never stopped. The features are those of the positions that OpenMM
-    reports: no gradient, no offset in time.
+    step, so the store is that of a run that was never stopped. A simulation that is not at a point of the stored run
+    is refused. The features are those of the positions that OpenMM reports: no gradient, no offset in time.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class EmbeddingReporter:
         maxPending: int = 16,
         enforcePeriodicBox: bool | None = None,
         workerThreads: int = 1,
+        replace: bool = False,
     ) -> None:
         """
         Args:
@@ -60,6 +66,7 @@ class EmbeddingReporter:
             enforcePeriodicBox: whether molecules are put into one periodic box, which moves the stored coordinates but
                 not the features; None: they stay where they have diffused to.
             workerThreads: threads of torch in the worker.
+            replace: drop the stored frames past the step at which the simulation stands, whatever run they are of.
         Raises:
             DataError: if the store has frames and `append` is False, or other features than these.
             SpecError: for an argument that means nothing.
@@ -79,6 +86,8 @@ class EmbeddingReporter:
             )
         self._interval = int(reportInterval)
         self._wrapped = bool(enforcePeriodicBox)
+        self._replace = replace
+        self._featurizer = featurizer
         self._num_particles = featurizer.num_particles
         self._stream = EmbeddingStream(file, featurizer, append, dtype, worker, maxPending, workerThreads)
         self._finalizer = weakref.finalize(self, self._stream.close)
@@ -156,15 +165,13 @@ class EmbeddingReporter:
                 f"the featurizer is made for {self._num_particles} particles, the simulation has "
                 f"{system.getNumParticles()}: make it from simulation.topology"
             )
-        try:
-            self._periodic = system.usesPeriodicBoundaryConditions()
-        except openmm.OpenMMException:  # a force that does not say
-            self._periodic = simulation.topology.getPeriodicBoxVectors() is not None
-        time_ps = context.getState().getTime()._value
-        self._check_renumbering(step, time_ps)
+        self._periodic = is_periodic_system(system)
+        copied = ""
+        if not self._replace:
+            copied = self._check_same_run(step, context.getState(positions=True, enforcePeriodicBox=self._wrapped))
         if dropped := self._stream.go_on_after(step):
-            what = f"{dropped} frame{'s' * (dropped > 1)} past step {step}"
-            warnings.warn(f"{self.store.path}: {what} dropped, the simulation goes on from there", stacklevel=4)
+            what = f"{dropped} frame{'s' * (dropped > 1)} past step {step} dropped{copied}"
+            warnings.warn(f"{self.store.path}: {what}, the simulation goes on from there", stacklevel=4)
         self.store.describe_system(
             {
                 "num_particles": self._num_particles,
@@ -190,22 +197,53 @@ class EmbeddingReporter:
                 stacklevel=4,
             )
 
-    def _check_renumbering(self, step: int, time_ps: float) -> None:
-        """
+    def _check_same_run(self, step: int, state: openmm.State) -> str:
+        """Whether the simulation is at a point of the stored run, so that what lies past it will be made again.
+
+        Where no frame is of this very step, that cannot be known: the frames past it are then copied to SET_ASIDE, and
+        the returned words say so.
+
         Raises:
-            DataError: if the step count was set back, but not the time: frames would be dropped that are no older.
+            DataError: if it is not.
         """
         self._stream.flush()
-        past = self.store.records[self.store.num_frames_until(step) :]
-        if len(past) and time_ps > past["time"][0]:
+        store, time_ps = self.store, state.getTime()._value
+        kept = store.num_frames_until(step)
+        before, past = store.records[:kept], store.records[kept:]
+        if not len(past):
+            return ""
+        why = None
+        if time_ps + _SAME_TIME_PS >= past["time"][0] or (kept and time_ps + _SAME_TIME_PS < before["time"][-1]):
+            why = f"at {time_ps:g} ps, where step {past['step'][0]} is stored at {past['time'][0]:g} ps"
+        elif not kept:
+            why = "before all stored frames"
+        elif before["step"][-1] < step:
+            store.set_aside_after(step)
+            return f", copied to {SET_ASIDE}"
+        elif (moved := self._moved(state, before[-1])) > SAME_PLACE_NM:
+            why = f"where a token is {moved:.3f} nm from its place in the stored frame of that step"
+        if why:
             raise DataError(
-                f"the simulation is at step {step} and {time_ps:g} ps, {self.store.path} has step {past['step'][0]} at "
-                f"{past['time'][0]:g} ps: the step count was set back, report into another directory"
+                f"{store.path} ends at step {past['step'][-1]}, and the simulation is at step {step}, {why}. It is not "
+                f"the stored run, loaded from a checkpoint: report into another directory, or drop the {len(past)} "
+                f"frames past step {step} with replace=True"
             )
+        return ""
+
+    def _moved(self, state: openmm.State, record: np.void) -> float:
+        """The largest distance, nm, of a token from its place in a stored frame, but for a lattice translation."""
+        positions, box = state.getPositions(asNumpy=True)._value, self._box_of(state)
+        moved = self._featurizer.coordinates(positions, box) - record["coordinates"]
+        if box is not None:
+            moved -= np.round(moved[0] @ np.linalg.inv(box)) @ box
+        return float(np.linalg.norm(moved, axis=1).max())
+
+    def _box_of(self, state: openmm.State) -> np.ndarray | None:
+        return np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
 
     def _take(self, step: int, state: openmm.State) -> None:
-        box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
-        self._stream.submit(step, state.getTime()._value, state.getPositions(asNumpy=True)._value, box)
+        positions = state.getPositions(asNumpy=True)._value
+        self._stream.submit(step, state.getTime()._value, positions, self._box_of(state))
 
 
 class FeatureForceReporter(EmbeddingReporter):
@@ -225,10 +263,16 @@ class FeatureForceReporter(EmbeddingReporter):
     """
 
     def __init__(
-        self, file: str | Path, reportInterval: int, force: FeatureForce, append: bool = False, dtype: str = "float16"
+        self,
+        file: str | Path,
+        reportInterval: int,
+        force: FeatureForce,
+        append: bool = False,
+        dtype: str = "float16",
+        replace: bool = False,
     ) -> None:
         """Arguments and errors as for `EmbeddingReporter`; the force must be in the simulation's System."""
-        super().__init__(file, reportInterval, force.featurizer, append, dtype, worker=None)
+        super().__init__(file, reportInterval, force.featurizer, append, dtype, worker=None, replace=replace)
         self._force = force
         self._context: openmm.Context | None = None
 
@@ -242,5 +286,4 @@ class FeatureForceReporter(EmbeddingReporter):
             seen = self._force.features(self._context)
         except NonFiniteError as error:
             raise NonFiniteError(f"features of step {step}: {error}") from error
-        box = state.getPeriodicBoxVectors(asNumpy=True)._value if self._periodic else None
-        self.store.append(step, state.getTime()._value, box, seen.features, seen.coordinates)
+        self.store.append(step, state.getTime()._value, self._box_of(state), seen.features, seen.coordinates)

@@ -44,6 +44,10 @@ UNITS = {
     "embedding": "the encoder's; component 0 scalar, 1..3 x, y, z",
 }
 OPEN, CLOSED = "open", "closed"
+SET_ASIDE = "set-aside.npy"
+"""Frames, as in frames.npy, that a restart has cut of which nobody knows whether it makes them again."""
+SAME_PLACE_NM = 1e-3
+"""Where two frames of one step have a token further apart than this, they are not the same frame."""
 
 
 class EmbeddingStore:
@@ -284,6 +288,14 @@ class EmbeddingStore:
             writer.truncate(keep)
         self._last_step = None
         return len(records) - keep
+
+    def set_aside_after(self, step: int) -> None:
+        """Copy the frames past a step to set-aside.npy, behind those that are there."""
+        self._writable()
+        past = self.records[self.num_frames_until(step) :]
+        with GrowingArray.open(self.path / SET_ASIDE, _fields(self.meta)) as aside:
+            for start in range(0, len(past), 256):
+                aside.append(np.array(past[start : start + 256]))
 
     def describe_system(self, system: dict[str, Any]) -> None:
         """Say in meta.json what else should be known of the simulation; replaces what was said before."""

@@ -14,11 +14,10 @@ from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.featurizer_settings import FeaturizerSettings
 from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of, read_topology
-from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.reporters.embedding_store import SAME_PLACE_NM, EmbeddingStore
 from openmm_gnn.reporters.store_meta import Reading, is_store
 
 STEP_MEANING = "index of the frame in the trajectory, from 0"
-_SAME_PLACE_NM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def _check_same(trajectory: Path, store: EmbeddingStore, featurizer: Featurizer,
         raise DataError(_not_the_same(trajectory, store.path, f"it has no frame {last}, the last of the store"))
     there = featurizer.coordinates(frame.positions, frame.box_vectors, of_read_atoms=True)[0]
     moved = np.abs(there - store.coordinates[-1]).max()
-    if not moved < _SAME_PLACE_NM:
+    if not moved < SAME_PLACE_NM:
         raise DataError(_not_the_same(trajectory, store.path, f"in frame {last} a token is {moved:.3f} nm elsewhere"))
 
 

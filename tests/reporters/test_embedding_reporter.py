@@ -98,9 +98,46 @@ def test_a_restart_cuts_what_lies_past_the_restored_step(tmp_path: Path, worker:
     simulation.loadCheckpoint(str(tmp_path / "checkpoint"))
     with EmbeddingReporter(tmp_path / "run", 10, DistanceFeaturizer(), append=True, worker=worker) as reporter:
         simulation.reporters.append(reporter)
-        with pytest.warns(UserWarning, match=r"4 frames past step 65 dropped"):
+        with pytest.warns(UserWarning, match=r"4 frames past step 65 dropped, copied to set-aside.npy"):
             simulation.step(55)
     assert_same_frames(EmbeddingStore.open(tmp_path / "run"), whole)
+    assert np.load(tmp_path / "run" / "set-aside.npy")["step"].tolist() == [70, 80, 90, 100]
+
+
+@pytest.mark.parametrize(
+    ("equilibration", "why"), [(0, "before all stored frames"), (20, "nm from its place"), (25, "")]
+)
+def test_another_run_drops_no_stored_frame(tmp_path: Path, equilibration: int, why: str) -> None:
+    """A job that begins from the last positions, and not from a checkpoint, equilibrated again or not."""
+    run_to(tmp_path / "run", 100)
+    before = EmbeddingStore.open(tmp_path / "run")
+    steps, embeddings = before.steps, np.array(before.embeddings)
+    simulation = argon_simulation(seed=5)
+    simulation.step(equilibration)
+    reporter = EmbeddingReporter(tmp_path / "run", 10, DistanceFeaturizer(), append=True)
+    simulation.reporters.append(reporter)
+    if why:
+        with pytest.raises(DataError, match=rf"ends at step 100, .* is at step {equilibration}, .*{why}.*replace=True"):
+            simulation.step(10)
+        reporter.close()
+        assert EmbeddingStore.open(tmp_path / "run").steps.tolist() == steps.tolist()
+    else:  # between two frames: the same run or not, what is cut is copied
+        with pytest.warns(UserWarning, match="copied to set-aside.npy"):
+            simulation.step(10)
+        reporter.close()
+        aside = np.load(tmp_path / "run" / "set-aside.npy")
+        assert aside["step"].tolist() == [30, 40, 50, 60, 70, 80, 90, 100]
+        assert np.array_equal(aside["embedding"], embeddings[2:])
+
+
+def test_frames_of_another_run_are_dropped_when_asked(tmp_path: Path) -> None:
+    run_to(tmp_path, 50)
+    simulation = argon_simulation(seed=5)
+    with EmbeddingReporter(tmp_path, 10, DistanceFeaturizer(), append=True, replace=True) as reporter:
+        simulation.reporters.append(reporter)
+        with pytest.warns(UserWarning, match="5 frames past step 0 dropped"):
+            simulation.step(20)
+    assert EmbeddingStore.open(tmp_path).steps.tolist() == [10, 20]
 
 
 def test_going_back_within_one_session_cuts_too(tmp_path: Path) -> None:
@@ -122,7 +159,7 @@ def test_a_step_count_set_back_while_time_goes_on_drops_nothing(tmp_path: Path) 
         simulation.reporters.append(reporter)
         simulation.step(30)
         simulation.currentStep = 0
-        with pytest.raises(DataError, match=r"at step 0 and 0.06 ps, .* has step 10 at 0.02 ps: the step count"):
+        with pytest.raises(DataError, match=r"is at step 0, at 0.06 ps, where step 10 is stored at 0.02 ps"):
             simulation.step(30)
     assert EmbeddingStore.open(tmp_path).steps.tolist() == [10, 20, 30]
 
@@ -292,7 +329,7 @@ def test_a_full_disk_stops_the_simulation_in_words_and_the_store_can_be_gone_on_
     assert len(store) > 20
     assert len(store.verify()) == 0
     simulation = argon_simulation()
-    with EmbeddingReporter(tmp_path, 1, DistanceFeaturizer(), append=True) as reporter:
+    with EmbeddingReporter(tmp_path, 1, DistanceFeaturizer(), append=True, replace=True) as reporter:
         simulation.reporters.append(reporter)
         with pytest.warns(UserWarning, match="dropped"):
             simulation.step(150)

@@ -23,7 +23,9 @@ checkpoint = path.with_suffix(".checkpoint")
 if checkpoint.exists():
     simulation.loadCheckpoint(str(checkpoint))
 featurizer = DistanceFeaturizer(seconds=0.0005)
-simulation.reporters.append(EmbeddingReporter(path, 3, featurizer, append=True, worker=sys.argv[2]))
+replace = not checkpoint.exists()  # killed before the first
+reporter = EmbeddingReporter(path, 3, featurizer, append=True, worker=sys.argv[2], replace=replace)
+simulation.reporters.append(reporter)
 for _ in range(int(sys.argv[3])):
     simulation.step(10)
     save_checkpoint(simulation, checkpoint)
