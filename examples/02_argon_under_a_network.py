@@ -28,7 +28,7 @@ system = openmm.System()
 system.setDefaultPeriodicBoxVectors(*fluid.system.getDefaultPeriodicBoxVectors())
 for mass in fluid.masses:
     system.addParticle(mass)
-system.addForce(gamd_force(model, fluid.topology))
+system.addForce(gamd_force(model, fluid.topology, periodic=True))
 
 integrator = openmm.LangevinMiddleIntegrator(100 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtosecond)
 platform = openmm.Platform.getPlatformByName(choose_platform("auto"))  # CUDA where it works, else CPU

@@ -163,7 +163,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     except (ValueError, KeyError, TypeError):
         step, digest = 0, None
     if hashlib.sha256(state).hexdigest() != digest:
-        raise DataError(f"{path} is damaged: delete it to start this run again, or start in another directory")
+        raise DataError(f"{path} is damaged: copy it again, or start in another directory")
     return Checkpoint(step, state)
 
 

@@ -104,6 +104,11 @@ class LearnedCV:
         return self.network.num_outputs
 
     @property
+    def cutoff_nm(self) -> float:
+        """Distance below which the encoder's atoms are neighbours."""
+        return self.encoder.spec.cutoff / self.encoder.spec.per_nm
+
+    @property
     def encoder_hash(self) -> str:
         return encoder_hash(self.encoder)
 

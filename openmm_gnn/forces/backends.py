@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import Enum
 from typing import Any
 
+import numpy as np
+import openmm
 import torch
 
+from openmm_gnn.base.boxes import box_words, can_be_box, narrow_box
 from openmm_gnn.base.errors import BackendError
+from openmm_gnn.base.units import nanometers
 from openmm_gnn.forces import python_force, torch_force
+from openmm_gnn.md.simulation_system import is_periodic_system
 
 
 class Backend(str, Enum):
@@ -80,6 +86,27 @@ def make_force(
     return force
 
 
-def is_periodic(topology: Any, periodic: bool | None = None) -> bool:
-    """Whether a System is periodic: what is given; else, whether the topology has box vectors."""
-    return topology.getPeriodicBoxVectors() is not None if periodic is None else periodic
+def is_periodic(topology: Any, periodic: bool | openmm.System | None, cutoff: float) -> bool:
+    """Whether a force uses the periodic box: as it is given, as a System says, else whether the topology has a box.
+
+    Warned of are the guess from a topology, a box of it that cannot be one, and one narrower than twice the cutoff.
+
+    Args:
+        periodic: True, False, or the System that the force is for; None: the topology's box decides.
+        cutoff: nm.
+    """
+    box = topology.getPeriodicBoxVectors()
+    if isinstance(periodic, openmm.System):
+        box, periodic = periodic.getDefaultPeriodicBoxVectors(), is_periodic_system(periodic)
+    vectors = None if box is None else np.array([nanometers(vector) for vector in box])
+    if periodic is None and vectors is not None:
+        periodic = bool(can_be_box(vectors, topology.getNumAtoms()))
+        use = "so the force uses the System's box" if periodic else "which cannot be one: the force uses no box"
+        warnings.warn(
+            f"the topology has a periodic box of {box_words(vectors)}, {use}. The System decides where it is given: "
+            "periodic=system, or periodic=True or False",
+            stacklevel=3,
+        )
+    if periodic and vectors is not None and (words := narrow_box(vectors, cutoff)):
+        warnings.warn(words, stacklevel=3)
+    return bool(periodic)

@@ -32,7 +32,7 @@ def cv_force(
     topology: Any,
     output: int = 0,
     backend: Backend | str = Backend.AUTO,
-    periodic: bool | None = None,
+    periodic: bool | openmm.System | None = None,
 ) -> Any:
     """An openmm.Force whose energy in kJ/mol is one output of a learned CV, with exact forces.
 
@@ -51,15 +51,17 @@ def cv_force(
         topology: the openmm.app.Topology of the System the force is added to.
         output: which of the CV's outputs, counted from 0.
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
-        periodic: whether the System is periodic; by default, whether the topology has box vectors.
+        periodic: whether the System is periodic: True, False, or the System itself; by default, whether the topology
+            has box vectors.
     Raises:
         SpecError: if there is no such output.
         TopologyError: if the CV was learned for another topology.
         BackendError: if the backend is unknown or does not work here.
     """
     chosen = chosen_backend(backend)
-    module = cv_energy_module(load_learned_cv(cv), topology, output)
-    return make_force(module, "CVForce", is_periodic(topology, periodic), chosen)
+    cv = load_learned_cv(cv)
+    module = cv_energy_module(cv, topology, output)
+    return make_force(module, "CVForce", is_periodic(topology, periodic, cv.cutoff_nm), chosen)
 
 
 def chosen_outputs(cv: LearnedCV, outputs: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -112,24 +114,25 @@ class BiasForce(PythonCall):
         potential: BiasPotential,
         outputs: tuple[int, ...] | None = None,
         backend: Backend | str = Backend.AUTO,
-        periodic: bool | None = None,
+        periodic: bool | openmm.System | None = None,
         group: int = 30,
     ) -> None:
         """
         Args:
             outputs: which of the CV's outputs, counted from 0; None: all of them.
             backend: "torchforce", "pythonforce", or "auto": the first of these that works.
-            periodic: whether the System is periodic; by default, whether the topology has box vectors.
+            periodic: whether the System is periodic: True, False, or the System itself; by default, whether the
+                topology has box vectors.
             group: the force group, of its own.
         Raises:
             SpecError: for an output or a group that cannot be.
             TopologyError: if the CV was learned for another topology.
             BackendError: if the backend is unknown or does not work here.
         """
-        backend, periodic = chosen_backend(backend), is_periodic(topology, periodic)
+        backend, uses_box = chosen_backend(backend), is_periodic(topology, periodic, cv.cutoff_nm)
         module = CVModule(cv, topology)
         super().__init__(module.read_atoms.numpy().copy(), module.num_particles, group)
-        self.potential, self.outputs, self.periodic = potential, chosen_outputs(cv, outputs), periodic
+        self.potential, self.outputs, self.periodic = potential, chosen_outputs(cv, outputs), uses_box
         self.latest: SeenValues | None = None
         """Values at the last force call; None before the first."""
         self.num_selected = module.num_selected
@@ -138,7 +141,7 @@ class BiasForce(PythonCall):
         self._modules = {"cpu": torch.jit.freeze(torch.jit.script(module.eval()), ["prepared", "values"])}
         self._cv_module = module
         self._chosen = torch.tensor(self.outputs)
-        self.force = make_force(self.module, "BiasForce", periodic, backend, group=group)
+        self.force = make_force(self.module, "BiasForce", uses_box, backend, group=group)
 
     @property
     def parameter(self) -> str:

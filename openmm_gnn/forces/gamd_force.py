@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openmm_gnn.base.boxes import box_width
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
 from openmm_gnn.forces.modules.openmm_module import script_module
@@ -26,7 +27,7 @@ def gamd_force(
     model: ForceModel | str | os.PathLike[str],
     topology: Any,
     backend: Backend | str = Backend.AUTO,
-    periodic: bool | None = None,
+    periodic: bool | openmm.System | None = None,
     atoms: Sequence[int] | None = None,
     device: str = "cpu",
     cuda_graphs: bool = False,
@@ -45,7 +46,8 @@ def gamd_force(
         model: a network, or a name or path for `load_model`.
         topology: the openmm.app.Topology of the System the force is added to.
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
-        periodic: whether the System is periodic; by default, whether the topology has box vectors.
+        periodic: whether the System is periodic: True, False, or a System with forces that say so; by default,
+            whether the topology has box vectors.
         atoms: indices of those the network sees and moves; by default all that have an element.
         device: for PythonForce, where the network runs: "cpu", "cuda" or "cuda:N"; TorchForce follows the platform.
         cuda_graphs: replay the step as one CUDA graph, which saves its launches; `cuda_module.graph_reports` tells
@@ -58,7 +60,8 @@ def gamd_force(
     network = load_model(model)
     module = script_module(network, topology, atoms, watches_box=not network.conservative)
     name = "GAMDForce" if network.conservative else "GAMDForceWithoutEnergy"
-    return make_force(module, name, is_periodic(topology, periodic), chosen, device, cuda_graphs)
+    uses_box = is_periodic(topology, periodic, network.spec.neighbors.cutoff)
+    return make_force(module, name, uses_box, chosen, device, cuda_graphs)
 
 
 def has_bonded_terms(force: openmm.Force) -> bool:
@@ -106,7 +109,7 @@ def check_model_fits(model: ForceModel, system: openmm.System, topology: app.Top
     cutoff = model.spec.neighbors.cutoff
     if model.spec.use_bonds and system.usesPeriodicBoundaryConditions():
         box = np.array([vector._value for vector in system.getDefaultPeriodicBoxVectors()])
-        width = float((1 / np.linalg.norm(np.linalg.inv(box), axis=0)).min())
+        width = float(box_width(box))
         if width < 2 * cutoff:
             raise TopologyError(
                 f"the box is {width:.3f} nm wide, less than twice the model's cutoff of {cutoff} nm, and images of "

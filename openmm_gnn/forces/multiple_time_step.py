@@ -21,7 +21,7 @@ from openmm_gnn.forces.backends import Backend
 from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, gamd_force, has_bonded_terms
 from openmm_gnn.md.contexts import refuse_virtual_sites, repartition_hydrogen_mass
 from openmm_gnn.md.integrators import NUM_GROUPS, MultipleTimeStepIntegrator
-from openmm_gnn.md.simulation_system import ForcePart, part_of
+from openmm_gnn.md.simulation_system import ForcePart, is_periodic_system, part_of
 from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def accelerate(
         copied.addForce(openmm.CMMotionRemover())  # a network's net force need not be exactly zero
     groups, bonded_groups = _separate_bonded(copied)
     negated_group, network_group = _free_groups(copied, 2)
-    periodic = bool(system.usesPeriodicBoundaryConditions())
+    periodic = is_periodic_system(system)
     force = gamd_force(network, topology, backend, periodic, device=device)
     force.setName(NETWORK_NAME)
     force.setForceGroup(network_group)

@@ -84,7 +84,8 @@ class GAMDPotential:
             self.model,
             topology,
             backend,
-            periodic=topology.getPeriodicBoxVectors() is not None or system.usesPeriodicBoundaryConditions(),
+            # A System that openmm-ml has just made has no forces that could say.
+            periodic=system if system.getNumForces() else topology.getPeriodicBoxVectors() is not None,
             atoms=None if atoms is None else [int(atom) for atom in atoms],
         )
         force.setForceGroup(forceGroup)

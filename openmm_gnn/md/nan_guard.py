@@ -19,6 +19,7 @@ import openmm
 from openmm import app
 
 from openmm_gnn.base.errors import NonFiniteError
+from openmm_gnn.md.simulation_system import is_periodic_system
 
 FARTHEST_NM = 1e6
 """A millimetre: a position beyond is as lost as one that is NaN, and neighbour lists refuse it."""
@@ -146,8 +147,9 @@ class NanGuard:
     def _write(self, state: openmm.State) -> Path:
         """The frame as PDB, wrapped into the box because a PDB column is narrow, and as exact XML."""
         positions = _values(state.getPositions(asNumpy=True))
-        if self._topology.getPeriodicBoxVectors() is not None:
-            self._topology.setPeriodicBoxVectors(state.getPeriodicBoxVectors())
+        periodic = is_periodic_system(self._context.getSystem())
+        self._topology.setPeriodicBoxVectors(state.getPeriodicBoxVectors() if periodic else None)
+        if periodic:
             box = _values(state.getPeriodicBoxVectors(asNumpy=True))
             positions = positions - np.floor(positions @ np.linalg.inv(box)) @ box
         pdb_path = self._directory / LAST_GOOD_PDB

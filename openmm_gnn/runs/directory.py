@@ -26,7 +26,7 @@ import numpy as np
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, read_document, write_json
-from openmm_gnn.md.dcd_frames import read_dcd, truncate_dcd
+from openmm_gnn.md.dcd_frames import dcd_layout, read_dcd, truncate_dcd
 from openmm_gnn.md.run_settings import RunCourse, course_hash
 from openmm_gnn.md.simulation_system import SimulationSystem
 
@@ -96,6 +96,21 @@ class RunDirectory:
             f"{self.path} was started with other settings ({'; '.join(differences)}): "
             "give the same ones to resume, or another directory for a new run"
         )
+
+    def check_checkpoint(self, course: RunCourse) -> None:
+        """Whether the frames are those of a run killed before its first checkpoint, if there is none.
+
+        Raises:
+            DataError: if there are more, which the run would make anew.
+        """
+        if self.checkpoint.exists() or not self.trajectory.exists():
+            return
+        frames = dcd_layout(self.trajectory).whole_frames(self.trajectory.stat().st_size)
+        if frames * course.report_interval > course.checkpoint_interval:
+            raise DataError(
+                f"{self.path} has {frames} frames, but no {self.checkpoint.name} to go on from, and would begin again "
+                "without them: put the file back, or run in another directory"
+            )
 
     def rewind(self, num_frames: int) -> None:
         """Cut trajectory and log to the first `num_frames` frames; with 0 both start anew."""

@@ -27,6 +27,7 @@ from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.loop import Listener, advance, start_or_resume
 from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
+from openmm_gnn.md.simulation_system import is_periodic_system
 from openmm_gnn.runs.directory import FEATURES_FOLDER, LOG_COLUMNS, RunDirectory, element_column, log_columns
 from openmm_gnn.runs.forces import network_device, run_forces
 
@@ -127,12 +128,13 @@ def simulate(
         stored = run.identity()["versions"]["openmm"] if run.exists else ""
         remedy = f"resume with OpenMM {stored}, with which the run was last started; this is {openmm.__version__}"
         start = partial(simulation_system.start, course.seed)
+        run.check_checkpoint(course)
         step = start_or_resume(context, run.checkpoint, start, course, remedy)
         run.write_identity(identity)
         guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check)
         listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
         if features is not None and featurizer is not None:
-            periodic = forces.system.usesPeriodicBoundaryConditions()
+            periodic = is_periodic_system(forces.system)
             listeners.append(RunFeatures(features, featurizer, run.path, periodic, course))
         if biased is not None:
             frames = tuple(interval for listener in listeners for interval in listener.intervals)
@@ -234,7 +236,7 @@ class RunFrames:
         self._run, self._course, self._knows_energy = run, course, knows_energy
         self._element_temperatures = ElementTemperatures(system, topology)
         self._freedom, self._num_atoms = degrees_of_freedom(system), system.getNumParticles()
-        self._periodic = system.usesPeriodicBoundaryConditions()
+        self._periodic = is_periodic_system(system)
         self._frames: DCDWriter | None = None
         self._log: TextIO | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from openmm_gnn.base.boxes import box_words, can_be_box
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
+from openmm_gnn.base.units import nanometers
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat, masses_of
 
 if TYPE_CHECKING:
@@ -37,9 +40,24 @@ def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
         raise DataError(f"there is no file {path}: check the path of the topology")
     try:
         structure = (app.PDBFile if suffix in (".pdb", ".ent") else app.PDBxFile)(os.fspath(path))
+        _leave_out_placeholder(structure.topology, path)
         return structure.topology, np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     except Exception as error:  # OpenMM's parsers raise whatever the text makes them stumble over
         raise DataError(f"{path} cannot be read as a structure: {error or type(error).__name__}") from error
+
+
+def _leave_out_placeholder(topology: app.Topology, path: Path) -> None:
+    """Take the box from a topology where it is none, such as the CRYST1 1 1 1 of structures by NMR, and say so."""
+    if (box := topology.getPeriodicBoxVectors()) is None:
+        return
+    vectors = np.array([nanometers(vector) for vector in box])
+    if not can_be_box(vectors, topology.getNumAtoms()):
+        topology.setPeriodicBoxVectors(None)
+        warnings.warn(
+            f"{path}: the box of {box_words(vectors)} has no room for {topology.getNumAtoms()} atoms and stands for "
+            "none, as in structures by NMR: it is left out",
+            stacklevel=3,
+        )
 
 
 class Constraints(str, Enum):
