@@ -96,6 +96,8 @@ def _sized_frames(path: Path, size_of_frame: Callable[[BinaryIO], int]) -> Whole
                 break
             start, count = start + frame_bytes, count + 1
     rest = size - start
+    if not rest:
+        return WholeFrames(path, count)
     return WholeFrames(path, count, _left_out(-(-rest * max(count, 1) // max(start, rest)), f"{rest} bytes"))
 
 

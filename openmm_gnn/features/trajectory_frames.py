@@ -190,7 +190,8 @@ class _Boxes:
             box = foreign_box_vectors(self._cells[0][indices], self._cells[1])
             given = self._cells[0][indices].any(axis=1)
         else:
-            with np.errstate(invalid="ignore"):  # of boxes of zeros
+            with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+                warnings.simplefilter("ignore")  # of mdtraj for boxes of zeros
                 box = none if frames.unitcell_vectors is None else frames.unitcell_vectors
             given = none.any(axis=(1, 2)) if frames.unitcell_lengths is None else frames.unitcell_lengths.any(axis=1)
         has_box = can_be_box(box, self._num_atoms)
