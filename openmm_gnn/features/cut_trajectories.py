@@ -245,7 +245,7 @@ def _whole_models(lines: Iterable[bytes], suffix: str, num_atoms: int) -> tuple[
     number, cut = 0, False
     for number, line in enumerate(lines, 1):
         if line.startswith((b"ATOM", b"HETATM")):
-            cut = len(line) < 54 if suffix == ".pdb" else not line.endswith(b"\n")
+            cut = not line.endswith(b"\n")
             if suffix == ".cif" and b"_atom_site.pdbx_PDB_model_num" in columns and not cut:
                 found = line.split()[columns.index(b"_atom_site.pdbx_PDB_model_num")]
                 if found != name:
