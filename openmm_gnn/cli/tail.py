@@ -17,6 +17,8 @@ from openmm_gnn.kinetics.live_vamp import WatchSettings, watch
 
 @dataclass(frozen=True, kw_only=True)
 class Tail(Command):
+    after_stop = "The run goes on: the same command looks again."
+
     directory: tyro.conf.Positional[Path]
     """An embedding store, or the directory of a run with one or several."""
     settings: WatchSettings
