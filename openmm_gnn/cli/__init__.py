@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--debug"]:
         os.environ[DEBUG_VARIABLE] = given.pop(0)
-    warnings.formatwarning = lambda message, *_: f"Warning: {message}\n"
+    warnings.formatwarning = lambda message, *_: f"Warning: {str(message).strip().removeprefix('Warning: ')}\n"
     try:
         return run(given)
     except (KeyboardInterrupt, Exception) as error:

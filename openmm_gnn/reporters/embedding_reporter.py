@@ -272,6 +272,8 @@ class FeatureForceReporter(EmbeddingReporter):
         replace: bool = False,
     ) -> None:
         """Arguments and errors as for `EmbeddingReporter`; the force must be in the simulation's System."""
+        if not hasattr(force, "featurizer"):
+            raise SpecError(f"FeatureForceReporter was given force={force!r}: give feature_force(featurizer, periodic)")
         super().__init__(file, reportInterval, force.featurizer, append, dtype, worker=None, replace=replace)
         self._force = force
         self._context: openmm.Context | None = None

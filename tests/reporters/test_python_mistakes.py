@@ -16,6 +16,7 @@ from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer, load_syste
 from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.simulation_system import SimulationSystem
+from openmm_gnn.reporters.embedding_reporter import FeatureForceReporter
 
 ENCODER = "biomolecule-et-small"
 
@@ -52,6 +53,11 @@ def test_a_reporter_names_the_arguments_that_it_was_given(
         EmbeddingReporter(*arguments(featurizer))
     assert says in str(refusal.value)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_reporter_of_a_force_wants_the_force(featurizer: Featurizer, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"given force=Featurizer\(.*: give feature_force\(featurizer, periodic\)"):
+        FeatureForceReporter(tmp_path / "store", 5, featurizer)  # type: ignore[arg-type]
 
 
 def test_a_reporter_says_what_it_is_and_that_it_was_closed(
