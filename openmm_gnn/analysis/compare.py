@@ -13,7 +13,7 @@ from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S
 from openmm_gnn.analysis.observables import Observables, observe, runs_in, shortest_run_ps
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.figures import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
+from openmm_gnn.base.figures import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
 from openmm_gnn.base.statistics import Estimate, running_mean
 
 if TYPE_CHECKING:
@@ -84,16 +84,6 @@ class Comparison:
     def largest_difference(self) -> Estimate:
         """Largest difference of g(r) of the first pair of elements."""
         return self.structures[0].largest
-
-    @property
-    def peak_position_ratio(self) -> float:
-        """Distance of the first peak of the first pair of elements, run over reference."""
-        return self.run.rdf.first_peak()[0] / self.reference.rdf.first_peak()[0]
-
-    @property
-    def peak_height_ratio(self) -> float:
-        """Height of that peak, run over reference."""
-        return self.run.rdf.first_peak()[1] / self.reference.rdf.first_peak()[1]
 
     @property
     def temperature_ratio(self) -> Estimate:
@@ -321,14 +311,8 @@ def _both(comparison: Comparison) -> list[tuple[Observables, dict]]:
 
 def comparison_table(comparison: Comparison) -> Table:
     """The comparison for the terminal."""
-    from rich.table import Table
-
-    title = f"{comparison.run.system}, {comparison.run.num_atoms} atoms"
-    table = Table("quantity", title=title, title_justify="left")
-    table.add_column(comparison.run.label, justify="right")
-    table.add_column(comparison.reference.label, justify="right")
-    table.add_column("difference", justify="right")
-    for row in comparison.rows():
-        table.add_row(*row)
+    run, reference = comparison.run, comparison.reference
+    headings = ("quantity", run.label, reference.label, "difference")
+    table = terminal_table(f"{run.system}, {run.num_atoms} atoms", headings, comparison.rows())
     table.caption = "± is one standard error, from blocks of each run"
     return table

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from openmm_gnn.analysis.compare import Comparison, compare, comparison_table, save_comparison
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.figures import figure_file
+from openmm_gnn.base.figures import figure_file, terminal_table
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.systems import load_system
@@ -133,19 +133,15 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> Embed
     return EmbeddingStore.open(path / FEATURES_FOLDER)
 
 
-def _store_table(stores: dict[str, EmbeddingStore]) -> object:
-    table = Table(title=f"Embeddings of every residue by {ENCODER}, stored while the simulation ran")
-    for heading in ("system", "frames", "tokens x (1 + 3) x width", "ps", "checksums", "kB"):
-        table.add_column(heading, justify="left" if heading == "system" else "right")
+def _store_table(stores: dict[str, EmbeddingStore]) -> Table:
+    rows = []
     for name, store in stores.items():
-        shape = " x ".join(str(size) for size in store.embeddings.shape[1:])
-        damaged = len(store.verify())
+        shape, damaged = " x ".join(map(str, store.embeddings.shape[1:])), len(store.verify())
         size = (store.path / "frames.npy").stat().st_size / 1000
-        table.add_row(
-            *(name, str(len(store)), shape, f"{store.times_ps[-1]:g}"),
-            *("right" if damaged == 0 else f"{damaged} wrong", f"{size:.0f}"),
-        )
-    return table
+        checked = f"{damaged} wrong" if damaged else "right"
+        rows.append((name, str(len(store)), shape, f"{store.times_ps[-1]:g}", checked, f"{size:.0f}"))
+    title = f"Embeddings of every residue by {ENCODER}, stored while the simulation ran"
+    return terminal_table(title, ("system", "frames", "tokens x (1 + 3) x width", "ps", "checksums", "kB"), rows)
 
 
 def scalar_movement(store: EmbeddingStore) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import openmm
 
 from openmm_gnn.base.errors import DataError, NonFiniteError
-from openmm_gnn.base.statistics import Estimate, block_means
+from openmm_gnn.base.statistics import Estimate, block_means, mean_with_error
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.element_temperatures import ElementTemperatures
@@ -68,13 +67,11 @@ def drift_rate(times_ps: np.ndarray, energies: np.ndarray, freedom: int, num_blo
         energies: kJ/mol, one per time.
         freedom: degrees of freedom f.
     """
+    from scipy.stats import linregress
+
     times, means = block_means(times_ps, num_blocks), block_means(energies, num_blocks)
-    centred = times - times.mean()
-    slope = (centred @ means) / (centred @ centred)
-    residual = means - means.mean() - slope * centred
-    error = math.sqrt((residual @ residual) / (num_blocks - 2) / (centred @ centred))
-    to_kelvin_per_ns = kinetic_temperature(1000.0, freedom)
-    return Estimate(float(slope * to_kelvin_per_ns), float(error * to_kelvin_per_ns))
+    line, to_kelvin_per_ns = linregress(times, means), kinetic_temperature(1000.0, freedom)
+    return Estimate(float(line.slope * to_kelvin_per_ns), float(line.stderr * to_kelvin_per_ns))
 
 
 def constant_energy_run(
@@ -155,12 +152,7 @@ class StabilityRun:
         series = self.element_temperatures[round(EQUILIBRATION_PART * len(self.times_ps)) :]
         if len(series) < 10:
             return {}
-        means = block_means(series)
-        errors = means.std(axis=0, ddof=1) / math.sqrt(len(means))
-        return {
-            name: Estimate(float(value), float(error))
-            for name, value, error in zip(self.elements, means.mean(axis=0), errors, strict=True)
-        }
+        return {name: mean_with_error(column) for name, column in zip(self.elements, series.T, strict=True)}
 
 
 def stability_run(

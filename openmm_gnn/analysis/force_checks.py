@@ -210,12 +210,6 @@ def _jackknife(antisymmetric: np.ndarray, squares: np.ndarray) -> Estimate:
     return Estimate(float(value), float(error))
 
 
-def random_rotation(seed: int) -> np.ndarray:
-    """A random proper rotation, (3, 3)."""
-    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
-    return turn * np.sign(np.linalg.det(turn))
-
-
 def droplet(
     topology: app.Topology, positions: np.ndarray, box: np.ndarray | None, num_molecules: int = 40
 ) -> tuple[app.Topology, np.ndarray]:
@@ -228,6 +222,7 @@ def droplet(
         Topology without a box, and positions (particles kept, 3).
     """
     import mdtraj
+    from openmm import app
 
     from openmm_gnn.analysis.observables import molecules_of
 
@@ -238,22 +233,8 @@ def droplet(
     if box is not None:
         shift = np.rint(relative @ np.linalg.inv(box)) @ box
         positions, relative = positions - shift[of_atom], relative - shift
-    kept = set(np.argsort(np.linalg.norm(relative, axis=1))[:num_molecules].tolist())
-    atoms = [atom for atom in topology.atoms() if of_atom[atom.index] in kept]
-    return _part_of(topology, atoms), positions[[atom.index for atom in atoms]]
-
-
-def _part_of(topology: app.Topology, atoms: list) -> app.Topology:
-    """A topology of some atoms, with their residues and the bonds between them."""
-    from openmm import app
-
-    part = app.Topology()
-    chain, residues, copies = part.addChain(), {}, {}
-    for atom in atoms:
-        if atom.residue not in residues:
-            residues[atom.residue] = part.addResidue(atom.residue.name, chain)
-        copies[atom] = part.addAtom(atom.name, atom.element, residues[atom.residue])
-    for bond in topology.bonds():
-        if bond[0] in copies and bond[1] in copies:
-            part.addBond(copies[bond[0]], copies[bond[1]])
-    return part
+    inside = np.isin(of_atom, np.argsort(np.linalg.norm(relative, axis=1))[:num_molecules])
+    part = app.Modeller(topology, positions)
+    part.delete([atom for atom in topology.atoms() if not inside[atom.index]])
+    part.topology.setPeriodicBoxVectors(None)
+    return part.topology, positions[inside]

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openmm_gnn.analysis.diffusion import Diffusion, self_diffusion
-from openmm_gnn.analysis.structure import (
-    RadialDistribution,
-    largest_radius,
-    partial_radial_distribution,
-    radial_distribution,
-)
+from openmm_gnn.analysis.structure import RadialDistribution, largest_radius, radial_distribution
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.statistics import Estimate, block_means
+from openmm_gnn.base.statistics import Estimate, mean_with_error
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
@@ -99,19 +93,13 @@ def molecules_of(topology: mdtraj.Topology, selection: str) -> Molecules:
 
 def _connected(topology: mdtraj.Topology) -> np.ndarray:
     """(num_atoms,) the number of the molecule of each atom, from 0."""
-    parent = list(range(topology.n_atoms))
-
-    def root(atom: int) -> int:
-        while parent[atom] != atom:
-            parent[atom] = parent[parent[atom]]
-            atom = parent[atom]
-        return atom
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     joined = [(residue.atom(0).index, atom.index) for residue in topology.residues for atom in residue.atoms]
     joined += [(first.index, second.index) for first, second in topology.bonds]
-    for first, second in joined:
-        parent[root(second)] = root(first)
-    return np.unique([root(atom) for atom in range(topology.n_atoms)], return_inverse=True)[1]
+    edges = coo_array((np.ones(len(joined)), np.transpose(joined)), shape=(topology.n_atoms,) * 2)
+    return connected_components(edges, directed=False)[1]
 
 
 @dataclass(frozen=True)
@@ -271,44 +259,30 @@ def _diffusing(
 def _pooled_rdfs(
     trajectories: Sequence[np.ndarray], boxes: Sequence[np.ndarray], molecules: Molecules, radius_nm: float
 ) -> dict[str, RadialDistribution]:
+    def pooled(first: np.ndarray, second: np.ndarray, of_atom: np.ndarray | None) -> RadialDistribution:
+        parts = [
+            radial_distribution(
+                *(positions, box, first, second, of_atom),
+                num_blocks=min(NUM_BLOCKS, len(positions)),
+                radius_nm=radius_nm,
+            )
+            for positions, box in zip(trajectories, boxes, strict=True)
+        ]
+        values = np.average([part.values for part in parts], axis=0, weights=list(map(len, trajectories)))
+        return RadialDistribution(parts[0].edges_nm, values, np.concatenate([part.blocks for part in parts]))
+
     pairs = molecules.element_pairs()
     one_kind = len(set(molecules.elements[molecules.atoms])) == 1
     if not pairs or (one_kind and molecules.are_atoms):
-        atoms = molecules.atoms
-        return {
-            "": _pooled(
-                *(trajectories, boxes),
-                lambda part, box, **blocks: radial_distribution(part[:, atoms], box, radius_nm=radius_nm, **blocks),
-            )
-        }
-    found = {}
-    for first, second in pairs:
-        one, other = molecules.of_element(first), molecules.of_element(second)
-
-        measure = partial(
-            partial_radial_distribution, first=one, second=other, molecules=molecules.of_atom, radius_nm=radius_nm
-        )
-        found[f"{first}-{second}"] = _pooled(trajectories, boxes, measure)
-    return found
-
-
-def _pooled(
-    trajectories: Sequence[np.ndarray],
-    boxes: Sequence[np.ndarray],
-    measure: Callable[..., RadialDistribution],
-) -> RadialDistribution:
-    parts = [
-        measure(positions, box, num_blocks=min(NUM_BLOCKS, len(positions)))
-        for positions, box in zip(trajectories, boxes, strict=True)
-    ]
-    values = np.average([part.values for part in parts], axis=0, weights=[len(frames) for frames in trajectories])
-    return RadialDistribution(parts[0].edges_nm, values, np.concatenate([part.blocks for part in parts]))
+        return {"": pooled(molecules.atoms, molecules.atoms, None)}
+    return {
+        f"{first}-{second}": pooled(molecules.of_element(first), molecules.of_element(second), molecules.of_atom)
+        for first, second in pairs
+    }
 
 
 def _pooled_mean(series: Sequence[np.ndarray]) -> Estimate:
-    means = np.concatenate([block_means(values, min(NUM_BLOCKS, len(values))) for values in series])
-    error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else np.nan
-    return Estimate(float(means.mean()), error)
+    return mean_with_error(*series, num_blocks=min(NUM_BLOCKS, *map(len, series)))
 
 
 def _element_temperatures(logs: Sequence[np.ndarray]) -> dict[str, Estimate]:

@@ -248,20 +248,14 @@ def replication_error(model: ForceModel, system: SimulationSystem, frame: Refere
 
 def repeated_topology(topology: app.Topology, count: int) -> app.Topology:
     """`count` copies of a topology in one, without a box."""
-    from openmm import app
+    from openmm import app, unit
 
-    repeated = app.Topology()
-    for _ in range(count):
-        copies: dict[Any, Any] = {}
-        for chain in topology.chains():
-            new_chain = repeated.addChain()
-            for residue in chain.residues():
-                new_residue = repeated.addResidue(residue.name, new_chain)
-                for atom in residue.atoms():
-                    copies[atom] = repeated.addAtom(atom.name, atom.element, new_residue)
-        for bond in topology.bonds():
-            repeated.addBond(copies[bond[0]], copies[bond[1]])
-    return repeated
+    nowhere = unit.Quantity(np.zeros((topology.getNumAtoms(), 3)), unit.nanometer)
+    repeated = app.Modeller(topology, nowhere)
+    for _ in range(count - 1):
+        repeated.add(topology, nowhere)
+    repeated.topology.setPeriodicBoxVectors(None)
+    return repeated.topology
 
 
 def _edge(box: np.ndarray | None) -> float:

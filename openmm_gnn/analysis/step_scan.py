@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
-from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
-from openmm_gnn.base.files import write_atomically, write_json
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
+from openmm_gnn.base.files import write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
 from openmm_gnn.md.simulation_system import Thermostat
@@ -189,8 +189,7 @@ def scan_steps(
                 remark = str(error)
             row = _measure(name, run, course, speed, remark, reference)
             run.path.mkdir(parents=True, exist_ok=True)
-            document = {"key": key, "row": dataclasses.asdict(row)}
-            write_atomically(run.path / ROW_FILE, json.dumps(document, indent=2).encode())
+            write_json(run.path / ROW_FILE, {"key": key, "row": dataclasses.asdict(row)}, indent=2)
         reference = row if name == REFERENCE else reference
         rows.append(dataclasses.asdict(row))
         write_json(Path(directory) / "scan.json", rows, indent=2)
@@ -205,8 +204,8 @@ def _measure(
     if not remark:
         log = run.read_log()
         names = list(log.dtype.names or ())
-        temperatures = {e: mean_with_error(log[element_column(e)], NUM_BLOCKS) for e in elements_in(names)}
-        potential = mean_with_error(log["potential_kj_mol"], NUM_BLOCKS)
+        temperatures = {e: mean_with_error(log[element_column(e)], num_blocks=NUM_BLOCKS) for e in elements_in(names)}
+        potential = mean_with_error(log["potential_kj_mol"], num_blocks=NUM_BLOCKS)
     lengths = course.time_step_ps * 1000, course.inner_steps, course.bonded_substeps, course.temperature
     row = ScanRow(name, *lengths, speed, temperatures, potential, Verdict.BLEW_UP, remark)
     return row if remark else replace(row, verdict=judge(row, reference))
@@ -292,29 +291,23 @@ def _draw_speed(axes: Axes, rows: Sequence[ScanRow]) -> None:
 
 def scan_table(rows: Sequence[ScanRow]) -> Table:
     """The rows for the terminal."""
-    from rich.table import Table
-
     reference = next((row for row in rows if row.inner_steps == 0), None)
     elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
-    table = Table(title=f"Thermostat {rows[0].target:g} K", title_justify="left")
-    table.add_column("run")
-    for name in ("outer / inner / bonded (fs)", *(f"T({element}) (K)" for element in elements)):
-        table.add_column(name, justify="right")
-    for name in ("potential (kJ/mol)", "less reference", "ns/day"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+    headings = ["run", "outer / inner / bonded (fs)", *(f"T({element}) (K)" for element in elements)]
+    headings += ["potential (kJ/mol)", "less reference", "ns/day", "verdict"]
+    cells = []
     for row in rows:
         inner = row.time_step_fs / max(1, row.inner_steps)
         steps = [f"{row.time_step_fs:.3g}", f"{inner:.3g}" if row.inner_steps else "-"]
-        steps.append(f"{inner / row.bonded_substeps:.3g}")
         shift = row.energy_shift(reference) if row is not reference else None
-        table.add_row(
-            row.name,
-            " / ".join(steps),
-            *(row.temperatures[name].format(1) if name in row.temperatures else "-" for name in elements),
-            "-" if row.potential is None else row.potential.format(1),
-            "-" if shift is None else shift.format(1),
-            f"{row.ns_per_day:.3g}" if row.ns_per_day else "-",
-            row.verdict.value,
+        cells.append(
+            [
+                row.name,
+                " / ".join([*steps, f"{inner / row.bonded_substeps:.3g}"]),
+                *(row.temperatures[name].format(1) if name in row.temperatures else "-" for name in elements),
+                *("-" if one is None else one.format(1) for one in (row.potential, shift)),
+                f"{row.ns_per_day:.3g}" if row.ns_per_day else "-",
+                row.verdict.value,
+            ]
         )
-    return table
+    return terminal_table(f"Thermostat {rows[0].target:g} K", headings, cells, left=(0, len(headings) - 1))

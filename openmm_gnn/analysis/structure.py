@@ -63,59 +63,40 @@ def largest_radius(box_vectors: np.ndarray) -> float:
 def radial_distribution(
     positions: np.ndarray,
     box_vectors: np.ndarray,
+    first: np.ndarray | None = None,
+    second: np.ndarray | None = None,
+    molecules: np.ndarray | None = None,
     bin_width_nm: float = 0.005,
     num_blocks: int = 10,
     radius_nm: float | None = None,
 ) -> RadialDistribution:
-    """g(r) of all atoms, from 0 to half the box.
+    """g(r) of all atoms, or between two kinds of atoms without pairs within a molecule, from 0 to half the box.
 
-    g(r) = V / (N (N - 1) / 2) * pairs(r) / (4/3 pi (r_2^3 - r_1^3)), with exact shell volumes, each frame with its
-    own volume. N - 1 and not N: an ideal gas then gives 1 at any size.
+    g(r) = V / num_pairs * pairs(r) / (4/3 pi (r_2^3 - r_1^3)), with exact shell volumes, each frame with its own
+    volume. num_pairs is the number of pairs that are counted, N (N - 1) / 2 for one kind of free atoms and not N^2 / 2:
+    an ideal gas then gives 1 at any size.
     Source: Allen, Tildesley, Computer Simulation of Liquids, 2nd ed. (2017), section 8.2.
 
     Args:
         positions: (frames, num_atoms, 3), nm, wrapped or not.
         box_vectors: (frames, 3, 3) or (3, 3), nm, rows a, b, c; any shape of box.
+        first, second: indices of the atoms of each kind, equal for the g(r) of one kind; all atoms if not given.
+        molecules: (num_atoms,) a number for each molecule; each atom is its own if not given.
         bin_width_nm: wanted width of the bins; bins are stretched to fill the range.
         num_blocks: consecutive parts of the trajectory from which errors are estimated.
         radius_nm: largest distance of g(r), at most half the smallest box, which is the default.
     Raises:
-        DataError: if there are fewer than two atoms, fewer frames than blocks, or the radius is beyond half the box.
+        DataError: if no pair is of two molecules, there are fewer frames than blocks, or the radius is beyond half the
+            box.
     """
-    num_atoms = np.asarray(positions).shape[1]
-    if num_atoms < 2:
-        raise DataError(f"{num_atoms} atom(s) have no pair: g(r) needs at least 2")
-    atoms = np.arange(num_atoms)  # each a molecule of its own
-    return partial_radial_distribution(positions, box_vectors, atoms, atoms, atoms, bin_width_nm, num_blocks, radius_nm)
-
-
-def partial_radial_distribution(
-    positions: np.ndarray,
-    box_vectors: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    molecules: np.ndarray,
-    bin_width_nm: float = 0.005,
-    num_blocks: int = 10,
-    radius_nm: float | None = None,
-) -> RadialDistribution:
-    """g(r) between two kinds of atoms without pairs within a molecule; other arguments as of `radial_distribution`.
-
-    The number of pairs that are counted takes the place of N (N - 1) / 2: an ideal gas of molecules gives 1.
-
-    Args:
-        first, second: indices of the atoms of each kind; equal for the g(r) of one kind.
-        molecules: (num_atoms,) a number for each molecule.
-    Raises:
-        DataError: if no pair is of two molecules.
-    """
-    first, second, molecules = np.asarray(first), np.asarray(second), np.asarray(molecules)
+    everything = np.arange(np.asarray(positions).shape[1])
+    first, second, molecules = (everything if one is None else np.asarray(one) for one in (first, second, molecules))
     same_kind = np.array_equal(first, second)
     if not same_kind and np.intersect1d(first, second).size:
         raise DataError("the two kinds share some of their atoms: give the same atoms twice, or none twice")
     num_pairs = _pairs_of_molecules(molecules[first], molecules[second]) / (2 if same_kind else 1)
     if num_pairs == 0:
-        raise DataError("no pair of these atoms is of two molecules: g(r) between molecules needs at least one")
+        raise DataError(f"no pair of {len(first)} and {len(second)} atoms is of two molecules: g(r) needs at least one")
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         # Blocks of at most about a million pairs, so that memory stays flat for any number of atoms.

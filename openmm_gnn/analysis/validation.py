@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,6 @@ from openmm_gnn.analysis.force_checks import (
     droplet,
     jacobian_asymmetry,
     network_system,
-    random_rotation,
     relative_difference,
     relative_net_force,
     relative_net_torque,
@@ -29,8 +27,8 @@ from openmm_gnn.analysis.size_transfer import SizeResult, replication_error, siz
 from openmm_gnn.analysis.validation_frames import Source, source_of
 from openmm_gnn.analysis.verdicts import FINE, FLAT, LOOK, Check, ValidationSettings
 from openmm_gnn.base.errors import NonFiniteError
-from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file
-from openmm_gnn.base.files import write_json
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
+from openmm_gnn.base.files import plain, write_json
 from openmm_gnn.base.statistics import running_mean
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION
@@ -73,7 +71,7 @@ class Validation:
             "system": self.system,
             "num_atoms": self.num_atoms,
             "temperature_K": self.temperature,
-            "checks": [_finite(asdict(check)) for check in self.checks],
+            "checks": plain(self.checks),
             "sizes": [
                 {
                     "num_molecules": result.num_molecules,
@@ -162,12 +160,12 @@ def _check_forces(
     """Errors, net force, net torque, covariance and the Jacobian."""
     import torch
 
-    from openmm_gnn.learning.training.frames import ForceErrorMeter
+    from openmm_gnn.learning.training.frames import ForceErrorMeter, random_rotation
 
     system, frames = source.system, source.frames
     atoms, _ = atomic_numbers(system)
     meter, net, turned = ForceErrorMeter(), [], []
-    rotation = random_rotation(settings.seed)
+    rotation = random_rotation(np.random.default_rng(settings.seed))
     network = NetworkForces(model, system.topology, frames[0].box)
     for index, frame in enumerate(frames):
         predicted = network(frame.positions, frame.box)[atoms]
@@ -178,12 +176,11 @@ def _check_forces(
         report("forces", (index + 1) / len(frames))
     frame = frames[0]
     torque = None
-    on_a_grid = model.pair_term is not None and model.pair_term.charge_term is not None
-    if not on_a_grid:  # charges on a grid know no open space
+    if model.pair_term is None or model.pair_term.charge_term is None:  # charges on a grid know no open space
         topology, cut = droplet(system.topology, frame.positions, frame.box)
         torque = relative_net_torque(cut, NetworkForces(model, topology, None)(cut))
     found.checks += verdicts.force_errors(meter.errors())
-    found.checks += verdicts.balances(float(np.mean(net)), torque, float(np.mean(turned)), on_a_grid)
+    found.checks += verdicts.balances(float(np.mean(net)), torque, float(np.mean(turned)))
 
     def forces_of_atoms(positions: np.ndarray) -> np.ndarray:
         everywhere = np.array(frame.positions, dtype=np.float64)
@@ -252,11 +249,6 @@ def _run_settings(system: SimulationSystem, time_ps: float, seed: int) -> RunCou
     return RunSettings(steps=steps, stride=every, equilibration=0, seed=seed).course(system)
 
 
-def _finite(check: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in check.items()}
-
-
 def save_validation(validation: Validation, path: Path | str) -> Path:
     """Draw the report into a PNG (or whatever the path's ending says)."""
     title = f"{validation.model}: {validation.system}, {validation.num_atoms} particles, {validation.temperature:g} K"
@@ -271,18 +263,13 @@ def save_validation(validation: Validation, path: Path | str) -> Path:
 
 def validation_table(validation: Validation) -> Table:
     """The report as a table for the terminal: each figure with its verdict in words."""
-    from rich.table import Table
-
     colors = {FINE: "green", LOOK: "yellow"}
     title = f"{validation.model} on {validation.system}, {validation.num_atoms} particles, {validation.temperature:g} K"
-    table = Table("quantity", title=title, title_justify="left")
-    table.add_column("figure", justify="right")
-    table.add_column("verdict")
-    table.add_column("what it says", overflow="fold")
-    for check in validation.checks:
-        color = colors.get(check.verdict, "dim")
-        table.add_row(check.name, check.text, f"[{color}]{check.verdict}[/]", check.words)
-    return table
+    rows = [
+        (check.name, check.text, f"[{colors.get(check.verdict, 'dim')}]{check.verdict}[/]", check.words)
+        for check in validation.checks
+    ]
+    return terminal_table(title, ("quantity", "figure", "verdict", "what it says"), rows, left=(0, 2, 3))
 
 
 def _draw_energy(axes: Axes, validation: Validation) -> None:

@@ -24,8 +24,6 @@ _FULL = {"stability_ps": 100.0, "constant_energy_ps": 10.0, "num_probes": 32, "s
 _QUICK = {"stability_ps": 2.0, "constant_energy_ps": 1.0, "num_probes": 12, "sizes": QUICK_SIZES}
 BALANCE = 1e-3
 """Net force, net torque and loss of covariance, relative; float32 leaves 1e-6."""
-GRID_BALANCE = 1e-3
-"""The same for charges on a grid, which interpolate."""
 SYMMETRIC = 1e-3
 """Largest asymmetry of a Jacobian that is taken for none: differences of float32 forces leave some 1e-4."""
 DRIFT_K_PER_NS = 10.0
@@ -120,13 +118,12 @@ def force_errors(errors: ForceErrors) -> list[Check]:
     return [_check("force error, relative", errors.relative_error, figure, fine, words)]
 
 
-def balances(net_force: float, net_torque: float | None, turned: float, on_a_grid: bool = False) -> list[Check]:
+def balances(net_force: float, net_torque: float | None, turned: float) -> list[Check]:
     """Net force, net torque of a droplet if there is one, and the change of forces when everything is turned."""
-    limit = GRID_BALANCE if on_a_grid else BALANCE
     checks: list[Check] = []
 
     def check(name: str, value: float, well: str, badly: str) -> None:
-        checks.append(_check(name, value, f"{value:.1e}", value < limit, well if value < limit else badly))
+        checks.append(_check(name, value, f"{value:.1e}", value < BALANCE, well if value < BALANCE else badly))
 
     check(
         "net force / mean |F|", net_force, "forces cancel", "the whole is pushed: keep a CMMotionRemover in the System"

@@ -1,9 +1,9 @@
-"""The style of all figures, a figure that saves itself, and a page of HTML that is one file, figures inside."""
+"""The style of all figures, a figure that saves itself, a table for the terminal, and a page of HTML in one file."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ from openmm_gnn.base.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.table import Table
 
 # Colours of Okabe and Ito (jfly.uni-koeln.de/color), which people with any colour vision tell apart; line widths
 # and dashes repeat the distinction for print without colour.
@@ -55,6 +56,20 @@ def figure_file(path: Path | str, width: float, height: float, title: str) -> It
         figure.suptitle(title, fontsize=13.5, fontweight="bold", x=0.01, ha="left")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+def terminal_table(
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)
+) -> Table:
+    """A table for the terminal; its columns are aligned at the right, apart from those of these numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if column in left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 _STYLE = """

@@ -6,15 +6,18 @@ checkpoint alone decides how far the run has come, and a restart cuts results th
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,6 +137,27 @@ def read_document(path: Path, version: int, writer: str, kind: str | None = None
             found, expected = f"kind {document.get('kind')!r}, {found}", f"{kind!r}, {expected}"
         raise DataError(f"{path} is of {found}: expected {expected}, as {writer} of this release writes")
     return document
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, arrays, enums and paths in the types of JSON; numbers that are not finite become None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -53,12 +53,13 @@ def running_mean(series: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(series, kernel, "same") / np.convolve(np.ones(len(series)), kernel, "same")
 
 
-def mean_with_error(series: np.ndarray, num_blocks: int = 10) -> Estimate:
-    """The mean of a series and its standard error from block means.
+def mean_with_error(*series: np.ndarray, num_blocks: int = 10) -> Estimate:
+    """The mean of one or several series, with the standard error from the means of blocks of each.
 
     The error is right when a block is much longer than the correlation time of the series: the means of
     neighbouring blocks are then independent.
     Source: Flyvbjerg, Petersen, J. Chem. Phys. 91, 461 (1989), doi 10.1063/1.457480.
     """
-    means = block_means(series, num_blocks)
-    return Estimate(float(means.mean()), float(means.std(ddof=1) / math.sqrt(num_blocks)))
+    means = np.concatenate([block_means(one, num_blocks) for one in series])
+    error = float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
+    return Estimate(float(means.mean()), error)

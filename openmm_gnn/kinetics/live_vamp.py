@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SettingsError, SpecError, at_least, positive, whole
+from openmm_gnn.base.figures import QUIET_COLOR, figure_file, terminal_table
 from openmm_gnn.base.growing_array import intact
 
 if TYPE_CHECKING:
@@ -200,8 +201,6 @@ class StoreScores:
 
 def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
     """Draw the scores of one store or several over simulated time into a PNG (or whatever the path's ending says)."""
-    from openmm_gnn.base.figures import QUIET_COLOR, figure_file
-
     with figure_file(path, 8.0, 4.5, "Slow motion seen so far (1: none)") as figure:
         axes = figure.subplots()
         for number, (name, rows) in enumerate(curves.items()):
@@ -330,12 +329,8 @@ def status_table(
         for heading, cell in zip(headings, rows[0], strict=True):
             table.add_row(heading, cell)
         return table
-    table = Table(title=str(run), title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("store", "state", "health") else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    left = [headings.index(name) for name in ("store", "state", "health")]
+    return terminal_table(str(run), headings, rows, left)
 
 
 def _number(value: float) -> str:

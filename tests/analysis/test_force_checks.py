@@ -14,7 +14,6 @@ from openmm_gnn.analysis.force_checks import (
     NetworkForces,
     droplet,
     jacobian_asymmetry,
-    random_rotation,
     relative_net_force,
     relative_net_torque,
 )
@@ -114,13 +113,6 @@ def test_balanced_forces_have_no_net_force_or_torque_and_others_do() -> None:
     ring = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
     assert relative_net_torque(ring, rotation(ring)) == pytest.approx(1.0)
     assert relative_net_torque(ring + np.array([3.0, 2.0, 1.0]), rotation(ring)) == pytest.approx(1.0)
-
-
-def test_random_rotation_is_proper() -> None:
-    for seed in range(5):
-        turn = random_rotation(seed)
-        assert turn @ turn.T == pytest.approx(np.eye(3), abs=1e-12)
-        assert np.linalg.det(turn) == pytest.approx(1.0)
 
 
 def test_droplet_is_the_nearest_molecules_across_the_faces_of_the_box_and_whole() -> None:

@@ -17,7 +17,7 @@ from small_water import water_on_a_lattice
 
 from openmm_gnn.analysis.compare import compare
 from openmm_gnn.analysis.observables import molecules_of, observe
-from openmm_gnn.analysis.structure import partial_radial_distribution
+from openmm_gnn.analysis.structure import radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
@@ -42,7 +42,7 @@ def test_ideal_gas_of_molecules_gives_one_for_every_pair_of_elements() -> None:
     molecules = molecules_of(mdtraj_topology(NUM_WATERS), "all")
     assert molecules.element_pairs() == [("O", "O"), ("O", "H"), ("H", "H")]
     for first, second in molecules.element_pairs():
-        gas = partial_radial_distribution(
+        gas = radial_distribution(
             positions, BOX, molecules.of_element(first), molecules.of_element(second), molecules.of_atom, 0.1
         )
         shells = 4 / 3 * np.pi * np.diff(gas.edges_nm**3)
@@ -58,7 +58,7 @@ def test_partial_distribution_equals_mdtraj_without_pairs_inside_a_molecule(pair
     topology = mdtraj_topology(NUM_WATERS)
     molecules = molecules_of(topology, "all")
     first, second = (molecules.of_element(element) for element in pair)
-    ours = partial_radial_distribution(positions, BOX, first, second, molecules.of_atom, 0.02, num_blocks=5)
+    ours = radial_distribution(positions, BOX, first, second, molecules.of_atom, 0.02, num_blocks=5)
     trajectory = mdtraj.Trajectory(positions, topology)
     trajectory.unitcell_vectors = np.repeat(BOX[None], 20, axis=0)
     pairs = [(i, j) for i, j in topology.select_pairs(f"element {pair[0]}", f"element {pair[1]}") if i // 3 != j // 3]
@@ -72,12 +72,12 @@ def test_partial_distribution_equals_mdtraj_without_pairs_inside_a_molecule(pair
 def test_pairs_that_do_not_exist_and_radii_beyond_the_box_are_refused() -> None:
     positions = np.random.default_rng(0).uniform(size=(20, 6, 3))
     one_molecule, two = np.zeros(6, dtype=int), np.repeat([0, 1], 3)
-    with pytest.raises(DataError, match="is of two molecules"):
-        partial_radial_distribution(positions, np.eye(3), np.arange(6), np.arange(6), one_molecule)
+    with pytest.raises(DataError, match="atoms is of two molecules"):
+        radial_distribution(positions, np.eye(3), np.arange(6), np.arange(6), one_molecule)
     with pytest.raises(DataError, match="share some of their atoms"):
-        partial_radial_distribution(positions, np.eye(3), np.arange(3), np.arange(6), two)
+        radial_distribution(positions, np.eye(3), np.arange(3), np.arange(6), two)
     with pytest.raises(DataError, match=r"up to 0\.9000 nm, half the smallest box is 0\.5000 nm: give a radius"):
-        partial_radial_distribution(positions, np.eye(3), np.arange(6), np.arange(6), two, radius_nm=0.9)
+        radial_distribution(positions, np.eye(3), np.arange(6), np.arange(6), two, radius_nm=0.9)
 
 
 def test_virtual_sites_are_in_no_pair_and_molecules_are_what_bonds_and_residues_join(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_half_the_box_is_measured_between_faces() -> None:
 
 
 def test_single_atom_and_short_runs_are_refused() -> None:
-    with pytest.raises(DataError, match="at least 2"):
+    with pytest.raises(DataError, match="1 and 1 atoms is of two molecules"):
         radial_distribution(np.zeros((20, 1, 3)), np.eye(3))
     with pytest.raises(DataError, match="run longer"):
         radial_distribution(np.zeros((3, 2, 3)), np.eye(3))

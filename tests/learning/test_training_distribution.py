@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openmm_gnn.analysis.force_checks import random_rotation
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.learning.training.frames import random_rotation
 from openmm_gnn.learning.training.training_distribution import (
     NUM_NEAREST,
     NUM_SHELLS,
@@ -40,7 +40,7 @@ def distribution() -> dict[str, Any]:
 def test_descriptors_do_not_change_when_the_frame_is_turned_moved_or_its_atoms_are_exchanged() -> None:
     numbers, positions, box = frame(1)
     expected = descriptors((numbers, positions, box), (1, 8), CUTOFF)
-    turn, order = random_rotation(3), np.random.default_rng(2).permutation(64)
+    turn, order = random_rotation(np.random.default_rng(3)), np.random.default_rng(2).permutation(64)
     moved = (positions + np.array([0.3, -5.0, 0.1])) @ turn
     found = descriptors((numbers[order], moved[order], box @ turn), (1, 8), CUTOFF)
     assert found == pytest.approx(expected[order], abs=1e-9)

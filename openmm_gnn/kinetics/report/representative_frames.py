@@ -120,8 +120,3 @@ def _frame(run: AnalysedRun, index: int) -> mdtraj.Trajectory:
     residues = {topology.atom(int(atom)).residue.index for atom in select_atoms(topology)}
     atoms = [atom.index for atom in topology.atoms if atom.residue.index in residues]
     return mdtraj.Trajectory(positions[None, atoms], topology.subset(atoms))
-
-
-def _heavy(topology: mdtraj.Topology) -> list[int]:
-    heavy = [atom.index for atom in topology.atoms if atom.element is not None and atom.element.number > 1]
-    return heavy if len(heavy) > 2 else list(range(topology.n_atoms))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openmm_gnn.base.files import write_json
+from openmm_gnn.base.files import plain, write_json
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, FreeEnergyMap, effective_frames
 from openmm_gnn.kinetics.markov import Interval, MarkovModel
 from openmm_gnn.kinetics.methods.interface import Learned, SeedScore
@@ -155,27 +152,6 @@ def markov_json(model: MarkovModel) -> dict[str, Any]:
             },
         }
     )  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, arrays, enums and paths in the types of JSON; numbers that are not finite become None."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def duration(time_ps: float) -> str:
