@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError, SpecError
-from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, relative_weights
+from openmm_gnn.kinetics.token_trajectories import (
+    TokenTrajectory,
+    check_together,
+    evenly_spaced,
+    frames_at,
+    relative_weights,
+)
 
 
 class PairBatch(NamedTuple):
@@ -46,11 +52,13 @@ class LaggedPairs:
         self.trajectories = tuple(trajectories)
         self.interval_ps = next((one.interval_ps for one in trajectories if len(one) > 1), 0.0)
         self.lag_frames = lag_in_frames(lag_ps, self.interval_ps, trajectories[0].name)
-        self.starts = [lagged_starts(trajectory, self.lag_frames) for trajectory in trajectories]
-        """The frames t of the pairs of each trajectory."""
-        self._offsets = np.concatenate([[0], np.cumsum([len(starts) for starts in self.starts])])
-        self.weights = _frame_weights(self.trajectories)
-        """(frames,) weights of the frames of each trajectory, at most 1; None: all equal."""
+        borders = np.cumsum([0, *map(len, trajectories)])
+        starts = [lagged_starts(trajectory, self.lag_frames) for trajectory in trajectories]
+        self.starts = np.concatenate([own + border for own, border in zip(starts, borders, strict=False)])
+        """(pairs,) the frames t of the pairs, counted through all trajectories."""
+        weights = _frame_weights(self.trajectories)
+        self.weights = None if weights is None else np.concatenate(weights)[self.starts]
+        """(pairs,) weights of the pairs, at most 1; None: all equal."""
 
     @property
     def lag_ps(self) -> float:
@@ -58,41 +66,23 @@ class LaggedPairs:
         return self.lag_frames * self.interval_ps
 
     def __len__(self) -> int:
-        return int(self._offsets[-1])
+        return len(self.starts)
 
     def batch(self, indices: np.ndarray) -> PairBatch:
         """The pairs of these numbers, 0 to len - 1, as float32."""
-        owners = np.searchsorted(self._offsets, indices, side="right") - 1
-        first = self.trajectories[0]
-        shape, located = (2, len(indices), *first.tokens.shape[1:]), (2, len(indices), *first.coordinates.shape[1:])
-        tokens, coordinates = np.empty(shape, np.float32), np.empty(located, np.float32)
-        weights = np.ones(len(indices), np.float32)
-        for owner, (trajectory, starts) in enumerate(zip(self.trajectories, self.starts, strict=True)):
-            mine = np.flatnonzero(owners == owner)
-            if not len(mine):
-                continue
-            frames = starts[indices[mine] - self._offsets[owner]]
-            for end, shifted in enumerate((frames, frames + self.lag_frames)):
-                tokens[end, mine] = trajectory.tokens[shifted]
-                coordinates[end, mine] = trajectory.coordinates[shifted]
-            if self.weights is not None:
-                weights[mine] = self.weights[owner][frames]
-        now, later = torch.from_numpy(tokens)
-        here, there = torch.from_numpy(coordinates)
-        return PairBatch(now, here, later, there, None if self.weights is None else torch.from_numpy(weights))
+        now = frames_at(self.trajectories, self.starts[indices])
+        later = frames_at(self.trajectories, self.starts[indices] + self.lag_frames)
+        weights = None if self.weights is None else torch.from_numpy(self.weights[indices].astype(np.float32))
+        return PairBatch(*now, *later, weights)
 
     def evenly_spaced(self, most: int) -> np.ndarray:
         """Numbers of at most `most` pairs, spread over all of them."""
-        return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(np.int64))
+        return evenly_spaced(len(self), most)
 
     def pairs_of(self, series: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The same pairs in another series, one array (frames, ...) per trajectory: x, y, weights."""
-        later = [values[starts + self.lag_frames] for values, starts in zip(series, self.starts, strict=True)]
-        now = [values[starts] for values, starts in zip(series, self.starts, strict=True)]
-        weights = None
-        if self.weights is not None:
-            weights = np.concatenate([w[starts] for w, starts in zip(self.weights, self.starts, strict=True)])
-        return np.concatenate(now), np.concatenate(later), weights
+        together = np.concatenate(series)
+        return together[self.starts], together[self.starts + self.lag_frames], self.weights
 
 
 def lag_in_frames(lag_ps: float, interval_ps: float, name: str) -> int:

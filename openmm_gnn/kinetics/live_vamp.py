@@ -1,6 +1,6 @@
 """A running simulation watched by its stores: their state, and a VAMP-2 score of the slow motion seen so far.
 
-Running covariances of the features and of themselves a lag later are kept (deeptime), and the score is taken from them
+Running moments of the features and of themselves a lag later are kept, and the score is taken from them
 whenever it is asked for: Wu and Noe, J. Nonlinear Sci. 30, 23 (2020), eq. 33, with the constant function, so 1 means
 nothing slow. A score of the data it was fitted to grows with the number of features; the validated score is fitted to
 one half of the time and taken on the other. By chance alone it exceeds 1 by about dim^2 / frames.
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -57,14 +57,11 @@ class LiveVamp:
         """
         if lag_frames < 1 or dim < 1:
             raise SpecError(f"a lag of {lag_frames} frames and {dim} dimensions: give 1 or more of each")
-        from deeptime.decomposition import VAMP
-
         self.lag_frames, self.dim, self.epsilon = lag_frames, dim, epsilon
         self.num_frames = 0
         self._last: np.ndarray | None = None
-        self._all = VAMP.covariance_estimator(self.lag_frames)
-        self._halves = [VAMP.covariance_estimator(self.lag_frames) for _ in range(2)]
-        self._pairs = [0, 0]
+        self._halves = np.zeros((2, 1, 1))
+        """Moments of the pairs of each half."""
 
     def begin_trajectory(self) -> None:
         """Start a new trajectory: no pair connects its frames with those before."""
@@ -79,9 +76,12 @@ class LiveVamp:
         Raises:
             DataError: if n is not that of the frames before.
         """
+        from openmm_gnn.kinetics.vamp import pair_moments
+
         new = np.asarray(observables, np.float64)
         if self._last is None:
             self._last = np.empty((0, new.shape[1]))
+            self._halves = np.zeros((2, 1 + 2 * new.shape[1], 1 + 2 * new.shape[1]))
         if new.ndim != 2 or new.shape[1] != self._last.shape[1]:
             raise DataError(f"observables of shape {new.shape} after {self._last.shape[1]} of them per frame")
         frames = np.concatenate([self._last, new])
@@ -89,42 +89,33 @@ class LiveVamp:
         num_pairs = len(frames) - self.lag_frames
         if num_pairs > 0:
             x, y = frames[:num_pairs], frames[self.lag_frames :]
-            self._all.partial_fit((x, y))
             halves = (first + np.arange(num_pairs)) // (BLOCK_LAGS * self.lag_frames) % 2
             for half in (0, 1):
-                chosen = halves == half
-                if chosen.any():
-                    self._halves[half].partial_fit((x[chosen], y[chosen]))
-                    self._pairs[half] += int(chosen.sum())
+                self._halves[half] += pair_moments(x[halves == half], y[halves == half])
         self._last = frames[-self.lag_frames :]
         self.num_frames += len(new)
 
     def score(self) -> float:
         """VAMP-2 of all pairs; NaN with fewer than two pairs."""
-        return self._score(self._all, None) if sum(self._pairs) > 1 else float("nan")
+        return self._score(self._halves.sum(axis=0), self._halves.sum(axis=0), 2)
 
     def validated_score(self) -> float:
         """VAMP-2 fitted to every second block and taken on the others, mean of both directions; NaN for small halves.
 
         Pairs that straddle the border of two blocks belong to the block of x(t).
         """
-        if min(self._pairs) < max(2, BLOCK_LAGS):
+        return (self._score(*self._halves, BLOCK_LAGS) + self._score(*self._halves[::-1], BLOCK_LAGS)) / 2
+
+    def _score(self, fitted: np.ndarray, tested: np.ndarray, fewest: int) -> float:
+        """The score of the functions of some moments on others; NaN where either has fewer pairs than this."""
+        from openmm_gnn.kinetics.vamp import covariances_of, fit_vamp, held_out_score
+
+        if min(fitted[0, 0], tested[0, 0]) < fewest:
             return float("nan")
-        first, second = self._halves
-        return (self._score(first, second) + self._score(second, first)) / 2
-
-    def _score(self, fitted: Any, tested: Any) -> float:
-        from deeptime.decomposition import VAMP
-        from deeptime.numeric import ZeroRankError
-
         try:
-            model = VAMP(lagtime=self.lag_frames, epsilon=self.epsilon).fit_from_covariances(fitted).fetch_model()
-            other = None
-            if tested is not None:
-                other = VAMP(lagtime=self.lag_frames, epsilon=self.epsilon).fit_from_covariances(tested).fetch_model()
-            dim = min(self.dim, len(model.singular_values))
-            return float(model.score(2, test_model=other, epsilon=self.epsilon, dim=dim))
-        except (ZeroRankError, np.linalg.LinAlgError):
+            model = fit_vamp(covariances_of(fitted), self.epsilon, truncate=True, dim=self.dim)
+            return held_out_score(model, covariances_of(tested), epsilon=self.epsilon, truncate=True)
+        except DataError:  # nothing varies
             return float("nan")
 
 

@@ -223,6 +223,24 @@ def check_together(trajectories: Sequence[TokenTrajectory], spec: CVNetworkSpec 
         )
 
 
+def frames_at(trajectories: Sequence[TokenTrajectory], numbers: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Tokens (n, T, 4, H) and coordinates (n, T, 3), float32, of frames counted through all trajectories."""
+    borders = np.cumsum([0, *map(len, trajectories)])
+    owners = np.searchsorted(borders, numbers, side="right") - 1
+    tokens = np.empty((len(numbers), *trajectories[0].tokens.shape[1:]), np.float32)
+    coordinates = np.empty((*tokens.shape[:2], 3), np.float32)
+    for owner in np.unique(owners):
+        mine = owners == owner
+        tokens[mine] = trajectories[owner].tokens[numbers[mine] - borders[owner]]
+        coordinates[mine] = trajectories[owner].coordinates[numbers[mine] - borders[owner]]
+    return torch.from_numpy(tokens), torch.from_numpy(coordinates)
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """At most `most` of the numbers 0 to count - 1, spread over all of them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
 def relative_weights(log_weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     """exp(log w - max) of each array, with the maximum over all of them."""
     highest = max(float(own.max()) for own in log_weights if len(own))

@@ -175,7 +175,11 @@ def fit_vamp(
 
 
 def held_out_score(
-    model: VampModel, test: LaggedCovariances, score: VampScore = VampScore.VAMP2, epsilon: float = 1e-6
+    model: VampModel,
+    test: LaggedCovariances,
+    score: VampScore = VampScore.VAMP2,
+    epsilon: float = 1e-6,
+    truncate: bool = False,
 ) -> float:
     """The score of a model's functions on data it was not fitted to.
 
@@ -193,7 +197,7 @@ def held_out_score(
         model.left.T @ test.c0t @ model.right,
         model.right.T @ test.ctt @ model.right,
     )
-    return float(vamp_score(projected, score, epsilon))
+    return float(vamp_score(projected, score, epsilon, truncate))
 
 
 def vampe_of(model: VampModel, covariances: LaggedCovariances) -> Tensor:
@@ -239,8 +243,8 @@ def score_lags(
         try:
             fitted = sum(_moments(variables, data, data.training, lag), start=np.zeros(()))
             blocks = np.array(_moments(variables, data, data.validation, lag))
-            model = fit_vamp(_covariances(fitted))
-            scores.append(held_out_score(model, _covariances(blocks.sum(axis=0))))
+            model = fit_vamp(covariances_of(fitted))
+            scores.append(held_out_score(model, covariances_of(blocks.sum(axis=0))))
         except DataError:  # a lag too long, or variables that do not vary there
             scores.append(np.nan)
             spreads.append(np.nan)
@@ -249,7 +253,7 @@ def score_lags(
         for _ in range(draws):
             drawn = blocks[generator.integers(len(blocks), size=len(blocks))].sum(axis=0)
             try:
-                samples.append(held_out_score(model, _covariances(drawn)))
+                samples.append(held_out_score(model, covariances_of(drawn)))
             except DataError:  # blocks in which a variable stands still
                 continue
         spreads.append(float(np.std(samples, ddof=1)) if len(samples) > 2 else np.nan)
@@ -267,27 +271,38 @@ def fit_and_score(variables: Sequence[np.ndarray], data: AnalysisData, lag: int)
     Raises:
         DataError: if a part is too short for the lag, or a variable does not vary.
     """
-    fitted = _covariances(sum(_moments(variables, data, data.training, lag), start=np.zeros(())))
-    tested = _covariances(sum(_moments(variables, data, data.validation, lag), start=np.zeros(())))
+    fitted = covariances_of(sum(_moments(variables, data, data.training, lag), start=np.zeros(())))
+    tested = covariances_of(sum(_moments(variables, data, data.validation, lag), start=np.zeros(())))
     model = fit_vamp(fitted)
     return model, float(vamp_score(fitted)), held_out_score(model, tested)
 
 
 def _moments(variables: Sequence[np.ndarray], data: AnalysisData, parts: Sequence[Part], lag: int) -> list[np.ndarray]:
-    """Sums over blocks of pairs of the outer products of (1, x, y), each (1 + 2 K, 1 + 2 K)."""
+    """`pair_moments` of blocks of the pairs of these parts."""
     weights = None if data.log_weights is None else relative_weights(data.log_weights)
     sums = []
     per_part = max(1, -(-BLOCKS // len(parts)))
     for part, trajectory in zip(parts, data.cut(parts), strict=True):
         values = np.asarray(variables[part.run][part.start : part.stop], np.float64)
         for starts in np.array_split(lagged_starts(trajectory, lag), per_part):
-            pairs = np.concatenate([np.ones((len(starts), 1)), values[starts], values[starts + lag]], axis=1)
-            own = 1.0 if weights is None else weights[part.run][part.start + starts, None]
-            sums.append(pairs.T @ (own * pairs))
+            own = None if weights is None else weights[part.run][part.start + starts]
+            sums.append(pair_moments(values[starts], values[starts + lag], own))
     return sums
 
 
-def _covariances(moments: np.ndarray) -> LaggedCovariances:
+def pair_moments(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Sum over pairs of the outer products of (1, x, y), (1 + 2 n, 1 + 2 n); sums of parts can be added.
+
+    Args:
+        x, y: (pairs, n) float64 at t and t + lag.
+        weights: (pairs,) weights of the pairs.
+    """
+    pairs = np.concatenate([np.ones((len(x), 1)), x, y], axis=1)
+    return pairs.T @ (pairs if weights is None else weights[:, None] * pairs)
+
+
+def covariances_of(moments: np.ndarray) -> LaggedCovariances:
+    """The covariances of pairs from their `pair_moments`."""
     count = (len(moments) - 1) // 2
     means = torch.from_numpy(moments / moments[0, 0])
     mean = means[0, 1:]

@@ -26,7 +26,7 @@ from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, network_spec, slow_variables
 from openmm_gnn.kinetics.methods.spib_network import SpibNetwork
 from openmm_gnn.kinetics.settings import AnalysisSettings
-from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, input_statistics
+from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, frames_at, input_statistics
 from openmm_gnn.kinetics.vamp import fit_and_score
 from openmm_gnn.learning.step_order import StepOrder
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
@@ -220,8 +220,8 @@ def train_spib(
     statistics = input_statistics(training)
     encoder.set_input_statistics(statistics.scalar_mean, statistics.scalar_std, statistics.vector_scale)
     # Before anything is learned, any frame represents its state as well as another: take the first.
-    first = [_first_frame(labels, state) for state in range(1 + max(int(one.max()) for one in labels))]
-    network = SpibNetwork(encoder, *_frames(trajectories, first), spec.num_outputs, settings.decoder_width)
+    first = np.unique(np.concatenate(labels), return_index=True)[1]
+    network = SpibNetwork(encoder, *frames_at(trajectories, first), spec.num_outputs, settings.decoder_width)
     batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
     step, log, idle = 0, [], 0
     for _ in range(settings.refinements + 1):
@@ -240,7 +240,8 @@ def train_spib(
             )
         idle = 0
         labels = [np.searchsorted(kept, one) for one in found]
-        network.keep_states(torch.from_numpy(kept), *_frames(trajectories, _nearest_to_means(means, labels)))
+        nearest = _nearest_to_means(np.concatenate(means), np.concatenate(labels))
+        network.keep_states(torch.from_numpy(kept), *frames_at(trajectories, nearest))
         log.append(SpibRefinement(step, *losses, len(kept), changed))
         if progress is not None:
             progress(log[-1])
@@ -349,30 +350,11 @@ def _network_states(network: SpibNetwork, means: np.ndarray) -> np.ndarray:
         return network.states_of(torch.from_numpy(means)).numpy()
 
 
-def _first_frame(labels: Sequence[np.ndarray], state: int) -> tuple[int, int]:
-    """Trajectory and frame in which a state first occurs."""
-    owner = next(number for number, one in enumerate(labels) if (one == state).any())
-    return owner, int(np.flatnonzero(labels[owner] == state)[0])
-
-
-def _nearest_to_means(means: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Trajectory and frame, for each state, of the member nearest to the mean of its members."""
-    together, states = np.concatenate(means), np.concatenate(labels)
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in means])])
+def _nearest_to_means(means: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """The frame, for each state, of the member nearest to the mean of its members."""
     found = []
     for state in range(int(states.max()) + 1):
         members = np.flatnonzero(states == state)
-        distances = np.linalg.norm(together[members] - together[members].mean(axis=0), axis=1)
-        frame = int(members[np.argmin(distances)])
-        owner = int(np.searchsorted(starts, frame, side="right")) - 1
-        found.append((owner, frame - int(starts[owner])))
-    return found
-
-
-def _frames(
-    trajectories: Sequence[TokenTrajectory], places: Sequence[tuple[int, int]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and coordinates of some frames, float32."""
-    tokens = np.stack([trajectories[owner].tokens[frame] for owner, frame in places]).astype(np.float32)
-    coordinates = np.stack([trajectories[owner].coordinates[frame] for owner, frame in places]).astype(np.float32)
-    return torch.from_numpy(tokens), torch.from_numpy(coordinates)
+        distances = np.linalg.norm(means[members] - means[members].mean(axis=0), axis=1)
+        found.append(members[np.argmin(distances)])
+    return np.array(found)

@@ -86,12 +86,6 @@ class VampnetResult:
         """The seed with the highest validation score."""
         return max(self.runs, key=lambda run: run.validation_score)
 
-    @property
-    def validation_spread(self) -> float:
-        """Standard deviation of the validation scores over the seeds; 0 for one seed."""
-        scores = [run.validation_score for run in self.runs]
-        return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-
 
 def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: bool) -> Learned:
     """Train every seed that is not complete; the variables are those of the best one."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, figure_file
+from openmm_gnn.base.figures import COLORS, REFERENCE_COLOR, figure_file
 from openmm_gnn.kinetics.free_energy import FreeEnergyLine, FreeEnergyMap
 from openmm_gnn.kinetics.markov import MarkovModel
-from openmm_gnn.kinetics.report.results import duration, variable_name
+from openmm_gnn.kinetics.report.results import variable_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,12 +124,11 @@ def save_time_series(
 
 
 def save_states(model: MarkovModel, variables: Sequence[np.ndarray], states: Sequence[np.ndarray], path: Path) -> Path:
-    """Draw where the states are, their populations, and the mean first-passage times between them."""
-    with figure_file(path, 12.6, 4.1, "States") as figure:
-        positions, bars, passages = figure.subplots(1, 3, width_ratios=(1.2, 0.9, 1.2))
+    """Draw where the states are, and their populations."""
+    with figure_file(path, 9.2, 4.1, "States") as figure:
+        positions, bars = figure.subplots(1, 2, width_ratios=(1.2, 1))
         _draw_positions(positions, variables, states)
         _draw_populations(bars, model)
-        _draw_passages(passages, model)
     return path
 
 
@@ -167,34 +166,6 @@ def _draw_populations(axes: Axes, model: MarkovModel) -> None:
     axes.set_xticks(numbers, [str(state + 1) for state in numbers])
     title = f"Populations ({100 * model.confidence:.0f} % interval)"
     axes.set(xlabel="state", ylabel="population (%)", title=title, ylim=(0, 1.12 * max(bars[1].max(), 1e-9)))
-
-
-def _draw_passages(axes: Axes, model: MarkovModel) -> None:
-    from matplotlib.colors import LogNorm
-
-    times = model.passage_times_ps.value
-    passages = np.where(np.isfinite(times) & (times > 0), times, np.nan)
-    np.fill_diagonal(passages, np.nan)
-    count = len(passages)
-    if not np.isfinite(passages).any():
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no passage was seen", ha="center", transform=axes.transAxes, color=QUIET_COLOR)
-        return
-    low, high = float(np.nanmin(passages)), float(np.nanmax(passages))
-    norm = LogNorm(0.8 * low, 1.25 * high)
-    axes.imshow(passages, cmap="cividis", norm=norm)
-    for i, j in np.ndindex(count, count):
-        if np.isfinite(passages[i, j]):
-            shade = float(norm(passages[i, j]))
-            axes.text(
-                j, i, duration(passages[i, j]), ha="center", va="center", fontsize=10 if count < 5 else 8,
-                color="white" if shade < 0.6 else "black",
-            )  # fmt: skip
-    axes.set_xticks(range(count), [str(state + 1) for state in range(count)])
-    axes.set_yticks(range(count), [str(state + 1) for state in range(count)])
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set(xlabel="to state", ylabel="from state", title="Mean first-passage times")
 
 
 def _state_legend(figure: Figure, states: Sequence[np.ndarray]) -> None:

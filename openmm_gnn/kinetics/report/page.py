@@ -128,7 +128,7 @@ def _landscape(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> N
 
 def _states(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
     page.section("States")
-    _figure(page, figures, "states", "Where the states are, populations and mean first-passage times")
+    _figure(page, figures, "states", "Where the states are, and their populations")
     markov = analysis.markov
     populations, passages, count = markov.populations, markov.passage_times_ps, markov.num_states
     frames, ends = analysis.state_frames, (passages.value, passages.low, passages.high)

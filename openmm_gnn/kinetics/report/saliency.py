@@ -19,6 +19,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.tokens import ATTENTION_MIXERS
 from openmm_gnn.kinetics.data import AnalysisData
 from openmm_gnn.kinetics.methods.interface import Learned
+from openmm_gnn.kinetics.token_trajectories import evenly_spaced, frames_at
 
 BATCH_FRAMES = 256
 SALIENCY_FRAMES = 2000
@@ -51,14 +52,14 @@ def residue_saliency(learned: Learned, data: AnalysisData, states: Sequence[np.n
     Rare states are filled up from their own frames.
     """
     labels = np.concatenate(states)
-    spaced = _evenly(len(labels), SALIENCY_FRAMES)
+    spaced = evenly_spaced(len(labels), SALIENCY_FRAMES)
     chosen = [spaced]
     for state in range(num_states):
         inside = np.flatnonzero(labels == state)
         if (labels[spaced] == state).sum() < LEAST_OF_STATE:
-            chosen.append(inside[_evenly(len(inside), LEAST_OF_STATE)])
+            chosen.append(inside[evenly_spaced(len(inside), LEAST_OF_STATE)])
     rows, names = np.concatenate(chosen), data.runs[0].labels
-    tokens, coordinates = _frames(data, rows)
+    tokens, coordinates = (part.numpy() for part in frames_at(data.trajectories, rows))
     whole = saliency(learned.network, tokens, coordinates, names, labels[rows], num_states)
     overall = saliency(learned.network, tokens[: len(spaced)], coordinates[: len(spaced)], names)
     return Saliency(whole.labels, overall.overall, whole.by_state, overall.num_frames)
@@ -76,9 +77,9 @@ def residue_attention(learned: Learned, data: AnalysisData) -> np.ndarray | None
     if len(network.spec.merged_tokens) != num_tokens or num_tokens > MOST_ATTENTION_TOKENS:
         return None
     total = sum(len(trajectory) for trajectory in data.trajectories)
-    tokens, coordinates = _frames(data, _evenly(total, ATTENTION_FRAMES))
+    tokens, coordinates = frames_at(data.trajectories, evenly_spaced(total, ATTENTION_FRAMES))
     with torch.no_grad():
-        maps = network.attention_maps(torch.from_numpy(tokens), torch.from_numpy(coordinates))
+        maps = network.attention_maps(tokens, coordinates)
     # Learned and global tokens come first: attention to them is left out of the picture.
     return np.stack([layer.mean(dim=0)[-num_tokens:, -num_tokens:].double().numpy() for layer in maps])
 
@@ -146,21 +147,3 @@ def _gradients(network: SlowNetwork, tokens: np.ndarray, coordinates: np.ndarray
             (gradient,) = torch.autograd.grad(outputs[:, k].sum(), given, retain_graph=k + 1 < outputs.shape[1])
             columns.append((gradient * scales).square().sum(dim=(2, 3)).sqrt())
     return torch.stack(columns, dim=1).detach().double().numpy()
-
-
-def _evenly(count: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.empty(0, int)
-
-
-def _frames(data: AnalysisData, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and coordinates, float32, of frames counted through all runs."""
-    borders = np.concatenate([[0], np.cumsum([len(trajectory) for trajectory in data.trajectories])])
-    owners = np.searchsorted(borders, numbers, side="right") - 1
-    first = data.trajectories[0]
-    tokens = np.empty((len(numbers), *first.tokens.shape[1:]), np.float32)
-    coordinates = np.empty((len(numbers), *first.coordinates.shape[1:]), np.float32)
-    for owner, trajectory in enumerate(data.trajectories):
-        mine = np.flatnonzero(owners == owner)
-        tokens[mine] = trajectory.tokens[numbers[mine] - borders[owner]]
-        coordinates[mine] = trajectory.coordinates[numbers[mine] - borders[owner]]
-    return tokens, coordinates
