@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.analysis.diffusion import NM2_PER_PS_IN_1E_9_M2_PER_S
-from openmm_gnn.analysis.observables import Observables, observe, runs_in, shortest_run_ps
+from openmm_gnn.analysis.observables import Observables, observe, periodic_frames, runs_in, shortest_run_ps
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
@@ -166,11 +166,7 @@ def _common_radius(run: Path, reference: Path) -> float:
     """
     half, changes = [], False
     for path in (run, reference):
-        boxes = [box for box in (part.read_positions()[1] for part in runs_in(path)) if box is not None]
-        if not boxes:
-            raise DataError(
-                f"{path} has no periodic box, in which g(r) and diffusion are measured: give a periodic run"
-            )
+        boxes = [periodic_frames(part)[1] for part in runs_in(path)]
         half.append(min(largest_radius(box) for box in boxes))
         changes |= any(np.ptp(np.linalg.det(box)) > 1e-3 * np.linalg.det(box[0]) for box in boxes)
     if not changes and not np.isclose(half[0], half[1], rtol=1e-3):

@@ -74,14 +74,13 @@ def self_diffusion(
     masses: np.ndarray | None = None,
     atoms: np.ndarray | None = None,
     segment_ps: float | None = None,
-    fit_window_ps: tuple[float, float] | None = None,
 ) -> Diffusion:
     """The diffusion coefficient D from the Einstein relation, msd = 6 D t + constant.
 
     The motion of the centre of mass is removed. Each trajectory is cut into segments; each segment gives one MSD (all
     time origins inside it) and one D from a straight line; the result is their mean, its error their scatter. The line
     is fitted between 15 % and 50 % of a segment's length: before, motion is ballistic or confined to a cage; after, too
-    few independent origins are left. Give a window where the plot shows that the line starts later. D is that of this
+    few independent origins are left. D is that of this
     box: the correction of Yeh and Hummer (doi 10.1021/jp0477147) for its size is not applied, and cancels when two runs
     of one box are compared.
     Source: Frenkel, Smit, Understanding Molecular Simulation, 2nd ed. (2002), section 4.4.
@@ -92,7 +91,6 @@ def self_diffusion(
         atoms: indices of the atoms whose displacement counts; all if not given.
         segment_ps: length of the segments; a fifth of the shortest trajectory if not given. Two runs are compared
             with the same length, because the line's slope still depends a little on where it is fitted.
-        fit_window_ps: first and last lag of the line.
     Raises:
         DataError: if a segment has too few frames for the line.
     """
@@ -100,12 +98,12 @@ def self_diffusion(
     length = shortest // 5 if segment_ps is None else round(segment_ps / frame_interval_ps)
     num_lags = length // 2
     lags = np.arange(num_lags) * frame_interval_ps
-    window = fit_window_ps or (0.3 * num_lags * frame_interval_ps, (num_lags - 1) * frame_interval_ps)
+    window = (0.3 * num_lags * frame_interval_ps, (num_lags - 1) * frame_interval_ps)
     fitted = (lags >= window[0]) & (lags <= window[1]) & (lags > 0)
     if fitted.sum() < 3:
         raise DataError(
             f"segments of {length} frames leave {int(fitted.sum())} lags between "
-            f"{window[0]:g} and {window[1]:g} ps: run longer, or choose a wider window"
+            f"{window[0]:g} and {window[1]:g} ps: run longer"
         )
     if sum(len(positions) // length for positions in trajectories) < 2:
         raise DataError(

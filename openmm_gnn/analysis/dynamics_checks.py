@@ -44,11 +44,6 @@ class EnergyTrace:
     freedom: int
     """Degrees of freedom."""
 
-    @property
-    def temperatures(self) -> np.ndarray:
-        """(times,) temperatures of the kinetic energies, K."""
-        return kinetic_temperature(self.kinetic, self.freedom)
-
     def drift(self) -> Estimate:
         """Drift of kinetic plus potential energy, K/ns, see `drift_rate`; of the kinetic one if no other is known."""
         return drift_rate(self.times_ps, self.kinetic + (0 if self.potential is None else self.potential), self.freedom)

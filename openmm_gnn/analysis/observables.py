@@ -118,7 +118,6 @@ class Observables:
     label: str
     system: str
     num_atoms: int
-    num_molecules: int
     simulated_ps: float
     rdfs: dict[str, RadialDistribution]
     """g(r) by pair of elements, such as "O-H", without pairs within a molecule; "" where atoms are of one kind."""
@@ -167,11 +166,7 @@ def observe(
     molecules = molecules_of(mdtraj.load_topology(str(runs[0].topology)), selection)
     trajectories, boxes, logs = [], [], []
     for run in runs:
-        positions, box_vectors = run.read_positions()
-        if box_vectors is None:
-            raise DataError(
-                f"{run.path} has no periodic box, in which g(r) and diffusion are measured: give a periodic run"
-            )
+        positions, box_vectors = periodic_frames(run)
         trajectories.append(positions)
         boxes.append(box_vectors)
         logs.append(run.read_log())
@@ -190,7 +185,6 @@ def observe(
         label=_label(runs[0]),
         system=runs[0].identity()["system"]["name"],
         num_atoms=len(molecules.masses),
-        num_molecules=molecules.count,
         simulated_ps=sum(map(len, trajectories)) * settings.frame_interval_ps,
         rdfs=_pooled_rdfs(trajectories, boxes, molecules, radius_nm),
         temperature=_pooled_mean([log["temperature_K"] for log in logs]),
@@ -217,6 +211,18 @@ def runs_in(path: Path) -> list[RunDirectory]:
     if not runs:
         raise DataError(f"{path} is no run and holds none: give a directory that `openmm-gnn simulate` wrote")
     return runs
+
+
+def periodic_frames(run: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (frames, num_atoms, 3) and boxes (frames, 3, 3) of a run, nm.
+
+    Raises:
+        DataError: if it has no box.
+    """
+    positions, boxes = run.read_positions()
+    if boxes is None:
+        raise DataError(f"{run.path} has no periodic box, which g(r) and diffusion need: give a periodic run")
+    return positions, boxes
 
 
 def shortest_run_ps(path: Path | str) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SettingsError, whole
+from openmm_gnn.kinetics.token_trajectories import evenly_spaced
 
 FIT_FRAMES = 50_000
 """Frames for the cluster centres, evenly spaced over all trajectories."""
@@ -80,16 +81,10 @@ class MarkovModel:
     model, and by models of those lags. They agree where the dynamics is Markovian."""
     states: tuple[np.ndarray, ...]
     """(frames,) the metastable set of each frame of each trajectory; -1 for frames outside the connected part."""
-    memberships: np.ndarray
-    """(connected clusters, states)"""
-    clusters: np.ndarray
-    """(connected clusters,) their numbers."""
     connected_share: float
     """Share of the counts in the connected part, within which every cluster is reached from every other."""
     transitions: np.ndarray
     """(states, states) transitions seen from one set to another; few of them make every number uncertain."""
-    cluster_centers: np.ndarray | None
-    """(clusters, K) in the slow variables; None where states were given."""
 
     @property
     def num_states(self) -> int:
@@ -101,18 +96,8 @@ class MarkovModel:
         return self.transitions.sum(axis=0).tolist()
 
 
-@dataclass(frozen=True)
-class Discretisation:
-    """Slow variables as numbers of clusters."""
-
-    labels: tuple[np.ndarray, ...]
-    """(frames,) numbers of the clusters for each trajectory."""
-    centers: np.ndarray
-    """(clusters, K)"""
-
-
-def discretise(series: Sequence[np.ndarray], num_clusters: int = 100, seed: int = 0) -> Discretisation:
-    """Clusters of slow variables by k-means.
+def discretise(series: Sequence[np.ndarray], num_clusters: int = 100, seed: int = 0) -> list[np.ndarray]:
+    """(frames,) numbers of the k-means clusters of slow variables, for each trajectory.
 
     Args:
         series: (frames, K) variables of each trajectory.
@@ -126,11 +111,9 @@ def discretise(series: Sequence[np.ndarray], num_clusters: int = 100, seed: int 
         raise DataError(f"{len(together)} frames for {num_clusters} clusters: simulate longer, or ask for fewer")
     if not np.isfinite(together).all():
         raise DataError("the slow variables have NaN or infinity: train again, or look at the features")
-    chosen = together[np.linspace(0, len(together) - 1, min(FIT_FRAMES, len(together))).astype(int)]
     kmeans = KMeans(num_clusters, max_iter=200, init_strategy="kmeans++", fixed_seed=seed, n_jobs=1)
-    model = kmeans.fit_fetch(chosen)
-    labels = tuple(model.transform(np.asarray(values, np.float64)).astype(np.int64) for values in series)
-    return Discretisation(labels, np.asarray(model.cluster_centers))
+    model = kmeans.fit_fetch(together[evenly_spaced(len(together), FIT_FRAMES)])
+    return [model.transform(np.asarray(values, np.float64)).astype(np.int64) for values in series]
 
 
 def estimate_markov_model(
@@ -152,10 +135,8 @@ def estimate_markov_model(
             f"the lag is {lag_frames} frames, the longest trajectory has {longest}: give a lag of at least 1 that the "
             "trajectories are longer than"
         )
-    centers = None
     if series[0].ndim == 2:
-        clusters = discretise(series, settings.num_clusters, settings.seed)
-        labels, centers = list(clusters.labels), clusters.centers
+        labels = discretise(series, settings.num_clusters, settings.seed)
     else:
         labels = [np.asarray(values, np.int64) for values in series]
     np.random.seed(settings.seed)  # noqa: NPY002  (deeptime samples from the global state)
@@ -189,11 +170,8 @@ def estimate_markov_model(
         predicted=predicted,
         estimated=estimated,
         states=states,
-        memberships=memberships,
-        clusters=posterior.clusters,
         connected_share=posterior.connected_share,
         transitions=set_transitions(states, memberships.shape[1]),
-        cluster_centers=centers,
     )
 
 

@@ -96,7 +96,7 @@ def test_states_keep_their_frames_and_transitions_are_counted(of_states: MarkovM
         for before, now in itertools.pairwise(given):
             expected[before, now] += before != now
     np.testing.assert_array_equal(of_states.transitions, expected)
-    assert of_states.connected_share == 1.0 and of_states.cluster_centers is None
+    assert of_states.connected_share == 1.0
 
 
 def test_a_model_of_variables_finds_the_chain_behind_them(of_states: MarkovModel) -> None:
@@ -105,8 +105,6 @@ def test_a_model_of_variables_finds_the_chain_behind_them(of_states: MarkovModel
     model = estimate_markov_model(series, 2, INTERVAL_PS, SETTINGS)
     np.testing.assert_allclose(model.populations.value, of_states.populations.value, atol=0.02)
     np.testing.assert_allclose(model.timescales_ps.value, of_states.timescales_ps.value, rtol=0.1)
-    assert model.cluster_centers is not None and model.cluster_centers.shape == (20, 2)
-    assert model.memberships.shape == (20, 3)
     for states, given in zip(model.states, CHAINS, strict=True):
         assert np.mean(states == given) > 0.97
 
@@ -114,7 +112,7 @@ def test_a_model_of_variables_finds_the_chain_behind_them(of_states: MarkovModel
 def test_what_is_never_left_again_is_no_part_of_the_model() -> None:
     trapped = np.concatenate([CHAINS[0], np.full(200, 3)])
     model = estimate_markov_model([trapped, CHAINS[1]], 2, INTERVAL_PS, SETTINGS)
-    assert model.clusters.tolist() == [0, 1, 2]
+    assert set(model.states[0][:-200]) == {0, 1, 2}
     assert model.connected_share < 1
     assert set(model.states[0][-200:]) == {-1}
 
@@ -134,11 +132,12 @@ def test_more_data_give_narrower_intervals() -> None:
 
 
 def test_clusters_are_repeated_by_their_seed() -> None:
-    series = [np.random.default_rng(0).normal(size=(500, 2))]
-    first, second = (discretise(series, 5, seed=4) for _ in range(2))
-    np.testing.assert_array_equal(first.centers, second.centers)
-    distances = np.linalg.norm(series[0][:, None] - first.centers, axis=2)
-    np.testing.assert_array_equal(first.labels[0], distances.argmin(axis=1))
+    series = np.random.default_rng(0).normal(size=(500, 2))
+    (first,), (second,) = (discretise([series], 5, seed=4) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    centers = np.array([series[first == cluster].mean(axis=0) for cluster in range(5)])
+    nearest = np.linalg.norm(series[:, None] - centers, axis=2).argmin(axis=1)
+    assert np.mean(first == nearest) > 0.98  # deeptime stops when the centres move by less than 1e-5
 
 
 def test_input_without_kinetics_is_refused() -> None:

@@ -65,7 +65,7 @@ def test_scores_come_near_those_of_the_exact_functions_on_the_same_data(
         assert run.validation_score == pytest.approx(exact_validation, abs=0.2)
         assert run.refitted_score >= run.validation_score - 1e-6
     assert trained[0].best.validation_score == max(run.validation_score for run in trained[0].runs)
-    assert trained[0].validation_spread < 0.05
+    assert np.ptp([run.validation_score for run in trained[0].runs]) < 0.07
 
 
 def test_slow_variables_are_the_exact_functions_on_new_data(trained: tuple[VampnetResult, Path]) -> None:

@@ -282,7 +282,7 @@ def initial_clusters(
     x, y = (standardised(tokens.numpy()) @ directions for tokens in (sample.tokens, sample.later_tokens))
     model = TICA(lagtime=pairs.lag_frames).fit_fetch((x, y))
     slow = [np.asarray(model.transform(standardised(one.tokens) @ directions)) for one in trajectories]
-    return list(discretise(slow, settings.num_states, seed).labels)
+    return discretise(slow, settings.num_states, seed)
 
 
 def _learn(
