@@ -13,13 +13,13 @@ RATES = np.array([0.98, 0.8])
 """Of the hidden coordinates: at a lag of n frames their singular values are rate ** n."""
 
 
-def hidden_series(frames: int, seed: int) -> np.ndarray:
+def hidden_series(frames: int, seed: int, rates: np.ndarray = RATES) -> np.ndarray:
     """(frames, 2) independent Ornstein-Uhlenbeck coordinates of unit variance."""
     random = np.random.default_rng(seed)
     series = np.empty((frames, 2))
     series[0] = random.normal(size=2)
     for frame in range(1, frames):
-        series[frame] = RATES * series[frame - 1] + np.sqrt(1 - RATES**2) * random.normal(size=2)
+        series[frame] = rates * series[frame - 1] + np.sqrt(1 - rates**2) * random.normal(size=2)
     return series
 
 
@@ -40,9 +40,9 @@ def tokens_of(series: np.ndarray, seed: int = 7, width: int = 4) -> np.ndarray:
     return tokens
 
 
-def slow_trajectory(frames: int, seed: int, interval_ps: float = 2.0) -> TokenTrajectory:
+def slow_trajectory(frames: int, seed: int, interval_ps: float = 2.0, rates: np.ndarray = RATES) -> TokenTrajectory:
     """Tokens of `hidden_series`."""
-    return trajectory_of_arrays(f"trajectory {seed}", tokens_of(hidden_series(frames, seed)), interval_ps)
+    return trajectory_of_arrays(f"trajectory {seed}", tokens_of(hidden_series(frames, seed, rates)), interval_ps)
 
 
 def store_of(
