@@ -19,6 +19,7 @@ from openmm_gnn.kinetics.token_trajectories import (
     check_together,
     evenly_spaced,
     frames_at,
+    frames_in,
     relative_weights,
 )
 
@@ -68,15 +69,17 @@ class LaggedPairs:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def batch(self, indices: np.ndarray) -> PairBatch:
+    def batch(self, indices: np.ndarray | slice) -> PairBatch:
         """The pairs of these numbers, 0 to len - 1, as float32."""
         now = frames_at(self.trajectories, self.starts[indices])
         later = frames_at(self.trajectories, self.starts[indices] + self.lag_frames)
         weights = None if self.weights is None else torch.from_numpy(self.weights[indices].astype(np.float32))
         return PairBatch(*now, *later, weights)
 
-    def evenly_spaced(self, most: int) -> np.ndarray:
-        """Numbers of at most `most` pairs, spread over all of them."""
+    def evenly_spaced(self, most: int, memory: int | None = None) -> np.ndarray:
+        """Numbers of at most `most` pairs, spread over all of them, of which each end takes so many bytes at most."""
+        if memory is not None:
+            most = frames_in(memory, self.trajectories[0].tokens, most)
         return evenly_spaced(len(self), most)
 
     def pairs_of(self, series: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

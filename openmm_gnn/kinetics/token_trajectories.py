@@ -20,7 +20,8 @@ from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
 PRELOAD_BYTES = 2**31
 """Size up to which a store is read into memory; larger ones stay memory maps."""
-CHUNK_FRAMES = 2048
+CHUNK_FRAMES, CHUNK_BYTES = 2048, 2**27
+"""Frames that are worked on at a time, at most, and the memory of their features in float32."""
 _GAP = 0.01
 """Relative difference of a time between two frames from the usual one, above which it is a gap."""
 _NAMES = ("encoder.name", "encoder.spec.metadata", "dtype")
@@ -98,10 +99,15 @@ class TokenTrajectory:
             log_weights=None if self.log_weights is None else self.log_weights[cut],
         )
 
-    def batches(self, dtype: torch.dtype, size: int = CHUNK_FRAMES) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tokens and coordinates, `size` frames at a time."""
-        for start in range(0, len(self), size):
-            cut = slice(start, start + size)
+    @property
+    def chunks(self) -> list[slice]:
+        """The frames in portions of bounded size."""
+        step = frames_in(CHUNK_BYTES, self.tokens, CHUNK_FRAMES)
+        return [slice(start, start + step) for start in range(0, len(self), step)]
+
+    def batches(self, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens and coordinates, portion by portion."""
+        for cut in self.chunks:
             yield (
                 torch.from_numpy(self.tokens[cut].astype(np.float32)).to(dtype),
                 torch.from_numpy(self.coordinates[cut].astype(np.float32)).to(dtype),
@@ -168,12 +174,11 @@ def check_frames(trajectory: TokenTrajectory) -> None:
         DataError: naming the trajectory and the frame, if a number is not finite or all frames are alike.
     """
     changes = False
-    for start in range(0, len(trajectory), CHUNK_FRAMES):
-        cut = slice(start, start + CHUNK_FRAMES)
+    for cut in trajectory.chunks:
         tokens, coordinates = trajectory.tokens[cut], trajectory.coordinates[cut]
         good = np.isfinite(tokens).all(axis=(1, 2, 3)) & np.isfinite(coordinates).all(axis=(1, 2))
         if not good.all():
-            frame = start + int(np.flatnonzero(~good)[0])
+            frame = cut.start + int(np.flatnonzero(~good)[0])
             raise DataError(
                 f"{trajectory.name}: frame {frame} at {trajectory.times_ps[frame]:g} ps has NaN or infinity: "
                 "cut the trajectory before it, or featurize it again"
@@ -223,17 +228,28 @@ def check_together(trajectories: Sequence[TokenTrajectory], spec: CVNetworkSpec 
         )
 
 
-def frames_at(trajectories: Sequence[TokenTrajectory], numbers: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Tokens (n, T, 4, H) and coordinates (n, T, 3), float32, of frames counted through all trajectories."""
+def frames_at(
+    trajectories: Sequence[TokenTrajectory], numbers: np.ndarray, cut: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Tokens (n, T, 4, H) and coordinates (n, T, 3), float32, of frames counted through all trajectories.
+
+    Args:
+        cut: the tokens to take.
+    """
     borders = np.cumsum([0, *map(len, trajectories)])
     owners = np.searchsorted(borders, numbers, side="right") - 1
-    tokens = np.empty((len(numbers), *trajectories[0].tokens.shape[1:]), np.float32)
+    tokens = np.empty((len(numbers), *trajectories[0].tokens[:0, cut].shape[1:]), np.float32)
     coordinates = np.empty((*tokens.shape[:2], 3), np.float32)
     for owner in np.unique(owners):
         mine = owners == owner
-        tokens[mine] = trajectories[owner].tokens[numbers[mine] - borders[owner]]
-        coordinates[mine] = trajectories[owner].coordinates[numbers[mine] - borders[owner]]
+        tokens[mine] = trajectories[owner].tokens[numbers[mine] - borders[owner], cut]
+        coordinates[mine] = trajectories[owner].coordinates[numbers[mine] - borders[owner], cut]
     return torch.from_numpy(tokens), torch.from_numpy(coordinates)
+
+
+def frames_in(memory: int, tokens: np.ndarray, most: int) -> int:
+    """Frames, 1 to `most`, whose tokens (frames, T, 4, H) take so many bytes in float32."""
+    return max(1, min(most, memory // (4 * int(np.prod(tokens.shape[1:])))))
 
 
 def evenly_spaced(count: int, most: int) -> np.ndarray:
@@ -266,8 +282,8 @@ def input_statistics(trajectories: Sequence[TokenTrajectory]) -> InputStatistics
     resolution = 0.0
     for trajectory in trajectories:
         resolution = max(resolution, float(np.finfo(trajectory.tokens.dtype).eps))
-        for start in range(0, len(trajectory), CHUNK_FRAMES):
-            tokens = trajectory.tokens[start : start + CHUNK_FRAMES].astype(np.float64)
+        for cut in trajectory.chunks:
+            tokens = trajectory.tokens[cut].astype(np.float64)
             scalars = tokens[:, :, 0] - origin
             count += len(tokens)
             total += scalars.sum(axis=0)

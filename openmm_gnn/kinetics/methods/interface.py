@@ -56,6 +56,7 @@ class Learned:
     curves: list[TrainingCurve] = field(default_factory=list)
     states: list[np.ndarray] | None = None
     """(frames,) states of each run, of methods that learn states too."""
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def cv_network(self) -> CVNetwork | None:

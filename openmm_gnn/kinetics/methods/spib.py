@@ -36,8 +36,9 @@ TITLE = "SPIB"
 ROUND_STEPS = 50
 QUICK_REFINEMENTS = 3
 INITIAL_STATES = 10
-MOST_INITIAL_FRAMES = 50_000
-"""Frames of the components and clusters of the first states, at most; they are evenly spaced."""
+MOST_INITIAL_FRAMES, INITIAL_BYTES = 50_000, 2**30
+"""Frames of the components and clusters of the first states, and memory of their features, at most; the frames are
+evenly spaced."""
 MOST_IDLE = 4
 """Trainings in a row that leave a single state, after which no other is expected."""
 
@@ -177,6 +178,7 @@ def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder:
     write_json(folder / "result.json", asdict(row))
 
 
+@torch.random.fork_rng(devices=[])
 def train_spib(
     spec: CVNetworkSpec,
     training: Sequence[TokenTrajectory],
@@ -274,11 +276,10 @@ def initial_clusters(
         return (tokens[:, :, 0].reshape(len(tokens), -1).astype(np.float64)[:, moving] - mean[moving]) / std[moving]
 
     pairs = LaggedPairs(trajectories, lag_ps)
-    chosen = pairs.evenly_spaced(MOST_INITIAL_FRAMES)
-    sample = pairs.batch(chosen)
+    sample = pairs.batch(pairs.evenly_spaced(MOST_INITIAL_FRAMES, INITIAL_BYTES))
     # Principal components first: among hundreds of scalars, chance alone makes combinations that look slow.
-    _, directions = np.linalg.eigh(np.cov(standardised(sample.tokens.numpy()).T, ddof=0).reshape(moving.sum(), -1))
-    directions = directions[:, ::-1][:, : settings.components]
+    scalars = standardised(sample.tokens.numpy())
+    directions = np.linalg.svd(scalars - scalars.mean(axis=0), full_matrices=False)[2][: settings.components].T
     x, y = (standardised(tokens.numpy()) @ directions for tokens in (sample.tokens, sample.later_tokens))
     model = TICA(lagtime=pairs.lag_frames).fit_fetch((x, y))
     slow = [np.asarray(model.transform(standardised(one.tokens) @ directions)) for one in trajectories]
@@ -334,7 +335,7 @@ def _learn(
 def _held_out_loss(network: SpibNetwork, held_out: LaggedPairs, labels: Sequence[np.ndarray], beta: float) -> float:
     """The loss of at most MOST_INITIAL_FRAMES pairs, at the means of z."""
     _, future, _ = held_out.pairs_of(labels[-len(held_out.trajectories) :])
-    numbers = held_out.evenly_spaced(MOST_INITIAL_FRAMES)
+    numbers = held_out.evenly_spaced(MOST_INITIAL_FRAMES, INITIAL_BYTES)
     batch = held_out.batch(numbers)
     states = torch.nn.functional.one_hot(torch.from_numpy(future[numbers]), network.num_states).float()
     network.eval()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from openmm_gnn.base.errors import DataError, SpecError
@@ -163,6 +164,7 @@ def train_vampnet(
     return VampnetResult(pairs.lag_ps, tuple(runs))
 
 
+@isolate_rng()
 def _train_seed(
     spec: CVNetworkSpec,
     pairs: LaggedPairs,

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from openmm_gnn.base.errors import NonFiniteError, SpecError, positive, whole
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, PairBatch
+from openmm_gnn.kinetics.token_trajectories import CHUNK_BYTES, frames_in
 from openmm_gnn.kinetics.vamp import (
     LaggedCovariances,
     VampScore,
@@ -100,8 +101,8 @@ class TrainingOrder(Sampler[list[int]]):
 
 def evaluation_loader(pairs: LaggedPairs, most: int) -> DataLoader[PairBatch]:
     """At most `most` pairs, evenly spaced, in the order of time."""
-    numbers = pairs.evenly_spaced(most)
-    portions = [numbers[start : start + EVALUATION_PAIRS] for start in range(0, len(numbers), EVALUATION_PAIRS)]
+    numbers, portion = pairs.evenly_spaced(most), frames_in(CHUNK_BYTES, pairs.trajectories[0].tokens, EVALUATION_PAIRS)
+    portions = [numbers[start : start + portion] for start in range(0, len(numbers), portion)]
     return DataLoader(PairsDataset(pairs), sampler=portions, batch_size=None)
 
 

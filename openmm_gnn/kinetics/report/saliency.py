@@ -19,12 +19,14 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.tokens import ATTENTION_MIXERS
 from openmm_gnn.kinetics.data import AnalysisData
 from openmm_gnn.kinetics.methods.interface import Learned
-from openmm_gnn.kinetics.token_trajectories import evenly_spaced, frames_at
+from openmm_gnn.kinetics.token_trajectories import CHUNK_BYTES, evenly_spaced, frames_at, frames_in
 
 BATCH_FRAMES = 256
 SALIENCY_FRAMES = 2000
 """Frames of the saliency, evenly spaced over all runs; each state has at least LEAST_OF_STATE, where it has so many."""
 LEAST_OF_STATE = 200
+SALIENCY_BYTES = 2**28
+"""Memory of the features of those frames: of the evenly spaced ones, and of those for states."""
 ATTENTION_FRAMES = 50
 MOST_ATTENTION_TOKENS = 400
 """Tokens above which no attention is shown: the matrix of weights is made explicitly, and is the square of this."""
@@ -51,17 +53,18 @@ def residue_saliency(learned: Learned, data: AnalysisData, states: Sequence[np.n
 
     Rare states are filled up from their own frames.
     """
-    labels = np.concatenate(states)
-    spaced = evenly_spaced(len(labels), SALIENCY_FRAMES)
+    labels, tokens = np.concatenate(states), data.trajectories[0].tokens
+    spaced = evenly_spaced(len(labels), frames_in(SALIENCY_BYTES, tokens, SALIENCY_FRAMES))
+    least = frames_in(SALIENCY_BYTES // max(1, num_states), tokens, LEAST_OF_STATE)
     chosen = [spaced]
     for state in range(num_states):
         inside = np.flatnonzero(labels == state)
-        if (labels[spaced] == state).sum() < LEAST_OF_STATE:
-            chosen.append(inside[evenly_spaced(len(inside), LEAST_OF_STATE)])
+        if (labels[spaced] == state).sum() < least:
+            chosen.append(inside[evenly_spaced(len(inside), least)])
     rows, names = np.concatenate(chosen), data.runs[0].labels
-    tokens, coordinates = (part.numpy() for part in frames_at(data.trajectories, rows))
-    whole = saliency(learned.network, tokens, coordinates, names, labels[rows], num_states)
-    overall = saliency(learned.network, tokens[: len(spaced)], coordinates[: len(spaced)], names)
+    frames, coordinates = (part.numpy() for part in frames_at(data.trajectories, rows))
+    whole = saliency(learned.network, frames, coordinates, names, labels[rows], num_states)
+    overall = saliency(learned.network, frames[: len(spaced)], coordinates[: len(spaced)], names)
     return Saliency(whole.labels, overall.overall, whole.by_state, overall.num_frames)
 
 
@@ -121,9 +124,9 @@ def saliency(
     if not len(tokens):
         raise DataError("no frames for a saliency: give longer runs")
     scales = torch.from_numpy(feature_scales(tokens)).float()
-    parts = []
-    for start in range(0, len(tokens), BATCH_FRAMES):
-        rows = slice(start, start + BATCH_FRAMES)
+    parts, portion = [], frames_in(CHUNK_BYTES, tokens, BATCH_FRAMES)
+    for start in range(0, len(tokens), portion):
+        rows = slice(start, start + portion)
         parts.append(_gradients(network, tokens[rows], coordinates[rows], scales))
     gradients = np.concatenate(parts)
     if not np.isfinite(gradients).all():
