@@ -26,8 +26,11 @@ class Analyze(ShownCommand):
     out: Path
     """Directory of the report, the figures and the slow variables."""
     validation: tuple[Path, ...] = ()
-    """Directory of a held-out run; may be given again. Default: the last third of the runs, or of the time of a single
-    run."""
+    """Directory of a run that ends the training and chooses the seed; may be given again. Default: the last third of
+    the runs, or of the time of fewer than three."""
+    test: tuple[Path, ...] = ()
+    """Directory of a run that chooses nothing, for cross-validated scores; may be given again. Default: none, the
+    validation runs are scored."""
     encoder: str | None = None
     """Encoder that made the features, if its file was moved. Default: the path that is stored with them."""
     settings: AnalysisSettings
@@ -35,7 +38,9 @@ class Analyze(ShownCommand):
     def run(self) -> None:
         from openmm_gnn.kinetics.report.analyze import analyze_runs
 
-        analysis = analyze_runs(self.runs, self.out, self.settings, self.validation, self.encoder, self.progress)
+        analysis = analyze_runs(
+            *(self.runs, self.out, self.settings, self.validation, self.test, self.encoder, self.progress)
+        )
         for warning in analysis.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
         print(f"{self.out / 'report.html'}: {analysis.summary}")

@@ -120,8 +120,11 @@ class AnalysisData:
     """One per run."""
     training: tuple[Part, ...]
     validation: tuple[Part, ...]
+    """The frames that end a training and choose the seed."""
     log_weights: tuple[np.ndarray, ...] | None
     """(frames,) logarithms of the weights of each run; None where no run was biased."""
+    test: tuple[Part, ...] = ()
+    """Frames that choose nothing."""
 
     @property
     def interval_ps(self) -> float:
@@ -134,14 +137,19 @@ class AnalysisData:
     @property
     def shortest(self) -> int:
         """Frames of the shortest training or validation part."""
-        return min(part.stop - part.start for part in (*self.training, *self.validation))
+        return min(part.stop - part.start for part in (*self.training, *self.validation, *self.test))
+
+    @property
+    def scored(self) -> tuple[Part, ...]:
+        """The frames whose scores are shown: the test frames, or else the validation frames."""
+        return self.test or self.validation
 
     @property
     def roles(self) -> list[str]:
-        """The role of each run: training, validation, or both."""
+        """The role of each run: training, validation, both, or test."""
         roles = []
         for index in range(len(self.runs)):
-            names = [("training", self.training), ("validation", self.validation)]
+            names = [("training", self.training), ("validation", self.validation), ("test", self.test)]
             roles.append(" and ".join(name for name, parts in names if any(part.run == index for part in parts)))
         return roles
 
@@ -217,17 +225,20 @@ def _names(stores: Sequence[Path]) -> list[str]:
     return ["-".join(part[-depth:]) for part in parts]
 
 
-def read_data(training: Sequence[AnalysedRun], validation: Sequence[AnalysedRun], lag_ps: float) -> AnalysisData:
+def read_data(
+    training: Sequence[AnalysedRun], validation: Sequence[AnalysedRun], lag_ps: float, test: Sequence[AnalysedRun] = ()
+) -> AnalysisData:
     """Read and check the frames of runs, and hold some out if no held-out runs are given.
 
     Args:
         validation: held-out runs; if there are none, the last third of three runs or more, else the last third of the
             time of each.
+        test: runs apart from both.
     Raises:
         DataError: naming the run and the remedy, for NaN, damage, frames that do not change, features of different
             origin, a run too short for the lag, or biased runs whose weights are not known.
     """
-    runs = (*training, *validation)
+    runs = (*training, *validation, *test)
     weights = _log_weights(runs)
     trajectories = tuple(
         trajectory_of_store(run.store, run.num_frames, None if weights is None else weights[index])
@@ -243,19 +254,22 @@ def read_data(training: Sequence[AnalysedRun], validation: Sequence[AnalysedRun]
                 f"of {lag_ps:g} ps needs {SHORTEST_IN_LAGS} times that; give a shorter lag, or leave the run out"
             )
     lengths = [len(trajectory) for trajectory in trajectories]
-    whole = [Part(index, 0, length) for index, length in enumerate(lengths)]
+    first = len(training) + len(validation)
+    whole, apart = (
+        [Part(index, 0, lengths[index]) for index in range(*ends)] for ends in ((0, first), (first, len(runs)))
+    )
     if validation:
-        learned, tested = whole[: len(training)], whole[len(training) :]
-    elif len(runs) >= LEAST_RUNS:
-        count = max(1, round(HELD_OUT * len(runs)))
-        learned, tested = whole[:-count], whole[-count:]
+        learned, chosen = whole[: len(training)], whole[len(training) :]
+    elif len(whole) >= LEAST_RUNS:
+        count = max(1, round(HELD_OUT * len(whole)))
+        learned, chosen = whole[:-count], whole[-count:]
     else:
         lag = lag_in_frames(lag_ps, trajectories[0].interval_ps, trajectories[0].name)
-        borders = [round((1 - HELD_OUT) * length) for length in lengths]
+        borders = [round((1 - HELD_OUT) * part.stop) for part in whole]
         learned = [Part(index, 0, border) for index, border in enumerate(borders)]
         # A lag is left out between the parts, so that no validation pair shares a frame with a training pair.
-        tested = [Part(index, min(borders[index] + lag, length - 2), length) for index, length in enumerate(lengths)]
-    return AnalysisData(runs, trajectories, tuple(learned), tuple(tested), weights)
+        chosen = [Part(part.run, min(borders[part.run] + lag, part.stop - 2), part.stop) for part in whole]
+    return AnalysisData(runs, trajectories, tuple(learned), tuple(chosen), weights, tuple(apart))
 
 
 def lag_frames(settings: AnalysisSettings, interval_ps: float, shortest_frames: int) -> list[int]:

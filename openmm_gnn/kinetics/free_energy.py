@@ -84,7 +84,9 @@ def free_energy_line(
     samples[~np.isfinite(samples)] = np.nan
     enough = np.isfinite(samples).sum(axis=0) > draws / 2
     errors = np.full(bins, np.nan)
-    errors[enough] = np.nanstd(samples[:, enough], axis=0, ddof=1)
+    if len(counts) > 1:
+        # The samples of n blocks vary by (n - 1) / n of the variance; Efron and Tibshirani (1993), eq. 5.12.
+        errors[enough] = np.nanstd(samples[:, enough], axis=0, ddof=1) * np.sqrt(len(counts) / (len(counts) - 1))
     return FreeEnergyLine((edges[1:] + edges[:-1]) / 2, values, errors)
 
 

@@ -8,7 +8,7 @@ Roeblitz and Weber, Adv. Data Anal. Classif. 7, 147 (2013), doi:10.1007/s11634-0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ from openmm_gnn.kinetics.token_trajectories import evenly_spaced
 
 FIT_FRAMES = 50_000
 """Frames for the cluster centres, evenly spaced over all trajectories."""
+LONGEST_IN_DATA = 1000
+"""Timescale or passage time, in lengths of all trajectories together, above which a sample of the posterior is not
+connected: what was seen once takes that long with a probability of 0.1 %, a fraction of a transition without bound."""
+FEWEST_SAMPLES = 10
+"""Connected samples below which there is no interval."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,11 @@ class MarkovModel:
     model, and by models of those lags. They agree where the dynamics is Markovian."""
     states: tuple[np.ndarray, ...]
     """(frames,) the metastable set of each frame of each trajectory; -1 for frames outside the connected part."""
-    connected_share: float
-    """Share of the counts in the connected part, within which every cluster is reached from every other."""
+    parts: tuple[np.ndarray, ...]
+    """(frames,) the part of each frame, within which every cluster is reached from every other: 0 is the connected part
+    that the model is of, 1 and more are those that are not connected with it in both directions, the largest first."""
+    lost_samples: int
+    """Samples of the posterior that are not connected, and are in no interval."""
     transitions: np.ndarray
     """(states, states) transitions seen from one set to another; few of them make every number uncertain."""
 
@@ -94,6 +102,11 @@ class MarkovModel:
     def visits(self) -> list[int]:
         """How often the trajectories came into each state from another one."""
         return self.transitions.sum(axis=0).tolist()
+
+    @property
+    def connected_share(self) -> float:
+        """Share of the frames in the connected part."""
+        return float(np.mean(np.concatenate(self.parts) == 0))
 
 
 def discretise(series: Sequence[np.ndarray], num_clusters: int = 100, seed: int = 0) -> list[np.ndarray]:
@@ -126,7 +139,7 @@ def estimate_markov_model(
         lag_frames: lag of the model.
         interval_ps: time between two frames.
     Raises:
-        DataError: if the trajectories are too short for the lag, or no two clusters are connected in both directions.
+        DataError: if the trajectories are too short for the lag.
     """
     settings = settings or MarkovSettings()
     longest = max((len(values) for values in series), default=0)
@@ -139,25 +152,25 @@ def estimate_markov_model(
         labels = discretise(series, settings.num_clusters, settings.seed)
     else:
         labels = [np.asarray(values, np.int64) for values in series]
-    np.random.seed(settings.seed)  # noqa: NPY002  (deeptime samples from the global state)
-    posterior = sample_posterior(labels, lag_frames, settings.samples)
+    lags = settings.lags or _doubling(lag_frames, longest)
+    posterior = sample_posterior(labels, lag_frames, settings.samples, settings.seed)
     memberships = _memberships(posterior, settings.num_states)
     sets = memberships.argmax(axis=1)
     members = [np.flatnonzero(sets == state) for state in range(memberships.shape[1])]
+    passages = [passage_times(model, members) for model in posterior.models]
+    posterior, passages = _with_finite_passages(posterior, passages, LONGEST_IN_DATA * sum(map(len, labels)))
+    own = _timescales(posterior, settings, interval_ps)
+    implied = [
+        own
+        if lag == lag_frames
+        else _timescales(sample_posterior(labels, lag, settings.samples, settings.seed), settings, interval_ps)
+        for lag in lags
+    ]
+    predicted, estimated = _chapman_kolmogorov(labels, lag_frames, posterior, memberships, settings)
     table = np.full(max(int(values.max()) for values in labels) + 1, -1)
     table[posterior.clusters] = sets
     states = tuple(table[values] for values in labels)
     populations = [model.stationary_distribution @ memberships for model in posterior.models]
-    passages = [passage_times(model, members) * interval_ps for model in posterior.models]
-    own = _timescales(posterior, settings, interval_ps)
-    lags = settings.lags or _doubling(lag_frames, longest)
-    implied = [
-        own
-        if lag == lag_frames
-        else _timescales(sample_posterior(labels, lag, settings.samples), settings, interval_ps)
-        for lag in lags
-    ]
-    predicted, estimated = _chapman_kolmogorov(labels, lag_frames, posterior, memberships, settings)
     return MarkovModel(
         lag_ps=lag_frames * interval_ps,
         confidence=settings.confidence,
@@ -165,12 +178,13 @@ def estimate_markov_model(
         implied_lags_ps=np.array(lags) * interval_ps,
         implied_timescales_ps=_stacked(implied),
         populations=interval_of(populations, settings.confidence),
-        passage_times_ps=interval_of(passages, settings.confidence),
+        passage_times_ps=interval_of([one * interval_ps for one in passages], settings.confidence),
         chapman_kolmogorov_lags_ps=np.arange(len(predicted.value)) * lag_frames * interval_ps,
         predicted=predicted,
         estimated=estimated,
         states=states,
-        connected_share=posterior.connected_share,
+        parts=tuple(connected_parts(labels, lag_frames)[values] for values in labels),
+        lost_samples=posterior.lost_samples,
         transitions=set_transitions(states, memberships.shape[1]),
     )
 
@@ -178,22 +192,30 @@ def estimate_markov_model(
 def _memberships(posterior: Posterior, num_states: int) -> np.ndarray:
     """(clusters, states) memberships of PCCA, the most populated state first; few clusters are a state each.
 
-    Raises:
-        DataError: if a set holds no cluster.
+    There are fewer states than were asked for where a set of so many would hold no cluster.
     """
     model = posterior.most_likely
-    if model.n_states <= num_states:
-        memberships = np.eye(model.n_states)
-    else:
-        memberships = np.asarray(model.pcca(num_states).memberships)
-    memberships = memberships[:, np.argsort(-(model.stationary_distribution @ memberships), kind="stable")]
-    held = np.unique(memberships.argmax(axis=1))
-    if len(held) < memberships.shape[1]:
-        raise DataError(
-            f"{len(held)} of {memberships.shape[1]} metastable sets hold a cluster: ask for fewer states, or for more "
-            "clusters"
-        )
-    return memberships
+    for count in range(min(num_states, model.n_states), 0, -1):
+        if count in (1, model.n_states):
+            memberships = np.ones((model.n_states, 1)) if count == 1 else np.eye(count)
+            break
+        try:
+            memberships = np.asarray(model.pcca(count).memberships)
+        except (ValueError, np.linalg.LinAlgError):  # no so many sets
+            continue
+        if len(np.unique(memberships.argmax(axis=1))) == count:
+            break
+    return memberships[:, np.argsort(-(model.stationary_distribution @ memberships), kind="stable")]
+
+
+def _with_finite_passages(
+    posterior: Posterior, passages: list[np.ndarray], longest: float
+) -> tuple[Posterior, list[np.ndarray]]:
+    """The posterior without the samples that take longer than this from one set to another, and its passage times."""
+    kept = [number for number, times in enumerate(passages) if number == 0 or times.max() < longest]
+    samples = tuple(posterior.samples[number - 1] for number in kept[1:])
+    lost = posterior.lost_samples + len(posterior.samples) - len(samples)
+    return replace(posterior, samples=samples, lost_samples=lost), [passages[number] for number in kept]
 
 
 def _timescales(posterior: Posterior, settings: MarkovSettings, interval_ps: float) -> Interval:
@@ -217,7 +239,7 @@ def _chapman_kolmogorov(
         powers = [np.linalg.matrix_power(model.transition_matrix, step) for model in posterior.models]
         found = [set_probabilities(power, start, memberships) for power in powers]
         predicted.append(interval_of(found, settings.confidence))
-        longer = posterior if step == 1 else sample_posterior(labels, step * lag, settings.samples)
+        longer = posterior if step == 1 else sample_posterior(labels, step * lag, settings.samples, settings.seed)
         # A longer lag may leave clusters out; the sets are those of the clusters that are in both models.
         places = np.searchsorted(posterior.clusters, longer.clusters)
         places = np.minimum(places, len(posterior.clusters) - 1)
@@ -246,11 +268,12 @@ def _stacked(intervals: Sequence[Interval]) -> Interval:
 
 def interval_of(values: Sequence[np.ndarray], confidence: float) -> Interval:
     """The interval of samples around an estimate, which is the first value; NaN marks what a sample lacks."""
-    samples = np.array(values[1:], np.float64)
+    value, samples = np.asarray(values[0], np.float64), np.array(values[1:], np.float64)
+    if len(samples) < FEWEST_SAMPLES:
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
     tail = 50 * (1 - confidence)
     known = np.isfinite(samples).all(axis=0)
     low, high = np.percentile(np.where(known, samples, 0.0), [tail, 100 - tail], axis=0)
-    value = np.asarray(values[0], np.float64)
     # The estimate may lie outside of few samples; an interval always holds it.
     low, high = np.fmin(low, value), np.fmax(high, value)
     return Interval(value, np.where(known, low, np.nan), np.where(known, high, np.nan))
@@ -262,10 +285,10 @@ class Posterior:
 
     most_likely: Any
     samples: tuple[Any, ...]
+    """Those that are connected, see LONGEST_IN_DATA."""
     clusters: np.ndarray
     """(n,) numbers of the connected clusters."""
-    connected_share: float
-    """Share of all counts."""
+    lost_samples: int
 
     @property
     def models(self) -> list[Any]:
@@ -289,26 +312,35 @@ def count_matrix(labels: Sequence[np.ndarray], lag: int) -> np.ndarray:
     return np.asarray(counts, np.float64) / lag
 
 
-def sample_posterior(labels: Sequence[np.ndarray], lag: int, num_samples: int) -> Posterior:
-    """Sample reversible models of the largest part in which every cluster is reached from every other.
+def connected_parts(labels: Sequence[np.ndarray], lag: int) -> np.ndarray:
+    """(clusters,) the part of each, within which every cluster is reached from every other; 0 has the most frames."""
+    from scipy.sparse.csgraph import connected_components
 
-    Raises:
-        DataError: if that part is a single cluster.
-    """
+    counts = count_matrix(labels, lag)
+    _, parts = connected_components(counts > 0, directed=True, connection="strong")
+    frames = np.bincount(parts, weights=np.bincount(np.concatenate(labels), minlength=len(counts)))
+    return np.argsort(np.argsort(-frames, kind="stable"))[parts]
+
+
+def sample_posterior(labels: Sequence[np.ndarray], lag: int, num_samples: int, seed: int = 0) -> Posterior:
+    """Sample reversible models of the part with most frames in which every cluster is reached from every other."""
     from deeptime.markov import TransitionCountModel
-    from deeptime.markov.msm import BayesianMSM
+    from deeptime.markov.msm import MarkovStateModel, MaximumLikelihoodMSM
+    from deeptime.markov.tools.estimation.dense.tmat_sampling.tmatrix_sampler import TransitionMatrixSampler
 
-    # "effective" is what deeptime calls counts that were corrected for correlation, as those divided by the lag are.
-    counts = TransitionCountModel(count_matrix(labels, lag), counting_mode="effective", lagtime=lag)
-    connected = counts.submodel_largest(connectivity_threshold=0.0, directed=True)
-    if connected.n_states < 2:
-        raise DataError(
-            f"at a lag of {lag} frames no two clusters are connected in both directions: simulate longer, give a "
-            "shorter lag, or fewer clusters"
-        )
-    share = float(connected.count_matrix.sum() / counts.count_matrix.sum())
-    posterior = BayesianMSM(n_samples=num_samples, reversible=True, lagtime=lag).fit_fetch(connected)
-    return Posterior(posterior.prior, tuple(posterior.samples), np.asarray(connected.state_symbols), share)
+    connected = np.flatnonzero(connected_parts(labels, lag) == 0)
+    if len(connected) < 2:
+        return Posterior(MarkovStateModel(np.ones((1, 1)), lagtime=lag), (), connected, 0)
+    counts = count_matrix(labels, lag)[np.ix_(connected, connected)]
+    likely = MaximumLikelihoodMSM(reversible=True).fit_fetch(TransitionCountModel(counts, lagtime=lag))
+    # deeptime's BayesianMSM does the same from a seed of its own.
+    steps = int(np.sqrt(len(counts)))
+    sampler = TransitionMatrixSampler(counts, reversible=True, P0=likely.transition_matrix, n_steps=steps, seed=seed)
+    drawn = zip(*sampler.sample(num_samples, return_statdist=True), strict=True)
+    samples = [MarkovStateModel(matrix, stationary, reversible=True, lagtime=lag) for matrix, stationary in drawn]
+    longest = LONGEST_IN_DATA * sum(map(len, labels))
+    kept = tuple(model for model in samples if timescales(model, 1)[0] < longest)
+    return Posterior(likely, kept, connected, num_samples - len(kept))
 
 
 def timescales(model: Any, count: int) -> np.ndarray:
@@ -325,13 +357,22 @@ def timescales(model: Any, count: int) -> np.ndarray:
 
 
 def passage_times(model: Any, sets: Sequence[np.ndarray]) -> np.ndarray:
-    """(sets, sets) mean first-passage times in frames, from row to column."""
-    times = np.zeros((len(sets), len(sets)))
-    for row, start in enumerate(sets):
-        for column, target in enumerate(sets):
+    """(sets, sets) mean first-passage times in frames, from row to column; infinite where a rate is 0 to rounding.
+
+    One linear system for each target, where deeptime's own way solves one for each pair, and fails on such rates.
+    """
+    times, share = np.zeros((len(sets), len(sets))), model.stationary_distribution
+    for column, target in enumerate(sets):
+        others, hits = np.setdiff1d(np.arange(model.n_states), target), np.zeros(model.n_states)
+        inside = np.eye(len(others)) - model.transition_matrix[np.ix_(others, others)]
+        try:
+            hits[others] = np.linalg.solve(inside, np.ones(len(others)))
+        except np.linalg.LinAlgError:
+            hits[others] = np.inf
+        for row, start in enumerate(sets):
             if row != column:
-                times[row, column] = model.mfpt(start, target)
-    return times
+                times[row, column] = np.average(hits[start], weights=share[start])
+    return np.where(times < 0, np.inf, model.lagtime * times)
 
 
 def set_probabilities(transition_matrix: np.ndarray, stationary: np.ndarray, memberships: np.ndarray) -> np.ndarray:

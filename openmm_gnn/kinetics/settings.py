@@ -47,8 +47,8 @@ class AnalysisSettings:
     lags: tuple[float, ...] = ()
     """Lag times of the scores and implied timescales, ps. Default: 0.1 to 8 times the lag."""
     seeds: int = 3
-    """Number of networks that are trained, each from another random seed; the one with the best held-out score is
-    used."""
+    """Number of networks that are trained, each from another random seed; the one with the best validation score
+    is used."""
     mixer: Mixer = Mixer.SUBMIXER
     """Layers of the network that mix the tokens of the residues."""
     window: int = 1

@@ -214,7 +214,7 @@ def _vampe(product: Tensor, covariances: LaggedCovariances) -> Tensor:
 
 @dataclass(frozen=True)
 class LagScores:
-    """Cross-validated VAMP-2 at several lags."""
+    """VAMP-2 of the scored frames at several lags."""
 
     name: str
     lags_ps: np.ndarray
@@ -230,7 +230,7 @@ def score_lags(
     """Score slow variables at several lags; NaN at lags that are too long for the parts.
 
     The variables are not changed; at each lag the best linear map of them is fitted to the training parts and scored on
-    the held-out ones: McGibbon, Pande, J. Chem. Phys. 142, 124105 (2015), doi 10.1063/1.4916292.
+    the scored ones: McGibbon, Pande, J. Chem. Phys. 142, 124105 (2015), doi 10.1063/1.4916292.
 
     Args:
         variables: (frames, K) for each run.
@@ -242,7 +242,7 @@ def score_lags(
     for lag in lags:
         try:
             fitted = sum(_moments(variables, data, data.training, lag), start=np.zeros(()))
-            blocks = np.array(_moments(variables, data, data.validation, lag))
+            blocks = np.array(_moments(variables, data, data.scored, lag))
             model = fit_vamp(covariances_of(fitted))
             scores.append(held_out_score(model, covariances_of(blocks.sum(axis=0))))
         except DataError:  # a lag too long, or variables that do not vary there
@@ -256,7 +256,8 @@ def score_lags(
                 samples.append(held_out_score(model, covariances_of(drawn)))
             except DataError:  # blocks in which a variable stands still
                 continue
-        spreads.append(float(np.std(samples, ddof=1)) if len(samples) > 2 else np.nan)
+        few = np.sqrt(len(blocks) / max(1, len(blocks) - 1))  # as in `free_energy_line`
+        spreads.append(float(few * np.std(samples, ddof=1)) if len(samples) > 2 and len(blocks) > 1 else np.nan)
     return LagScores(name, np.array(lags) * data.interval_ps, np.array(scores), np.array(spreads))
 
 

@@ -118,7 +118,7 @@ def test_the_same_command_again_trains_nothing_again(runs: tuple[Path, list[np.n
     assert bundle.stat().st_mtime_ns == trained
     after = json.loads((whole / "analysis.json").read_text())
     assert all(after[name] == before[name] for name in ("seeds", "inputs", "lag_scores"))
-    assert after["timescales"]["values_ps"] == before["timescales"]["values_ps"]  # intervals are of random samples
+    assert all(after[name] == before[name] for name in ("timescales", "states", "prediction"))  # intervals too
 
 
 def test_a_killed_command_goes_on(runs: tuple[Path, list[np.ndarray]], whole: Path, tmp_path: Path) -> None:
@@ -136,6 +136,39 @@ def test_a_killed_command_goes_on(runs: tuple[Path, list[np.ndarray]], whole: Pa
     assert killed["seeds"][0]["validation"] == pytest.approx(uninterrupted["seeds"][0]["validation"], abs=0.01)
     steps = [int(row.split(",")[0]) for row in log.read_text().splitlines()[1:]]
     assert steps == sorted(set(steps))
+
+
+def test_runs_that_never_meet_are_named_with_their_share(tmp_path: Path) -> None:
+    hopper = HoppingRuns()
+    for name, frames, first in (("left", 400, 0), ("right", 200, 1)):
+        hopper.write(tmp_path / "runs" / name, frames, 1, hop=0.0, first=first)
+    result = analysed(tmp_path / "runs", tmp_path / "out", "--method", "tica")
+    found = json.loads((tmp_path / "out" / "analysis.json").read_text())
+    apart = [part for part in found["unconnected"] if part["runs"] == ["right"]]
+    assert sum(part["frames"] for part in apart) == 200
+    assert found["states"]["connected_share"] == pytest.approx(1 - sum(part["share"] for part in found["unconnected"]))
+    assert found["states"]["connected_share"] <= 2 / 3
+    words = "of the frames are not connected with the states"
+    assert any(words in warning for warning in found["warnings"]) and words in result.stderr
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert words in report and "not connected</td>" in report
+    with np.load(tmp_path / "out" / "slow_variables" / "right.npz") as stored:
+        assert (stored["states"] == -1).all()
+    times = np.array(found["timescales"]["high_ps"], float)
+    assert not np.nanmax(times, initial=0) > 1000 * 600 * INTERVAL_PS
+
+
+def test_short_runs_give_a_report_with_warnings_and_a_test_run_cross_validates(tmp_path: Path) -> None:
+    hopper = HoppingRuns()
+    for seed in range(4):
+        hopper.write(tmp_path / f"{'test' if seed == 3 else 'runs'}" / f"run-{seed}", 40, seed)
+    analysed(tmp_path / "runs", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "analysis.json").read_text())
+    assert found["warnings"] and found["score_name"].startswith("of the validation frames")
+    analysed(tmp_path / "runs", tmp_path / "tested", "--test", str(tmp_path / "test" / "run-3"))
+    tested = json.loads((tmp_path / "tested" / "analysis.json").read_text())
+    assert tested["score_name"] == "cross-validated" and [run["role"] for run in tested["inputs"]][-1] == "test"
+    assert tested["seeds"] == found["seeds"] and tested["lag_scores"] != found["lag_scores"]
 
 
 def test_another_setting_needs_another_directory(runs: tuple[Path, list[np.ndarray]], whole: Path) -> None:

@@ -38,6 +38,21 @@ def test_the_error_is_that_of_counting_where_frames_are_independent() -> None:
     assert 0.7 < np.median(ratio) < 1.2  # 20 blocks know their own spread to about 15 %
 
 
+def test_the_error_of_few_blocks_has_the_size_of_the_scatter_between_data_sets() -> None:
+    """Five blocks of one run: without the factor sqrt(5 / 4) the errors would be 11 % too small.
+
+    A variance from five blocks scatters by sqrt(2 / 4), and the root mean square over 300 sets by 0.71 / sqrt(300) / 2,
+    2 %; four times that is the tolerance.
+    """
+    generator, found, count = np.random.default_rng(1), [], 500
+    for _ in range(300):
+        run = (generator.random(count) < 0.5).astype(float)
+        found.append(free_energy_line([run], TEMPERATURE, bins=2).errors[0])
+    truth = KT * np.sqrt(0.5 / (0.5 * count))  # of -kT ln of a share of one half
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(truth, rel=0.08)
+    assert np.isnan(free_energy_line([np.zeros(1)], TEMPERATURE, bins=2).errors).all()
+
+
 def test_weights_undo_a_bias() -> None:
     """Samples of exp(-(s - 0.5)^2 / 2) become those of exp(-s^2 / 2) with the weight exp(V), V = s / 2 in kT."""
     runs = normal_runs(mean=0.5)

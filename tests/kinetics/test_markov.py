@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from deeptime.markov.msm import MarkovStateModel
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.markov import (
+    LONGEST_IN_DATA,
     MarkovModel,
     MarkovSettings,
     discretise,
     estimate_markov_model,
+    passage_times,
     sample_posterior,
     timescales,
 )
@@ -117,6 +121,55 @@ def test_what_is_never_left_again_is_no_part_of_the_model() -> None:
     assert set(model.states[0][-200:]) == {-1}
 
 
+def test_parts_that_no_run_goes_to_and_back_are_counted_apart() -> None:
+    """CHAINS in two sets of clusters, and a third set that is entered once: three parts."""
+    apart = [CHAINS[0], np.concatenate([CHAINS[1] + 3, np.full(100, 6)])]
+    model = estimate_markov_model(apart, 2, INTERVAL_PS, SETTINGS)
+    total = len(apart[0]) + len(apart[1])
+    counted = np.bincount(np.concatenate(model.parts))
+    largest = max(len(CHAINS[0]), len(CHAINS[1]))
+    assert counted.tolist() == [largest, total - largest - 100, 100]
+    assert model.connected_share == pytest.approx(largest / total)
+    for states, parts in zip(model.states, model.parts, strict=True):
+        np.testing.assert_array_equal(states == -1, parts > 0)
+    np.testing.assert_allclose(model.populations.value.sum(), 1)
+
+
+def test_without_a_way_back_there_is_one_state_and_no_timescale() -> None:
+    model = estimate_markov_model([np.repeat([0, 1], [60, 50])], 5, INTERVAL_PS, SETTINGS)
+    assert model.num_states == 1 and model.populations.value == 1
+    assert model.connected_share == pytest.approx(60 / 110)
+    assert np.isnan(model.timescales_ps.value).all() and np.isnan(model.populations.low).all()
+    assert model.visits == [0]
+
+
+def test_intervals_are_of_samples_that_are_connected() -> None:
+    """A state left a single step before the end: a twentieth of a count, of which many samples are nearly none."""
+    chain = np.concatenate([np.random.default_rng(0).integers(0, 3, 500), np.full(200, 3), [0]])
+    model = estimate_markov_model([chain], 20, INTERVAL_PS, replace(SETTINGS, num_states=2, samples=100))
+    assert 20 < model.lost_samples < 80
+    longest = LONGEST_IN_DATA * len(chain) * INTERVAL_PS
+    assert np.nanmax(model.timescales_ps.high) < longest and model.passage_times_ps.high.max() < longest
+    assert np.isfinite(model.passage_times_ps.high).all()
+
+
+def test_passage_times_are_those_of_deeptime() -> None:
+    flux = np.random.default_rng(0).random((6, 6))
+    matrix = (flux + flux.T) / (flux + flux.T).sum(axis=1, keepdims=True)
+    model, sets = MarkovStateModel(matrix, lagtime=3), [np.array([0, 1]), np.array([2, 3, 4]), np.array([5])]
+    theirs = [[0.0 if one is other else model.mfpt(one, other) for other in sets] for one in sets]
+    np.testing.assert_allclose(passage_times(model, sets), theirs, rtol=1e-12)
+    closed = MarkovStateModel(np.eye(2), np.array([0.5, 0.5]))
+    assert np.isinf(passage_times(closed, [np.array([0]), np.array([1])])[0, 1])
+
+
+def test_a_model_is_repeated_by_its_seed_and_leaves_numpys_state() -> None:
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (estimate_markov_model(CHAINS, 2, INTERVAL_PS, SETTINGS) for _ in range(2))
+    np.testing.assert_array_equal(first.timescales_ps.high, second.timescales_ps.high)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
 def test_timescales_are_those_of_deeptime() -> None:
     posterior = sample_posterior(CHAINS, 3, 10)
     np.testing.assert_allclose(timescales(posterior.most_likely, 2), posterior.most_likely.timescales(), rtol=1e-7)
@@ -143,8 +196,6 @@ def test_clusters_are_repeated_by_their_seed() -> None:
 def test_input_without_kinetics_is_refused() -> None:
     with pytest.raises(DataError, match="the lag is 500 frames, the longest trajectory has 500"):
         estimate_markov_model([CHAINS[0][:500]], 500, INTERVAL_PS, SETTINGS)
-    with pytest.raises(DataError, match="no two clusters are connected in both directions"):
-        estimate_markov_model([np.repeat([0, 1], 50)], 5, INTERVAL_PS, SETTINGS)
     with pytest.raises(DataError, match="10 frames for 20 clusters"):
         discretise([np.zeros((10, 2))], 20)
     with pytest.raises(DataError, match="NaN or infinity"):

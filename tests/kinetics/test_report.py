@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from openmm_gnn.base.figures import Page, figure_file
+from openmm_gnn.base.files import plain
 from openmm_gnn.kinetics.markov import Interval, MarkovModel, MarkovSettings, estimate_markov_model
 from openmm_gnn.kinetics.methods.interface import SeedScore
 from openmm_gnn.kinetics.report.results import (
+    connection_warnings,
     duration,
     markov_json,
-    plain,
     seed_warnings,
     state_warnings,
     timescale_warnings,
+    unconnected_parts,
     weight_warnings,
 )
 
@@ -99,6 +101,20 @@ def test_a_markov_model_is_json_without_nan(model: MarkovModel) -> None:
     assert found["timescales"]["values_ps"] == [[None], [100.0], [100.0], [None]]
     assert found["timescales"]["lag_ps"] == 20.0
     assert found["prediction"]["times_ps"] == model.chapman_kolmogorov_lags_ps.tolist()
+
+
+def test_frames_that_are_not_connected_are_named_with_their_share_and_runs(model: MarkovModel) -> None:
+    parts = [np.zeros(600, int), np.ones(396, int), np.full(4, 2)]
+    found = unconnected_parts(parts, ["a", "b", "c"])
+    assert [(part.name, part.frames, part.share, part.runs) for part in found] == [
+        ("U1", 396, 0.396, ["b"]),
+        ("U, small parts", 4, 0.004, ["c"]),
+    ]
+    [words] = connection_warnings(replace(model, lost_samples=0), found)
+    assert words.startswith("40 % of the frames are not connected") and "U1: 396 frames, 39.6 %, in b;" in words
+    assert connection_warnings(replace(model, lost_samples=0), []) == []
+    [lost] = connection_warnings(replace(model, lost_samples=7), [])
+    assert lost.startswith("7 samples of the posterior are not connected")
 
 
 def test_states_that_were_seldom_entered_are_named() -> None:

@@ -35,10 +35,10 @@ class HoppingRuns:
         self._shapes = np.stack([first - first.mean(axis=0), second - second.mean(axis=0)])
         self.featurizer = Featurizer("peptide-et", topology)
 
-    def write(self, path: Path, num_frames: int, seed: int) -> np.ndarray:
+    def write(self, path: Path, num_frames: int, seed: int, hop: float = HOP, first: int = 0) -> np.ndarray:
         """A run; returns the shape of each frame, 0 or 1."""
         generator = np.random.default_rng(seed)
-        shapes = (generator.random(num_frames) < HOP).cumsum() % 2
+        shapes = ((generator.random(num_frames) < hop).cumsum() + first) % 2
         turns = np.linalg.qr(generator.normal(size=(num_frames, 3, 3)))[0]
         turns *= np.linalg.det(turns)[:, None, None]  # no mirror images
         noise = NOISE_NM * generator.normal(size=(num_frames, *self._shapes.shape[1:]))

@@ -13,6 +13,7 @@ training/            networks and logs of every seed
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from openmm_gnn.kinetics.methods.interface import Learned, learn, method_file
 from openmm_gnn.kinetics.report.figures import draw_all
 from openmm_gnn.kinetics.report.page import write_report
 from openmm_gnn.kinetics.report.representative_frames import closest_frames, write_state
-from openmm_gnn.kinetics.report.results import Analysis, all_warnings
+from openmm_gnn.kinetics.report.results import Analysis, UnconnectedPart, all_warnings, unconnected_parts
 from openmm_gnn.kinetics.report.saliency import residue_attention, residue_saliency
 from openmm_gnn.kinetics.settings import AnalysisSettings, Method
 from openmm_gnn.kinetics.vamp import LagScores, score_lags
@@ -50,6 +51,7 @@ def analyze_runs(
     out: Path,
     settings: AnalysisSettings,
     validation: Sequence[Path] = (),
+    test: Sequence[Path] = (),
     encoder: str | None = None,
     progress: bool = True,
 ) -> Analysis:
@@ -60,7 +62,10 @@ def analyze_runs(
         out: directory of the report, the figures and the slow variables: a new one, or that of an analysis of the same
             runs with the same settings, which is resumed.
         settings: everything else that decides the result.
-        validation: held-out runs; without any, the last third of the runs, or of the time, is held out.
+        validation: held-out runs, which end the training and choose the seed; without any, the last third of the runs,
+            or of the time, is held out.
+        test: runs that choose nothing, so that their scores are cross-validated; without any, the validation frames
+            are scored.
         encoder: name or file of the encoder that made the features, where it is no longer at the path in the store.
         progress: show progress bars.
     Raises:
@@ -71,10 +76,10 @@ def analyze_runs(
 
     console = Console(stderr=True) if progress else None
     with locked(out):
-        training, held_out = _find_runs(runs, validation, out)
-        temperature = _temperature((*training, *held_out), settings)
+        groups = _find_runs((runs, validation, test), out)
+        temperature = _temperature([run for group in groups for run in group], settings)
         with _stage(console, "Reading and checking the runs"):
-            data = read_data(training, held_out, settings.lag)
+            data = read_data(*groups[:2], settings.lag, groups[2])
         lags = lag_frames(settings, data.interval_ps, data.shortest)
         _record_settings(out, settings, data)
         learned = learn(settings, data, out / "training", progress)
@@ -83,13 +88,16 @@ def analyze_runs(
         with _stage(console, "Scores at several lags"):
             scores = [score_lags(method_file(settings.method).TITLE, variables, data, lags)]
             if settings.method is not Method.TICA:
-                linear = learn(dataclasses.replace(settings, method=Method.TICA), data, out / "training", False)
-                along = _along(linear, data, out / "training" / "tica-variables.npz")
-                scores.append(score_lags("TICA of the features", along, data, lags))
+                try:  # the baseline must not cost the report
+                    linear = learn(dataclasses.replace(settings, method=Method.TICA), data, out / "training", False)
+                    along = _along(linear, data, out / "training" / "tica-variables.npz")
+                    scores.append(score_lags("TICA of the features", along, data, lags))
+                except DataError as error:
+                    learned.warnings.append(f"TICA of the features, for comparison, was left out: {error}.")
         with _stage(console, "Markov model"):
-            markov, states = markov_model(learned, variables, data, settings, lags)
+            markov, states, parts = markov_model(learned, variables, data, settings, lags)
         with _stage(console, "Frames, saliency, figures"):
-            return _report(settings, data, temperature, learned, variables, scores, markov, states, encoder, out)
+            return _report(settings, data, temperature, learned, variables, scores, markov, states, parts, encoder, out)
 
 
 def markov_model(
@@ -98,16 +106,16 @@ def markov_model(
     data: AnalysisData,
     settings: AnalysisSettings,
     lags: Sequence[int],
-) -> tuple[MarkovModel, list[np.ndarray]]:
+) -> tuple[MarkovModel, list[np.ndarray], list[UnconnectedPart]]:
     """Estimate a Markov model of all runs, at the lag of the training.
 
     Args:
         variables: (frames, K) for each run; states that were learned with them take their place.
         lags: lags of the implied timescales, frames.
     Returns:
-        The model, and (frames,) states of each run, -1 for none.
+        The model, (frames,) states of each run, -1 for none, and what is not connected with them.
     Raises:
-        DataError: if the runs are too short, or no two states are connected in both directions.
+        DataError: if the runs are too short.
     """
     series: list[np.ndarray] = list(variables)
     num_states = settings.wanted_states
@@ -128,10 +136,10 @@ def markov_model(
             samples=QUICK_SAMPLES if settings.quick else SAMPLES,
         ),
     )
-    states = [np.full(len(values), -1) for values in series]
-    for (run, rows), own in zip(pieces, model.states, strict=True):
-        states[run][rows] = own
-    return model, states
+    states, parts = ([np.full(len(values), -1) for values in series] for _ in range(2))
+    for (run, rows), own, part in zip(pieces, model.states, model.parts, strict=True):
+        states[run][rows], parts[run][rows] = own, part
+    return model, states, unconnected_parts(parts, [run.name for run in data.runs])
 
 
 def _report(
@@ -143,6 +151,7 @@ def _report(
     scores: list[LagScores],
     markov: MarkovModel,
     states: list[np.ndarray],
+    unconnected: list[UnconnectedPart],
     encoder: str | None,
     out: Path,
 ) -> Analysis:
@@ -175,6 +184,7 @@ def _report(
         markov=markov,
         variables=variables,
         states=states,
+        unconnected=unconnected,
         representatives=representatives,
         lines=[free_energy_line(values, temperature, weights) for values in by_variable],
         surface=free_energy_map(by_variable[0], by_variable[1], temperature, weights) if len(by_variable) > 1 else None,
@@ -198,15 +208,12 @@ def _along(learned: Learned, data: AnalysisData, file: Path) -> list[np.ndarray]
         return [stored[str(number)] for number in range(len(data.trajectories))]
 
 
-def _find_runs(
-    paths: Sequence[Path], held_out: Sequence[Path], out: Path
-) -> tuple[list[AnalysedRun], list[AnalysedRun]]:
-    """The training and the held-out runs, with as many frames as an analysis in `out` has begun with."""
+def _find_runs(groups: Sequence[Sequence[Path]], out: Path) -> list[list[AnalysedRun]]:
+    """The runs of each group, with as many frames as an analysis in `out` has begun with."""
     stored = _stored_settings(out)
     counts = {run["name"]: int(run["frames"]) for run in stored["runs"]} if stored else None
-    count = len(find_runs(paths))
-    together = find_runs([*paths, *held_out], counts)
-    return together[:count], together[count:]
+    together = iter(find_runs([path for group in groups for path in group], counts))
+    return [list(itertools.islice(together, len(find_runs(group)))) for group in groups]
 
 
 def _stored_settings(out: Path) -> dict[str, Any] | None:

@@ -35,9 +35,9 @@ def draw_all(analysis: Analysis, data: AnalysisData, folder: Path) -> dict[str, 
     names, times = [run.name for run in data.runs], [run.times_ps for run in data.runs]
     variables, states, markov = analysis.variables, analysis.states, analysis.markov
     centers = state_centers(variables, states, markov.num_states) if analysis.surface is not None else None
-    lines, surface, kelvin, lag = analysis.lines, analysis.surface, analysis.temperature, analysis.settings.lag
+    lines, surface, kelvin = analysis.lines, analysis.surface, analysis.temperature
     figures = {
-        "scores": save_scores(analysis.learned.curves, analysis.lag_scores, lag, folder / "scores.png"),
+        "scores": save_scores(analysis, folder / "scores.png"),
         "timescales": save_timescales(markov, folder / "timescales.png"),
         "free_energy": map_figures.save_free_energy(lines, surface, kelvin, folder / "free_energy.png", centers),
         "time_series": map_figures.save_time_series(names, times, variables, states, folder / "time_series.png"),
@@ -85,13 +85,14 @@ def state_centers(variables: Sequence[np.ndarray], states: Sequence[np.ndarray],
     return centers
 
 
-def save_scores(curves: Sequence[TrainingCurve], lags: Sequence[LagScores], lag_ps: float, path: Path) -> Path:
+def save_scores(analysis: Analysis, path: Path) -> Path:
     """Draw the score against epoch, where there are training curves, and against lag."""
+    curves = analysis.learned.curves
     with figure_file(path, 11.0 if curves else 5.8, 4.0, "How much slow motion the variables hold") as figure:
         panels: Any = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
         if curves:
             _draw_training(panels[0], curves)
-        _draw_lag_scores(panels[-1], lags, lag_ps)
+        _draw_lag_scores(panels[-1], analysis.lag_scores, analysis.settings.lag, analysis.score_name)
     return path
 
 
@@ -109,8 +110,8 @@ def _draw_training(axes: Axes, curves: Sequence[TrainingCurve]) -> None:
     axes.legend(loc="lower right", fontsize=9)
 
 
-def _draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float) -> None:
-    """Draw the cross-validated VAMP-2 against lag, with the spread over the held-out parts."""
+def _draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float, score_name: str) -> None:
+    """Draw the VAMP-2 of the scored frames against lag, with the spread over their blocks."""
     for number, row in enumerate(lags):
         color = COLORS[number % len(COLORS)]
         if number == 0:  # the held-out frames are the same for all: one band is enough
@@ -120,7 +121,7 @@ def _draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float) -> No
         axes.plot(row.lags_ps, row.scores, style, color=color, markersize=4, label=row.name)
     axes.axhline(1, color=QUIET_COLOR, linewidth=0.6)
     _mark_lag(axes, lag_ps)
-    axes.set(title="Against lag (1: nothing slow)", xlabel="lag (ps)", ylabel="cross-validated VAMP-2")
+    axes.set(title="Against lag (1: nothing slow)", xlabel="lag (ps)", ylabel=f"VAMP-2, {score_name.partition(',')[0]}")
     axes.set_xscale("log")
     _plain_ticks(axes, np.concatenate([row.lags_ps for row in lags]))
     axes.legend(loc="best", fontsize=9)

@@ -171,11 +171,14 @@ def _draw_populations(axes: Axes, model: MarkovModel) -> None:
 def _state_legend(figure: Figure, states: Sequence[np.ndarray]) -> None:
     from matplotlib.lines import Line2D
 
-    present = sorted({int(state) for own in states for state in np.unique(own)} - {-1})
+    present = sorted({int(state) for own in states for state in np.unique(own)}, key=lambda state: (state < 0, state))
     if len(present) < 2:
         return
     handles = [
-        Line2D([], [], marker="o", linestyle="none", color=state_color(state), label=f"state {state + 1}")
+        Line2D(
+            *([], []), marker="o", linestyle="none", color=state_color(state),
+            label="not connected" if state < 0 else f"state {state + 1}",
+        )
         for state in present
-    ]
+    ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper right", ncols=min(6, len(handles)), fontsize=9)

@@ -12,7 +12,7 @@ import numpy as np
 from openmm_gnn.base.figures import Page
 from openmm_gnn.base.files import flattened
 from openmm_gnn.kinetics.methods.interface import method_file
-from openmm_gnn.kinetics.report.results import Analysis, duration, variable_name
+from openmm_gnn.kinetics.report.results import CROSS_VALIDATED, Analysis, duration, variable_name
 
 MOST_RESIDUES = 15
 """Rows of the table of saliencies."""
@@ -32,7 +32,9 @@ def write_report(analysis: Analysis, figures: Mapping[str, Path], path: Path) ->
         page.points(analysis.warnings)
     else:
         page.section("No warnings", "fine")
-        page.words("States were entered often enough, timescales have converged, and the seeds agree.")
+        page.words(
+            "All frames are connected, states were entered often enough, timescales have converged, and seeds agree."
+        )
     _scores(page, analysis, figures)
     _timescales(page, analysis, figures)
     _landscape(page, analysis, figures)
@@ -55,7 +57,7 @@ def _lead(analysis: Analysis) -> str:
 def _cards(analysis: Analysis) -> list[tuple[str, str]]:
     cards = []
     score, spread = analysis.score
-    name = f"VAMP-2, cross-validated, of at most {1 + analysis.settings.outputs}"
+    name = f"VAMP-2, {analysis.score_name}, at most {1 + analysis.settings.outputs}"
     cards.append((_with_error(score, spread), name))
     slowest, low, high = analysis.slowest_ps
     if np.isfinite(slowest):
@@ -67,10 +69,15 @@ def _cards(analysis: Analysis) -> list[tuple[str, str]]:
 
 def _scores(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None:
     page.section("How much slow motion the variables hold")
+    scored = (
+        "The scored frames chose nothing: the scores are cross-validated."
+        if analysis.score_name == CROSS_VALIDATED
+        else "The validation frames that are scored also ended the training and chose the seed, so the scores are too "
+        "high by chance; runs that are given with --test have cross-validated ones."
+    )
     page.words(
         "VAMP-2 is the sum of the squared correlations of the variables with themselves one lag later; 1 is nothing "
-        "slow, each variable adds at most 1. Cross-validated: the linear map is fitted to some runs and scored on the "
-        "others."
+        f"slow, each variable adds at most 1. Their linear map is fitted to the training frames. {scored}"
     )
     _figure(page, figures, "scores", "VAMP-2 scores against epoch and lag")
     if analysis.learned.seeds:
@@ -138,13 +145,24 @@ def _states(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> None
             (
                 str(state + 1),
                 f"{100 * populations.value[state]:.3g}",
-                f"{100 * populations.low[state]:.3g} to {100 * populations.high[state]:.3g}",
+                f"{100 * populations.low[state]:.3g} to {100 * populations.high[state]:.3g}"
+                if np.isfinite(populations.low[state])
+                else "-",
                 f"{frames[state]:,}",
                 str(markov.visits[state]),
             )
             for state in range(count)
+        ]
+        + [
+            (part.name, "not connected", "-", f"{part.frames:,} ({100 * part.share:.3g} %)", "-")
+            for part in analysis.unconnected
         ],
     )
+    if analysis.unconnected:
+        page.words(
+            f"Populations are shares of the connected part, which has {100 * markov.connected_share:.3g} % of the "
+            "frames. No run goes from there to a part named U and back; its frames are grey in the figures."
+        )
     page.words("Mean first-passage times, from the state of the row to that of the column, and their intervals:")
     page.table(
         ("from", *(f"to {state + 1}" for state in range(count))),

@@ -29,8 +29,23 @@ SEED_SPREAD = 0.02
 """Spread of the seeds' scores above 1, relative to the best, above which the seeds disagree."""
 OVERFIT = 0.1
 """Excess of the training score over the validated one, relative to what exceeds 1, above which a network overfits."""
+CROSS_VALIDATED = "cross-validated"
+SMALL_PART = 0.01
+"""Share of the frames below which parts that are not connected are counted together."""
 EFFECTIVE = 0.05
 """Share of effective frames below which a few frames have all the weight."""
+
+
+@dataclass(frozen=True)
+class UnconnectedPart:
+    """Frames between which and the states of the Markov model no run goes in both directions."""
+
+    name: str
+    frames: int
+    share: float
+    """Share of all frames."""
+    runs: list[str]
+    """The runs that were there."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Analysis:
     """(frames, K) slow variables of each run."""
     states: list[np.ndarray]
     """(frames,) integers for each run, -1 for no state."""
+    unconnected: list[UnconnectedPart]
     representatives: list[list[RepresentativeFrame]]
     lines: list[FreeEnergyLine]
     surface: FreeEnergyMap | None
@@ -70,10 +86,16 @@ class Analysis:
 
     @property
     def score(self) -> tuple[float, float]:
-        """Cross-validated VAMP-2 at the lag of the training, and its spread."""
+        """VAMP-2 of the scored frames at the lag of the training, and its spread; see `score_name`."""
         row = self.lag_scores[0]
         here = int(np.abs(row.lags_ps - self.settings.lag).argmin())
         return float(row.scores[here]), float(row.spread[here])
+
+    @property
+    def score_name(self) -> str:
+        """What the score is: cross-validated only where its frames chose nothing, neither the epoch nor the seed."""
+        outer = not self.learned.seeds or any("test" in run["role"] for run in self.inputs)
+        return CROSS_VALIDATED if outer else "of the validation frames, which chose epoch and seed"
 
     @property
     def slowest_ps(self) -> tuple[float, float, float]:
@@ -92,9 +114,9 @@ class Analysis:
         score, spread = self.score
         value, low, high = self.slowest_ps
         return (
-            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.settings.lag:g} ps, cross-validated; slowest timescale "
-            f"{duration(value)} ({duration(low)} to {duration(high)}); {self.markov.num_states} states; "
-            f"{len(self.warnings)} warnings"
+            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.settings.lag:g} ps, {self.score_name}; slowest timescale "
+            f"{duration(value)} ({duration(low)} to {duration(high)}); {self.markov.num_states} states, connected in "
+            f"{100 * self.markov.connected_share:.3g} % of the frames; {len(self.warnings)} warnings"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +132,9 @@ class Analysis:
             "chosen_seed": self.learned.chosen_seed,
             "curves": plain(self.learned.curves),
             "lag_scores": plain(self.lag_scores),
+            "score_name": self.score_name,
             **markov_json(self.markov),
+            "unconnected": plain(self.unconnected),
             "state_frames": self.state_frames,
             "state_visits": self.markov.visits,
             "representatives": plain(self.representatives),
@@ -149,16 +173,17 @@ def markov_json(model: MarkovModel) -> dict[str, Any]:
             },
             "states": {
                 **ends(model.populations, "populations", "population_low", "population_high"), **passages, **confidence,
+                "connected_share": model.connected_share, "lost_samples": model.lost_samples,
             },
         }
     )  # fmt: skip
 
 
 def duration(time_ps: float) -> str:
-    """A time with the unit that suits it: ps, ns or µs."""
+    """A time with the unit that suits it, ps to s."""
     if not np.isfinite(time_ps):
         return "-"
-    for unit, length in (("µs", 1e6), ("ns", 1e3)):
+    for unit, length in (("s", 1e12), ("ms", 1e9), ("µs", 1e6), ("ns", 1e3)):
         if time_ps >= length:
             return f"{time_ps / length:.3g} {unit}"
     return f"{time_ps:.3g} ps"
@@ -175,16 +200,68 @@ def all_warnings(analysis: Analysis, log_weights: Sequence[np.ndarray] | None) -
         log_weights: (frames,) for each run, of biased runs.
     """
     markov = analysis.markov
-    words = state_warnings(markov.visits, analysis.state_frames)
+    words = connection_warnings(markov, analysis.unconnected)
+    words += state_warnings(markov.visits, analysis.state_frames) if markov.num_states > 1 else []
     processes = min(analysis.settings.outputs, markov.num_states - 1)
     words += timescale_warnings(markov, 1000 * analysis.total_ns, processes)
     if analysis.learned.curves:  # the training maximised the score
         words += seed_warnings(analysis.learned.seeds)
+    words += analysis.learned.warnings
     if log_weights is not None:
         words += weight_warnings(log_weights)
         words.append(
             "Runs were biased: populations and free energies are reweighted, timescales and passage times are those of "
             "the biased dynamics."
+        )
+    return words
+
+
+def unconnected_parts(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[UnconnectedPart]:
+    """The parts that are not connected with part 0, the largest first.
+
+    Args:
+        parts: (frames,) number of the part for each run, -1 for frames in none.
+        names: of the runs.
+    """
+    together = np.concatenate(parts)
+    frames = np.bincount(together[together >= 0])
+    large = [part for part in range(1, len(frames)) if frames[part] >= SMALL_PART * len(together)]
+    groups = [(f"U{number}", [part]) for number, part in enumerate(large, start=1)]
+    groups.append(("U, small parts", [part for part in range(1, len(frames)) if part not in large]))
+    found = []
+    for name, members in groups:
+        if members:
+            count = int(frames[members].sum())
+            runs = [run for run, own in zip(names, parts, strict=True) if np.isin(own, members).any()]
+            found.append(UnconnectedPart(name, count, count / len(together), runs))
+    return found
+
+
+def connection_warnings(model: MarkovModel, unconnected: Sequence[UnconnectedPart]) -> list[str]:
+    """Names the parts that are not connected with the states, and says where connections are hardly known."""
+    words = []
+    if unconnected:
+        listed = "; ".join(
+            f"{part.name}: {part.frames} frames, {100 * part.share:.3g} %, in {', '.join(part.runs[:5])}"
+            + (f" and {len(part.runs) - 5} more" if len(part.runs) > 5 else "")
+            for part in unconnected
+        )
+        share = 100 * sum(part.share for part in unconnected)
+        words.append(
+            f"{share:.3g} % of the frames are not connected with the states: no run goes there and back ({listed}). "
+            "Populations, timescales and passage times are those of the other frames, and free energies only count how "
+            "long the runs were where. Run longer, start runs in between, or bias along cv.safetensors."
+        )
+    if model.num_states == 1:
+        words.append(
+            "There is one state, so no timescales and no passage times: no two clusters of frames were seen to go over "
+            "into each other in both directions. Run longer, or choose a shorter lag."
+        )
+    elif model.lost_samples:
+        words.append(
+            f"{model.lost_samples} samples of the posterior are not connected: a transition between states rests on "
+            "less than one independent count. They are left out, so intervals reach too low, and there are none where "
+            "too few are left. Run longer, or choose a shorter lag."
         )
     return words
 
