@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.backends import Backend, chosen_backend, make_force
+from openmm_gnn.md.simulation_system import is_periodic_system
 
 _numbers = itertools.count()
 _calls: "weakref.WeakValueDictionary[int, PythonCall]" = weakref.WeakValueDictionary()
@@ -196,7 +197,11 @@ class FeatureForce(PythonCall):
 
 
 def feature_force(
-    featurizer: Featurizer, periodic: bool, backend: Backend | str = Backend.AUTO, group: int = 31, every: int = 0
+    featurizer: Featurizer,
+    periodic: bool | openmm.System,
+    backend: Backend | str = Backend.AUTO,
+    group: int = 31,
+    every: int = 0,
 ) -> FeatureForce:
     """A featurizer as a Force of zero energy and zero forces.
 
@@ -211,7 +216,7 @@ def feature_force(
 
     Args:
         featurizer: made for the System's topology; `device` should be the Context's.
-        periodic: whether the System is periodic.
+        periodic: whether the System is periodic: True, False, or the System itself.
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
         group: the force group, of its own.
         every: number of force calls between features that `latest` keeps, one step behind; 0: only when asked.
@@ -221,4 +226,5 @@ def feature_force(
     """
     if every < 0:
         raise SpecError(f"every is {every}: give 0 for only when asked, or more")
-    return FeatureForce(featurizer, chosen_backend(backend), periodic, group, every)
+    uses_box = is_periodic_system(periodic) if isinstance(periodic, openmm.System) else periodic
+    return FeatureForce(featurizer, chosen_backend(backend), uses_box, group, every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,11 +59,13 @@ def file_jobs(
     ]
 
 
-def run_job(job: FileJob) -> int:
-    """Featurize the file of a job, with an encoder loaded here; the number of new frames."""
-    return featurize_trajectory(
-        job.trajectory, job.store, Featurizer(job.encoder, read_topology(job.topology), **job.featurizer), job.reading
-    )
+def run_job(job: FileJob) -> tuple[int, list[str]]:
+    """Featurize the file of a job, with an encoder loaded here; the number of new frames, and what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        featurizer = Featurizer(job.encoder, read_topology(job.topology), **job.featurizer)
+        count = featurize_trajectory(job.trajectory, job.store, featurizer, job.reading)
+    return count, [str(one.message) for one in caught if one.category is UserWarning]
 
 
 def featurize_here(jobs: Sequence[FileJob], progress: bool = True) -> list[int]:
@@ -85,7 +88,10 @@ def featurize_on_cluster(jobs: Sequence[FileJob], address: str, progress: bool =
         futures = client.map(run_job, jobs, pure=False, retries=1)
         for done, _ in enumerate(as_completed(futures), 1):
             bar.update(done)
-        return list(client.gather(futures))
+        results = client.gather(futures)
+    for message in dict.fromkeys(message for _, messages in results for message in messages):
+        warnings.warn(message, stacklevel=2)
+    return [count for count, _ in results]
 
 
 def featurize_trajectory(

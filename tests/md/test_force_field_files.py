@@ -36,6 +36,19 @@ def write_water(path: Path, edge: float = EDGE, box: bool = True, clash: bool = 
     return path
 
 
+def test_a_placeholder_of_a_box_is_left_out_and_said(tmp_path: Path) -> None:
+    """Structures by NMR carry CRYST1 1 1 1: the System is that of the file without the line."""
+    plain = write_water(tmp_path / "plain.pdb", box=False)
+    cell = "CRYST1    1.000    1.000    1.000  90.00  90.00  90.00 P 1           1\n"
+    placed = tmp_path / "placed.pdb"
+    placed.write_text(cell + plain.read_text())
+    with pytest.warns(UserWarning, match=r"the box of 0.1 x 0.1 x 0.1 nm has no room for 81 atoms"):
+        system = made(placed, "tip3p.xml")
+    assert not system.periodic and system.topology.getPeriodicBoxVectors() is None
+    expected = made(plain, "tip3p.xml")
+    np.testing.assert_array_equal(*(forces_of(one.system, one.positions) for one in (system, expected)))
+
+
 def forces_of(system: openmm.System, positions: np.ndarray) -> np.ndarray:
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(positions)

@@ -159,6 +159,16 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
 
 
+def test_a_run_whose_checkpoint_is_gone_does_not_begin_again_over_its_frames(tmp_path: Path) -> None:
+    run, compute = RunDirectory(tmp_path / "run"), ComputeSettings("Reference")
+    simulate(small_argon(), run.path, SETTINGS, compute=compute)
+    before = run.trajectory.read_bytes()
+    run.checkpoint.unlink()
+    with pytest.raises(DataError, match="has 12 frames, but no checkpoint to go on from"):
+        simulate(small_argon(), run.path, SETTINGS, compute=compute, resume=True)
+    assert run.trajectory.read_bytes() == before
+
+
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
     with locked(tmp_path / "run"), pytest.raises(DataError, match="another process"):
         simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
