@@ -14,6 +14,7 @@ from openmm_gnn.analysis.diffusion import Diffusion, self_diffusion
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius, radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.statistics import Estimate, mean_with_error
+from openmm_gnn.features.trajectory_frames import read_topology
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
@@ -153,8 +154,6 @@ def observe(
     Raises:
         DataError: if there is no run, runs differ in system, forces or frame interval, or one is too short.
     """
-    import mdtraj
-
     runs = runs_in(Path(path))
     kinds = {_kind(run) for run in runs}
     if len(kinds) > 1:
@@ -163,7 +162,7 @@ def observe(
             "with runs of one kind, or one run"
         )
     settings = runs[0].settings()
-    molecules = molecules_of(mdtraj.load_topology(str(runs[0].topology)), selection)
+    molecules = molecules_of(read_topology(runs[0].topology), selection)
     trajectories, boxes, logs = [], [], []
     for run in runs:
         positions, box_vectors = periodic_frames(run)

@@ -63,7 +63,7 @@ def in_words(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}: {_REMEDIES.get(error.errno or 0, 'check the path')}"
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return f"not enough memory ({_said(error)}): give fewer atoms or frames at once, or a machine with more"
-    return str(error) if isinstance(error, OpenMMGNNError) else _said(error)
+    return re.sub(r"\s*\n\s*", " ", str(error)) if isinstance(error, OpenMMGNNError) else _said(error)
 
 
 def is_of_input(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim import Optimizer
@@ -67,9 +68,13 @@ class BestWeights(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        rows = self.log_file.read_text().splitlines()[1:] if self.log_file.is_file() else []
-        kept = [row for row in rows if row.count(",") == len(self.columns)]
-        kept = [row for row in kept if int(row.split(",")[0]) <= trainer.global_step]
+        text = self.log_file.read_text(errors="replace") if self.log_file.is_file() else ""
+        rows = [row.split(",") for row in text.splitlines()[1:]]
+        kept = [
+            ",".join(row)
+            for row in rows
+            if len(row) == 1 + len(self.columns) and row[0].isdecimal() and int(row[0]) <= trainer.global_step
+        ]
         write_atomically(self.log_file, ("\n".join([",".join(["step", *self.columns]), *kept]) + "\n").encode())
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -178,6 +183,24 @@ class ResumableModule(lightning.LightningModule):
                 )
 
 
+def checkpoint_in(directory: Path) -> dict[str, Any] | None:
+    """The checkpoint of a training that was begun in a directory; None where there is none.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    path = directory / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+    except Exception as error:  # of pickle, of zip files, of the system
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}): delete it to train from the start, or give another directory"
+        ) from error
+
+
 def begin(directory: str | os.PathLike[str], seed: int) -> Path:
     """Make the directory of a training, seed all random numbers, and leave warnings and errors that matter."""
     directory = Path(directory)
@@ -213,6 +236,7 @@ def fit(
     Returns:
         The path of the best weights.
     Raises:
+        DataError: if the checkpoint cannot be read.
         NonFiniteError: if no validation was a finite number, so that no weights were saved.
     """
     directory = best.bundle.parent
@@ -229,7 +253,7 @@ def fit(
         **{"accelerator": "auto", "devices": 1, "logger": False},
         **{"num_sanity_val_steps": 0, "enable_model_summary": False, "enable_progress_bar": False, **intervals},
     }
-    begun = str(directory / CHECKPOINT) if (directory / CHECKPOINT).is_file() else None
+    begun = None if checkpoint_in(directory) is None else str(directory / CHECKPOINT)
     with ExitStack() as stack:
         shown = [StepsBar(stack, num_steps, title)] if progress else []
         trainer = lightning.Trainer(

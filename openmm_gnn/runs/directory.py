@@ -132,15 +132,18 @@ class RunDirectory:
         """The log as a structured array: LOG_COLUMNS and the temperature of each element; an unknown energy is NaN.
 
         Raises:
-            DataError: if the log has not begun, or its first line names no columns.
+            DataError: if the log has not begun, its first line names no columns, or it is damaged.
         """
         if not self.log.exists():
             raise DataError(f"{self.path} holds no log yet: the run was not started or is equilibrating")
         columns = log_columns(self.log)
-        lines = self.log.read_text().splitlines(keepends=True)
+        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
         whole = [line for line in lines[1:] if line.endswith("\n")]
-        rows = [tuple(float(value) if value.strip() else np.nan for value in line.split(",")) for line in whole]
-        return np.array(rows, dtype=[(name, np.float64) for name in columns])
+        try:
+            rows = [tuple(float(value) if value.strip() else np.nan for value in line.split(",")) for line in whole]
+            return np.array(rows, dtype=[(name, np.float64) for name in columns])
+        except ValueError as error:
+            raise DataError(f"{self.log} is damaged ({error}): copy the run again") from error
 
 
 def log_columns(path: Path) -> list[str]:
@@ -149,7 +152,7 @@ def log_columns(path: Path) -> list[str]:
     Raises:
         DataError: if they do not begin with LOG_COLUMNS.
     """
-    with open(path) as file:
+    with open(path, errors="replace") as file:
         columns = file.readline().rstrip("\n").split(",")
     if tuple(columns[: len(LOG_COLUMNS)]) != LOG_COLUMNS:
         raise DataError(f"{path} begins with {','.join(columns)[:80]!r}: expected the columns {','.join(LOG_COLUMNS)}")

@@ -187,3 +187,48 @@ def test_a_reader_that_is_not_installed_is_named(
     monkeypatch.chdir(folder)
     assert cli.main(f"featurize x.h5 {READ} --out new".split()) == 1
     assert "needs tables, which is not installed: `pip install tables`" in capsys.readouterr().err
+
+
+DAMAGES = {
+    "half": lambda data: data[: len(data) // 2],
+    "garbage": lambda data: bytes(range(128, 256)),
+    "empty": lambda _: b"",
+}
+RESUME = "simulate argon --out broken --steps 20 --stride 5 --equilibration 0 --threads 1 --no-progress --resume"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("run/run.json", RESUME),
+        ("run/log.csv", "compare broken run"),
+        ("run/trajectory.dcd", RESUME),
+        ("run/checkpoint", RESUME),
+        ("run/topology.pdb", "compare broken run"),
+        ("features/t/meta.json", "tail broken"),
+        ("features/t/frames.npy", "export-features broken --out new"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    file: str,
+    command: str,
+    damage: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    kind, name = file.split("/", 1)
+    shutil.copytree(kind, "broken")
+    try:
+        broken = Path("broken", name)
+        broken.write_bytes(DAMAGES[damage](broken.read_bytes()))
+        code = cli.main(command.split())
+        said = capsys.readouterr().err
+        if code == 0:  # half a log has whole rows, which are compared
+            assert (file, damage) == ("run/log.csv", "half")
+        else:
+            assert code == 1 and said.startswith("Error: broken"), said
+    finally:
+        shutil.rmtree("broken")

@@ -28,7 +28,7 @@ from openmm_gnn.learning.pretraining.denoising_module import (
     tensorboard_logger,
 )
 from openmm_gnn.learning.settings import USUAL_NOISE, DenoisingSettings, Hardware, Precision
-from openmm_gnn.learning.trainer import CHECKPOINT, BestWeights, begin, fit, provenance
+from openmm_gnn.learning.trainer import BestWeights, begin, fit, provenance
 from openmm_gnn.networks.encoders.encoder import Encoder
 from openmm_gnn.networks.weights import load_encoder, save_network
 
@@ -164,7 +164,7 @@ def pretrain_on_molecules(
         use_distributed_sampler=False,
         precision="bf16-mixed" if settings.precision is Precision.BFLOAT16_MIXED else "32-true",
         gradient_clip_val=settings.gradient_clip,
-        logger=tensorboard_logger(directory, directory / CHECKPOINT),
+        logger=tensorboard_logger(directory),
         log_every_n_steps=settings.validate_every,  # all that is logged, the curves write themselves
     )
 

@@ -44,7 +44,7 @@ from openmm_gnn.learning.pretraining.noisy_frames import (
 )
 from openmm_gnn.learning.settings import DenoisingSettings, Hardware, Precision
 from openmm_gnn.learning.step_order import AtomOrder, StepOrder
-from openmm_gnn.learning.trainer import ResumableModule, identity_of
+from openmm_gnn.learning.trainer import ResumableModule, checkpoint_in, identity_of
 from openmm_gnn.networks.encoders.encoder import Encoder
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -301,11 +301,9 @@ class TrainingCurves(Callback):
             trainer.logger.log_metrics(values, step=trainer.global_step)
 
 
-def tensorboard_logger(directory: Path, checkpoint: Path) -> TensorBoardLogger:
+def tensorboard_logger(directory: Path) -> TensorBoardLogger:
     """Writes into `directory`/tensorboard; what a killed run wrote past its checkpoint is not shown twice."""
-    done = 0
-    if checkpoint.is_file():
-        done = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    done = int((checkpoint_in(directory) or {"global_step": 0})["global_step"])
     return TensorBoardLogger(
         directory, name=TENSORBOARD_FOLDER, version="", default_hp_metric=False, purge_step=done + 1
     )
