@@ -40,6 +40,8 @@ def gamd_force(
     dynamics (aMD) mean nothing. A barostat then accepts every change of the volume; the network warns of the first one
     that it sees on the CPU.
 
+    A System with this Force can be written as XML; `load_system` reads it in any process.
+
     No training fits the pressure of a network, with an energy or without: see `network_energies.check_networks`.
 
     Args:

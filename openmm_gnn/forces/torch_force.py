@@ -73,6 +73,18 @@ def _load_failed_plugins() -> str | None:
     return None
 
 
+def get_ready() -> None:
+    """Load what a System with a TorchForce of ours needs, also to be read from XML.
+
+    Raises:
+        BackendError: if TorchForce cannot be used here.
+    """
+    import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
+
+    if (reason := why_unavailable()) is not None:
+        raise BackendError(f"TorchForce is not available: {reason}. `openmm-gnn doctor` says what to install")
+
+
 def module_of(force: openmm.Force) -> Any | None:
     """The module that a TorchForce calls; None for any other force."""
     if installed_version("openmmtorch") is None or why_unavailable() is not None:
@@ -92,8 +104,7 @@ def torch_force(module: torch.jit.ScriptModule, periodic: bool, cuda_graphs: boo
     Raises:
         BackendError: if TorchForce cannot be used here, or the module cannot be captured.
     """
-    if (reason := why_unavailable()) is not None:
-        raise BackendError(f"TorchForce is not available: {reason}. `openmm-gnn doctor` says what to install")
+    get_ready()
     force = _import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
@@ -22,6 +25,7 @@ from openmm_gnn.md.systems.fluids import argon
 from openmm_gnn.md.systems.structure_files import relaxed
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.weights import make_model
+from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.simulate import simulate
 
 BACKENDS = available_backends()
@@ -151,3 +155,16 @@ def test_a_barostat_in_a_script_is_seen_by_a_network_without_energy(
     context.getIntegrator().step(3)
     said = capfd.readouterr().err + " ".join(str(warning.message) for warning in recwarn)
     assert said.count("a barostat accepts every change of the volume") == (not conservative)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_system_with_a_network_runs_from_xml_in_a_new_process(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "fluid.xml").write_text(xml_of(False, backend))
+    with open(tmp_path / "fluid.pdb", "w") as file:
+        app.PDBFile.writeFile(FLUID.topology, FLUID.positions * unit.nanometer, file)
+    command = f"simulate {tmp_path}/fluid.xml --topology {tmp_path}/fluid.pdb --out {tmp_path}/run --steps 4 --stride 2"
+    options = "--equilibration 0 --platform CPU --threads 1 --no-progress"
+    arguments = [sys.executable, "-m", "openmm_gnn", *command.split(), *options.split()]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(RunDirectory(tmp_path / "run").read_positions()[0]) == 2

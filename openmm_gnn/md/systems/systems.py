@@ -6,6 +6,7 @@ A new named system is a function of the number of its molecules that returns a `
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -106,6 +107,7 @@ def load_system(
         force_field: force-field files for a structure, or settings that name them.
     Raises:
         DataError: if a file is missing or cannot be read.
+        BackendError: if the System has a TorchForce, which cannot be used here.
         TopologyError: if the topology does not fit the System or its force field.
     """
     given = Path(name_or_path)
@@ -176,7 +178,11 @@ def _read_system(path: Path) -> openmm.System:
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path of the serialised System")
     try:
-        system = openmm.XmlSerializer.deserialize(path.read_text())
+        text = path.read_text()
+        if 'type="TorchForce"' in text:
+            # OpenMM cannot read a plugin's Force before that is loaded. By name: forces stand on a higher floor.
+            importlib.import_module("openmm_gnn.forces.torch_force").get_ready()
+        system = openmm.XmlSerializer.deserialize(text)
     except (openmm.OpenMMException, ValueError) as error:
         raise DataError(f"{path} cannot be read as OpenMM XML: {error}") from error
     if not isinstance(system, openmm.System):
