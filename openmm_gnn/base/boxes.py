@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-MOST_ATOMS_PER_NM3 = 1000.0
+MOST_ATOMS_PER_NM3 = 500.0
 """Number density that no matter has (diamond: 176): a box that holds more is a placeholder, such as CRYST1 1 1 1."""
 
 
