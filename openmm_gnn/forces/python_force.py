@@ -15,7 +15,7 @@ import numpy as np
 import openmm
 import torch
 
-from openmm_gnn.base.errors import BackendError, NonFiniteError
+from openmm_gnn.base.errors import BackendError, NonFiniteError, in_words
 from openmm_gnn.forces.cuda_module import CudaModule
 from openmm_gnn.forces.modules.openmm_module import module_bytes
 from openmm_gnn.kernels.library import usable_device
@@ -63,7 +63,11 @@ class ModuleComputation:
     def _on_cpu(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
         # OpenMM may call from a thread of its own, where the gradient mode is the default one.
         with torch.inference_mode(False), torch.no_grad():
-            energy, forces = self._module(torch.from_numpy(positions), None if box is None else torch.from_numpy(box))
+            placed = torch.from_numpy(positions), None if box is None else torch.from_numpy(box)
+            try:
+                energy, forces = self._module(*placed)
+            except RuntimeError as error:  # without TorchScript's traceback: OpenMM passes on the text alone
+                raise RuntimeError(in_words(error)) from error
         return float(energy), forces.numpy()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from openmm import app, unit
 
-from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer, load_system, neighbor_pairs
-from openmm_gnn.base.errors import BackendError, SpecError
+from openmm_gnn import EmbeddingReporter, EmbeddingStore, Featurizer, gamd_force, load_system, neighbor_pairs
+from openmm_gnn.base.errors import BackendError, SpecError, in_words
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.reporters.embedding_reporter import FeatureForceReporter
@@ -112,3 +112,21 @@ def test_what_is_no_tensor_is_named(positions: Any, box: Any, says: str) -> None
 def test_a_device_that_is_not_there_is_named(peptide: SimulationSystem) -> None:
     with pytest.raises(BackendError, match=r"device is 'gpu': give 'cpu', 'cuda' or 'cuda:N'"):
         Featurizer(ENCODER, peptide.topology, device="gpu")
+
+
+def test_an_error_within_a_force_ends_in_a_sentence() -> None:
+    fluid = load_system("argon")
+    while fluid.system.getNumForces():
+        fluid.system.removeForce(0)
+    fluid.system.addForce(gamd_force("gamd-argon", fluid.topology, periodic=True))
+    context = openmm.Context(fluid.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+    positions = fluid.positions.copy()
+    positions[3] = np.nan
+    context.setPositions(positions)
+    with pytest.raises(openmm.OpenMMException) as caught:
+        context.getState(forces=True)
+    sentence = "the position of atom 3 is (nan, nan, nan): it must be finite"
+    assert sentence in str(caught.value).strip().splitlines()[-1]
+    assert in_words(caught.value).startswith(sentence)
+    if fluid.system.getForce(0).__class__.__name__ == "PythonForce":  # TorchForce adds TorchScript's traceback
+        assert len(str(caught.value).strip().splitlines()) == 1
