@@ -59,7 +59,7 @@ def seconds_per_call(call: Callable[[torch.Tensor], object], frames: list[torch.
 
 def step_in_openmm(system: SimulationSystem, platform: str, threads: int, num_steps: int) -> float:
     """Seconds per step of a whole OpenMM run under the network, median of 5 blocks."""
-    force = gamd_force(MODEL, system.topology)
+    force = gamd_force(MODEL, system.topology, periodic=True)
     integrator = openmm.LangevinMiddleIntegrator(system.temperature, 1.0, system.time_step_ps)
     properties = {"Threads": str(threads)} if platform == "CPU" else {}
     context = openmm.Context(

@@ -90,7 +90,7 @@ def one_by_one(cv: LearnedCV, system: SimulationSystem, num_cvs: int, backend: s
     """OpenMM's way: a CustomCVForce, which evaluates the networks of each CV."""
     force = openmm.CustomCVForce("+".join(f"(s{output}-1)^2" for output in range(num_cvs)))
     for output in range(num_cvs):
-        force.addCollectiveVariable(f"s{output}", cv_force(cv, system.topology, output, backend))
+        force.addCollectiveVariable(f"s{output}", cv_force(cv, system.topology, output, backend, system.system))
     return force
 
 

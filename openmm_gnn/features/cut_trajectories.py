@@ -230,8 +230,9 @@ def _whole_lines(lines: Iterable[bytes], suffix: str, num_atoms: int) -> tuple[i
             total, ended = number, number if line.endswith(b"\n") else number - 1
     if not title:
         per_frame = _HEADER_LINES[suffix] + int(first[_COUNT_LINE[suffix]])
-    elif num_atoms > 1 and len(first) > per_frame + 1 and len(first[per_frame + 1].split()) == 3:
-        per_frame += 1  # three lengths of a box
+    elif num_atoms > 1 and len(first) > per_frame + 1:
+        after = first[per_frame + 1]  # three lengths of a box, which may be cut
+        per_frame += len(after.split()) == 3 or (len(after.split()) < 3 and not after.endswith(b"\n"))
     count = (ended - title) // per_frame
     whole_lines = title + count * per_frame
     return whole_lines, count, total - whole_lines
