@@ -10,6 +10,7 @@ Source: Wang and Tiwary, J. Chem. Phys. 154, 134111 (2021), doi:10.1063/5.003819
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ import torch
 from openmm_gnn.base.errors import DataError, NonFiniteError, at_least, positive, whole
 from openmm_gnn.base.files import write_arrays, write_json
 from openmm_gnn.base.specs.tokens import CVNetworkSpec
+from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.kinetics.data import AnalysisData
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs
 from openmm_gnn.kinetics.methods.interface import Learned, SeedScore, network_spec, slow_variables
@@ -144,8 +146,6 @@ def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: 
 
 
 def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder: Path, progress: bool) -> None:
-    from rich.console import Console
-
     folder.mkdir(parents=True, exist_ok=True)
     training = SpibSettings(
         num_states=settings.states or INITIAL_STATES,
@@ -154,17 +154,16 @@ def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder:
         most_rounds=max(1, settings.used_steps // ROUND_STEPS),
         refinements=QUICK_REFINEMENTS if settings.quick else SpibSettings.refinements,
     )
-    console = Console(stderr=True, quiet=not progress)
-
-    def show(refinement: SpibRefinement) -> None:
-        console.print(
-            f"seed {seed}, step {refinement.step}: loss {refinement.loss:.3f}, {refinement.num_states} states, "
-            f"{100 * refinement.changed:.1f} % of the frames changed theirs",
-            highlight=False,
-        )
-
     spec, held_out = network_spec(settings, data), data.cut(data.validation)
-    result = train_spib(spec, data.cut(data.training), settings.lag, training, seed, None, held_out, show)
+    done = itertools.count(1)
+    with ProgressBar(training.refinements + 1, progress, title=f"network {seed + 1} of {settings.used_seeds}") as bar:
+
+        def show(refinement: SpibRefinement) -> None:
+            changed = f"{100 * refinement.changed:.1f} % of the frames changed theirs"
+            said = f"loss {refinement.loss:.3f}, {refinement.num_states} states, {changed}"
+            bar.update(next(done), text=f"step {refinement.step}  {said}")
+
+        result = train_spib(spec, data.cut(data.training), settings.lag, training, seed, None, held_out, show)
     states = [result.states_of(trajectory) for trajectory in data.trajectories]
     network = copy.deepcopy(result.encoder).eval()
     raw = [result.variables(trajectory).astype(np.float64) for trajectory in data.trajectories]
