@@ -106,14 +106,7 @@ def network_system(
         box: (3, 3), nm, in place of the System's.
     Raises:
         TopologyError: if the topology has an element the network does not know.
-        SpecError: if the System has a barostat.
     """
-    for present in system.system.getForces():
-        if "Barostat" in type(present).__name__:
-            raise SpecError(
-                f"the System has a {type(present).__name__}, and validation takes place at constant volume: give the "
-                "System without it"
-            )
     force = gamd_force(model, system.topology, backend=backend)
     replaced = with_model_force(system.system, force, keep_bonded=part is LabelledForces.NONBONDED)
     if box is not None:
@@ -133,9 +126,20 @@ class ReferenceFrame:
     """(num_particles, 3), kJ/mol/nm."""
 
 
-def check_model_knows(system: SimulationSystem, model: ForceModel) -> None:
-    """TopologyError if the topology has an element the network does not know; a cheap check before long work."""
+def check_teacher(system: SimulationSystem, model: ForceModel) -> None:
+    """Whether a System can validate a network; cheap, before long work.
+
+    Raises:
+        TopologyError: if the topology has an element the network does not know.
+        SpecError: if the System has a barostat.
+    """
     species_table(system.topology, model.spec.elements)
+    for force in system.system.getForces():
+        if "Barostat" in type(force).__name__:
+            raise SpecError(
+                f"{system.name} has a {type(force).__name__}, and a network is validated at constant volume: give a "
+                "System, or data labelled with one, that has none"
+            )
 
 
 def atomic_numbers(system: SimulationSystem) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openmm_gnn.analysis.force_checks import ReferenceFrame, Teacher, check_model_knows, learned_forces
+from openmm_gnn.analysis.force_checks import ReferenceFrame, Teacher, check_teacher, learned_forces
 from openmm_gnn.analysis.size_transfer import blown_up, prepared
 from openmm_gnn.analysis.verdicts import ValidationSettings
 from openmm_gnn.base.errors import DataError
@@ -151,7 +151,7 @@ def source_of(
                 f"give data labelled with --forces {part.value}"
             )
         teacher = system_of(labelled)
-        check_model_knows(teacher, network)
+        check_teacher(teacher, network)
         seeds = settings.seeds or seeds_not_trained_on(network, labelled)
         named = next((name for name in (system, teacher.name) if name in NAMED_SYSTEMS), None)
         return Source(teacher, frames_of_data(labelled, seeds, settings.frames), forces_of(labelled), named)
@@ -160,7 +160,7 @@ def source_of(
     if system is None:
         raise DataError(f"the system that {path} was made for is not known: give --system (such as tip3p), or --data")
     teacher = load_system(system, None if topology is None else Path(topology))
-    check_model_knows(teacher, network)
+    check_teacher(teacher, network)
     frames = frames_of_teacher(
         teacher,
         part,

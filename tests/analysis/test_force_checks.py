@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import openmm
 import pytest
 import torch
 from openmm import app
@@ -12,12 +13,14 @@ from small_water import water_on_a_lattice
 
 from openmm_gnn.analysis.force_checks import (
     NetworkForces,
+    check_teacher,
     droplet,
     jacobian_asymmetry,
     relative_net_force,
     relative_net_torque,
 )
 from openmm_gnn.analysis.verdicts import SYMMETRIC
+from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec
 from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import load_system
@@ -127,3 +130,11 @@ def test_droplet_is_the_nearest_molecules_across_the_faces_of_the_box_and_whole(
     assert (where[1::3] - where[::3]).round(6).tolist() == [[0.09572, 0, 0]] * 7
     everything, _ = droplet(topology, positions, None, num_molecules=100)
     assert everything.getNumAtoms() == 81
+
+
+def test_a_teacher_with_a_barostat_is_refused() -> None:
+    fluid, model = load_system("argon"), GAMD(GAMDSpec(NeighborSpec(0.5), (18,), width=8, num_layers=1, num_radial=8))
+    check_teacher(fluid, model)
+    fluid.system.addForce(openmm.MonteCarloAnisotropicBarostat((1.0, 1.0, 1.0), 100.0))
+    with pytest.raises(SpecError, match="argon has a MonteCarloAnisotropicBarostat, .* constant volume: give a System"):
+        check_teacher(fluid, model)

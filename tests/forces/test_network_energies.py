@@ -137,6 +137,9 @@ def test_a_run_with_a_barostat_is_refused_and_one_without_says_which_energies_it
         if system.getNumForces() == 2:
             with pytest.raises(SpecError, match="MonteCarloBarostat"):
                 simulate(start, tmp_path / "refused", settings, compute=ComputeSettings("Reference"))
+            if conservative:
+                accepted = replace(settings, network_pressure=True)
+                simulate(start, tmp_path / "accepted", accepted, compute=ComputeSettings("Reference"))
         else:
             run = simulate(start, tmp_path / "run", settings, compute=ComputeSettings("Reference")).directory
             assert np.isfinite(run.read_log()["potential_kj_mol"]).all() == conservative
