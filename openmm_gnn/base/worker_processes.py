@@ -99,7 +99,7 @@ class Work:
 
 
 def serve(work: Callable[[Callable[[int], None]], None]) -> None:
-    """The worker's side: run `work(report)`, pass its reports and errors to the parent."""
+    """The worker's side: run `work(report)`, pass its reports and errors of the input to the parent."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what plugins may print goes to standard error, the channel is for messages alone
@@ -113,8 +113,11 @@ def serve(work: Callable[[Callable[[int], None]], None]) -> None:
 
     try:
         work(report)
-    except OpenMMGNNError as error:
-        _send(channel, {"error": type(error).__name__, "message": str(error)})
+    except Exception as error:
+        if not errors.is_of_input(error):
+            raise
+        kind = errors.SpecError if isinstance(error, errors.SettingsError) else type(error)
+        _send(channel, {"error": kind.__name__, "message": errors.in_words(error)})
         sys.exit(1)
 
 
