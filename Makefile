@@ -1,6 +1,7 @@
 # Everything runs in .venv/$(STACK), set up on first use from Python 3.11 and a C++ compiler.
 #   make demo | test | check | bench | doctor | clean        STACK=torchforce (default) or STACK=pythonforce
 #   make test-cpus                                           the tests as processors without AVX, with AVX2 and with AVX-512 run them
+#   make test-sanitizers                                     the operators' tests under the address and undefined-behaviour sanitizers
 #   make test-gpu | bench-gpu                                on a machine with an NVIDIA GPU; see docs/gpu.md
 SHELL := /bin/bash
 STACK ?= torchforce
@@ -30,7 +31,7 @@ THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1
 GPU_PYTHON ?= $(BIN)/python
 GPU_ENVIRONMENT := PYTHONPATH=$(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH)) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test test-cpus check bench doctor clean distclean test-gpu bench-gpu gpu-library
+.PHONY: demo test test-cpus test-sanitizers check bench doctor clean distclean test-gpu bench-gpu gpu-library
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -54,6 +55,18 @@ test-cpus: $(VENV)/installed
 		echo "== ATEN_CPU_CAPABILITY=$$set OPENMM_GNN_CPU=$$ours"; \
 		ATEN_CPU_CAPABILITY=$$set OPENMM_GNN_CPU=$$ours $(THREADS) $(BIN)/python -m pytest $(TESTS) $(PYTEST) || exit 1; \
 	done; printf "%s" "$$left_out"
+
+# The CPU's operators, compiled anew into a copy of the package; the kernels of CUDA are under them in every test run.
+SANITIZED := build/sanitizers
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1
+SANITIZED_PYTHON = PYTHONPATH=$(CURDIR)/$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 $(THREADS) \
+	LD_PRELOAD="$$(for name in asan ubsan stdc++; do $${CXX:-g++} -print-file-name=lib$$name.so; done | xargs)" $(BIN)/python -P
+test-sanitizers: $(VENV)/installed
+	rm -rf $(SANITIZED)/openmm_gnn && mkdir -p $(SANITIZED) && cp -r openmm_gnn $(SANITIZED) && rm -f $(SANITIZED)/openmm_gnn/*.so
+	OPENMM_GNN_CUDA=0 CFLAGS="$(SANITIZERS)" CXXFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
+		$(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
+	$(SANITIZED_PYTHON) -c "from openmm_gnn.kernels import library; assert 'sanitizers' in library.__file__, library.__file__"
+	$(SANITIZED_PYTHON) -m pytest tests/kernels tests/graph -n 0 -p no:cacheprovider -k "not cuda and not emulat and not memory"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

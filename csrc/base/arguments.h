@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/tensor_struct.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <stdexcept>
@@ -28,6 +29,24 @@ inline int32_t dtype_of(const Tensor& tensor) {
 inline bool is_float32(const Tensor& tensor) { return dtype_of(tensor) == aoti_torch_dtype_float32(); }
 inline bool is_float64(const Tensor& tensor) { return dtype_of(tensor) == aoti_torch_dtype_float64(); }
 
+[[noreturn]] inline void fail(const std::string& message) { throw std::runtime_error(message); }
+
+inline void check(bool condition, const std::string& message) {
+  if (!condition) fail(message);
+}
+
+inline std::string sizes_text(const int64_t* sizes, int64_t count) {
+  std::string text = "(";
+  for (int64_t d = 0; d < count; ++d) text += (d ? ", " : "") + (sizes[d] < 0 ? "any" : std::to_string(sizes[d]));
+  return text + ")";
+}
+
+inline std::string gigabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.3g GB", static_cast<double>(bytes) / 1e9);
+  return text;
+}
+
 // A new tensor on the device of `like`, contents undefined.
 inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes, int32_t dtype) {
   int32_t device_type, device_index;
@@ -40,8 +59,10 @@ inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes, in
     step *= shape[d] > 1 ? shape[d] : 1;
   }
   AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(),
-                                                  dtype, device_type, device_index, &handle));
+  const int64_t rank = static_cast<int64_t>(shape.size());
+  if (aoti_torch_empty_strided(rank, shape.data(), strides.data(), dtype, device_type, device_index, &handle) != 0) {
+    fail("there is no memory for a result of shape " + sizes_text(shape.data(), rank) + ", up to " + gigabytes(8 * step));
+  }
   return Tensor(handle);
 }
 
@@ -57,15 +78,14 @@ T* data(const Tensor& tensor) {
 // ---- checks that need no look at the data ---------------------------------------------------------------------------
 
 inline std::string shape_text(const Tensor& tensor) {
-  std::string text = "(";
-  for (int64_t d = 0; d < tensor.dim(); ++d) text += (d ? ", " : "") + std::to_string(tensor.size(d));
-  return text + ")";
+  std::vector<int64_t> sizes;
+  for (int64_t d = 0; d < tensor.dim(); ++d) sizes.push_back(tensor.size(d));
+  return sizes_text(sizes.data(), tensor.dim());
 }
 
-[[noreturn]] inline void fail(const std::string& message) { throw std::runtime_error(message); }
-
-inline void check(bool condition, const std::string& message) {
-  if (!condition) fail(message);
+inline void check_num_atoms(int64_t num_atoms) {
+  check(num_atoms >= 0 && num_atoms < (int64_t(1) << 30),
+        "num_atoms is " + std::to_string(num_atoms) + ": give 0 to 2^30 - 1");
 }
 
 struct DtypeText {
@@ -101,7 +121,10 @@ class CheckedArguments {
       if (same && size != kAny && tensor.size(d) != size) same = false;
       ++d;
     }
-    if (!same) fail(std::string(name) + " has shape " + shape_text(tensor) + ": expected " + sizes_text(sizes));
+    if (!same) {
+      fail(std::string(name) + " has shape " + shape_text(tensor) + ": expected " +
+           sizes_text(sizes.begin(), static_cast<int64_t>(sizes.size())));
+    }
     const DtypeText expected = dtype_text<T>();
     if (dtype_of(tensor) != expected.dtype || !tensor.is_contiguous()) {
       fail(std::string(name) + " must be " + expected.text + " and contiguous");
@@ -126,12 +149,6 @@ class CheckedArguments {
   }
 
  private:
-  static std::string sizes_text(std::initializer_list<int64_t> sizes) {
-    std::string text;
-    for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + (size == kAny ? "any" : std::to_string(size));
-    return "(" + text + ")";
-  }
-
   const Tensor& first_;
   const char* name_;
 };
@@ -143,6 +160,16 @@ inline int64_t size_of(const Tensor& tensor, const char* name, int64_t dimension
          " dimensions");
   }
   return tensor.size(dimension);
+}
+
+// Fails for the first of `count` integers outside [0, limit). It looks at the data: for the CPU alone.
+inline void check_below(const int64_t* values, int64_t count, int64_t limit, const char* name) {
+  for (int64_t k = 0; k < count; ++k) {
+    if (values[k] < 0 || values[k] >= limit) {
+      fail(std::string(name) + " " + std::to_string(k) + " is " + std::to_string(values[k]) + ": give 0 to " +
+           std::to_string(limit - 1));
+    }
+  }
 }
 
 }  // namespace openmm_gnn

@@ -18,6 +18,8 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -196,6 +198,8 @@ struct Result<std::tuple<Ts...>> {
 
 // ---- operators ------------------------------------------------------------------------------------------------------
 
+inline std::string name_in(const char* schema) { return std::string(schema, std::strchr(schema, '(')); }
+
 template <auto kFunction>
 struct Boxed;
 
@@ -212,13 +216,18 @@ struct Boxed<kFunction> {
   }
 
   // Arguments lie on the stack, and make room for the results.
+  template <const char* kSchema>
   static void call(StableIValue* stack, uint64_t, uint64_t) {
     StableIValue* slot = stack;
     const std::tuple<std::decay_t<Args>...> arguments{Argument<std::decay_t<Args>>::pop(slot)...};  // braces: in order
-    if constexpr (std::is_void_v<R>) {
-      std::apply(kFunction, arguments);
-    } else {
-      Result<R>::push_all(stack, std::apply(kFunction, arguments));
+    try {
+      if constexpr (std::is_void_v<R>) {
+        std::apply(kFunction, arguments);
+      } else {
+        Result<R>::push_all(stack, std::apply(kFunction, arguments));
+      }
+    } catch (const std::bad_alloc&) {
+      throw std::runtime_error(name_in(kSchema) + " has no memory left for its work: give fewer atoms or pairs at a time");
     }
   }
 };
@@ -250,7 +259,7 @@ void implement(const Registration<TorchLibrary, kDefines>& to) {
   static_assert(Boxed<kFunction>::matches(kSchema), "the function does not take or return what the schema says");
   define<kSchema>(to);
   if constexpr (!kDefines) {
-    to.library.impl(std::string(kSchema, std::strchr(kSchema, '(')).c_str(), &Boxed<kFunction>::call);
+    to.library.impl(name_in(kSchema).c_str(), &Boxed<kFunction>::template call<kSchema>);
   }
 }
 

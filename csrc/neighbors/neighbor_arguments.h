@@ -71,6 +71,7 @@ ListState<T> checked_state(const ListArguments& in) {
   check(in.skin >= 0 && in.skin < 1e18, "skin is " + std::to_string(in.skin) + ": give a finite length, 0 or more");
   const CheckedArguments given(in.positions, "positions");
   const int64_t capacity = size_of(in.stored_pairs, "stored_pairs", 1, 2);
+  check(capacity < INT32_MAX, "stored_pairs holds " + std::to_string(capacity) + " pairs: at most 2^31 - 2 are supported");
   return {given.get<T>(in.reference_positions, "reference_positions", {in.positions.size(0), 3}),
           given.get<T>(in.reference_box, "reference_box", {3, 3}),
           given.get<int32_t>(in.stored_pairs, "stored_pairs", {2, capacity}),

@@ -36,7 +36,7 @@ OPENMM_GNN_HOST_DEVICE bool in_half_list(int64_t i, int64_t j, int32_t sx, int32
 
 // Shift between raw positions from the shift between wrapped ones: S = image + wrap_i - wrap_j along each vector.
 OPENMM_GNN_HOST_DEVICE int32_t raw_shift(int32_t image, int32_t wrap_i, int32_t wrap_j) {
-  return image + wrap_i - wrap_j;
+  return static_cast<int32_t>(static_cast<int64_t>(image) + wrap_i - wrap_j);
 }
 
 }  // namespace openmm_gnn

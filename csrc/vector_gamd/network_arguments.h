@@ -46,7 +46,8 @@ inline PairEnds checked_ends(const CheckedArguments& given, const PairGraph& gra
 }
 
 inline SplineTable spline_table(const float* values, const Tensor& table, double start, double cutoff) {
-  check(table.size(1) >= 4 && start >= 0 && start < cutoff, "a radial table needs 4 knots and start below cutoff");
+  check(table.size(1) >= 4 && start >= 0 && start < cutoff && cutoff < 1e18,
+        "a radial table needs 4 knots and start below a finite cutoff");
   return {values, table.size(1), table.size(2), static_cast<float>(start), static_cast<float>(cutoff)};
 }
 

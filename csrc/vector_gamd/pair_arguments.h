@@ -12,6 +12,7 @@ inline KindTables kind_tables(const CheckedArguments& given, const Tensor& speci
   const int64_t* of_atoms = given.get<int64_t>(species, "species", {kAny});
   const int64_t atoms = species.size(0);
   const int64_t* bonded = given.get<int64_t>(partners, "partners", {kAny, atoms, kAny});
+  check(num_species < (int64_t(1) << 30), "num_species is " + std::to_string(num_species) + ": give less than 2^30");
   return {atoms, partners.size(0), partners.size(2), num_species * (num_species + 1) / 2, of_atoms, bonded};
 }
 
@@ -32,7 +33,8 @@ struct SplineArrays {
 inline SplineArrays spline_arrays(const CheckedArguments& given, const SplinedPairs& in) {
   const float* table = given.get<float>(in.table, "table", {kAny, kAny});
   const float start = static_cast<float>(in.start), cutoff = static_cast<float>(in.cutoff);
-  check(in.table.size(1) >= 4 && start < cutoff, "a table of splines needs 4 knots and start below cutoff");
+  check(in.table.size(1) >= 4 && start < cutoff && cutoff < 1e18,
+        "a table of splines needs 4 knots and start below a finite cutoff");
   const int64_t count = in.pairs.size(1);
   return {{table, in.table.size(0), in.table.size(1), start, cutoff,
            static_cast<float>(in.table.size(1) - 3) / (cutoff - start)},

@@ -1,6 +1,7 @@
 """A neighbour list that remembers: pairs within cutoff + skin, found anew only when atoms have moved far enough."""
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,8 @@ from openmm_gnn.kernels.neighbor_pairs import available_threads, pair_vectors, s
 # variable, so the scripted methods name slots by number.
 STATUS_REQUIRED, STATUS_ERRORS, STATUS_BAD_ATOM, STATUS_SLOTS = 1, 4, 6, 8
 ERROR_OVERFLOW, ERROR_POSITIONS, ERROR_BOX, ERROR_IMAGES = 1, 2, 4, 8
+
+_ALLOCATION = threading.Lock()
 
 
 class NeighborList(nn.Module):
@@ -86,15 +89,10 @@ class NeighborList(nn.Module):
             RuntimeError: positions that are not finite, a box without volume, wrong shapes or dtypes.
         """
         box = positions.new_empty([0, 3]) if box_vectors is None else box_vectors
-        if (
-            positions.shape[0] != self.reference_positions.shape[0]
-            or positions.dtype != self.reference_positions.dtype
-            or positions.device != self.reference_positions.device
-        ):
-            self._allocate(positions)
         geometry = not wants_gradient(positions, box)
         trim = not (self.static_shape or positions.is_cuda)
         if torch.jit.is_scripting():
+            self._allocate(positions)
             pairs, shifts, vectors, distances = torch.ops.openmm_gnn.update_neighbor_list(
                 positions.detach(), box.detach(), self.cutoff, self.skin, self.full, geometry, trim, 0,
                 self.reference_positions, self.reference_box, self.stored_pairs, self.stored_shifts, self.status,
@@ -112,8 +110,10 @@ class NeighborList(nn.Module):
         return pairs, vectors, distances
 
     def _allocate(self, positions: Tensor) -> None:
-        """Empty state for this number of atoms, dtype and device."""
-        num_atoms = positions.shape[0]
+        """Empty state for this number of atoms, dtype and device, unless that is what the list has."""
+        kept, num_atoms = self.reference_positions, positions.shape[0]
+        if kept.shape[0] == num_atoms and kept.dtype == positions.dtype and kept.device == positions.device:
+            return
         capacity = num_atoms * self.max_neighbors * (2 if self.full else 1)
         device = positions.device
         self.reference_positions = torch.zeros((num_atoms, 3), dtype=positions.dtype, device=device)
@@ -135,12 +135,23 @@ class NeighborList(nn.Module):
     def _update(
         self, positions: Tensor, box: Tensor, geometry: bool, trim: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The operator in eager mode, with the package's own error for an overflow."""
+        """The operator in eager mode, also for threads that share the list, with the package's error for an overflow.
+
+        A call takes all five tensors of one state, of which the operator serves one call at a time.
+        """
+        with _ALLOCATION:
+            self._allocate(positions)
+            state = (
+                self.reference_positions,
+                self.reference_box,
+                self.stored_pairs,
+                self.stored_shifts,
+                self.status,
+            )
         try:
             return torch.ops.openmm_gnn.update_neighbor_list(
-                positions, box, self.cutoff, self.skin, self.full, geometry, trim, available_threads(),
-                self.reference_positions, self.reference_box, self.stored_pairs, self.stored_shifts, self.status,
-            )  # fmt: skip
+                positions, box, self.cutoff, self.skin, self.full, geometry, trim, available_threads(), *state
+            )
         except RuntimeError as error:
             if "raise max_neighbors" in str(error):
                 raise NeighborOverflowError(str(error)) from None

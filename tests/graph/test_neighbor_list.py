@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -323,3 +324,38 @@ def test_a_large_list_is_bitwise_the_same_for_any_number_of_threads(dtype: torch
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_threads_that_share_a_list_each_get_the_pairs_of_their_own_positions() -> None:
+    """Four threads move it from one conformation to another, and from one number of atoms to another, as they go."""
+    module, box = NeighborList(0.35, 0.1), torch.eye(3)
+
+    def walk(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for step in range(60):
+            positions = torch.rand((150 if step % 8 else 150 + seed, 3), generator=generator)
+            pairs, _, distances = module(positions, box)
+            expected_pairs, _, expected = neighbor_pairs(positions, 0.35, box, full=False)
+            assert pairs.shape == expected_pairs.shape and int(pairs.max()) < len(positions)
+            torch.testing.assert_close(distances.sort().values, expected.sort().values, rtol=0, atol=1e-6)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(walk, range(4)))
+
+
+@pytest.mark.parametrize("static_shape", [False, True])
+@pytest.mark.parametrize(
+    ("tensor", "value", "message"),
+    [
+        ("status", 10**9, "status says that 1000000000 pairs are stored, of 4800"),
+        ("status", -1, "status says that -1 pairs"),
+        ("stored_pairs", 50, r"stored pair 0 is \(50, .*50 atoms, so stored_pairs belongs to another list"),
+        ("stored_pairs", -2, r"stored pair 0 is \(-2, "),
+    ],
+)
+def test_the_state_of_another_list_is_refused(static_shape: bool, tensor: str, value: int, message: str) -> None:
+    positions, module = torch.rand((50, 3)), NeighborList(0.4, 0.1, static_shape=static_shape)
+    module(positions, torch.eye(3))
+    getattr(module, tensor).view(-1)[0] = value
+    with pytest.raises(RuntimeError, match=message):
+        module(positions, torch.eye(3))

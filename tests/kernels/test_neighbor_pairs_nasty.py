@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -193,3 +195,15 @@ def test_input_is_refused_with_a_message_that_says_which(name: str) -> None:
     positions, cutoff, box, message = REFUSED[name]
     with pytest.raises(RuntimeError, match=message):
         neighbor_pairs(positions, cutoff, box)
+
+
+def test_more_pairs_than_there_is_memory_for_are_counted_in_the_message() -> None:
+    """16,000 atoms in one place are 2.6e8 pairs of 32 bytes, 8.19 GB; the process may take 2 GB more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + 2_000_000_000, hard))
+    try:
+        with pytest.raises(RuntimeError, match=r"found 255984000 pairs of 16000 atoms within 1.0*, which take 8.19 GB"):
+            neighbor_pairs(torch.zeros((16_000, 3)), 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

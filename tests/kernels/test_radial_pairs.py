@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -79,3 +82,34 @@ def test_the_energy_is_scipys_spline_and_vanishes_smoothly_at_the_cutoff() -> No
         assert float(energy) == pytest.approx(float(truth(distance)), abs=1e-12)
         assert float(forces[0, 0]) == pytest.approx(float(truth(distance, 1)), abs=1e-10)
     assert abs(float(truth(CUTOFF - 1e-6, 1))) < 1e-8
+
+
+def peak_memory() -> float:
+    """The largest resident memory of this process since it was last asked, GB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(found[1]) / 1e6
+
+
+def test_more_threads_give_the_same_sums_in_no_more_memory() -> None:
+    """64 private copies of the forces would be 0.77 GB; sums of 4 pairs agree to the rounding of their order."""
+    atoms, count = 1_000_000, 2_000_000
+    generator = torch.Generator().manual_seed(1)
+    first = torch.arange(atoms).repeat_interleave(2)
+    second = (first + torch.randint(1, 1000, (count,), generator=generator)) % atoms
+    vectors = 0.3 * torch.rand((count, 3), generator=generator) + 0.02
+    pairs, types = torch.stack([first, second]), torch.zeros(count, dtype=torch.int64)
+    table = torch.randn(1, KNOTS, generator=generator)
+    before, results = torch.get_num_threads(), []
+    peak_memory()
+    try:
+        for threads in (1, 64):
+            torch.set_num_threads(threads)
+            forces = radial_pair_forces(pairs, types, vectors, vectors.norm(dim=1), table, START, CUTOFF, atoms)[0]
+            results.append((forces, peak_memory()))
+    finally:
+        torch.set_num_threads(before)
+    (one, least), (many, most) = results
+    torch.testing.assert_close(many, one, rtol=0, atol=8 * 2**-24 * float(one.abs().max()))
+    assert most < least + 0.1

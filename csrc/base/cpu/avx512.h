@@ -38,6 +38,7 @@ struct Vector<float> {
     return _mm512_add_epi32(_mm512_set1_epi32(first), steps);
   }
   OPENMM_GNN_AVX512_INLINE Mask greater(Integer a, Integer b) { return _mm512_cmpgt_epi32_mask(a, b); }
+  OPENMM_GNN_AVX512_INLINE bool all_below(Integer a, Integer limit) { return _mm512_cmpge_epu32_mask(a, limit) == 0; }
   OPENMM_GNN_AVX512_INLINE Integer halve(Integer v) { return _mm512_srli_epi32(v, 1); }
   OPENMM_GNN_AVX512_INLINE Integer pack(Mask m, Integer v) { return _mm512_maskz_compress_epi32(m, v); }
   OPENMM_GNN_AVX512_INLINE Integer load(Mask m, const int32_t* p) { return _mm512_maskz_loadu_epi32(m, p); }
@@ -106,6 +107,7 @@ struct Vector<double> {
     return _mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   OPENMM_GNN_AVX512_INLINE Mask greater(Integer a, Integer b) { return _mm256_cmpgt_epi32_mask(a, b); }
+  OPENMM_GNN_AVX512_INLINE bool all_below(Integer a, Integer limit) { return _mm256_cmpge_epu32_mask(a, limit) == 0; }
   OPENMM_GNN_AVX512_INLINE Integer halve(Integer v) { return _mm256_srli_epi32(v, 1); }
   OPENMM_GNN_AVX512_INLINE Integer pack(Mask m, Integer v) { return _mm256_maskz_compress_epi32(m, v); }
   OPENMM_GNN_AVX512_INLINE Integer load(Mask m, const int32_t* p) { return _mm256_maskz_loadu_epi32(m, p); }

@@ -3,9 +3,12 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <new>
+#include <string>
 
 namespace openmm_gnn {
 
@@ -18,6 +21,17 @@ inline void advise_huge_pages(void* begin, int64_t bytes) {
   const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) & ~(kHugePage - 1);
   const uintptr_t last = (reinterpret_cast<uintptr_t>(begin) + static_cast<uintptr_t>(bytes)) & ~(kHugePage - 1);
   if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+}
+
+// Bytes that the machine, or the group of processes that this one is limited with, has to give.
+inline int64_t free_memory() {
+  int64_t free = INT64_MAX, value = 0;
+  std::string name;
+  for (std::ifstream lines("/proc/meminfo"); lines >> name >> value; lines.ignore(64, '\n')) {
+    if (name == "MemAvailable:") free = 1024 * value;
+  }
+  std::ifstream limit("/sys/fs/cgroup/memory.max");  // a number, or the word max
+  return limit >> value ? std::min(free, value) : free;
 }
 
 template <typename T>

@@ -34,10 +34,14 @@ inline int64_t processors(int64_t requested) {
   return std::max(count, 1);
 }
 
-// Those of them that are worth using for a search.
+// Those of them that have `per_thread` items each, at least one.
+inline int threads_for(int64_t requested, int64_t count, int64_t per_thread) {
+  return static_cast<int>(std::max<int64_t>(1, std::min(processors(requested), count / per_thread)));
+}
+
+// Those that are worth using for a search.
 inline int useful_threads(int64_t requested, int64_t num_atoms) {
-  if (num_atoms < kSerialAtoms) return 1;
-  return static_cast<int>(std::min<int64_t>(processors(requested), num_atoms / (kSerialAtoms / 2)));
+  return num_atoms < kSerialAtoms ? 1 : threads_for(requested, num_atoms, kSerialAtoms / 2);
 }
 
 // Calls body(thread, begin, end) once per thread on equal contiguous parts of [0, count).

@@ -20,11 +20,6 @@ inline void check_num_pairs(int64_t count) {
   check(count < (int64_t(1) << 30), "more than 2^30 pairs: give fewer, or lower max_neighbors");
 }
 
-inline void check_num_atoms(int64_t num_atoms) {
-  check(num_atoms >= 0 && num_atoms < (int64_t(1) << 30),
-        "num_atoms is " + std::to_string(num_atoms) + ": give 0 to 2^30 - 1");
-}
-
 // The current stream of the tensor's device.
 inline StreamLauncher launcher_of(const Tensor& tensor) {
   void* stream = nullptr;

@@ -52,8 +52,8 @@ struct Network {
   Geometry geometry;
 
   explicit Network(const NetworkArguments& in)
-      : arguments(in), given(in.index, "edge_index"), atoms(in.embedded.size(0)),
-        width(size_of(in.embedded, "scalars", 1, 2)), layers(in.weights.size(0)),
+      : arguments(in), given(in.index, "edge_index"), atoms(size_of(in.embedded, "scalars", 0, 2)),
+        width(in.embedded.size(1)), layers(size_of(in.weights, "weights", 0, 2)),
         num_edges(size_of(in.index, "edge_index", 1, 2)), index(given.get<int64_t>(in.index, "edge_index", {2, num_edges})),
         vectors(given.get<float>(in.vectors, "edge_vectors", {num_edges, 3})),
         distances(given.get<float>(in.distances, "edge_distances", {num_edges})),
@@ -61,6 +61,8 @@ struct Network {
         tables(given.get<float>(in.tables, "tables", {layers, kAny, 2, 4 * width})),
         norm(given.get<float>(in.norm, "norm", {2, width})), geometry(vectors, distances, num_edges, in.cutoff) {
     check_width(width, in.head_width);
+    check(in.tables.size(1) >= 2, "a filter table needs 2 knots");
+    check(in.cutoff > 0 && in.cutoff < 1e18, "cutoff is " + std::to_string(in.cutoff) + ": give a finite length above 0");
     given.get<float>(in.embedded, "scalars", {atoms, width});
     check_atoms(edge_list(), atoms);
   }
@@ -83,11 +85,13 @@ struct Network {
     return {width, arguments.head_width, state.node(), state.vectors(), {tables + layer * size, knots, 4 * width}};
   }
 
+  // Numbers of the states of all layers, and of the scalars behind the last one.
+  int64_t kept_size() const { return layers * AttentionState::count(atoms, width) + atoms * width; }
+
   // Calls body(begin, end) on parts of the atoms.
   template <typename Body>
   void for_atoms(const Body& body) const {
-    Sums none;
-    none.run(arguments.num_threads, atoms, [&](int64_t begin, int64_t end, const Arrays&) { body(begin, end); });
+    for_pairs(arguments.num_threads, atoms, body);
   }
 };
 
@@ -101,8 +105,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments&
   const Tensor& embedded = arguments.embedded;
   const AttentionNetworkKernels& kernels = attention_network_kernels();
   const int64_t atoms = net.atoms, width = net.width;
-  const int64_t size = net.layers * AttentionState::count(atoms, width) + atoms * width;
-  const Tensor kept = floats_like(embedded, {size});
+  const Tensor kept = floats_like(embedded, {net.kept_size()});
   const Tensor scalars = floats_like(embedded, {atoms, width});
   Tensor vectors = floats_like(embedded, {atoms, 3, width});
   if (atoms == 0) return {scalars, vectors, kept};
@@ -147,6 +150,7 @@ std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments
   const Tensor& embedded = arguments.embedded;
   const AttentionNetworkKernels& kernels = attention_network_kernels();
   const int64_t atoms = net.atoms, width = net.width, count = net.num_edges;
+  net.given.get<float>(kept, "kept", {net.kept_size()});
   const float* from_scalars = net.given.get<float>(scalar_gradient, "the gradient of scalars", {atoms, width});
   const float* from_vectors = net.given.get<float>(vector_gradient, "the gradient of vectors", {atoms, 3, width});
   const Tensor to_vectors = floats_like(embedded, {count, 3});

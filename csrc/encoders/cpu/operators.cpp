@@ -177,8 +177,7 @@ Tensor tensors_of_atoms_cpu(const Tensor& first, const Tensor& second, int64_t n
   const TensorAtoms in{width, given.get<float>(first, "parts", {atoms, 9, width}),
                        given.get<float>(second, "parts", {atoms, 9, width})};
   const Tensor result = floats_like(first, {atoms, 9, width});
-  Sums none;
-  none.run(num_threads, atoms, [&](int64_t begin, int64_t end, const Arrays&) {
+  for_pairs(num_threads, atoms, [&](int64_t begin, int64_t end) {
     (encoder_kernels().*kLoop)(in, begin, end, data<float>(result));
   });
   return result;
@@ -195,8 +194,7 @@ Tensor tabulated_filters_cpu(const Tensor& places, const Tensor& table, int64_t 
   const FilterTable filters = filter_table(given, table, size_of(table, "a filter table", 2, 3));
   check(filters.channels % 16 == 0, "a filter table needs a multiple of 16 channels");
   const Tensor result = floats_like(places, {count, filters.channels});
-  Sums none;
-  none.run(num_threads, count, [&](int64_t begin, int64_t end, const Arrays&) {
+  for_pairs(num_threads, count, [&](int64_t begin, int64_t end) {
     encoder_kernels().filters(knots, begin, end, filters, data<float>(result));
   });
   return result;

@@ -44,6 +44,7 @@ Tensor edge_rows_cuda(const Tensor& index, const Tensor& distances, double cutof
   const int64_t* atoms = given.get<int64_t>(index, "edge_index", {2, count});
   const float* lengths = given.get<float>(distances, "distances", {count});
   check(count < (int64_t(1) << 30), std::to_string(count) + " edges: give fewer than 2^30");
+  check(receiving == 0 || receiving == 1, "receiving is " + std::to_string(receiving) + ": give a row of edge_index");
   check_num_atoms(num_atoms);
   const DeviceGuard guard(index.get_device_index());
   const Tensor rows = empty(index, {senders ? 2 * length : length}, aoti_torch_dtype_int32());

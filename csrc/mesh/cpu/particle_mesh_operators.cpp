@@ -20,15 +20,12 @@ constexpr int64_t kPointsPerThread = 100000;
 constexpr int64_t kAtomsPerChunk = 256;
 constexpr double kTwoPi = 6.283185307179586;
 
-int threads_for(int64_t requested, int64_t count, int64_t per_thread) {
-  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(processors(requested), count / per_thread)));
-}
-
 // ---- what comes in --------------------------------------------------------------------------------------------------
 
-Mesh checked_mesh(const Tensor& box, int64_t size_a, int64_t size_b, int64_t size_c, int64_t order) {
+Mesh checked_mesh(const CheckedArguments& given, const Tensor& box, int64_t size_a, int64_t size_b, int64_t size_c, int64_t order) {
   check(box.dim() == 2 && box.size(0) == 3 && box.size(1) == 3 && is_float32(box),
         "box has shape " + shape_text(box) + ": give (3, 3), rows a, b, c, float32");
+  given.check_device(box, "box");
   check(order == 4 || order == 6 || order == 8, "order is " + std::to_string(order) + ": give 4, 6 or 8");
   Mesh mesh{{size_a, size_b, size_c}, order, {}, 0};
   for (int64_t size : mesh.size) {
@@ -227,8 +224,9 @@ void multiply_influence(const Mesh& mesh, double width, int64_t num_threads, flo
 
 Tensor mesh_charges_cpu(const Tensor& positions, const Tensor& charges, const Tensor& box, int64_t size_a,
                         int64_t size_b, int64_t size_c, int64_t order, int64_t num_threads) {
-  const MeshCharges atoms = checked_charges({positions, "positions"}, positions, charges);
-  const Mesh mesh = checked_mesh(box, size_a, size_b, size_c, order);
+  const CheckedArguments given(positions, "positions");
+  const MeshCharges atoms = checked_charges(given, positions, charges);
+  const Mesh mesh = checked_mesh(given, box, size_a, size_b, size_c, order);
   const Tensor grid = empty(positions, {size_a, size_b, size_c}, aoti_torch_dtype_float32());
   spread_charges(mesh, atoms, num_threads, large_data<float>(grid));
   return grid;
@@ -238,8 +236,8 @@ void mesh_influence_cpu(const Tensor& transform, const Tensor& box, double width
                         int64_t num_threads) {
   const CheckedArguments given(transform, "transform");
   float* values = given.get<float>(transform, "transform", {kAny, kAny, size_c / 2 + 1, 2});
-  check(width > 0 && std::isfinite(width), "width is " + std::to_string(width) + ": give a length above 0");
-  const Mesh mesh = checked_mesh(box, transform.size(0), transform.size(1), size_c, order);
+  check(width > 0 && width < 1e18, "width is " + std::to_string(width) + ": give a length above 0");
+  const Mesh mesh = checked_mesh(given, box, transform.size(0), transform.size(1), size_c, order);
   multiply_influence(mesh, width, num_threads, values);
 }
 
@@ -248,7 +246,7 @@ std::tuple<Tensor, Tensor> mesh_forces_cpu(const Tensor& positions, const Tensor
   const CheckedArguments given(positions, "positions");
   const MeshCharges atoms = checked_charges(given, positions, charges);
   const float* values = given.get<float>(potential, "potential", {kAny, kAny, kAny});
-  const Mesh mesh = checked_mesh(box, potential.size(0), potential.size(1), potential.size(2), order);
+  const Mesh mesh = checked_mesh(given, box, potential.size(0), potential.size(1), potential.size(2), order);
   const Tensor forces = empty(positions, {atoms.count, 3}, aoti_torch_dtype_float32());
   const Tensor energy = empty(positions, {1}, aoti_torch_dtype_float32());
   *data<float>(energy) = static_cast<float>(gather_forces(mesh, atoms, num_threads, values, data<float>(forces)));

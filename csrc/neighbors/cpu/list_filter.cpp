@@ -49,11 +49,16 @@ OPENMM_GNN_AVX512 void filter_avx512(const StoredPairs<T>& stored, int64_t begin
   Real box[9];
   for (int k = 0; k < 9; ++k) box[k] = V::fill(stored.box[k]);
   const Real limit = V::fill(stored.cutoff_squared);
+  const Integer atoms = V::fill(static_cast<int32_t>(stored.num_atoms));
+  T nowhere[3];
   int64_t count = 0;
   for (int64_t k = begin; k < end; k += V::kLanes) {
     const int64_t left = end - k;
     const auto lanes = V::first(left < V::kLanes ? left : V::kLanes);
     const Integer i = V::load(lanes, stored.i + k), j = V::load(lanes, stored.j + k);
+    if (!(V::all_below(i, atoms) && V::all_below(j, atoms))) {
+      for (int64_t pair = k; pair < end; ++pair) stored_vector(stored, pair, nowhere);  // fails at the first one
+    }
     const int32_t* s = stored.shifts + 3 * k;
     const Real sx = V::convert(V::load_thirds(lanes, s)), sy = V::convert(V::load_thirds(lanes, s + 1)),
                sz = V::convert(V::load_thirds(lanes, s + 2));

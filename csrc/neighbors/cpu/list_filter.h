@@ -1,6 +1,7 @@
 // Of the stored pairs, those that are within the cutoff now. This runs at every step of a simulation.
 #pragma once
 
+#include "base/arguments.h"
 #include "base/cpu/buffer.h"
 
 namespace openmm_gnn {
@@ -16,7 +17,7 @@ struct Tracked {
 template <typename T>
 struct StoredPairs {
   const int32_t *i, *j, *shifts;  // shifts (pairs, 3), for the tracked positions
-  int64_t count;
+  int64_t count, num_atoms;
   const Tracked<T>* tracked;
   const T* box;  // nine numbers, zeros for an open boundary
   T cutoff_squared;
@@ -31,10 +32,19 @@ struct ClosePairs {
   int64_t count = 0;
 };
 
+// The list is the caller's memory, so each atom is looked at before it is read.
+template <typename T>
+[[noreturn]] void fail_stored_pair(const StoredPairs<T>& stored, int64_t k) {
+  fail("stored pair " + std::to_string(k) + " is (" + std::to_string(stored.i[k]) + ", " + std::to_string(stored.j[k]) +
+       "): there are " + std::to_string(stored.num_atoms) + " atoms, so stored_pairs belongs to another list");
+}
+
 // Vector of stored pair k; the order of operations is that of the vector code.
 template <typename T>
 inline __attribute__((always_inline)) void stored_vector(const StoredPairs<T>& stored, int64_t k, T* r) {
   const int32_t i = stored.i[k], j = stored.j[k];
+  const uint32_t atoms = static_cast<uint32_t>(stored.num_atoms);
+  if (static_cast<uint32_t>(i) >= atoms || static_cast<uint32_t>(j) >= atoms) fail_stored_pair(stored, k);
   const int32_t* s = stored.shifts + 3 * k;
   const T sx = static_cast<T>(s[0]), sy = static_cast<T>(s[1]), sz = static_cast<T>(s[2]);
   const Tracked<T>& p = *stored.tracked;

@@ -18,8 +18,9 @@ Tensor nearest_edges(const CheckedArguments& given, const Tensor& pairs, const T
   const int64_t count = pairs.size(1);
   const int64_t *targets = data<int64_t>(pairs), *sources = targets + count;
   const Real* distance = given.get<Real>(distances, "distances", {count});
+  for (int64_t k = 0; k < count; ++k) check(distance[k] == distance[k], "distances holds NaN: give lengths");
   std::vector<int64_t> chosen, near;
-  chosen.reserve(static_cast<size_t>(std::min(num_atoms * most, num_atoms + count)));
+  chosen.reserve(static_cast<size_t>(num_atoms + std::min(count, num_atoms * std::min(most - 1, count))));
   int64_t pair = 0;
   for (int64_t atom = 0; atom < num_atoms; ++atom) {
     near.clear();
@@ -41,6 +42,7 @@ Tensor nearest_edges(const CheckedArguments& given, const Tensor& pairs, const T
 Tensor nearest_edges_cpu(const Tensor& pairs, const Tensor& distances, int64_t num_atoms, int64_t max_neighbors) {
   const CheckedArguments given(pairs, "pairs");
   given.get<int64_t>(pairs, "pairs", {2, kAny});
+  check_num_atoms(num_atoms);
   check(max_neighbors >= 1, "max_neighbors is " + std::to_string(max_neighbors) + ": give at least 1");
   return is_float32(distances) ? nearest_edges<float>(given, pairs, distances, num_atoms, max_neighbors)
                                : nearest_edges<double>(given, pairs, distances, num_atoms, max_neighbors);

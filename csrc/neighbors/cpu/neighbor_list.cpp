@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <sstream>
 #include <vector>
 
@@ -84,10 +85,10 @@ void rebuild(const System<T>& system, const PairQuestion& question, const ListSt
 }
 
 template <typename T>
-StoredPairs<T> stored_pairs(const ListState<T>& state, const Tracked<T>& tracked, double cutoff) {
+StoredPairs<T> stored_pairs(const ListState<T>& state, int64_t num_atoms, const Tracked<T>& tracked, double cutoff) {
   const T limit = static_cast<T>(cutoff);
-  return {state.stored_i(), state.stored_j(),     state.stored_shifts, state.status[kStatusStored],
-          &tracked,         state.reference_box, limit * limit};
+  return {state.stored_i(), state.stored_j(), state.stored_shifts, state.status[kStatusStored],
+          num_atoms,        &tracked,         state.reference_box, limit * limit};
 }
 
 // The pairs within the cutoff. Each thread looks through a contiguous part, so the order is that of the stored pairs.
@@ -97,7 +98,7 @@ PairResults trimmed(const Tensor& positions, const ListState<T>& state, const Tr
   thread_local std::vector<std::unique_ptr<ClosePairs<T>>> kept;
   std::vector<std::unique_ptr<ClosePairs<T>>>& parts = kept;  // the caller's, also in the other threads
   while (parts.size() < static_cast<size_t>(num_threads)) parts.push_back(std::make_unique<ClosePairs<T>>());
-  const StoredPairs<T> stored = stored_pairs(state, tracked, cutoff);
+  const StoredPairs<T> stored = stored_pairs(state, positions.size(0), tracked, cutoff);
   for_parts(num_threads, stored.count, [&](int thread, int64_t begin, int64_t end) {
     filter_pairs(stored, begin, end, *parts[static_cast<size_t>(thread)]);
   });
@@ -133,6 +134,7 @@ template <typename T>
 PairResults padded(const Tensor& positions, const ListState<T>& state, const Tracked<T>& tracked, double list_cutoff,
                    bool geometry) {
   const int64_t stored = state.status[kStatusStored], capacity = state.capacity;
+  const StoredPairs<T> all = stored_pairs(state, positions.size(0), tracked, list_cutoff);
   const PairResults result = new_pairs(positions, capacity, geometry);
   int64_t* pairs = data<int64_t>(std::get<0>(result));
   std::copy(state.stored_i(), state.stored_i() + stored, pairs);
@@ -142,7 +144,6 @@ PairResults padded(const Tensor& positions, const ListState<T>& state, const Tra
   if (geometry) {
     T *vectors = data<T>(std::get<2>(result)), *distances = data<T>(std::get<3>(result));
     const T far = static_cast<T>(2 * list_cutoff);
-    const StoredPairs<T> all = stored_pairs(state, tracked, list_cutoff);
     for (int64_t k = 0; k < capacity; ++k) {
       T* r = vectors + 3 * k;
       if (k < stored) {
@@ -156,7 +157,9 @@ PairResults padded(const Tensor& positions, const ListState<T>& state, const Tra
   } else {
     int32_t* shifts = data<int32_t>(std::get<1>(result));
     const int32_t* jump = tracked.jump.get();
+    T vector[3];
     for (int64_t k = 0; k < stored; ++k) {
+      stored_vector(all, k, vector);  // for its look at the atoms
       const int64_t i = state.stored_i()[k], j = state.stored_j()[k];
       for (int d = 0; d < 3; ++d) {
         shifts[3 * k + d] = raw_shift(state.stored_shifts[3 * k + d], jump[3 * i + d], jump[3 * j + d]);
@@ -167,10 +170,20 @@ PairResults padded(const Tensor& positions, const ListState<T>& state, const Tra
   return result;
 }
 
+// A list that two threads ask answers one after the other. Few lists share a lock.
+std::mutex& lock_of(const int64_t* status) {
+  static std::mutex locks[61];
+  return locks[reinterpret_cast<uintptr_t>(status) / 64 % 61];
+}
+
 template <typename T>
 PairResults update(const ListArguments& in) {
   thread_local Tracked<T> tracked;
   const ListState<T> state = checked_state<T>(in);
+  const std::lock_guard<std::mutex> guard(lock_of(state.status));
+  const int64_t kept = state.status[kStatusStored];
+  check(kept >= 0 && kept <= state.capacity, "status says that " + std::to_string(kept) + " pairs are stored, of " +
+                                                 std::to_string(state.capacity) + " at most: it belongs to another list");
   const PairQuestion list{in.cutoff + in.skin, in.full, useful_threads(in.num_threads, in.positions.size(0))};
   const System<T> system = system_of<T>(in.positions, in.box_vectors);
   ++state.status[kStatusCalls];

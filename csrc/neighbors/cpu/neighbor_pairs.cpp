@@ -7,11 +7,25 @@ namespace openmm_gnn {
 
 namespace {
 
+constexpr int64_t kLargeResult = int64_t(1) << 30;
+
+PairResults room_for(int64_t count, const Tensor& positions, double cutoff, bool geometry) {
+  const int64_t bytes = count * (16 + (!geometry ? 12 : is_float32(positions) ? 16 : 32));
+  try {
+    if (bytes < kLargeResult || bytes < free_memory()) return new_pairs(positions, count, geometry);
+  } catch (const std::runtime_error&) {
+    // The message is the same.
+  }
+  fail("found " + std::to_string(count) + " pairs of " + std::to_string(positions.size(0)) + " atoms within " +
+       std::to_string(cutoff) + ", which take " + gigabytes(bytes) +
+       ", more memory than there is: reduce the cutoff, a length in the unit of the positions");
+}
+
 template <typename T>
 PairResults find(const Tensor& positions, const Tensor& box_vectors, const PairQuestion& question, bool geometry) {
   PairFinder<T>& finder = pair_finder<T>();
   const int64_t count = finder.count(system_of<T>(positions, box_vectors), question, !geometry);
-  const PairResults result = new_pairs(positions, count, geometry);
+  const PairResults result = room_for(count, positions, question.cutoff, geometry);
   const auto& [pairs, shifts, vectors, distances] = result;
   int64_t* atoms = large_data<int64_t>(pairs);
   if (geometry) {

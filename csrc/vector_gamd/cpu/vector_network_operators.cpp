@@ -66,8 +66,7 @@ Tensor pair_strengths_cpu(const StrengthArguments& from) {
   const Tensor result = empty(from.total, {call.ends.count}, aoti_torch_dtype_float32());
   float* strengths = data<float>(result);
   if (call.ends.count > 0) std::memset(strengths, 0, sizeof(float) * static_cast<size_t>(call.ends.count));
-  Sums none;
-  none.run(from.num_threads, call.ends.count, [&](int64_t begin, int64_t end, const std::vector<float*>&) {
+  for_pairs(from.num_threads, call.ends.count, [&](int64_t begin, int64_t end) {
     vector_network_kernels().strengths(call.ends, begin, end, call.in, strengths);
   });
   return result;

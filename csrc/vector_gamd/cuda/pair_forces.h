@@ -3,7 +3,8 @@
 // A pair's force goes to two atoms, so forces are added with atomics; as integers, multiples of 2^-32 of the unit, for
 // those sums do not depend on the order: the same bits at every call. A thread takes eight pairs that follow one another,
 // of which most have the same first atom, and adds that one's sum once. A force that is not finite, or of 2^30 and more,
-// makes all forces NaN, and so does NaN on padding, by which an invalid list shows itself. Cost per pair: 44 bytes read and
+// makes all forces NaN, and so does an atom or a type that there is not, and NaN on padding, by which an invalid list shows
+// itself. Cost per pair: 44 bytes read and
 // about four atomic additions.
 #pragma once
 
@@ -40,11 +41,14 @@ struct SplinePairs {
   const int64_t* types;
   const float *vectors, *distances;
 
-  // A list that is invalid says so by distances of NaN, and has no pairs.
-  OPENMM_GNN_HOST_DEVICE bool invalid(int64_t k) const { return distances[k] != distances[k]; }
+  // A list that is invalid says so by distances of NaN, and has no pairs. A type that the table lacks is as bad.
+  OPENMM_GNN_HOST_DEVICE bool invalid(int64_t k) const {
+    return distances[k] != distances[k] ||
+           (distances[k] < splines.cutoff && (types[k] < 0 || types[k] >= splines.types));
+  }
 
   OPENMM_GNN_HOST_DEVICE bool at(int64_t k, float (&force)[3], float& energy) const {
-    if (!(distances[k] < splines.cutoff) || types[k] < 0 || types[k] >= splines.types) return false;
+    if (!(distances[k] < splines.cutoff) || invalid(k)) return false;
     const PairEnergy found = pair_energy(splines, types[k], distances[k]);
     for (int d = 0; d < 3; ++d) force[d] = found.strength * vectors[3 * k + d];
     energy += found.energy;
@@ -75,7 +79,7 @@ struct AddPairForces {
     int64_t energy[kThreads];
   };
   const int64_t* pairs;  // (2, count)
-  int64_t count;
+  int64_t count, num_atoms;
   Pairs source;
   FixedSums sums;
 
@@ -98,17 +102,18 @@ struct AddPairForces {
     int64_t atom = -1;
     float own[3] = {0.f, 0.f, 0.f}, energy = 0.f;
     for (int64_t k = begin; k < end; ++k) {
-      const int64_t i = pairs[k];
+      const int64_t i = pairs[k], j = pairs[count + k];
+      const bool padding = i < 0 && j < 0, known = i >= 0 && j >= 0 && i < num_atoms && j < num_atoms;
       float force[3];
-      if (source.invalid(k)) raise_flag(sums.invalid);
-      if (i < 0 || !source.at(k, force, energy)) continue;
+      if (source.invalid(k) || !(padding || known)) raise_flag(sums.invalid);
+      if (!known || !source.at(k, force, energy)) continue;
       if (i != atom) {
         if (atom >= 0) sums.add(atom, own, 1.f);
         atom = i;
         for (float& value : own) value = 0.f;
       }
       for (int d = 0; d < 3; ++d) own[d] += force[d];
-      sums.add(pairs[count + k], force, -1.f);
+      sums.add(j, force, -1.f);
     }
     if (atom >= 0) sums.add(atom, own, 1.f);
     return energy;

@@ -28,7 +28,7 @@ void add_pair_forces(const Tensor& pairs, const Pairs& source, int64_t num_atoms
   launcher.clear(sums.energy, sizeof(int64_t));
   launcher.clear(sums.invalid, sizeof(int32_t));
   const int64_t count = pairs.size(1);
-  launcher.launch(blocks_for(count, Add::kThreads * kPairsOfThread), Add{data<int64_t>(pairs), count, source, sums});
+  launcher.launch(blocks_for(count, Add::kThreads * kPairsOfThread), Add{data<int64_t>(pairs), count, num_atoms, source, sums});
   launch_items(launcher, 3 * num_atoms + 1, ReadFixedSums{sums, 3 * num_atoms, forces, energy});
 }
 
