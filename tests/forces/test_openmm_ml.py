@@ -170,7 +170,7 @@ def test_a_bundle_is_found_by_its_path_and_the_force_group_is_kept(
         topology, molecular_mechanics(topology), SUBSET, forceGroup=7
     )
     (ours,) = (force for force in mixed.getForces() if force.getForceGroup() == 7)
-    assert ours.getName() == "GAMDForce"
+    assert ours.getName() == "GAMDForceWithoutEnergy"
 
 
 def test_a_cluster_in_open_space_needs_no_box(potential_class: type, direct: GAMD) -> None:
