@@ -106,6 +106,16 @@ def replace_durably(partial: Path, path: Path) -> None:
         os.close(directory)
 
 
+def ends_in_a_line(path: Path) -> bool:
+    """Whether the last line of a text has no end, as where a copy or a program was stopped; compressed ones pass."""
+    if not path.is_file() or path.suffix in (".gz", ".bz2", ".xz"):
+        return False
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return size > 0 and file.read(1) != b"\n"
+
+
 def write_json(path: Path, document: Any, **options: Any) -> None:
     """Replace a file atomically by a document in JSON; the options are those of `json.dumps`."""
     write_atomically(path, (json.dumps(document, **options) + "\n").encode())

@@ -144,6 +144,14 @@ def test_incomplete_frames_are_refused_in_words(tmp_path: Path, image: ase.Atoms
         read_external(path)
 
 
+def test_a_number_that_is_cut_at_the_end_of_a_file_is_no_label(tmp_path: Path) -> None:
+    """Without its last two digits and the end of the line, a force is another number, which reads as well."""
+    path = write(tmp_path / "a.xyz", frames(2))
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(DataError, match="ends in the middle of a line"):
+        read_external(path)
+
+
 def test_files_of_no_known_kind_and_wrong_names_are_refused_in_words(tmp_path: Path) -> None:
     path = write(tmp_path / "a.xyz", frames(1))
     (tmp_path / "a.traj").write_text("")

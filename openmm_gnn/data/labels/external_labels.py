@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import ends_in_a_line
 from openmm_gnn.base.units import ANGSTROM_PER_NM, KJ_MOL_PER_EV, KJ_MOL_PER_HARTREE, NM_PER_BOHR
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ def read_extended_xyz(path: Path) -> Iterator[tuple[str, Atoms]]:
     except Exception as error:  # ASE raises whatever the text makes it stumble over
         where = f"frame {index + 1} of {path}"
         raise DataError(f"{where} cannot be read as extended XYZ: {error or type(error).__name__}") from error
+    if index >= 0 and ends_in_a_line(path):
+        raise DataError(
+            f"{path} ends in the middle of a line, where a number may be cut: copy it again, or end the line"
+        )
 
 
 def _extended_xyz(path: Path, force_key: str | None, energy_key: str | None) -> Iterator[ExternalFrame]:
