@@ -44,4 +44,6 @@ class Analyze(ShownCommand):
         for warning in analysis.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
         print(f"{self.out / 'report.html'}: {analysis.summary}")
-        print(f"Next: read it, then `openmm-gnn simulate SYSTEM --bias {self.out / 'cv.safetensors'} --out biased`")
+        cv = self.out / "cv.safetensors"
+        after = f", then `openmm-gnn simulate SYSTEM --bias {cv} --out biased`" if cv.exists() else ""
+        print(f"Next: read it{after}")

@@ -285,8 +285,8 @@ def lag_frames(settings: AnalysisSettings, interval_ps: float, shortest_frames: 
     for lag in (settings.lag, *settings.lags):
         if round(lag / interval_ps) > longest:
             raise DataError(
-                f"a lag of {lag:g} ps in a run of {shortest_frames * interval_ps:g} ps: runs must last "
-                f"{SHORTEST_IN_LAGS} lags or more; give a shorter lag, or leave the short run out"
+                f"a lag of {lag:g} ps in a run of {shortest_frames * interval_ps:g} ps (held-out parts count as runs): "
+                f"runs must last {SHORTEST_IN_LAGS} lags or more; give a shorter lag, or leave the short run out"
             )
     wanted = settings.lags or tuple(factor * settings.lag for factor in LAG_FACTORS)
     frames = {max(1, round(lag / interval_ps)) for lag in wanted}
