@@ -48,6 +48,8 @@ VALIDATIONS = 20
 """Validations of a training that goes on to its last step."""
 PATIENCE = 8
 """Validations without a better score that end a training; many, because the score rises late at first."""
+SATURATED = 0.999
+"""Share of the highest possible training score, 1 + outputs, that ends a training: nothing is left to learn."""
 EPSILON = 1e-9
 """Regularisation of the score; the outputs of an untrained network vary by a few 1e-6, which 1e-6 would drown."""
 _RESULT, _NETWORK = "result.json", "slow_variables.safetensors"
@@ -193,9 +195,14 @@ def _train_seed(
         "validation_score",
         highest=True,
     )
-    stopping = EarlyStopping(
-        "validation_score", mode="max", patience=settings.patience, check_finite=False, check_on_train_epoch_end=False
-    )
+    highest = 1 + SATURATED * network.num_outputs
+    stopping = [
+        EarlyStopping(name, mode="max", check_finite=False, check_on_train_epoch_end=False, **limit)
+        for name, limit in (
+            ("validation_score", {"patience": settings.patience}),
+            ("training_score", {"patience": settings.num_steps, "stopping_threshold": highest}),
+        )
+    ]
     loaders = (
         DataLoader(PairsDataset(pairs), sampler=TrainingOrder(module, len(pairs), seed), batch_size=None),
         [evaluation_loader(part, settings.most_pairs) for part in (pairs, held_out)],
@@ -206,7 +213,7 @@ def _train_seed(
         best,
         settings.num_steps,
         progress=progress,
-        callbacks=[stopping],
+        callbacks=stopping,
         title=title,
         use_distributed_sampler=False,
     )
