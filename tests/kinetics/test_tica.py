@@ -89,7 +89,8 @@ def test_more_invariants_than_half_the_pairs_are_reduced_to_principal_components
 def test_many_frames_of_many_invariants_use_the_components_of_some(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = [tokens_with_a_slow_scalar(2000, 3)]
     exact = fit_tica(pairs_of(tokens, 5), 1)
-    monkeypatch.setattr(tica, "MOST_DIRECTIONS", 7)  # invariants are 8, so 7 frames; they span 6 directions
+    monkeypatch.setattr(tica, "MOST_INVARIANTS", 7)  # there are 8
+    monkeypatch.setattr(tica, "MOST_FRAMES", 7)  # they span 6 directions
     network = fit_tica(pairs_of(tokens, 5), 1)
     frames = torch.from_numpy(tokens[0])
     mine, expected = (one(frames, frames[:, :, 0]).numpy()[:, 0] for one in (network, exact))

@@ -30,9 +30,10 @@ from openmm_gnn.reporters.store_exports import observables_of
 TITLE = "TICA"
 EPSILON = 1e-6
 """Variance below which a direction is left out, as rounding."""
-MOST_DIRECTIONS = 4096
-"""Invariants up to which TICA is exact, and frames that the principal components are found from, evenly spaced."""
-MOST_COMPONENTS = 1024
+MOST_INVARIANTS = 4096
+"""Invariants up to which TICA may be that of all of them."""
+MOST_FRAMES, MOST_COMPONENTS = 2048, 1024
+"""Frames that the principal components are found from, evenly spaced, and the components that are used, at most."""
 PAIRS_PER_COMPONENT = 10
 """Pairs of frames for each principal component: chance then makes correlations of 0.6 at most."""
 BLOCK_BYTES = 2**28
@@ -80,7 +81,7 @@ def fit_tica(pairs: LaggedPairs, num_outputs: int) -> LinearVariables:
 def num_components(pairs: LaggedPairs, num_outputs: int) -> int | None:
     """The number of principal components that TICA is taken of; None where it is that of all invariants."""
     _, tokens, _, width = pairs.trajectories[0].tokens.shape
-    if 2 * tokens * width <= min(MOST_DIRECTIONS, len(pairs) // 2):
+    if 2 * tokens * width <= min(MOST_INVARIANTS, len(pairs) // 2):
         return None
     return min(MOST_COMPONENTS, max(num_outputs, len(pairs) // PAIRS_PER_COMPONENT))
 
@@ -102,15 +103,18 @@ def _fit_components(pairs: LaggedPairs, components: int, num_outputs: int) -> tu
     ends = np.concatenate([pairs.starts, pairs.starts + pairs.lag_frames])
     shares = np.bincount(ends, None if pairs.weights is None else np.tile(pairs.weights, 2))
     used = np.flatnonzero(shares)
-    basis = used[evenly_spaced(len(used), MOST_DIRECTIONS)]
+    basis = used[evenly_spaced(len(used), MOST_FRAMES)]
     shares = shares[basis] / shares[basis].sum()
     products, roots = _products(pairs, basis, basis, shares), np.sqrt(shares)[:, None]
     leading = [max(0, len(basis) - components), len(basis) - 1]
     values, vectors = eigh(roots * products * roots.T, overwrite_a=True, subset_by_index=leading)
     kept = values > EPSILON
     loadings = roots * vectors[:, kept] / np.sqrt(values[kept])
-    coordinates = np.zeros((int(ends.max()) + 1, int(kept.sum())), np.float32 if len(basis) < len(used) else np.float64)
-    for rows in np.array_split(used, -(-len(used) // MOST_DIRECTIONS)):
+    others = np.setdiff1d(used, basis)
+    coordinates = np.zeros((int(ends.max()) + 1, int(kept.sum())), np.float32 if len(others) else np.float64)
+    coordinates[basis] = products @ loadings
+    for start in range(0, len(others), MOST_FRAMES):
+        rows = others[start : start + MOST_FRAMES]
         coordinates[rows] = _products(pairs, rows, basis, shares) @ loadings
     mean, matrix = _slow_directions(pairs, coordinates.__getitem__, 8 * coordinates.shape[1], num_outputs)
     coefficients = loadings @ np.column_stack([mean, matrix])
