@@ -43,9 +43,10 @@ def draw_all(analysis: Analysis, data: AnalysisData, folder: Path) -> dict[str, 
         "time_series": map_figures.save_time_series(names, times, variables, states, folder / "time_series.png"),
         "states": map_figures.save_states(markov, variables, states, folder / "states.png"),
         "summary": save_summary(analysis, folder / "summary.png", centers),
-        "prediction": save_chapman_kolmogorov(markov, folder / "chapman_kolmogorov.png"),
         "saliency": save_saliency(analysis.saliency, folder / "saliency.png"),
     }
+    if markov.num_states > 1:  # one state stays where it is
+        figures["prediction"] = save_chapman_kolmogorov(markov, folder / "chapman_kolmogorov.png")
     if analysis.attention is not None:
         file = folder / "attention.png"
         figures["attention"] = save_attention(analysis.attention, analysis.saliency.labels, file)
@@ -142,6 +143,8 @@ def _draw_timescales(axes: Axes, model: MarkovModel, title: str = "") -> None:
         color = COLORS[k % len(COLORS)]
         axes.fill_between(lags, times.low[:, k], times.high[:, k], color=color, alpha=0.2, linewidth=0)
         axes.plot(lags, times.value[:, k], "o-", color=color, markersize=4, label=f"process {k + 1}")
+    if not shown:
+        axes.text(0.5, 0.5, "one state: no timescale", ha="center", transform=axes.transAxes, color=QUIET_COLOR)
     axes.set(xlabel="lag (ps)", ylabel="timescale (ps)", title=title, xscale="log", yscale="log")
     low, high = axes.get_ylim()
     low = min(low, 0.7 * float(lags.min()))

@@ -165,7 +165,8 @@ def _draw_populations(axes: Axes, model: MarkovModel) -> None:
         )  # fmt: skip
     axes.set_xticks(numbers, [str(state + 1) for state in numbers])
     title = f"Populations ({100 * model.confidence:.0f} % interval)"
-    axes.set(xlabel="state", ylabel="population (%)", title=title, ylim=(0, 1.12 * max(bars[1].max(), 1e-9)))
+    highest = float(np.nanmax([populations, bars[1]]))  # few samples have no interval
+    axes.set(xlabel="state", ylabel="population (%)", title=title, ylim=(0, 1.12 * highest))
 
 
 def _state_legend(figure: Figure, states: Sequence[np.ndarray]) -> None:

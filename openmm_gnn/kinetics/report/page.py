@@ -116,10 +116,11 @@ def _timescales(page: Page, analysis: Analysis, figures: Mapping[str, Path]) -> 
             for lag, values, low, high in zip(lags, times.value, times.low, times.high, strict=True)
         ],
     )
-    page.words(
-        "The Chapman-Kolmogorov test compares the predictions of the model at its lag for longer times with estimates "
-        "at those times."
-    )
+    if "prediction" in figures:
+        page.words(
+            "The Chapman-Kolmogorov test compares the predictions of the model at its lag for longer times with "
+            "estimates at those times."
+        )
     _figure(page, figures, "prediction", "Chapman-Kolmogorov test")
 
 
