@@ -104,7 +104,8 @@ class LiveVamp:
 
         Pairs that straddle the border of two blocks belong to the block of x(t).
         """
-        return (self._score(*self._halves, BLOCK_LAGS) + self._score(*self._halves[::-1], BLOCK_LAGS)) / 2
+        first, second = self._halves[0], self._halves[1]
+        return (self._score(first, second, BLOCK_LAGS) + self._score(second, first, BLOCK_LAGS)) / 2
 
     def _score(self, fitted: np.ndarray, tested: np.ndarray, fewest: int) -> float:
         """The score of the functions of some moments on others; NaN where either has fewer pairs than this."""

@@ -76,10 +76,10 @@ def analyze_runs(
 
     console = Console(stderr=True) if progress else None
     with locked(out):
-        groups = _find_runs((runs, validation, test), out)
-        temperature = _temperature([run for group in groups for run in group], settings)
+        training, held_out, apart = _find_runs((runs, validation, test), out)
+        temperature = _temperature((*training, *held_out, *apart), settings)
         with _stage(console, "Reading and checking the runs"):
-            data = read_data(*groups[:2], settings.lag, groups[2])
+            data = read_data(training, held_out, settings.lag, apart)
         lags = lag_frames(settings, data.interval_ps, data.shortest)
         _record_settings(out, settings, data)
         learned = learn(settings, data, out / "training", progress)
