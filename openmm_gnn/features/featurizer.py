@@ -115,7 +115,7 @@ class Featurizer:
             blocks = list(windows.blocks(self._batch_atoms))
         self._blocks = [block.to(self.device) for block in blocks]
         self._per_nm = self.spec.per_nm
-        self._narrow_box_told = False
+        self._narrow_box_told = self._extent_known = False
         self._numbers = torch.tensor(
             [self.topology.atom(int(index)).element.number for index in selected], device=self.device
         )
@@ -225,7 +225,17 @@ class Featurizer:
         box = box.reshape(-1, 3, 3).expand(len(read), 3, 3).contiguous()
         self._check_boxes(box.cpu().numpy())  # before it goes to the device, which would have to be waited for
         box = box.to(self.device)
-        return self._whole(read, box), box, many
+        whole = self._whole(read, box)
+        if len(whole) and not self._extent_known:
+            self._extent_known = True
+            if (extent := self._whole.extent(whole[0], box[0])) > 1:
+                warnings.warn(
+                    f"a molecule is {extent:.2f} times as long as the periodic box, and lies on its own images: check "
+                    "that the simulation had this box, which many files carry without one; None means that there is "
+                    "no box (featurize --no-box)",
+                    stacklevel=4,
+                )
+        return whole, box, many
 
     def _check_boxes(self, boxes: np.ndarray) -> None:
         """

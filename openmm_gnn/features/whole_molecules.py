@@ -82,6 +82,20 @@ class WholeMolecules:
             return whole
         return whole + self._to_the_first(whole, box_vectors, inverse)[:, self.molecule]
 
+    def extent(self, whole: Tensor, box_vectors: Tensor) -> float:
+        """The largest extent of a molecule's atoms along a box vector, in lengths of that vector.
+
+        Args:
+            whole: (num_selected, 3) nm, of a call.
+            box_vectors: (3, 3) nm.
+        """
+        fractions = (whole @ torch.linalg.inv(box_vectors)).cpu().numpy()
+        molecule = self.molecule.cpu().numpy()
+        low, high = np.full((2, self.num_molecules, 3), [[[np.inf]], [[-np.inf]]])
+        np.minimum.at(low, molecule, fractions)
+        np.maximum.at(high, molecule, fractions)
+        return float((high - low).max())
+
     def _to_the_first(self, whole: Tensor, box_vectors: Tensor, inverse: Tensor) -> Tensor:
         """(frames, num_molecules, 3) translation of each molecule to its image nearest to the first."""
         sums = whole.new_zeros((whole.size(0), self.num_molecules, 3)).index_add_(1, self.molecule, whole)

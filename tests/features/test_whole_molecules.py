@@ -73,6 +73,17 @@ def test_agrees_with_mdtraj(topology: mdtraj.Topology, villin_positions: np.ndar
     np.testing.assert_allclose(found - found.mean(0), expected - expected.mean(0), atol=2e-6)
 
 
+def test_the_extent_of_a_molecule_is_in_lengths_of_the_box(
+    topology: mdtraj.Topology, villin_positions: np.ndarray
+) -> None:
+    molecules = WholeMolecules(topology, select_atoms(topology, "protein or water"))
+    protein = villin_positions[topology.select("protein")]
+    for edge in (2.0, 5.0):
+        whole_frame = torch.from_numpy(villin_positions[molecules.atoms][: molecules.num_selected])
+        found = molecules.extent(whole_frame, torch.eye(3, dtype=torch.float64) * edge)
+        assert found == pytest.approx(np.ptp(protein, axis=0).max() / edge, rel=1e-12)
+
+
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
 def test_other_molecules_come_to_the_image_nearest_to_the_first(box: np.ndarray) -> None:
     topology = mdtraj.Topology()
