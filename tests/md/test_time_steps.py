@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import openmm
@@ -18,11 +19,14 @@ from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.md.time_steps import longest_time_step
 
 PEPTIDE = load_system("alanine-dipeptide")
+FORCE_FIELD = app.ForceField("amber14-all.xml", "amber14/tip3p.xml")
 
 
+@cache
 def peptide(constraints: object, hydrogen_mass: float | None = None) -> SimulationSystem:
-    force_field = app.ForceField("amber14-all.xml")
-    system = force_field.createSystem(PEPTIDE.topology, constraints=constraints, hydrogenMass=hydrogen_mass)
+    """With hydrogens of this mass in dalton."""
+    mass = None if hydrogen_mass is None else hydrogen_mass * unit.amu
+    system = FORCE_FIELD.createSystem(PEPTIDE.topology, constraints=constraints, hydrogenMass=mass)
     return replace(PEPTIDE, system=system, bonded_substeps=1)
 
 
@@ -30,11 +34,11 @@ def peptide(constraints: object, hydrogen_mass: float | None = None) -> Simulati
     ("constraints", "hydrogen_mass", "longest"),
     [
         (None, None, 0.001),
-        (None, 3 * unit.amu, 0.001),
+        (None, 3.0, 0.001),
         (app.HBonds, None, 0.002),
-        (app.HBonds, 1.4 * unit.amu, 0.002),
-        (app.HBonds, 1.5 * unit.amu, 0.004),
-        (app.HBonds, 3 * unit.amu, 0.004),
+        (app.HBonds, 1.4, 0.002),
+        (app.HBonds, 1.5, 0.004),
+        (app.HBonds, 3.0, 0.004),
         (app.AllBonds, None, 0.002),
     ],
 )
@@ -57,8 +61,7 @@ def test_rigid_water_does_not_shorten_the_step_of_heavy_hydrogens() -> None:
     both = app.Modeller(PEPTIDE.topology, PEPTIDE.positions * unit.nanometer)
     both.add(water.topology, (water.positions + 5.0) * unit.nanometer)
     both.topology.setPeriodicBoxVectors(None)
-    force_field = app.ForceField("amber14-all.xml", "amber14/tip3p.xml")
-    heavy = force_field.createSystem(both.topology, constraints=app.HBonds, hydrogenMass=3 * unit.amu)
+    heavy = FORCE_FIELD.createSystem(both.topology, constraints=app.HBonds, hydrogenMass=3 * unit.amu)
     assert longest_time_step(heavy, both.topology)[0] == 0.004
     assert longest_time_step(load_system("argon").system, load_system("argon").topology)[0] == 0.002
 
@@ -89,7 +92,7 @@ def test_heavier_hydrogens_that_are_asked_for_lengthen_the_step() -> None:
             "4 fs, where 2 fs is customary, .* fixed, and hydrogens have 1.01 Da",
         ),
         (app.HBonds, None, {"time_step": 4.0, "hydrogen_mass": 3.0}, ""),
-        (app.HBonds, 3 * unit.amu, {"time_step": 40.0}, "40 fs, where 4 fs is customary"),
+        (app.HBonds, 3.0, {"time_step": 40.0}, "40 fs, where 4 fs is customary"),
         (app.HBonds, None, {"accelerate": True, "time_step": 6.0}, ""),
         (app.HBonds, None, {"accelerate": True, "time_step": 30.0}, "10 fs, where 4 fs"),
     ],
