@@ -43,6 +43,8 @@ MODELS_PER_STATE = 5
 MOST_CLUSTERS, FRAMES_PER_CLUSTER = 100, 20
 SAMPLES, QUICK_SAMPLES = 100, 20
 MOST_TIMESCALES = 5
+MOST_BINS, FEWEST_BINS, FRAMES_PER_BIN = 60, 8, 20
+"""Bins of a free energy along each variable; fewer where frames are few, or the bins of a line would be noise."""
 _SETTINGS = "settings.json"
 
 
@@ -172,7 +174,9 @@ def _report(
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
-    weights = data.log_weights
+    weights, frames = data.log_weights, sum(map(len, variables))
+    bins = min(MOST_BINS, max(FEWEST_BINS, frames // FRAMES_PER_BIN))
+    map_bins = min(MOST_BINS, max(FEWEST_BINS, round(frames**0.5 / 2)))
     analysis = Analysis(
         system=_system(data.runs),
         settings=settings,
@@ -186,8 +190,8 @@ def _report(
         states=states,
         unconnected=unconnected,
         representatives=representatives,
-        lines=[free_energy_line(values, temperature, weights) for values in by_variable],
-        surface=free_energy_map(by_variable[0], by_variable[1], temperature, weights) if len(by_variable) > 1 else None,
+        lines=[free_energy_line(values, temperature, weights, bins) for values in by_variable],
+        surface=free_energy_map(*by_variable[:2], temperature, weights, map_bins) if len(by_variable) > 1 else None,
         saliency=residue_saliency(learned, data, states, markov.num_states),
         attention=residue_attention(learned, data),
         files=files,

@@ -25,7 +25,8 @@ MOST_PROCESSES = 5
 """Timescales that are drawn; the table has all."""
 MOST_SQUARE = 4
 """Number of states up to which every pair has a panel; with more, only the diagonal is drawn."""
-MOST_LABELS = 40
+MOST_LABELS, MOST_OF_SUMMARY = 40, 20
+"""Tokens whose names are written at an axis, and at the narrow one of the summary."""
 MOST_BARS = 12
 """Number of tokens up to which they are drawn as bars; more become a heat map."""
 
@@ -72,7 +73,7 @@ def save_summary(analysis: Analysis, path: Path, centers: np.ndarray | None) -> 
         else:
             names = [variable_name(k) for k in range(len(analysis.saliency.overall))]
             overall, labels = analysis.saliency.overall, analysis.saliency.labels
-            _draw_heat(figure, residues, overall, names, labels, "Saliency of the residues")
+            _draw_heat(figure, residues, overall, names, labels, "Saliency of the residues", MOST_OF_SUMMARY)
     return path
 
 
@@ -293,21 +294,27 @@ def _grouped(
 
 
 def _draw_heat(
-    figure: Any, axes: Axes, values: np.ndarray, rows: Sequence[str], labels: Sequence[str], title: str
+    figure: Any,
+    axes: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    labels: Sequence[str],
+    title: str,
+    most_labels: int = MOST_LABELS,
 ) -> None:
     image = axes.pcolormesh(
         np.arange(len(labels) + 1), np.arange(len(rows) + 1), np.ma.masked_invalid(values), cmap="cividis", vmin=0
     )
     axes.set_facecolor("#eeeeee")
-    ticks, names = _ticks(labels)
+    ticks, names = _ticks(labels, most_labels)
     axes.set_xticks(np.array(ticks) + 0.5, names, rotation=90, fontsize=8.5)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.set_title(title)
-    figure.colorbar(image, ax=axes, label="saliency (sd per sd)", pad=0.01)
+    figure.colorbar(image, ax=axes, label="sd per sd", pad=0.01)
 
 
-def _ticks(labels: Sequence[str]) -> tuple[list[int], list[str]]:
-    every = -(-len(labels) // MOST_LABELS)
+def _ticks(labels: Sequence[str], most: int = MOST_LABELS) -> tuple[list[int], list[str]]:
+    every = -(-len(labels) // most)
     return list(range(0, len(labels), every)), list(labels[::every])

@@ -61,7 +61,8 @@ def _cards(analysis: Analysis) -> list[tuple[str, str]]:
     cards.append((_with_error(score, spread), name))
     slowest, low, high = analysis.slowest_ps
     if np.isfinite(slowest):
-        cards.append((duration(slowest), f"slowest timescale, {duration(low)} to {duration(high)}"))
+        interval = f", {duration(low)} to {duration(high)}" if np.isfinite(low + high) else ""
+        cards.append((duration(slowest), f"slowest timescale{interval}"))
     cards.append((str(analysis.markov.num_states), "states"))
     cards.append((f"{sum(analysis.markov.visits)}", "changes of state in all runs"))
     return cards

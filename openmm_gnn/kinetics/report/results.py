@@ -113,10 +113,13 @@ class Analysis:
         """The main numbers in one line."""
         score, spread = self.score
         value, low, high = self.slowest_ps
+        slowest = f"slowest timescale {duration(value)}" if np.isfinite(value) else "no timescale"
+        slowest += f" ({duration(low)} to {duration(high)})" if np.isfinite(low + high) else ""
+        count = self.markov.num_states
         return (
-            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.settings.lag:g} ps, {self.score_name}; slowest timescale "
-            f"{duration(value)} ({duration(low)} to {duration(high)}); {self.markov.num_states} states, connected in "
-            f"{100 * self.markov.connected_share:.3g} % of the frames; {len(self.warnings)} warnings"
+            f"VAMP-2 {score:.3f} ± {spread:.3f} at {self.settings.lag:g} ps, {self.score_name}; {slowest}; "
+            f"{count} state{'s' if count > 1 else ''}, connected in {100 * self.markov.connected_share:.3g} % of the "
+            f"frames; {len(self.warnings)} warnings"
         )
 
     def to_json(self) -> dict[str, Any]:
