@@ -17,11 +17,12 @@ import openmm
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import dalton, kelvin, per_picosecond, picoseconds
-from openmm_gnn.forces.backends import Backend
-from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, gamd_force, has_bonded_terms
+from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
+from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
+from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.md.contexts import refuse_virtual_sites, repartition_hydrogen_mass
 from openmm_gnn.md.integrators import NUM_GROUPS, MultipleTimeStepIntegrator
-from openmm_gnn.md.simulation_system import ForcePart, is_periodic_system, part_of
+from openmm_gnn.md.simulation_system import ForcePart, part_of
 from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:
@@ -104,12 +105,15 @@ def accelerate(
         copied.addForce(openmm.CMMotionRemover())  # a network's net force need not be exactly zero
     groups, bonded_groups = _separate_bonded(copied)
     negated_group, network_group = _free_groups(copied, 2)
-    periodic = is_periodic_system(system)
-    force = gamd_force(network, topology, backend, periodic, device=device)
-    force.setName(NETWORK_NAME)
+    chosen = chosen_backend(backend)
+    periodic = is_periodic(topology, system, network.spec.neighbors.cutoff)
+    # Both networks cancel where an energy is asked for: unlike that of `gamd_force`, they need not warn of barostats.
+    force, other = (
+        make_force(script_module(network, topology), NETWORK_NAME, periodic, chosen, device) for _ in range(2)
+    )
     force.setForceGroup(network_group)
     negated = openmm.CustomCVForce("-network")
-    negated.addCollectiveVariable("network", gamd_force(network, topology, backend, periodic, device=device))
+    negated.addCollectiveVariable("network", other)
     negated.setName(NEGATED_NAME)
     negated.setForceGroup(negated_group)
     copied.addForce(force)

@@ -16,6 +16,7 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
+from openmm_gnn.forces import python_force, torch_force
 from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.gamd_force import gamd_force
 from openmm_gnn.forces.multiple_time_step import accelerate
@@ -108,6 +109,8 @@ def test_an_accelerated_system_has_the_energies_and_the_pressure_of_its_own_forc
     accelerated = accelerate(system, FLUID.topology, network(False), 2, 0.004).system
     assert networks_in(accelerated) == []
     check_networks(accelerated)
+    found = [torch_force.module_of(force) or python_force.module_of(force) for force in accelerated.getForces()]
+    assert [module.watches_box for module in found if module is not None] == [False]
 
 
 def test_there_is_nothing_to_minimise_without_an_energy() -> None:
