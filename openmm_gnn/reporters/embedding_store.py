@@ -3,6 +3,7 @@
     meta.json    the encoder, the tokens, the topology's hash, units, versions; replaced as a whole
     frames.npy   one record per frame, see growing_array.py; `np.load("frames.npy", mmap_mode="r")` reads it live
     pending.npy  only while a worker runs: positions that wait for it, see pending_frames.py
+    set-aside.npy  frames that a restart between two frames has cut, as in frames.npy
 
 A record has `step`, `time` (ps), `wall` (seconds since 1970), `box` (rows a, b, c in nm; zeros where there is none),
 `coordinates` of the tokens (nm), `embedding` (component 0 the scalars, 1 to 3 the vectors' x, y, z) and `crc`.
