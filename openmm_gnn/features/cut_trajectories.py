@@ -17,8 +17,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.dcd_frames import dcd_layout
@@ -82,10 +82,10 @@ def trajectory_suffix(path: Path) -> str:
     return plain.suffix.lower()
 
 
-def _sized_frames(path: Path, size_of_frame: Callable[[BinaryIO], int]) -> WholeFrames:
+def _sized_frames(path: Path, size_of_frame: Callable[[FileIO], int]) -> WholeFrames:
     """Whole frames of a file of frames that say their size."""
     size, start, count = os.path.getsize(path), 0, 0
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:  # no more than the headers is read
         while start < size:
             file.seek(start)
             try:
@@ -101,7 +101,7 @@ def _sized_frames(path: Path, size_of_frame: Callable[[BinaryIO], int]) -> Whole
     return WholeFrames(path, count, _left_out(-(-rest * max(count, 1) // max(start, rest)), f"{rest} bytes"))
 
 
-def _xtc_frame(file: BinaryIO) -> int:
+def _xtc_frame(file: FileIO) -> int:
     """Bytes of the frame of an XTC file that begins here."""
     head = file.read(92)
     magic, num_atoms = struct.unpack_from(">2i", head)
@@ -116,7 +116,7 @@ def _xtc_frame(file: BinaryIO) -> int:
     return 96 + -(-packed // 4) * 4
 
 
-def _trr_frame(file: BinaryIO) -> int:
+def _trr_frame(file: FileIO) -> int:
     """Bytes of the frame of a TRR file that begins here."""
     head = file.read(76)
     magic, _, name_bytes = struct.unpack_from(">3i", head)
