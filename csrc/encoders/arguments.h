@@ -14,9 +14,12 @@ struct EdgeArguments {
 
 struct AttentionArguments {
   using Fields = std::tuple<EdgeArguments, Tensor, Tensor, Tensor, int64_t, int64_t>;
+  static constexpr int64_t kReceiving = 1;  // row of edge_index
   EdgeArguments edges;
   Tensor node, vectors, table;
   int64_t head_width, num_threads;
+
+  int64_t num_atoms() const { return node.size(0); }
 };
 
 struct EdgeLayerArguments {
@@ -28,16 +31,22 @@ struct EdgeLayerArguments {
 
 struct TensorArguments {
   using Fields = std::tuple<EdgeArguments, Tensor, Tensor, int64_t>;
+  static constexpr int64_t kReceiving = 0, head_width = 1;
   EdgeArguments edges;
   Tensor parts, table;
   int64_t num_threads;
+
+  int64_t num_atoms() const { return parts.size(0); }
 };
 
 struct FirstTensorArguments {
   using Fields = std::tuple<EdgeArguments, Tensor, Tensor, Tensor, int64_t>;
+  static constexpr int64_t kReceiving = 0, head_width = 1;
   EdgeArguments edges;
   Tensor receiver, sender, table;
   int64_t num_threads;
+
+  int64_t num_atoms() const { return receiver.size(0); }
 };
 
 // Row `receiving` of edge_index sums, the other one sends. Atoms are not looked at.
@@ -58,7 +67,7 @@ inline FilterTable filter_table(const CheckedArguments& given, const Tensor& tab
   return {values, table.size(0), channels};
 }
 
-inline AttentionInputs attention_inputs(const CheckedArguments& given, const AttentionArguments& in) {
+inline AttentionInputs inputs_of(const CheckedArguments& given, const AttentionArguments& in) {
   const int64_t width = size_of(in.node, "node", 1, 2) / 5, atoms = in.node.size(0);
   return {width, in.head_width, given.get<float>(in.node, "node", {atoms, 5 * width}),
           given.get<float>(in.vectors, "vectors", {atoms, 3, width}), filter_table(given, in.table, 4 * width)};
@@ -84,20 +93,17 @@ inline EdgeLayerInputs edge_layer_inputs(const CheckedArguments& given, const Ed
           nullptr};
 }
 
-inline TensorInputs tensor_inputs(const CheckedArguments& given, const TensorArguments& in) {
+inline TensorInputs inputs_of(const CheckedArguments& given, const TensorArguments& in) {
   const int64_t width = size_of(in.parts, "parts", 2, 3);
   return {width, given.get<float>(in.parts, "parts", {kAny, 9, width}), nullptr, nullptr,
           filter_table(given, in.table, 3 * width)};
 }
 
-inline TensorInputs tensor_inputs(const CheckedArguments& given, const FirstTensorArguments& in) {
+inline TensorInputs inputs_of(const CheckedArguments& given, const FirstTensorArguments& in) {
   const int64_t width = size_of(in.receiver, "receiver", 1, 2), atoms = in.receiver.size(0);
   return {width, nullptr, given.get<float>(in.receiver, "receiver", {atoms, width}),
           given.get<float>(in.sender, "sender", {atoms, width}), filter_table(given, in.table, 3 * width)};
 }
-
-inline int64_t num_atoms_of(const TensorArguments& in) { return in.parts.size(0); }
-inline int64_t num_atoms_of(const FirstTensorArguments& in) { return in.receiver.size(0); }
 
 // Of the CPU's operators.
 inline void check_width(int64_t width, int64_t head_width) {

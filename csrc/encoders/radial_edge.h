@@ -57,15 +57,6 @@ OPENMM_GNN_HOST_DEVICE RadialEdge radial_edge(const float* vector, float distanc
   return edge;
 }
 
-// Value of one channel, or with the slopes for weights its derivative by the distance.
-OPENMM_GNN_HOST_DEVICE float spline(const SplineTable& table, const RadialEdge& edge, const float (&weight)[4],
-                                    int64_t channel) {
-  const float* row = table.values + edge.row + channel;
-  float value = row[0] * weight[0];
-  for (int m = 1; m < 4; ++m) value += row[m * table.channels] * weight[m];
-  return value;
-}
-
 // x * sigmoid(x) and its derivative.
 struct ActivatedChannel {
   float value, slope;

@@ -28,24 +28,11 @@ OPENMM_GNN_HOST_DEVICE RadialEdge edge_of(const PairEnds& ends, const RowEntry& 
   return edge;
 }
 
-// Projections of both probes on the pair: own = p_a . u, other = -p_b . u, mutual = p_a . p_b.
-struct PairProjections {
-  float of_a[3], of_b[3];
-  float own, other, mutual;
-};
-
-OPENMM_GNN_HOST_DEVICE PairProjections project_pair(const float* probe, int64_t a, int64_t b, int64_t width,
-                                                    int64_t channel, const RadialEdge& edge) {
-  PairProjections p{{}, {}, 0.f, 0.f, 0.f};
-  for (int d = 0; d < 3; ++d) {
-    p.of_a[d] = probe[(3 * a + d) * width + channel];
-    p.of_b[d] = probe[(3 * b + d) * width + channel];
-    p.own += p.of_a[d] * edge.u[d];
-    p.other -= p.of_b[d] * edge.u[d];
-    p.mutual += p.of_a[d] * p.of_b[d];
-  }
-  return p;
-}
+using Lanes = float;  // of the formulas that follow
+#define INLINE OPENMM_GNN_HOST_DEVICE
+INLINE float load(const float* p) { return *p; }
+#include "vector_gamd/pair_formulas.inl"
+#undef INLINE
 
 // What SiLU takes for the message of group g to atom a, in both directions: [0] b to a, [1] a to b.
 struct MessageInputsOfPair {
@@ -114,15 +101,6 @@ OPENMM_GNN_HOST_DEVICE PairGradients message_gradients(const RowMessages& in, co
     for (int d = 0; d < 3; ++d) g.du[d] += g.own * p.of_a[d] - g.other * p.of_b[d];
   }
   return g;
-}
-
-// The argument of the decoder's SiLU.
-OPENMM_GNN_HOST_DEVICE float strength_input(const RowStrengths& in, const RadialEdge& edge, int64_t a, int64_t b,
-                                            const PairProjections& p, int64_t f) {
-  const int64_t width = in.width;
-  return spline(in.table, edge, edge.weight, f) + in.total[a * width + f] + in.total[b * width + f] +
-         in.left[a * width + f] * in.left[b * width + f] + in.mixing[f] * (p.own + p.other) +
-         in.mixing[width + f] * (p.own * p.other) + in.mixing[2 * width + f] * p.mutual;
 }
 
 // From the gradients of unit vector and distance to that of the vector.

@@ -18,23 +18,24 @@ Tensor edge_rows_cpu(const Tensor& index, const Tensor&, double, int64_t, int64_
 
 // ---- messages and their gradients -----------------------------------------------------------------------------------
 
-// Edges and inputs of attention_messages, which its gradients have too.
-struct AttentionCall {
+// Edges and inputs of attention_messages, tensor_messages or first_tensors, which their gradients have too.
+template <class Arguments>
+struct Call {
   CheckedArguments given;
   EncoderEdges edges;
-  AttentionInputs in;
+  decltype(inputs_of(given, std::declval<Arguments>())) in;
   int64_t atoms;
 
-  explicit AttentionCall(const AttentionArguments& arguments)
-      : given(arguments.edges.index, "edge_index"), edges(checked_edges(given, arguments.edges, 1)),
-        in(attention_inputs(given, arguments)), atoms(arguments.node.size(0)) {
-    check_width(in.width, in.head_width);
+  explicit Call(const Arguments& arguments)
+      : given(arguments.edges.index, "edge_index"), edges(checked_edges(given, arguments.edges, Arguments::kReceiving)),
+        in(inputs_of(given, arguments)), atoms(arguments.num_atoms()) {
+    check_width(in.width, arguments.head_width);
     check_atoms(edges, atoms);
   }
 };
 
 std::tuple<Tensor, Tensor> attention_messages_cpu(const AttentionArguments& arguments) {
-  const AttentionCall call(arguments);
+  const Call call(arguments);
   Sums sums;
   const Tensor scalars = sums.add(arguments.node, {call.atoms, call.in.width});
   const Tensor vectors = sums.add(arguments.node, {call.atoms, 3, call.in.width});
@@ -46,7 +47,7 @@ std::tuple<Tensor, Tensor> attention_messages_cpu(const AttentionArguments& argu
 
 std::array<Tensor, 6> attention_messages_backward_cpu(const AttentionArguments& arguments, const Tensor& from_scalars,
                                                       const Tensor& from_vectors, bool geometry, bool filters) {
-  const AttentionCall call(arguments);
+  const Call call(arguments);
   const AttentionInputs& in = call.in;
   const float* from[] = {call.given.get<float>(from_scalars, "the gradient of scalars", {call.atoms, in.width}),
                          call.given.get<float>(from_vectors, "the gradient of vectors", {call.atoms, 3, in.width})};
@@ -104,25 +105,9 @@ std::tuple<Tensor, Tensor, Tensor> edge_layer_cpu(const EdgeLayerArguments& argu
   return {scalars, vectors, changed};
 }
 
-// Edges and inputs of tensor_messages or first_tensors.
-template <class Arguments>
-struct TensorCall {
-  CheckedArguments given;
-  EncoderEdges edges;
-  TensorInputs in;
-  int64_t atoms;
-
-  explicit TensorCall(const Arguments& arguments)
-      : given(arguments.edges.index, "edge_index"), edges(checked_edges(given, arguments.edges, 0)),
-        in(tensor_inputs(given, arguments)), atoms(num_atoms_of(arguments)) {
-    check_width(in.width, 1);
-    check_atoms(edges, atoms);
-  }
-};
-
 template <class Arguments>
 Tensor tensor_sums_cpu(const Arguments& arguments) {
-  const TensorCall<Arguments> call(arguments);
+  const Call call(arguments);
   Sums sums;
   const Tensor result = sums.add(arguments.table, {call.atoms, 9, call.in.width});
   sums.run(arguments.num_threads, call.edges.count, [&](int64_t begin, int64_t end, const Arrays& out) {
@@ -133,7 +118,7 @@ Tensor tensor_sums_cpu(const Arguments& arguments) {
 
 std::array<Tensor, 3> tensor_messages_backward_cpu(const TensorArguments& arguments, const Tensor& gradient,
                                                    bool geometry, bool filters) {
-  const TensorCall call(arguments);
+  const Call call(arguments);
   const int64_t width = call.in.width;
   const float* from = call.given.get<float>(gradient, "the gradient of sums", {call.atoms, 9, width});
   Sums sums;
@@ -150,7 +135,7 @@ std::array<Tensor, 3> tensor_messages_backward_cpu(const TensorArguments& argume
 
 std::array<Tensor, 5> first_tensors_backward_cpu(const FirstTensorArguments& arguments, const Tensor& gradient,
                                                  bool geometry, bool filters) {
-  const TensorCall call(arguments);
+  const Call call(arguments);
   const int64_t width = call.in.width, count = geometry ? call.edges.count : 0;
   const float* from = call.given.get<float>(gradient, "the gradient of sums", {call.atoms, 9, width});
   Sums sums;

@@ -61,7 +61,7 @@ Tensor edge_rows_cuda(const Tensor& index, const Tensor& distances, double cutof
 
 std::tuple<Tensor, Tensor> attention_messages_cuda(const AttentionArguments& arguments) {
   const GivenEdges call(arguments.edges, 1);
-  const AttentionInputs in = attention_inputs(call.given, arguments);
+  const AttentionInputs in = inputs_of(call.given, arguments);
   check_width(in.width, in.head_width);
   const Tensor& like = arguments.node;
   const int64_t atoms = like.size(0);
@@ -77,7 +77,7 @@ std::array<Tensor, 6> attention_messages_backward_cuda(const AttentionArguments&
                                                        const Tensor& from_vectors, bool geometry, bool filters) {
   check(!filters, "attention_messages has no gradients of weights on CUDA: call encoder.network.use_compiled(False)");
   const GivenEdges call(arguments.edges, 1);
-  const AttentionInputs in = attention_inputs(call.given, arguments);
+  const AttentionInputs in = inputs_of(call.given, arguments);
   check_width(in.width, in.head_width);
   const Tensor& like = arguments.node;
   const int64_t atoms = like.size(0), edges = geometry ? call.edges.count : 0;
@@ -144,9 +144,9 @@ std::tuple<Tensor, Tensor, Tensor> edge_layer_cuda(const EdgeLayerArguments& arg
 template <class Arguments>
 Tensor tensor_sums_cuda(const Arguments& arguments) {
   const GivenEdges call(arguments.edges, 0);
-  const TensorInputs in = tensor_inputs(call.given, arguments);
+  const TensorInputs in = inputs_of(call.given, arguments);
   check_width(in.width, in.width);
-  const int64_t atoms = num_atoms_of(arguments);
+  const int64_t atoms = arguments.num_atoms();
   const EdgeRows rows = call.rows_of(atoms);
   const DeviceGuard guard(arguments.table.get_device_index());
   const Tensor result = floats_like(arguments.table, {atoms, 9, in.width});

@@ -18,6 +18,7 @@ struct System {
   int64_t box_row_stride, box_column_stride;
 
   const T* atom(int64_t index) const { return positions + index * atom_stride; }
+  T box_element(int k, int d) const { return box != nullptr ? box[k * box_row_stride + d * box_column_stride] : T(0); }
 };
 
 template <typename T>

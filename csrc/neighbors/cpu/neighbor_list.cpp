@@ -20,8 +20,7 @@ template <typename T>
 bool same_box(const System<T>& system, const T* reference) {
   for (int k = 0; k < 3; ++k) {
     for (int d = 0; d < 3; ++d) {
-      const T value = system.box ? system.box[k * system.box_row_stride + d * system.box_column_stride] : T(0);
-      if (!(value == reference[3 * k + d])) return false;
+      if (!(system.box_element(k, d) == reference[3 * k + d])) return false;
     }
   }
   return true;
@@ -48,7 +47,7 @@ bool track(const System<T>& system, const Lattice& lattice, const T* reference, 
 
 // Finds the stored pairs anew, with the present positions as reference.
 template <typename T>
-void rebuild(const System<T>& system, const PairQuestion& question, const ListState<T>& state, Tracked<T>& tracked) {
+void rebuild(const System<T>& system, const PairQuestion& question, const ListState<T>& state) {
   state.status[kStatusValid] = 0;
   PairFinder<T>& finder = pair_finder<T>();
   const int64_t required = finder.count(system, question, true);
@@ -63,22 +62,10 @@ void rebuild(const System<T>& system, const PairQuestion& question, const ListSt
     throw std::runtime_error(text.str());
   }
   finder.write_shifts(state.stored_i(), state.stored_j(), state.stored_shifts);
-  const int64_t n = system.num_atoms, step = system.component_stride;
-  T *x = tracked.x.reserve(n), *y = tracked.y.reserve(n), *z = tracked.z.reserve(n);
-  int32_t* jump = tracked.jump.reserve(3 * n);
-  for (int64_t a = 0; a < n; ++a) {
-    const T* p = system.atom(a);
-    state.reference_positions[3 * a] = x[a] = p[0];
-    state.reference_positions[3 * a + 1] = y[a] = p[step];
-    state.reference_positions[3 * a + 2] = z[a] = p[2 * step];
+  for (int64_t a = 0; a < system.num_atoms; ++a) {
+    for (int d = 0; d < 3; ++d) state.reference_positions[3 * a + d] = system.atom(a)[d * system.component_stride];
   }
-  std::fill(jump, jump + 3 * n, 0);
-  for (int k = 0; k < 3; ++k) {
-    for (int d = 0; d < 3; ++d) {
-      state.reference_box[3 * k + d] =
-          system.box ? system.box[k * system.box_row_stride + d * system.box_column_stride] : T(0);
-    }
-  }
+  for (int k = 0; k < 9; ++k) state.reference_box[k] = system.box_element(k / 3, k % 3);
   state.status[kStatusStored] = required;
   state.status[kStatusValid] = 1;
   ++state.status[kStatusRebuilds];
@@ -187,13 +174,13 @@ PairResults update(const ListArguments& in) {
   const PairQuestion list{in.cutoff + in.skin, in.full, useful_threads(in.num_threads, in.positions.size(0))};
   const System<T> system = system_of<T>(in.positions, in.box_vectors);
   ++state.status[kStatusCalls];
-  bool usable = state.status[kStatusValid] != 0 && same_box(system, state.reference_box);
-  if (usable) {
-    Lattice lattice{};
-    if (system.box != nullptr) periodic_lattice(system.box, system.box_row_stride, system.box_column_stride, lattice);
-    usable = track(system, lattice, state.reference_positions, static_cast<T>(in.skin), tracked);
+  Lattice lattice{};
+  if (system.box != nullptr) periodic_lattice(system.box, system.box_row_stride, system.box_column_stride, lattice);
+  const auto follow = [&] { return track(system, lattice, state.reference_positions, static_cast<T>(in.skin), tracked); };
+  if (state.status[kStatusValid] == 0 || !same_box(system, state.reference_box) || !follow()) {
+    rebuild(system, list, state);
+    follow();
   }
-  if (!usable) rebuild(system, list, state, tracked);
   return in.trim ? trimmed(in.positions, state, tracked, in.cutoff, in.geometry, list.num_threads)
                  : padded(in.positions, state, tracked, list.cutoff, in.geometry);
 }

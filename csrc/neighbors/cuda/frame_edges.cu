@@ -16,7 +16,6 @@ namespace openmm_gnn::cuda {
 KERNELS(float)
 KERNELS(double)
 OPENMM_GNN_LAUNCHES(ScanBlocks<EdgeReport>)
-OPENMM_GNN_LAUNCHES(ScanTotals<EdgeReport, FinishFound>)
-OPENMM_GNN_LAUNCHES(ScanTotals<EdgeReport, FinishKept>)
+OPENMM_GNN_LAUNCHES(ScanTotals<EdgeReport, StoreSum>)
 
 }  // namespace openmm_gnn::cuda

@@ -260,14 +260,9 @@ struct RankNearest {
   }
 };
 
-struct FinishFound {
-  EdgeReport* report;
-  OPENMM_GNN_HOST_DEVICE void operator()(int64_t sum) const { report->found = sum; }
-};
-
-struct FinishKept {
-  EdgeReport* report;
-  OPENMM_GNN_HOST_DEVICE void operator()(int64_t sum) const { report->kept = sum; }
+struct StoreSum {
+  int64_t* place;
+  OPENMM_GNN_HOST_DEVICE void operator()(int64_t sum) const { *place = sum; }
 };
 
 // ---- the launches; `Launcher` is a CUDA stream (launch.h) or the grid emulator --------------------------------------
@@ -280,9 +275,9 @@ void count_frame_edges(Launcher& launcher, const FrameSearch<T>& search) {
   launch_items(launcher, atoms, PrepareFrames<T>{search});
   launch_items(launcher, atoms * search.strands, SearchFrames<T, CountEdges<T>>{search, {search.strand_count}});
   if (search.most > 0) launch_items(launcher, atoms, LimitRows<T>{search});
-  prefix_sum(launcher, search.report, search.strand_count, search.strand_scan, FinishFound{search.report});
+  prefix_sum(launcher, search.report, search.strand_count, search.strand_scan, StoreSum{&search.report->found});
   if (!search.nearest) return;
-  prefix_sum(launcher, search.report, search.row_count, search.row_scan, FinishKept{search.report});
+  prefix_sum(launcher, search.report, search.row_count, search.row_scan, StoreSum{&search.report->kept});
 }
 
 // `near` is for the nearest alone.

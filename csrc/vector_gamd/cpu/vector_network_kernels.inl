@@ -1,5 +1,7 @@
 // The loops of vector_network.h; included once for each instruction set, inside a namespace of its own.
 
+#include "vector_gamd/pair_formulas.inl"
+
 // False for padding and beyond the cutoff.
 INLINE bool read_edge(const PairEnds& pairs, int64_t k, const SplineTable& table, RadialEdge& edge) {
   if (pairs.i(k) < 0 || !(pairs.distances[k] < table.cutoff)) return false;
@@ -7,44 +9,19 @@ INLINE bool read_edge(const PairEnds& pairs, int64_t k, const SplineTable& table
   return true;
 }
 
-INLINE Lanes radial(const SplineTable& table, const RadialEdge& edge, const float (&weight)[4], int64_t channel) {
-  const float* row = table.values + edge.row + channel;
-  Lanes v = load(row) * weight[0];
-  for (int m = 1; m < 4; ++m) v += load(row + m * table.channels) * weight[m];
-  return v;
-}
-
 INLINE void add_radial(float* table, int64_t channels, const RadialEdge& edge, int64_t channel, Lanes gradient) {
   float* row = table + edge.row + channel;
   for (int m = 0; m < 4; ++m) add_to(row + m * channels, gradient * edge.weight[m]);
 }
 
-// Projections of the probes of both atoms on the pair, 16 channels of them.
-struct Projections {
-  Lanes vi[3], vj[3];
-  Lanes a, b, q;  // of i towards j, of j towards i, of each on the other
-};
-
-INLINE Projections project(const float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const RadialEdge& edge) {
-  Projections p;
-  for (int d = 0; d < 3; ++d) {
-    p.vi[d] = load(probe + (3 * i + d) * width + f);
-    p.vj[d] = load(probe + (3 * j + d) * width + f);
-  }
-  p.a = p.vi[0] * edge.u[0] + p.vi[1] * edge.u[1] + p.vi[2] * edge.u[2];
-  p.b = -(p.vj[0] * edge.u[0] + p.vj[1] * edge.u[1] + p.vj[2] * edge.u[2]);
-  p.q = p.vi[0] * p.vj[0] + p.vi[1] * p.vj[1] + p.vi[2] * p.vj[2];
-  return p;
-}
-
 // Gradients of projections to the probes, and what they add to the gradient of the unit vector.
 template <bool kGeometry>
 INLINE void add_projections(float* probe, int64_t i, int64_t j, int64_t width, int64_t f, const RadialEdge& edge,
-                            const Projections& p, Lanes da, Lanes db, Lanes dq, Lanes (&du)[3]) {
+                            const PairProjections& p, Lanes da, Lanes db, Lanes dq, Lanes (&du)[3]) {
   for (int d = 0; d < 3; ++d) {
-    add_to(probe + (3 * i + d) * width + f, da * edge.u[d] + dq * p.vj[d]);
-    add_to(probe + (3 * j + d) * width + f, dq * p.vi[d] - db * edge.u[d]);
-    if (kGeometry) du[d] += da * p.vi[d] - db * p.vj[d];
+    add_to(probe + (3 * i + d) * width + f, da * edge.u[d] + dq * p.of_b[d]);
+    add_to(probe + (3 * j + d) * width + f, dq * p.of_a[d] - db * edge.u[d]);
+    if (kGeometry) du[d] += da * p.of_a[d] - db * p.of_b[d];
   }
 }
 
@@ -68,17 +45,17 @@ static void messages_loop(const PairEnds& pairs, int64_t begin, int64_t end, con
     if (!read_edge(pairs, k, in.table, edge)) continue;
     const int64_t atom[2] = {pairs.i(k), pairs.j(k)};
     for (int64_t f = 0; f < width; f += 16) {
-      Projections p;
-      if (kVectors) p = project(in.probe, atom[0], atom[1], width, f, edge);
+      PairProjections p;
+      if (kVectors) p = project_pair(in.probe, atom[0], atom[1], width, f, edge);
       Lanes message[2][3];
       for (int g = 0; g < kGroups; ++g) {
         const int64_t c = g * width + f;
-        Lanes z = radial(in.table, edge, edge.weight, c);
-        if (kVectors) z += load(in.mixing + 2 * wide + c) * p.q;
+        Lanes z = spline(in.table, edge, edge.weight, c);
+        if (kVectors) z += load(in.mixing + 2 * wide + c) * p.mutual;
         for (int to = 0; to < 2; ++to) {
           Lanes here = z + load(in.source + atom[1 - to] * wide + c) + load(in.target + atom[to] * wide + c);
           if (kVectors) {
-            here += load(in.mixing + c) * (to ? p.b : p.a) + load(in.mixing + wide + c) * (to ? p.a : p.b);
+            here += load(in.mixing + c) * (to ? p.other : p.own) + load(in.mixing + wide + c) * (to ? p.own : p.other);
           }
           message[to][g] = here * sigmoid(here) * edge.envelope;
         }
@@ -107,9 +84,9 @@ static void message_gradients_loop(const PairEnds& pairs, int64_t begin, int64_t
     const int64_t atom[2] = {pairs.i(k), pairs.j(k)};
     Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
-      Projections p;
+      PairProjections p;
       Lanes da = Lanes{}, db = Lanes{}, dq = Lanes{};
-      if (kVectors) p = project(in.probe, atom[0], atom[1], width, f, edge);
+      if (kVectors) p = project_pair(in.probe, atom[0], atom[1], width, f, edge);
       // Gradients of the three messages of each direction, from what they were multiplied with.
       Lanes incoming[2][3], vector_gradient[2][3];
       for (int to = 0; to < 2; ++to) {
@@ -125,19 +102,19 @@ static void message_gradients_loop(const PairEnds& pairs, int64_t begin, int64_t
       }
       for (int g = 0; g < kGroups; ++g) {
         const int64_t c = g * width + f;
-        Lanes z = radial(in.table, edge, edge.weight, c);
+        Lanes z = spline(in.table, edge, edge.weight, c);
         Lanes receiver_mixing, sender_mixing, mutual_mixing;
         if (kVectors) {
           receiver_mixing = load(in.mixing + c);
           sender_mixing = load(in.mixing + wide + c);
           mutual_mixing = load(in.mixing + 2 * wide + c);
-          z += mutual_mixing * p.q;
+          z += mutual_mixing * p.mutual;
         }
         Lanes table_gradient = Lanes{};
         for (int to = 0; to < 2; ++to) {
           const int64_t receiver = atom[to], sender = atom[1 - to];
           Lanes here = z + load(in.source + sender * wide + c) + load(in.target + receiver * wide + c);
-          const Lanes own = to ? p.b : p.a, other = to ? p.a : p.b;
+          const Lanes own = to ? p.other : p.own, other = to ? p.own : p.other;
           if (kVectors) here += receiver_mixing * own + sender_mixing * other;
           const Activated activated = silu(here);
           const Lanes message = activated.value * edge.envelope;
@@ -165,10 +142,10 @@ static void message_gradients_loop(const PairEnds& pairs, int64_t begin, int64_t
           }
         }
         if (kWeights) add_radial(out.table, wide, edge, c, table_gradient);
-        if (kGeometry) dr += table_gradient * radial(in.table, edge, edge.slope, c);
+        if (kGeometry) dr += table_gradient * spline(in.table, edge, edge.slope, c);
         if (kVectors) {
           dq += mutual_mixing * table_gradient;
-          if (kWeights) add_to(out.mixing + 2 * wide + c, table_gradient * p.q);
+          if (kWeights) add_to(out.mixing + 2 * wide + c, table_gradient * p.mutual);
         }
       }
       if (kVectors) add_projections<kGeometry>(out.probe, atom[0], atom[1], width, f, edge, p, da, db, dq, du);
@@ -186,11 +163,8 @@ static void strengths_loop(const PairEnds& pairs, int64_t begin, int64_t end, co
     const int64_t i = pairs.i(k), j = pairs.j(k);
     Lanes strength = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
-      const Projections p = project(in.probe, i, j, width, f, edge);
-      const Lanes z = radial(in.table, edge, edge.weight, f) + load(in.total + i * width + f) +
-                      load(in.total + j * width + f) + load(in.left + i * width + f) * load(in.left + j * width + f) +
-                      load(in.mixing + f) * (p.a + p.b) + load(in.mixing + width + f) * (p.a * p.b) +
-                      load(in.mixing + 2 * width + f) * p.q;
+      const PairProjections p = project_pair(in.probe, i, j, width, f, edge);
+      const Lanes z = strength_input(in, edge, i, j, p, f);
       strength += load(in.readout + f) * z * sigmoid(z);
     }
     strengths[k] += sum(strength) * edge.envelope;
@@ -208,32 +182,29 @@ static void strength_gradients_loop(const PairEnds& pairs, int64_t begin, int64_
     const float incoming = out.strengths[k] * edge.envelope;
     Lanes du[3] = {Lanes{}, Lanes{}, Lanes{}}, dr = Lanes{};
     for (int64_t f = 0; f < width; f += 16) {
-      const Projections p = project(in.probe, i, j, width, f, edge);
+      const PairProjections p = project_pair(in.probe, i, j, width, f, edge);
       const Lanes left_i = load(in.left + i * width + f), left_j = load(in.left + j * width + f);
       const Lanes sum_mixing = load(in.mixing + f), product_mixing = load(in.mixing + width + f),
                   mutual_mixing = load(in.mixing + 2 * width + f), readout = load(in.readout + f);
-      const Lanes z = radial(in.table, edge, edge.weight, f) + load(in.total + i * width + f) +
-                      load(in.total + j * width + f) + left_i * left_j + sum_mixing * (p.a + p.b) +
-                      product_mixing * (p.a * p.b) + mutual_mixing * p.q;
-      const Activated activated = silu(z);
+      const Activated activated = silu(strength_input(in, edge, i, j, p, f));
       const Lanes dz = readout * activated.slope * incoming;
       if (kWeights) {
         add_to(out.readout + f, activated.value * incoming);
         add_radial(out.table, width, edge, f, dz);
-        add_to(out.mixing + f, dz * (p.a + p.b));
-        add_to(out.mixing + width + f, dz * (p.a * p.b));
-        add_to(out.mixing + 2 * width + f, dz * p.q);
+        add_to(out.mixing + f, dz * (p.own + p.other));
+        add_to(out.mixing + width + f, dz * (p.own * p.other));
+        add_to(out.mixing + 2 * width + f, dz * p.mutual);
       }
       add_to(out.total + i * width + f, dz);
       add_to(out.total + j * width + f, dz);
       add_to(out.left + i * width + f, dz * left_j);
       add_to(out.left + j * width + f, dz * left_i);
       if (kGeometry) {
-        dr += dz * radial(in.table, edge, edge.slope, f) +
+        dr += dz * spline(in.table, edge, edge.slope, f) +
               readout * activated.value * (out.strengths[k] * edge.envelope_slope);
       }
-      add_projections<kGeometry>(out.probe, i, j, width, f, edge, p, dz * (sum_mixing + product_mixing * p.b),
-                                 dz * (sum_mixing + product_mixing * p.a), dz * mutual_mixing, du);
+      add_projections<kGeometry>(out.probe, i, j, width, f, edge, p, dz * (sum_mixing + product_mixing * p.other),
+                                 dz * (sum_mixing + product_mixing * p.own), dz * mutual_mixing, du);
     }
     if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, sum(dr));
   }
