@@ -32,7 +32,7 @@ class NetworkInSystem:
 
 def networks_in(system: openmm.System) -> list[NetworkInSystem]:
     """The force models of a System; those that `accelerate` put in cancel, and are left out."""
-    found = []
+    found: list[NetworkInSystem] = []
     for force in system.getForces():
         if isinstance(force, openmm.CustomCVForce):
             inner = [force.getCollectiveVariable(k) for k in range(force.getNumCollectiveVariables())]

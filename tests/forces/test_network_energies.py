@@ -56,7 +56,7 @@ def xml_of(conservative: bool, backend: str) -> str:
     system = openmm.System()
     for mass in FLUID.masses:
         system.addParticle(mass)
-    system.setDefaultPeriodicBoxVectors(*FLUID.box_vectors)
+    system.setDefaultPeriodicBoxVectors(*np.asarray(FLUID.box_vectors))
     system.addForce(gamd_force(network(conservative), FLUID.topology, backend))
     return openmm.XmlSerializer.serialize(system)
 
