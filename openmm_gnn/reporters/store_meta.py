@@ -72,10 +72,10 @@ def check_same_source(path: Path, stored: dict[str, Any], given: dict[str, Any])
     differences = "; ".join(
         f"{name}: {_short(before.get(name))} stored, {_short(now.get(name))} given" for name in names
     )
-    raise DataError(
-        f"{path} holds other features ({differences}): append with the same encoder, topology and selection, "
-        "or choose another directory"
-    )
+    remedy = "append with the same encoder, topology and selection, or choose another directory"
+    if before.get("tokens.elements") is None and now.get("tokens.elements") is not None:
+        remedy = "an older release made them, and knew topologies by other marks: make them anew in another directory"
+    raise DataError(f"{path} holds other features ({differences}): {remedy}")
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
