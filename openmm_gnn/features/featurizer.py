@@ -21,10 +21,12 @@ from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.encoder import NeighborRule
 from openmm_gnn.base.units import nanometers
+from openmm_gnn.features.covalent_bonds import atom_name, warn_of_open_chains
 from openmm_gnn.features.featurizer_settings import Context, FeaturizerSettings, GraphContext
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, for_each, whole_graph
-from openmm_gnn.features.selection import as_mdtraj, atom_name, check_elements, select_atoms, topology_hash
+from openmm_gnn.features.selection import check_elements, select_atoms
 from openmm_gnn.features.token_table import Coordinates, TokenTable, atom_tokens, group_tokens, residue_tokens
+from openmm_gnn.features.topologies import Elements, as_mdtraj, topology_hash
 from openmm_gnn.features.whole_molecules import WholeMolecules
 from openmm_gnn.kernels.library import usable_device
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash, known_elements
@@ -75,18 +77,20 @@ class Featurizer:
         coordinates: str = FeaturizerSettings.coordinates,
         context: str = FeaturizerSettings.context,
         window: int | None = FeaturizerSettings.window,
+        elements: Elements = FeaturizerSettings.elements,
     ) -> None:
         """
         Args:
             encoder: an encoder, or a path or name for `load_encoder`.
             topology: of the whole System, openmm.app.Topology or mdtraj.Topology.
             tokens: as in `FeaturizerSettings`, or groups of indices of selected atoms.
-            selection, reduction, neighbor_rule, dtype, device, coordinates, context, window: see `FeaturizerSettings`.
+            selection, reduction, neighbor_rule, dtype, device, coordinates, context, window, elements: see
+                `FeaturizerSettings`.
         Raises:
             SpecError: for an argument that means nothing, or a selection of nothing.
             BackendError: for a device that is not here.
-            TopologyError: for virtual sites, elements the encoder does not know, missing alpha carbons, and windows
-                without bonds.
+            TopologyError: for virtual sites, elements that are unknown or that the encoder does not know, missing
+                alpha carbons, and windows without bonds.
         """
         self.selection = selection
         self.reduction = _choice(Reduction, reduction, "reduction")
@@ -97,10 +101,11 @@ class Featurizer:
         self._name, given = _loaded(encoder, neighbor_rule)
         self.encoder_hash = encoder_hash(given)
         self.spec = given.spec
-        self.topology = as_mdtraj(topology)
-        self.topology_hash = topology_hash(self.topology)
+        self.topology = as_mdtraj(topology, elements)
         self.num_particles = self.topology.n_atoms
         selected = select_atoms(self.topology, selection)
+        self.topology_hash = topology_hash(self.topology, selected)
+        warn_of_open_chains(self.topology, selected)
         check_elements(self.topology, selected, known_elements(self.spec))
         self.tokens = _token_table(self.topology, selected, tokens, _choice(Coordinates, coordinates, "coordinates"))
         self._exact = torch.float64 if dtype == "float64" else torch.float32

@@ -85,6 +85,9 @@ class FeaturizerSettings:
     """Atoms in one graph: all selected ones (whole), or each residue with its neighbours in sequence (window)."""
     window: int | None = None
     """Number of residues on either side of each residue that its graph contains, with context window. Default: 2."""
+    elements: tuple[str, ...] = ()
+    """Element of atoms that the topology does not know, such as FE=Fe or HEM:NA=N, VS for a virtual site; may be given
+    again. Default: those of the topology, or of the names of residue and atom."""
     dtype: str = "float32"
     """Type of the encoder's arithmetic: float32, bfloat16 or float64."""
     device: str = "cpu"

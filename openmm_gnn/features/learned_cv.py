@@ -74,7 +74,7 @@ class LearnedCV:
     encoder: Encoder
     network: CVNetwork
     topology_hash: str
-    """Hash of the System's topology, from `features.selection.topology_hash`."""
+    """Hash of the atoms that the encoder sees, from `features.topologies.topology_hash`."""
     tokens: dict[str, Any]
     """The token table, as `TokenTable.to_json` writes it."""
     ranges: OutputRanges

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import SpecError, TopologyError
+from openmm_gnn.features.covalent_bonds import atom_name
 
 if TYPE_CHECKING:
     import mdtraj
@@ -18,40 +18,6 @@ _ION_ELEMENTS = frozenset(
 )
 """Metals and halogens: a residue that is one such atom, bonded to nothing, is taken for a monatomic ion."""
 _WATER_NUMBERS = (1, 1, 8)
-
-
-def as_mdtraj(topology: Any) -> mdtraj.Topology:
-    """The topology as mdtraj's; one of OpenMM is converted.
-
-    Raises:
-        TopologyError: if it is a topology of neither.
-    """
-    import mdtraj
-    from openmm import app
-
-    if isinstance(topology, mdtraj.Topology):
-        return topology
-    if isinstance(topology, app.Topology):
-        return mdtraj.Topology.from_openmm(topology)
-    raise TopologyError(f"{type(topology).__name__} is no topology: give an openmm.app.Topology or a mdtraj.Topology")
-
-
-def topology_hash(topology: mdtraj.Topology) -> str:
-    """sha256 over element and name of every atom, and name and chain of its residue, in the order of the topology.
-
-    The same for a topology of OpenMM and its conversion to mdtraj. Bonds and residue numbers do not count: readers of
-    files disagree about them.
-    """
-    digest = hashlib.sha256()
-    for residue in topology.residues:
-        atoms = " ".join(f"{atom.name}/{atom.element.number}" for atom in residue.atoms)
-        digest.update(f"{residue.chain.index} {residue.name} {atoms}\n".encode())
-    return digest.hexdigest()
-
-
-def atom_name(atom: Any) -> str:
-    """An atom of mdtraj's in words for an error: "1204 (CB of ALA79)"."""
-    return f"{atom.index} ({atom.name} of {atom.residue.name}{atom.residue.resSeq})"
 
 
 def select_atoms(topology: mdtraj.Topology, selection: str | None = None) -> np.ndarray:

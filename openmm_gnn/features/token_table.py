@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
-from openmm_gnn.features.selection import atom_name
+from openmm_gnn.features.covalent_bonds import atom_name
 
 if TYPE_CHECKING:
     import mdtraj
@@ -55,13 +55,16 @@ class TokenTable:
     anchors: tuple[Anchor, ...]
     anchor_atoms: tuple[int, ...]
     """The atom that is the token's anchor; -1 for a centroid."""
+    elements: tuple[str, ...] = ()
+    """Symbols of each token's atoms, such as "N C C O"; empty in tables that do not know them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "atoms", tuple(tuple(int(index) for index in token) for token in self.atoms))
         object.__setattr__(self, "anchors", tuple(Anchor(kind) for kind in self.anchors))
         object.__setattr__(self, "anchor_atoms", tuple(int(index) for index in self.anchor_atoms))
-        lengths = {len(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        object.__setattr__(self, "elements", tuple(self.elements))
+        lengths = {len(getattr(self, field.name)) for field in dataclasses.fields(self)} - {0 if self.labels else -1}
         if len(lengths) != 1 or 0 in lengths or not all(self.atoms):
             raise DataError(
                 f"a token table with {sorted(lengths)} labels, atoms or anchors, {self.atoms.count(())} tokens of them "
@@ -88,6 +91,32 @@ class TokenTable:
         is_centroid = torch.tensor([[kind is Anchor.CENTROID] for kind in self.anchors])
         return token_of, row_of, sizes, is_centroid, torch.tensor([row.get(index, 0) for index in self.anchor_atoms])
 
+    def moved_to(self, topology: mdtraj.Topology, selected: np.ndarray) -> TokenTable:
+        """The same tokens in another topology, whose selected atoms are those of this table's, in the same order.
+
+        Raises:
+            TopologyError: if the tokens do not hold every selected atom, and so do not say where the atoms are now.
+        """
+        own = sorted({index for token in self.atoms for index in token})
+        place = dict(zip(own, selected.tolist(), strict=False))
+        if len(own) != len(selected):  # groups of some of the atoms
+            place = {index: index for index in own}
+            now = [
+                " ".join(topology.atom(i).element.symbol for i in token)
+                for token in self.atoms
+                if max(token) < topology.n_atoms
+            ]
+            if not set(own) <= set(selected.tolist()) or (self.elements and tuple(now) != self.elements):
+                raise TopologyError(
+                    "the tokens are groups of some of the selected atoms, which have other indices in this topology: "
+                    "give a topology that begins with the same atoms"
+                )
+        return dataclasses.replace(
+            self,
+            atoms=tuple(tuple(place[index] for index in token) for token in self.atoms),
+            anchor_atoms=tuple(place.get(index, -1) for index in self.anchor_atoms),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The table as plain lists, ready for `json.dumps`."""
         return {
@@ -95,6 +124,7 @@ class TokenTable:
             "atoms": [list(token) for token in self.atoms],
             "anchors": [kind.value for kind in self.anchors],
             "anchor_atoms": list(self.anchor_atoms),
+            **({"elements": list(self.elements)} if self.elements else {}),
         }
 
     @classmethod
@@ -104,11 +134,11 @@ class TokenTable:
         Raises:
             DataError: if something is missing or contradicts itself.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "elements"]
         if missing := [name for name in names if name not in document]:
             raise DataError(f"a token table without {missing}: expected {names}")
         try:
-            return cls(**{name: document[name] for name in names})
+            return cls(**{name: document[name] for name in names}, elements=tuple(document.get("elements", ())))
         except (TypeError, ValueError) as error:
             raise DataError(f"a token table that cannot be read: {error}") from error
 
@@ -185,7 +215,8 @@ def _table(
                 f'is {without[0]}: select without them, or give coordinates="anchor" for centroids in their place'
             )
     kinds, places = zip(*anchors, strict=True) if anchors else ((), ())
-    return TokenTable(_each_once(labels), tuple(map(tuple, tokens)), kinds, places)
+    elements = tuple(" ".join(topology.atom(index).element.symbol for index in token) for token in tokens)
+    return TokenTable(_each_once(labels), tuple(map(tuple, tokens)), kinds, places, elements)
 
 
 def _anchor(topology: mdtraj.Topology, token: list[int]) -> tuple[Anchor, int]:

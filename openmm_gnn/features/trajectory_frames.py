@@ -15,8 +15,10 @@ import numpy as np
 
 from openmm_gnn.base.boxes import box_words, can_be_box
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.features.covalent_bonds import check_bond_lengths
 from openmm_gnn.features.cut_trajectories import RECTANGULAR, WholeFrames, trajectory_suffix, whole_frames
 from openmm_gnn.md.dcd_frames import dcd_cells, foreign_box_vectors
+from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_models
 
 if TYPE_CHECKING:
     import mdtraj
@@ -79,31 +81,6 @@ def check_reader(path: Path) -> None:
         raise DataError(f"reading {path} needs {module}, which is not installed: `pip install {module}`")
 
 
-def read_topology(path: Path) -> mdtraj.Topology:
-    """The topology of a file: of PDB and PDBx/mmCIF as OpenMM reads it, else as mdtraj does.
-
-    Raises:
-        DataError: if there is no such file, or it holds none.
-    """
-    import mdtraj
-
-    from openmm_gnn.features.selection import as_mdtraj
-
-    if not path.is_file():
-        raise DataError(f"there is no file {path}: check the path of the topology")
-    check_reader(path)
-    try:
-        if (suffix := path.suffix.lower()) in (".pdb", ".ent", ".cif", ".pdbx", ".mmcif"):
-            from openmm import app
-
-            # As a simulation reads it, so that features made live and offline are of one topology.
-            reader = app.PDBFile if suffix in (".pdb", ".ent") else app.PDBxFile
-            return as_mdtraj(reader(str(path)).topology)
-        return mdtraj.load_topology(str(path))
-    except Exception as error:  # the parsers raise whatever the text makes them stumble over
-        raise DataError(f"{path} cannot be read as a topology: {error or type(error).__name__}") from error
-
-
 def count_frames(path: Path) -> int | None:
     """Frames in a file, where that is known without reading it."""
     import mdtraj
@@ -117,16 +94,24 @@ def count_frames(path: Path) -> int | None:
         return None
 
 
-def check_atoms(path: Path, topology: mdtraj.Topology) -> None:
+def check_atoms(path: Path, topology: mdtraj.Topology, atoms: np.ndarray | None = None, periodic: bool = True) -> None:
     """
+    Args:
+        atoms: indices of those whose bonds must be bonds in the first frame; None: all.
+        periodic: whether molecules may be broken at the box.
     Raises:
-        DataError: if the trajectory cannot be read, is empty or cut short in its first frame, or has another number of
-            atoms than the topology.
+        DataError: if the trajectory cannot be read, is empty or cut short in its first frame, or its atoms are not
+            those of the topology: another number of them, or bonds that are none.
     """
+    chosen = np.arange(topology.n_atoms) if atoms is None else np.sort(atoms)
     with _readable(path, topology) as whole:
         for frames in _pieces(path, whole, topology, None, 1, 0):
             if frames.n_atoms != topology.n_atoms:
                 raise DataError(_other_atoms(path, topology, f"{frames.n_atoms} atoms"))
+            one = np.arange(1)
+            box, has_box = _Boxes(path, topology.n_atoms).of(frames[:1], one, one)
+            vectors = box[0] if periodic and has_box[0] else None
+            check_bond_lengths(f"frame 0 of {path}", topology, chosen, frames.xyz[0][chosen], vectors)
             return
     raise DataError(f"{path} has no frames: was it written to the end?")
 
@@ -243,6 +228,9 @@ def _pieces(
 ) -> Iterator[mdtraj.Trajectory]:
     import mdtraj
 
+    if path.suffix.lower() in STRUCTURE_SUFFIXES:
+        yield _models(whole.path, topology, atoms)[skip:]
+        return
     given: dict[str, Any] = {"top": topology, "atom_indices": atoms}
     try:
         if whole.left_out and whole.path == path and path.suffix.lower() != ".dcd":
@@ -283,6 +271,22 @@ def _first_frames(
             if stop > skip:
                 yield frames[max(0, skip - start) :]
             start = stop
+
+
+def _models(path: Path, topology: mdtraj.Topology, atoms: np.ndarray | None) -> mdtraj.Trajectory:
+    """The models of a structure file, of the atoms that its topology has: alternate locations are left out in both."""
+    import mdtraj
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* atoms have ")  # said when the topology was read
+        structure = read_models(path)
+    positions = np.stack(structure.frames)
+    if positions.shape[1] != topology.n_atoms:
+        raise DataError(_other_atoms(path, topology, f"{positions.shape[1]} atoms"))
+    frames = mdtraj.Trajectory(positions, topology)
+    if (vectors := structure.topology.getPeriodicBoxVectors()) is not None:
+        frames.unitcell_vectors = np.broadcast_to(np.array(vectors._value), (len(positions), 3, 3))
+    return frames if atoms is None else frames.atom_slice(atoms)
 
 
 def _other_atoms(path: Path, topology: mdtraj.Topology, found: str) -> str:

@@ -163,7 +163,8 @@ class EmbeddingReporter:
         if system.getNumParticles() != self._num_particles:
             raise SpecError(
                 f"the featurizer is made for {self._num_particles} particles, the simulation has "
-                f"{system.getNumParticles()}: make it from simulation.topology"
+                f"{system.getNumParticles()}: make it from simulation.topology, with an atom for each particle, "
+                "dummies too (named DUM, without an element)"
             )
         self._periodic = is_periodic_system(system)
         copied = ""

@@ -14,7 +14,8 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.featurizer_settings import FeaturizerSettings
-from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of, read_topology
+from openmm_gnn.features.topologies import read_topology
+from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of
 from openmm_gnn.reporters.embedding_store import SAME_PLACE_NM, EmbeddingStore
 from openmm_gnn.reporters.store_meta import Reading, is_store
 
@@ -63,14 +64,18 @@ def run_job(job: FileJob) -> tuple[int, list[str]]:
     """Featurize the file of a job, with an encoder loaded here; the number of new frames, and what was warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        featurizer = Featurizer(job.encoder, read_topology(job.topology), **job.featurizer)
-        count = featurize_trajectory(job.trajectory, job.store, featurizer, job.reading)
+        count = featurize_trajectory(job.trajectory, job.store, _featurizer(job), job.reading)
     return count, [str(one.message) for one in caught if one.category is UserWarning]
+
+
+def _featurizer(job: FileJob) -> Featurizer:
+    topology = read_topology(job.topology, job.featurizer.get("elements", ()))
+    return Featurizer(job.encoder, topology, **job.featurizer)
 
 
 def featurize_here(jobs: Sequence[FileJob], progress: bool = True) -> list[int]:
     """Featurize one file after another with one encoder; the number of new frames of each."""
-    featurizer = Featurizer(jobs[0].encoder, read_topology(jobs[0].topology), **jobs[0].featurizer)
+    featurizer = _featurizer(jobs[0])
     counts = []
     for job in jobs:
         total = count_frames(job.trajectory)
@@ -116,7 +121,7 @@ def featurize_trajectory(
             trajectory or stride.
     """
     reading = reading or Reading()
-    check_atoms(trajectory, featurizer.topology)
+    check_atoms(trajectory, featurizer.topology, featurizer.read_atoms, reading.periodic)
     count = 0
     with _opened(trajectory, store, featurizer, reading) as writer:
         last = writer.last_step

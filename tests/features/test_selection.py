@@ -11,7 +11,8 @@ import openmm.app
 import pytest
 
 from openmm_gnn.base.errors import SpecError, TopologyError
-from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
+from openmm_gnn.features.selection import check_elements, select_atoms
+from openmm_gnn.features.topologies import as_mdtraj, topology_hash
 
 VILLIN = Path(openmm.app.__file__).parent / "data" / "test.pdb"
 
@@ -94,6 +95,8 @@ def test_the_hash_is_the_same_from_openmm_and_mdtraj_and_tells_topologies_apart(
     before = topology_hash(zoo)
     assert before == topology_hash(zoo.copy()) != own
     zoo.atom(1).name = "HX"
+    assert topology_hash(zoo) == before
+    zoo.atom(0).element = mdtraj.element.sulfur
     assert topology_hash(zoo) != before
 
 

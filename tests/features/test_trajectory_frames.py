@@ -10,8 +10,8 @@ import openmm.app
 import pytest
 
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.features.selection import topology_hash
-from openmm_gnn.features.trajectory_frames import check_atoms, count_frames, frames_of, read_topology
+from openmm_gnn.features.topologies import read_topology, topology_hash
+from openmm_gnn.features.trajectory_frames import check_atoms, count_frames, frames_of
 
 FORMATS = (
     *("xtc", "trr", "dcd", "nc", "pdb", "pdb.gz", "xyz", "lammpstrj", "mdcrd", "gro", "dtr", "cif"),

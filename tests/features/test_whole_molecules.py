@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.features.selection import as_mdtraj, select_atoms
+from openmm_gnn.features.selection import select_atoms
+from openmm_gnn.features.topologies import as_mdtraj
 from openmm_gnn.features.whole_molecules import WholeMolecules
 
 BOXES = {

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.features.covalent_bonds import atom_name
 from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.features.residue_windows import GraphBlock, ResidueWindows, whole_graph
-from openmm_gnn.features.selection import as_mdtraj, check_elements, select_atoms, topology_hash
+from openmm_gnn.features.selection import check_elements, select_atoms
 from openmm_gnn.features.token_table import TokenTable
+from openmm_gnn.features.topologies import as_mdtraj, topology_hash
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
 from openmm_gnn.forces.modules.openmm_module import check_num_positions, without_calls
 from openmm_gnn.networks.encoders.encoder import known_elements
@@ -58,12 +60,12 @@ class CVModule(nn.Module):
         """
         super().__init__()
         topology = as_mdtraj(topology)
-        check_same_topology(cv, topology)
         selected = select_atoms(topology, cv.selection)
+        check_same_topology(cv, topology, selected)
         spec = cv.encoder.spec
         check_elements(topology, selected, known_elements(spec))
         whole = WholeMolecules(topology, selected)
-        tokens = TokenTable.from_json(cv.tokens)
+        tokens = TokenTable.from_json(cv.tokens).moved_to(topology, selected)
         self.num_particles = int(topology.n_atoms)
         self.num_selected, self.num_molecules = whole.num_selected, whole.num_molecules
         self.num_tokens, self.num_outputs = tokens.num_tokens, cv.num_outputs
@@ -234,16 +236,40 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
     )
 
 
-def check_same_topology(cv: LearnedCV, topology: Any) -> None:
+def check_same_topology(cv: LearnedCV, topology: Any, selected: np.ndarray) -> None:
     """
+    Args:
+        topology: mdtraj.Topology.
+        selected: indices of the atoms that the encoder sees; all others may be any.
     Raises:
-        TopologyError: naming both hashes, if a CV was learned for another topology.
+        TopologyError: naming the first atoms that differ, if a CV was learned for other atoms, residues or bonds.
     """
-    found = topology_hash(as_mdtraj(topology))
-    if found != cv.topology_hash:
-        labels = cv.tokens["labels"]
+    if topology_hash(topology, selected) != cv.topology_hash:
         raise TopologyError(
-            f"the CV was learned for another topology (hash {cv.topology_hash[:12]}, {len(labels)} tokens from "
-            f"{labels[0]} to {labels[-1]}) than that of the system (hash {found[:12]}, {as_mdtraj(topology).n_atoms} "
-            "atoms): give the CV of this system, or learn one from a run of it"
+            f"the CV was learned for another topology: {_first_difference(cv, topology, selected)}. Give the CV of "
+            "this system, or learn one from a run of it"
         )
+
+
+def _first_difference(cv: LearnedCV, topology: Any, selected: np.ndarray) -> str:
+    table = TokenTable.from_json(cv.tokens)
+    symbols = [one.split() for one in table.elements] or [["?"] * len(atoms) for atoms in table.atoms]
+    stored = sorted(
+        (index, token, symbols[token][row])
+        for token, atoms in enumerate(table.atoms)
+        for row, index in enumerate(atoms)
+    )
+    by_residue = not any(label.startswith("group") or "." in label for label in table.labels)
+    last_token = last_residue = -1
+    for (index, token, symbol), now in zip(stored, selected.tolist(), strict=False):
+        atom = topology.atom(now)
+        other_residue = (token != last_token) != (atom.residue.index != last_residue)
+        if symbol not in ("?", atom.element.symbol) or (by_residue and other_residue):
+            return (
+                f"its atom {index} ({symbol} of {table.labels[token]}) is atom {atom_name(atom)} of element "
+                f"{atom.element.symbol} in the system"
+            )
+        last_token, last_residue = token, atom.residue.index
+    if len(stored) != len(selected):
+        return f"its encoder sees {len(stored)} atoms, the selection takes {len(selected)} of the system"
+    return "the elements are the same, but other bonds join the atoms"

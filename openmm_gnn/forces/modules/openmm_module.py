@@ -123,7 +123,7 @@ def check_num_positions(positions: Tensor, num_particles: int) -> None:
     if positions.size(0) != num_particles:
         raise ValueError(
             f"{positions.size(0)} positions came in, the module was made for {num_particles} particles: make it again "
-            "for this topology"
+            "from a topology that has every particle of the System, dummies too (named DUM, without an element)"
         )
 
 

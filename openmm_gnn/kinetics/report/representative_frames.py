@@ -12,7 +12,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.features.selection import select_atoms
-from openmm_gnn.features.trajectory_frames import read_topology
+from openmm_gnn.features.topologies import read_topology
 from openmm_gnn.kinetics.data import AnalysedRun
 from openmm_gnn.md.dcd_frames import dcd_layout
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.data.conformers.conformations import check_elements
-from openmm_gnn.features.selection import as_mdtraj, select_atoms
+from openmm_gnn.features.selection import select_atoms
+from openmm_gnn.features.topologies import as_mdtraj
 from openmm_gnn.learning.pretraining.noisy_frames import noise_scale_of, standard_noise
 from openmm_gnn.md.systems.structure_files import read_structure
 from openmm_gnn.networks.encoders.encoder import Encoder

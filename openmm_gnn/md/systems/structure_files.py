@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
@@ -17,19 +18,34 @@ from openmm_gnn.base.boxes import box_words, can_be_box
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.base.units import nanometers
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat, masses_of
+from openmm_gnn.md.systems.elements import is_site, parsed_elements
+from openmm_gnn.md.systems.pdb_text import completed
 
 if TYPE_CHECKING:
     import openmm
     from openmm import app
 
-STRUCTURE_SUFFIXES = (".cif", ".ent", ".pdb", ".pdbx")
+STRUCTURE_SUFFIXES = (".cif", ".ent", ".mmcif", ".pdb", ".pdbx")
 
 
-def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
-    """The topology of a file, and its positions, (num_atoms, 3) in nm.
+@dataclass(frozen=True)
+class Structure:
+    """What a PDB or PDBx/mmCIF file holds."""
 
+    topology: app.Topology
+    frames: list[np.ndarray]
+    """(num_atoms, 3) nm of each model."""
+
+
+def read_models(path: Path, elements: Mapping[str, str] | Sequence[str] = ()) -> Structure:
+    """All models of a file; atoms whose element neither the file nor the names say have none in the topology.
+
+    What is taken from names is said in a warning.
+
+    Args:
+        elements: see `elements.parsed_elements`.
     Raises:
-        DataError: if the file is missing, of another kind or cannot be read.
+        DataError: if the file is missing, of another kind or cannot be read, or its models have other atoms.
     """
     from openmm import app, unit
 
@@ -38,12 +54,46 @@ def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
         raise DataError(f"the topology {path} ends in {path.suffix!r}: give one of {list(STRUCTURE_SUFFIXES)}")
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path of the topology")
+    given = parsed_elements(elements)
     try:
-        structure = (app.PDBFile if suffix in (".pdb", ".ent") else app.PDBxFile)(os.fspath(path))
+        if suffix in (".pdb", ".ent"):
+            text, said = completed(path.read_text(), given)
+            for sentence in said:
+                warnings.warn(f"{path}: {sentence}", stacklevel=2)
+            structure = app.PDBFile(io.StringIO(text))
+        else:
+            structure = app.PDBxFile(os.fspath(path))
         _leave_out_placeholder(structure.topology, path)
-        return structure.topology, np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+        frames = [
+            np.array(structure.getPositions(asNumpy=True, frame=index).value_in_unit(unit.nanometer))
+            for index in range(structure.getNumFrames())
+        ]
     except Exception as error:  # OpenMM's parsers raise whatever the text makes them stumble over
         raise DataError(f"{path} cannot be read as a structure: {error or type(error).__name__}") from error
+    for index, frame in enumerate(frames):
+        if len(frame) != len(frames[0]):
+            raise DataError(
+                f"model {index + 1} of {path} has {len(frame)} atoms, the first has {len(frames[0])}: give a file "
+                "whose models have the same atoms"
+            )
+    return Structure(structure.topology, frames)
+
+
+def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
+    """The topology of a file, and the positions of its first model, (num_atoms, 3) in nm.
+
+    Raises:
+        DataError: if the file is missing, of another kind or cannot be read, or the element of an atom is unknown.
+    """
+    structure = read_models(path)
+    unknown = [atom for atom in structure.topology.atoms() if atom.element is None and not is_site(atom)]
+    if unknown:
+        first = unknown[0]
+        raise DataError(
+            f"{path} does not say the element of {len(unknown)} atoms, the first is atom {first.index} ({first.name} "
+            f"of {first.residue.name}{first.residue.id}): write it into columns 77-78"
+        )
+    return structure.topology, structure.frames[0]
 
 
 def _leave_out_placeholder(topology: app.Topology, path: Path) -> None:
