@@ -109,10 +109,8 @@ def read_topology(path: Path, elements: Elements = ()) -> mdtraj.Topology:
         if suffix in STRUCTURE_SUFFIXES:
             # As a simulation reads it, so that features made live and offline are of one topology.
             structure = read_models(path, elements)
-            topology, positions = as_mdtraj(structure.topology, elements), structure.frames[0]
-            vectors = structure.topology.getPeriodicBoxVectors()
-            box = None if vectors is None else np.array(vectors._value)
-            return with_missing_bonds(topology, positions, box)
+            topology = as_mdtraj(structure.topology, elements)
+            return with_missing_bonds(topology, structure.frames[0], structure.box_vectors)
         with ascii_path(path) as named:
             plain = mdtraj.load_topology(named)
             frame = mdtraj.load(named, top=plain) if suffix == ".gro" else None

@@ -284,8 +284,8 @@ def _models(path: Path, topology: mdtraj.Topology, atoms: np.ndarray | None) -> 
     if positions.shape[1] != topology.n_atoms:
         raise DataError(_other_atoms(path, topology, f"{positions.shape[1]} atoms"))
     frames = mdtraj.Trajectory(positions, topology)
-    if (vectors := structure.topology.getPeriodicBoxVectors()) is not None:
-        frames.unitcell_vectors = np.broadcast_to(np.array(vectors._value), (len(positions), 3, 3))
+    if structure.box_vectors is not None:
+        frames.unitcell_vectors = np.broadcast_to(structure.box_vectors, (len(positions), 3, 3))
     return frames if atoms is None else frames.atom_slice(atoms)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import mdtraj
 import numpy as np
 import openmm
 import pytest
 import torch
 from finite_differences import finite_difference_deviation
 from learned_cvs import chain, untrained_cv, values_of
-from openmm import app
+from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, cv_energy_module
@@ -113,9 +114,30 @@ def test_the_gradient_mode_is_left_as_it_was() -> None:
         assert float(forces.abs().max()) > 0
 
 
-def test_another_topology_is_refused_with_both_hashes() -> None:
-    with pytest.raises(TopologyError, match=r"3 tokens from 1:CHN1 to 1:CHN3\) .* 8 atoms"):
-        torch.jit.script(CVModule(untrained_cv(chain()), chain(8).topology).eval())
+def test_another_topology_is_refused_with_the_first_atom_that_differs() -> None:
+    cv = untrained_cv(chain())
+    with pytest.raises(TopologyError, match="its encoder sees 6 atoms, the selection takes 8 of the system"):
+        CVModule(cv, chain(8).topology)
+    other = mdtraj.Topology.from_openmm(chain().topology)
+    other.atom(4).element = mdtraj.element.sulfur
+    first = other.atom(4)
+    words = rf"its atom 4 \(. of 1:CHN3\) is atom 4 \({first.name} of CHN3\) of element S in the system"
+    with pytest.raises(TopologyError, match=words):
+        CVModule(cv, other)
+
+
+def test_a_cv_learned_of_the_solute_alone_is_the_same_in_a_system_with_other_atoms_before_and_behind() -> None:
+    system = chain()
+    cv, topology = untrained_cv(system), app.Topology()
+    water = topology.addResidue("HOH", topology.addChain())
+    for name, element in (("O", app.element.oxygen), ("H1", app.element.hydrogen), ("H2", app.element.hydrogen)):
+        topology.addAtom(name, element, water)
+    solvated = app.Modeller(topology, np.zeros((3, 3)) * unit.nanometer)
+    solvated.add(system.topology, system.positions * unit.nanometer)
+    solvated.add(topology, np.ones((3, 3)) * unit.nanometer)
+    positions = np.concatenate([np.zeros((3, 3)), system.positions, np.ones((3, 3))])
+    found = CVModule(cv, solvated.topology)(torch.from_numpy(positions), None)
+    np.testing.assert_array_equal(found, CVModule(cv, system.topology)(torch.from_numpy(system.positions), None))
 
 
 def test_an_output_that_does_not_exist_is_refused() -> None:

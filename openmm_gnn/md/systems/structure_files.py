@@ -36,6 +36,12 @@ class Structure:
     frames: list[np.ndarray]
     """(num_atoms, 3) nm of each model."""
 
+    @property
+    def box_vectors(self) -> np.ndarray | None:
+        """(3, 3) nm, rows a, b, c, as the file has them, a placeholder too; None where it has none."""
+        vectors = self.topology.getPeriodicBoxVectors()
+        return None if vectors is None else np.array([nanometers(vector) for vector in vectors])
+
 
 def read_models(path: Path, elements: Mapping[str, str] | Sequence[str] = ()) -> Structure:
     """All models of a file; atoms whose element neither the file nor the names say have none in the topology.
@@ -63,7 +69,6 @@ def read_models(path: Path, elements: Mapping[str, str] | Sequence[str] = ()) ->
             structure = app.PDBFile(io.StringIO(text))
         else:
             structure = app.PDBxFile(os.fspath(path))
-        _leave_out_placeholder(structure.topology, path)
         frames = [
             np.array(structure.getPositions(asNumpy=True, frame=index).value_in_unit(unit.nanometer))
             for index in range(structure.getNumFrames())
@@ -86,6 +91,7 @@ def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
         DataError: if the file is missing, of another kind or cannot be read, or the element of an atom is unknown.
     """
     structure = read_models(path)
+    _leave_out_placeholder(structure, path)
     unknown = [atom for atom in structure.topology.atoms() if atom.element is None and not is_site(atom)]
     if unknown:
         first = unknown[0]
@@ -96,16 +102,14 @@ def read_structure(path: Path) -> tuple[app.Topology, np.ndarray]:
     return structure.topology, structure.frames[0]
 
 
-def _leave_out_placeholder(topology: app.Topology, path: Path) -> None:
+def _leave_out_placeholder(structure: Structure, path: Path) -> None:
     """Take the box from a topology where it is none, such as the CRYST1 1 1 1 of structures by NMR, and say so."""
-    if (box := topology.getPeriodicBoxVectors()) is None:
-        return
-    vectors = np.array([nanometers(vector) for vector in box])
-    if not can_be_box(vectors, topology.getNumAtoms()):
-        topology.setPeriodicBoxVectors(None)
+    vectors, num_atoms = structure.box_vectors, structure.topology.getNumAtoms()
+    if vectors is not None and not can_be_box(vectors, num_atoms):
+        structure.topology.setPeriodicBoxVectors(None)
         warnings.warn(
-            f"{path}: the box of {box_words(vectors)} has no room for {topology.getNumAtoms()} atoms and stands for "
-            "none, as in structures by NMR: it is left out",
+            f"{path}: the box of {box_words(vectors)} has no room for {num_atoms} atoms and stands for none, as in "
+            "structures by NMR: it is left out",
             stacklevel=3,
         )
 
