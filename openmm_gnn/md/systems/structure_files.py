@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import openmm
     from openmm import app
 
+_CELL_OF_ZEROS = re.compile(r"^_cell\.length_[abc]\s+0*\.?0*\s*$", re.MULTILINE)
 STRUCTURE_SUFFIXES = (".cif", ".ent", ".mmcif", ".pdb", ".pdbx")
 
 
@@ -68,7 +69,10 @@ def read_models(path: Path, elements: Mapping[str, str] | Sequence[str] = ()) ->
                 warnings.warn(f"{path}: {sentence}", stacklevel=2)
             structure = app.PDBFile(io.StringIO(text))
         else:
-            structure = app.PDBxFile(os.fspath(path))
+            text = path.read_text()
+            if _CELL_OF_ZEROS.search(text):  # as some programs say that there is none; OpenMM divides by it
+                text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("_cell."))
+            structure = app.PDBxFile(io.StringIO(text))
         frames = [
             np.array(structure.getPositions(asNumpy=True, frame=index).value_in_unit(unit.nanometer))
             for index in range(structure.getNumFrames())
