@@ -14,7 +14,7 @@ from openmm_gnn.analysis.diffusion import Diffusion, self_diffusion
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius, radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.statistics import Estimate, mean_with_error
-from openmm_gnn.features.trajectory_frames import read_topology
+from openmm_gnn.features.topologies import read_topology
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
