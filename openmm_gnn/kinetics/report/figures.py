@@ -109,7 +109,7 @@ def _draw_training(axes: Axes, curves: Sequence[TrainingCurve]) -> None:
         axes.plot(curve.epochs[best], curve.scores[best], "o", color=color, markerfacecolor="white", markersize=7)
     axes.set(title="Against epoch (ring: weights kept)", xlabel="epoch", ylabel="validation VAMP-2")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="best", fontsize=9)
 
 
 def _draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float, score_name: str) -> None:
