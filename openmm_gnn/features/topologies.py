@@ -60,7 +60,7 @@ def as_mdtraj(topology: Any, elements: Elements = ()) -> mdtraj.Topology:
     plain = topology if isinstance(topology, mdtraj.Topology) else _of_openmm(topology)
     given = parsed_elements(elements)
     symbols, parts = {}, _parts_of_residues(plain)
-    unknown, doubtful = [], []
+    unknown, doubtful, first_letters = [], [], []
     for residue in plain.residues:
         names = {atom.name for atom in residue.atoms}
         for atom in residue.atoms:
@@ -72,6 +72,8 @@ def as_mdtraj(topology: Any, elements: Elements = ()) -> mdtraj.Topology:
                     unknown.append(atom)
             elif (named := named_element(residue.name, atom.name, names)) not in (None, atom.element.symbol):
                 doubtful.append((atom, named))
+            elif len(two := element_of(residue.name, atom.name, names) or "") == 2 and two[0] == atom.element.symbol:
+                first_letters.append((atom, two))
     if unknown:
         raise TopologyError(
             f"the elements of {len(unknown)} atoms are unknown: {_some(unknown)}. Say them by elements "
@@ -84,6 +86,14 @@ def as_mdtraj(topology: Any, elements: Elements = ()) -> mdtraj.Topology:
             f"{len(doubtful)} atoms have an element that their names contradict, the first is atom {atom_name(atom)}: "
             f"{atom.element.symbol}, where {named} is meant. Its file has no elements and its reader guessed: give one "
             f'that has them, or say them by elements (--elements "{atom.residue.name}:{atom.name}={named}")'
+        )
+    if first_letters:
+        atom, two = first_letters[0]
+        warnings.warn(
+            f"{len(first_letters)} atoms have the first letter of their names for an element, the first is atom "
+            f"{atom_name(atom)}: {atom.element.symbol}. If its reader guessed and {two} is meant, say so by elements "
+            f'(--elements "{atom.residue.name}:{atom.name}={two}")',
+            stacklevel=2,
         )
     if not parts and all(plain.atom(index).element.symbol == symbol for index, symbol in symbols.items()):
         return plain

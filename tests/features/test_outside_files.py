@@ -20,6 +20,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from two_residues import peptide
 
 from openmm_gnn.base.errors import OpenMMGNNError
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
@@ -42,20 +43,6 @@ NOT_WRITTEN = {("lammpstrj", "none"), ("lammpstrj", "zeros"), ("mdcrd", "zeros")
 SYMMETRIC = np.array([[2.4, 0.9, 0.6], [0.9, 2.5, -0.3], [0.6, -0.3, 2.6]])
 """Box vectors as CHARMM orients them: the matrix is its own transpose."""
 SWEEP = settings(deadline=None, database=None, derandomize=True)
-
-
-def peptide() -> tuple[mdtraj.Topology, np.ndarray]:
-    """Alanine and glycine, heavy atoms, (9, 3) nm."""
-    topology = mdtraj.Topology()
-    chain = topology.add_chain()
-    for residue, names in (("ALA", "N CA C O CB"), ("GLY", "N CA C O")):
-        made = topology.add_residue(residue, chain)
-        for name in names.split():
-            topology.add_atom(name, mdtraj.element.get_by_symbol(name[0]), made)
-    topology.create_standard_bonds()
-    ala = [[0.0, 0, 0], [0.146, 0, 0], [0.201, 0.142, 0], [0.125, 0.24, 0.01], [0.2, -0.072, 0.124]]
-    gly = [[0.334, 0.153, 0.002], [0.4, 0.282, 0.004], [0.549, 0.264, 0.012], [0.601, 0.152, 0.02]]
-    return topology, np.array(ala + gly)
 
 
 @pytest.fixture(scope="module")
