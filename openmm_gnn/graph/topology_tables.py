@@ -8,10 +8,21 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import TopologyError
+from openmm_gnn.md.systems.elements import is_site
 
 
 def real_atoms(topology: Any) -> list[int]:
-    """Indices of the atoms that have an element; virtual sites have none."""
+    """Indices of the atoms that have an element; virtual sites have none.
+
+    Raises:
+        TopologyError: if an atom has no element and not the name of a virtual site either.
+    """
+    for atom in topology.atoms():
+        if atom.element is None and not is_site(atom):
+            raise TopologyError(
+                f"the element of atom {atom.index} ({atom.name} of {atom.residue.name}{atom.residue.id}) is unknown: "
+                "set it in the topology, or name the particle M, EP, LP or DUM if it is no atom"
+            )
     return [atom.index for atom in topology.atoms() if atom.element is not None]
 
 

@@ -21,7 +21,7 @@ from openmm_gnn.features.topologies import as_mdtraj, read_topology, topology_ha
 from openmm_gnn.features.trajectory_frames import check_atoms, frames_of
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.elements import element_of
-from openmm_gnn.md.systems.structure_files import read_structure
+from openmm_gnn.md.systems.structure_files import read_models, read_structure
 from openmm_gnn.md.systems.systems import load_system
 
 
@@ -224,6 +224,14 @@ def test_alternate_locations_are_left_out_of_topology_and_frames_alike(tmp_path:
     (frames,) = frames_of(tmp_path / "x.pdb", topology, np.arange(3))
     live = app.PDBFile(str(tmp_path / "x.pdb")).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     np.testing.assert_allclose(frames.positions[0], live, atol=1e-6)
+
+
+def test_models_without_numbers_are_read_and_boxes_that_differ_are_said(tmp_path: Path) -> None:
+    atom = line(1, " C  ", "LIG", 1, (0, 0, 0), "C")
+    cells = [f"CRYST1{edge:9.3f}{edge:9.3f}{edge:9.3f}  90.00  90.00  90.00 P 1           1" for edge in (30, 40)]
+    (tmp_path / "x.pdb").write_text("\n".join([cells[0], "MODEL", atom, "ENDMDL", cells[1], "MODEL", atom, "ENDMDL"]))
+    with pytest.warns(UserWarning, match="2 different boxes, of which the last one is taken"):
+        assert len(read_models(tmp_path / "x.pdb").frames) == 2
 
 
 # ---- the same topology -----------------------------------------------------------------------------------------------

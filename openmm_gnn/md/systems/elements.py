@@ -56,7 +56,7 @@ def is_site_name(residue: str, name: str, others: Collection[str]) -> bool:
     Args:
         others: names of all atoms of its residue.
     """
-    if re.fullmatch(r"(LP|EP|VS|XP|DUM)[A-Z]?\d*\w?|XX?|EPW", name.upper()):
+    if re.fullmatch(r"(LP|EP|VS|XP|DUM)[A-Z]?\d*\w?|XX?|EPW|M\d?|MW", name.upper()):
         return True
     if residue.upper() in WATERS and re.fullmatch(r"M|MW\d?|OM|IW|M\d+|L\d?|LP\d?|DO\w*|Q\w*", name.upper()):
         return True

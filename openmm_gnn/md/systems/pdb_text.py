@@ -35,7 +35,11 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
     lines = text.splitlines()
     groups: list[list[int]] = []
     place = residue = ""
+    models = 0
     for number, line in enumerate(lines):
+        if line.startswith("MODEL"):  # some programs leave the number out, or write it into other columns
+            models = models % 9999 + 1
+            lines[number] = f"MODEL     {models:4d}"
         if not line.startswith(_ATOM_LINES):
             place = "" if line.startswith(("TER", "MODEL", "ENDMDL")) else place
             continue
@@ -68,6 +72,8 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
             column = name.ljust(4) if len(name) > 3 or line[12] != " " else f" {name:<3}"
             lines[number] = f"{line[:12]}{column}{line[16:76]}{symbol:>2}{line[78:]}"
     said = []
+    if len(boxes := {line[6:54] for line in lines if line.startswith("CRYST1")}) > 1:
+        said.append(f"its models have {len(boxes)} different boxes, of which the last one is taken for all")
     if guessed:
         kinds = ", ".join(f"{count} {symbol}" for symbol, count in guessed.items())
         said.append(f"{sum(guessed.values())} atoms have no element; by the names of residue and atom they are {kinds}")
