@@ -59,14 +59,14 @@ test-cpus: $(VENV)/installed
 # The CPU's operators, compiled anew into a copy of the package; the kernels of CUDA are under them in every test run.
 SANITIZED := build/sanitizers
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1
-SANITIZED_PYTHON = PYTHONPATH=$(CURDIR)/$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 $(THREADS) \
+SANITIZED_PYTHON = PYTHONPATH=$(CURDIR)/$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 $(THREADS) \
 	LD_PRELOAD="$$(for name in asan ubsan stdc++; do $${CXX:-g++} -print-file-name=lib$$name.so; done | xargs)" $(BIN)/python -P
 test-sanitizers: $(VENV)/installed
 	rm -rf $(SANITIZED)/openmm_gnn && mkdir -p $(SANITIZED) && cp -r openmm_gnn $(SANITIZED) && rm -f $(SANITIZED)/openmm_gnn/*.so
 	OPENMM_GNN_CUDA=0 CFLAGS="$(SANITIZERS)" CXXFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
 		$(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
 	$(SANITIZED_PYTHON) -c "from openmm_gnn.kernels import library; assert 'sanitizers' in library.__file__, library.__file__"
-	$(SANITIZED_PYTHON) -m pytest tests/kernels tests/graph -n 0 -p no:cacheprovider -k "not cuda and not emulat and not memory"
+	$(SANITIZED_PYTHON) -m pytest tests/kernels tests/graph -n 0 --capture=sys -m "not slow" -k "not cuda and not emulat and not memory"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

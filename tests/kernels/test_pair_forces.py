@@ -114,6 +114,16 @@ def test_shapes_are_known_beforehand() -> None:
     assert torch.ops.openmm_gnn.pair_force_sums(torch.empty((7, 3), device="meta"), pairs, 4).shape == (4, 3)
 
 
+@pytest.mark.parametrize(("tensor", "value"), [("types", -1), ("types", TYPES), ("pairs", 61), ("pairs", -1)])
+def test_an_atom_or_a_type_that_there_is_not_makes_all_forces_nan(backend: Backend, tensor: str, value: int) -> None:
+    """Nothing may wait for the device to refuse it. A pair with one atom of two is no padding."""
+    case = Case()
+    near = int((case.distances < CUTOFF).nonzero()[0])
+    getattr(case, tensor)[..., near].view(-1)[-1] = value
+    forces, energy = case.found(backend)
+    assert bool(forces.isnan().all()) and bool(energy.isnan().all())
+
+
 def test_wrong_arguments_are_refused_in_words(backend: Backend) -> None:
     case = Case()
     case.table = case.table[:, :3].contiguous()
