@@ -196,6 +196,7 @@ def test_wrong_arguments_are_refused_in_words_or_do_no_harm(operator: str) -> No
     for place, (name, value) in enumerate(zip(names, given, strict=True)):
         if name in IGNORED:
             continue
+        wrongs: Iterator[tuple[str, Any, bool]]
         if isinstance(value, Tensor):
             wrongs = wrong_tensors(operator, name, value)
         else:
