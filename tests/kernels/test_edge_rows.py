@@ -142,8 +142,9 @@ def test_gradients_equal_those_of_plain_torch(
     encoder = encoder.eval().to(device)
     numbers, positions = molecule(24 if width > 100 else 40, device)
     found = gradient(encoder, numbers, 0.7 * positions)
+    fused = set(decisions)
     expected = gradient(encoder.double(), numbers, 0.7 * positions.double())
-    assert decisions == [True, False]
+    assert fused == {True} and not decisions[-1]
     assert_close((found, found), (expected, expected))
 
 
