@@ -309,7 +309,8 @@ def test_the_description_is_json_and_says_what_differs(
     assert TokenTable.from_json(document["tokens"]) == featurizer.tokens
     assert document == Featurizer(encoder, villin.topology, dtype="float64").describe()
     other = Featurizer(encoder, villin.topology, "protein and backbone", reduction="mean").describe()
-    assert [name for name in document if document[name] != other[name]] == ["selection", "tokens", "reduction", "dtype"]
+    differing = [name for name in document if document[name] != other[name]]
+    assert differing == ["topology_hash", "selection", "tokens", "reduction", "dtype"]  # the hash is of these atoms
     retrained = pickle.loads(pickle.dumps(encoder))
     retrained.network.norm.bias.data += 1e-3
     own, others = document["encoder"], Featurizer(retrained, villin.topology).describe()["encoder"]
