@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "openmm_gnn"
 FLOORS = {
     "base": 0,
     "kernels": 1,
-    "md": 1,
+    "md": 2,
     "graph": 2,
     "networks": 3,
     "features": 4,
@@ -27,7 +27,7 @@ FLOORS = {
     "__init__": 11,
     "__main__": 11,
 }
-ONLY_IMPORTER = {"openmmtorch": "openmm_gnn/forces/torch_force.py"}
+ONLY_IMPORTER = {"openmmtorch": "openmm_gnn/md/torch_plugin.py"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -6,7 +6,6 @@ A new named system is a function of the number of its molecules that returns a `
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -175,13 +174,14 @@ def save_system(directory: Path, system: SimulationSystem) -> None:
 def _read_system(path: Path) -> openmm.System:
     import openmm
 
+    from openmm_gnn.md.torch_plugin import get_ready
+
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path of the serialised System")
     try:
         text = path.read_text()
         if 'type="TorchForce"' in text:
-            # OpenMM cannot read a plugin's Force before that is loaded. By name: forces stand on a higher floor.
-            importlib.import_module("openmm_gnn.forces.torch_force").get_ready()
+            get_ready()  # OpenMM cannot read a plugin's Force before that is loaded
         system = openmm.XmlSerializer.deserialize(text)
     except (openmm.OpenMMException, ValueError) as error:
         raise DataError(f"{path} cannot be read as OpenMM XML: {error}") from error
