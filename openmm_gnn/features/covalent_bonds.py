@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from openmm_gnn.base.boxes import can_be_box
+from openmm_gnn.base.elements import COVALENT_RADII_NM, WATERS
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
-from openmm_gnn.md.systems.elements import COVALENT_RADII_NM, WATERS
 
 if TYPE_CHECKING:
     import mdtraj

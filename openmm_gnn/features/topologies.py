@@ -17,10 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
-from openmm_gnn.features.covalent_bonds import atom_name, with_missing_bonds
-from openmm_gnn.features.trajectory_frames import ascii_path, check_reader
-from openmm_gnn.md.systems.elements import (
+from openmm_gnn.base.elements import (
     SITE,
     WATERS,
     element_of,
@@ -28,6 +25,9 @@ from openmm_gnn.md.systems.elements import (
     named_element,
     parsed_elements,
 )
+from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
+from openmm_gnn.features.covalent_bonds import atom_name, with_missing_bonds
+from openmm_gnn.features.trajectory_frames import ascii_path, check_reader
 from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_models
 
 if TYPE_CHECKING:

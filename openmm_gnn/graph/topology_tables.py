@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmm_gnn.base.elements import is_site
 from openmm_gnn.base.errors import TopologyError
-from openmm_gnn.md.systems.elements import is_site
 
 
 def real_atoms(topology: Any) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from openmm import app, unit
 
+from openmm_gnn.base.elements import element_of
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.features.covalent_bonds import check_bond_lengths, warn_of_open_chains
 from openmm_gnn.features.residue_windows import residue_segments
@@ -20,7 +21,6 @@ from openmm_gnn.features.token_table import residue_tokens
 from openmm_gnn.features.topologies import as_mdtraj, read_topology, topology_hash
 from openmm_gnn.features.trajectory_frames import check_atoms, frames_of
 from openmm_gnn.md.simulation_system import SimulationSystem
-from openmm_gnn.md.systems.elements import element_of
 from openmm_gnn.md.systems.structure_files import read_models, read_structure
 from openmm_gnn.md.systems.systems import load_system
 

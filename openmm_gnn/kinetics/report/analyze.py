@@ -174,9 +174,12 @@ def _report(
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
-    weights, frames = data.log_weights, sum(map(len, variables))
-    bins = min(MOST_BINS, max(FEWEST_BINS, frames // FRAMES_PER_BIN))
-    map_bins = min(MOST_BINS, max(FEWEST_BINS, round(frames**0.5 / 2)))
+    weights, num_frames = data.log_weights, sum(map(len, variables))
+    bins = min(MOST_BINS, max(FEWEST_BINS, num_frames // FRAMES_PER_BIN))
+    map_bins = min(MOST_BINS, max(FEWEST_BINS, round(num_frames**0.5 / 2)))
+    surface = None
+    if len(by_variable) > 1:
+        surface = free_energy_map(by_variable[0], by_variable[1], temperature, weights, map_bins)
     analysis = Analysis(
         system=_system(data.runs),
         settings=settings,
@@ -191,7 +194,7 @@ def _report(
         unconnected=unconnected,
         representatives=representatives,
         lines=[free_energy_line(values, temperature, weights, bins) for values in by_variable],
-        surface=free_energy_map(*by_variable[:2], temperature, weights, map_bins) if len(by_variable) > 1 else None,
+        surface=surface,
         saliency=residue_saliency(learned, data, states, markov.num_states),
         attention=residue_attention(learned, data),
         files=files,

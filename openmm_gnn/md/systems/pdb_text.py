@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from openmm_gnn.md.systems.elements import SITE, WATERS, element_of
+from openmm_gnn.base.elements import SITE, WATERS, element_of
 
 _ATOM_LINES = ("ATOM  ", "HETATM")
 _NO_ELEMENT = "EP"

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openmm_gnn.base.boxes import box_words, can_be_box
+from openmm_gnn.base.elements import is_site, parsed_elements
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.base.units import nanometers
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat, masses_of
-from openmm_gnn.md.systems.elements import is_site, parsed_elements
 from openmm_gnn.md.systems.pdb_text import completed
 
 if TYPE_CHECKING:
