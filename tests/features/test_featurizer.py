@@ -133,6 +133,7 @@ def test_water_costs_nothing(
     alone = Featurizer(encoder, featurizer.topology.subset(protein), dtype="float64")
     work = []
     for one, positions in ((featurizer, villin_positions), (alone, villin_positions[protein])):
+        one.features(positions, villin_box)  # the first frame with a box is also looked at for molecules that fill it
         watched = positions.view(Watched)
         watched.taken = []
         with CountedWork() as counted:
