@@ -124,7 +124,9 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> Embed
     stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))
     settings = RunSettings(steps=stride * FRAMES, stride=stride, equilibration=2.0)
     simulate(
-        *(peptide, path, settings),
+        peptide,
+        path,
+        settings,
         compute=ComputeSettings("CPU", threads=threads),
         resume=True,
         progress=True,

@@ -267,7 +267,11 @@ def _pooled_rdfs(
     def pooled(first: np.ndarray, second: np.ndarray, of_atom: np.ndarray | None) -> RadialDistribution:
         parts = [
             radial_distribution(
-                *(positions, box, first, second, of_atom),
+                positions,
+                box,
+                first,
+                second,
+                of_atom,
                 num_blocks=min(NUM_BLOCKS, len(positions)),
                 radius_nm=radius_nm,
             )

@@ -39,7 +39,7 @@ class Analyze(ShownCommand):
         from openmm_gnn.kinetics.report.analyze import analyze_runs
 
         analysis = analyze_runs(
-            *(self.runs, self.out, self.settings, self.validation, self.test, self.encoder, self.progress)
+            self.runs, self.out, self.settings, self.validation, self.test, self.encoder, self.progress
         )
         for warning in analysis.warnings:
             print(f"Warning: {warning}", file=sys.stderr)

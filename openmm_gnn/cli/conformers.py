@@ -48,7 +48,11 @@ class Conformers(ShownCommand):
         from openmm_gnn.data.conformers.conformers import make_conformations
 
         data = make_conformations(
-            *(self.out, self.molecules, self.dynamics, self.processes, self.progress),
+            self.out,
+            self.molecules,
+            self.dynamics,
+            self.processes,
+            self.progress,
             inputs=[*self.structure, *self.smiles],
             skip_bad=self.skip_bad,
         )

@@ -48,8 +48,15 @@ class Pretrain(TorchCommand, ShownCommand):
         from openmm_gnn.learning.pretraining.denoising import is_first_process, pretrain, summary_of
 
         bundle = pretrain(
-            *(self.data, self.out, self.spec, self.settings, self.start, self.hardware),
-            *(self.test, self.skip_bad, self.progress),
+            self.data,
+            self.out,
+            self.spec,
+            self.settings,
+            self.start,
+            self.hardware,
+            self.test,
+            self.skip_bad,
+            self.progress,
         )
         if is_first_process():
             print(summary_of(bundle))

@@ -148,7 +148,11 @@ def simulate(
                 bar.show(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
 
             advance(
-                *(guard, step, course, listeners, run.checkpoint),
+                guard,
+                step,
+                course,
+                listeners,
+                run.checkpoint,
                 checkpoint_due=lambda steps, seconds: steps >= course.checkpoint_interval,
                 report=report,
             )

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import openmm
@@ -191,6 +192,14 @@ def test_every_command_says_what_is_next_and_how_to_go_on(command: str) -> None:
     assert code == 130 and message.startswith("Stopped. ") and "the same command" in message.lower()
 
 
+@pytest.fixture
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C reaches this process, as it does in a shell: workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def stop_when_there(path: Path) -> threading.Thread:
     """Press ctrl-C, as it were, once a file is there."""
 
@@ -204,6 +213,7 @@ def stop_when_there(path: Path) -> threading.Thread:
     return thread
 
 
+@pytest.mark.usefixtures("_stoppable")
 def test_a_run_that_is_stopped_says_how_to_go_on_and_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     line = f"simulate argon --out {out} --stride 5 --equilibration 0 --threads 1 --no-progress"
@@ -216,6 +226,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_does(tmp_path: Path, capsys
     assert len(RunDirectory(out).read_log()) == len(RunDirectory(out).read_positions()[0])
 
 
+@pytest.mark.usefixtures("_stoppable")
 def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = tmp_path / "data", tmp_path / "network"
     label = "label argon --seeds 1-2 --frames 2 --stride 5 --equilibration 0.02 --processes 1 --no-progress --out"

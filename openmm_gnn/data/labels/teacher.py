@@ -88,7 +88,10 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
         guard = NanGuard(context, system.topology, trajectory.path)
         try:
             advance(
-                *(guard, step, course, [_LabelledFrames(context, frames, trajectory, labels)]),
+                guard,
+                step,
+                course,
+                [_LabelledFrames(context, frames, trajectory, labels)],
                 trajectory.checkpoint_file,
                 checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
                 report=report,

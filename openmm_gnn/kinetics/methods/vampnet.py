@@ -158,7 +158,12 @@ def train_vampnet(
         home = Path(temporary if directory is None else directory)
         runs = [
             _train_seed(
-                *(spec, pairs, held_out, settings, seed, home / f"seed-{seed}"),
+                spec,
+                pairs,
+                held_out,
+                settings,
+                seed,
+                home / f"seed-{seed}",
                 *(f"network {number} of {len(seeds)}", progress, provenance or {}),
             )
             for number, seed in enumerate(seeds, 1)
