@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def random_molecule(number: int, frames: int | None = None, sequence: str | None
 
 def write_set(out: Path, molecules: list[Conformers], per_shard: int, **settings: object) -> Conformations:
     out.mkdir(exist_ok=True)
-    meta = prepare_directory(out, "conformers", dict(settings), f"make {out.name}")
+    meta = prepare_directory(out, "conformers", dict(settings))
     for first in range(0, len(molecules), per_shard):
         write_shard(out, first, molecules[first : first + per_shard])
     complete_directory(out, meta)
@@ -115,11 +116,12 @@ def test_no_sequence_is_in_training_and_validation_both(tmp_path: Path) -> None:
         write_set(tmp_path / "other", molecules[:5], per_shard=4).split(7)
 
 
-def test_directories_are_joined(data: Conformations, tmp_path: Path) -> None:
+def test_directories_are_joined(data: Conformations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/make", "other"])
     other = write_set(tmp_path / "other", [random_molecule(k) for k in range(50, 55)], per_shard=2, seed=2)
     joined = join_conformations([data.path, other.path])
     assert names_and_sums(joined.molecules) == names_and_sums(data.molecules) + names_and_sums(other.molecules)
-    assert joined.meta["commands"] == ["make data", "make other"]
+    assert joined.meta["commands"] == [data.meta["command"], "make other"]
     assert [part["sha256"] for part in joined.meta["parts"]] == [data.sha256, other.sha256]
     assert joined.meta["num_molecules"] == 25 and joined.sha256 not in (data.sha256, other.sha256)
     assert join_conformations([data.path]).meta == data.meta

@@ -150,7 +150,7 @@ def test_a_run_killed_before_its_first_byte_begins_again(tmp_path: Path) -> None
     trajectory.frames_file.write_bytes(b"")
     assert LabelledTrajectories.open(tmp_path).trajectories == []
     (again,) = label(small_box(), tmp_path, seeds=[1], **settings).trajectories
-    assert again.steps.tolist() == [1, 2]
+    assert again.records["step"].tolist() == [1, 2]
 
 
 def test_frames_that_vanished_behind_a_checkpoint_are_missed(tmp_path: Path) -> None:
