@@ -121,7 +121,7 @@ def test_directories_are_joined(data: Conformations, tmp_path: Path, monkeypatch
     other = write_set(tmp_path / "other", [random_molecule(k) for k in range(50, 55)], per_shard=2, seed=2)
     joined = join_conformations([data.path, other.path])
     assert names_and_sums(joined.molecules) == names_and_sums(data.molecules) + names_and_sums(other.molecules)
-    assert joined.meta["commands"] == [data.meta["command"], "make other"]
+    assert joined.meta["commands"] == [*data.meta["commands"], "make other"]
     assert [part["sha256"] for part in joined.meta["parts"]] == [data.sha256, other.sha256]
     assert joined.meta["num_molecules"] == 25 and joined.sha256 not in (data.sha256, other.sha256)
     assert join_conformations([data.path]).meta == data.meta
