@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_lines import invoke
 from untrained_networks import untrained
@@ -39,7 +40,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_everything_is_measured_printed_drawn_and_written(data: Path, tmp_path: Path) -> None:
     labelled = LabelledTrajectories.open(data)
     frames = [
-        (labelled.atomic_numbers, positions, labelled.trajectories[0].box_vectors[0])
+        (np.full(len(positions), 18), positions, labelled.trajectories[0].box_vectors[0])
         for positions in labelled.trajectories[0].positions
     ]
     metadata = {
