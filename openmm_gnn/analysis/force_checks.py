@@ -107,7 +107,7 @@ def network_system(
     Raises:
         TopologyError: if the topology has an element the network does not know.
     """
-    force = gamd_force(model, system.topology, backend=backend)
+    force = gamd_force(model, system.topology, backend=backend, periodic=system.system)
     replaced = with_model_force(system.system, force, keep_bonded=part is LabelledForces.NONBONDED)
     if box is not None:
         replaced.setDefaultPeriodicBoxVectors(*np.asarray(box, dtype=np.float64))
