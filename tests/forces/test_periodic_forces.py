@@ -41,7 +41,7 @@ def test_the_system_decides_whatever_the_topology_says(edge: float | None, perio
     topology, _ = pair(edge)
     system = with_nonbonded(pair(3.0)[1], periodic)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         force = gamd_force("gamd-argon", topology, periodic=system)
     assert force.usesPeriodicBoundaryConditions() == periodic
 

@@ -72,7 +72,7 @@ def test_a_topology_whose_bonds_make_other_windows_is_refused() -> None:
     for number, bond in enumerate(SYSTEM.topology.bonds()):
         if number != 5:  # between the third residue and the fourth
             broken.addBond(atoms[bond[0].index], atoms[bond[1].index])
-    with pytest.raises(TopologyError, match=r"runs of \[6\] bonded residues, .* runs of \[3, 3\]"):
+    with pytest.raises(TopologyError, match="other bonds join the atoms"):
         torch.jit.script(CVModule(CV, broken).eval())
 
 
