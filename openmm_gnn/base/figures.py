@@ -149,7 +149,8 @@ class Page:
         self._add(f'<figure><img alt="{escape(what)}" src="data:image/png;base64,{content}"></figure>')
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> None:
-        """
+        """Add a table to the page.
+
         Args:
             numbers: whether all columns but the first are aligned at the right.
         """

@@ -94,7 +94,8 @@ def warn_of_open_chains(topology: mdtraj.Topology, atoms: np.ndarray) -> None:
 def check_bond_lengths(
     what: str, topology: mdtraj.Topology, atoms: np.ndarray, positions: np.ndarray, box_vectors: np.ndarray | None
 ) -> None:
-    """
+    """Refuse positions in which a bond of the topology is far too long.
+
     Args:
         what: what the positions are, for the error.
         atoms: indices of those whose positions are given.
@@ -158,8 +159,8 @@ def _close_pairs(
     box = None
     if box_vectors is not None and can_be_box(box_vectors, topology.n_atoms):
         box = torch.tensor(np.asarray(box_vectors), dtype=torch.float64)
-    places = torch.tensor(np.asarray(positions)[atoms], dtype=torch.float64)
-    pairs, _, distances = neighbor_pairs(places, _LONGEST_BOND_NM, box, full=False)
+    points = torch.tensor(np.asarray(positions)[atoms], dtype=torch.float64)
+    pairs, _, distances = neighbor_pairs(points, _LONGEST_BOND_NM, box, full=False)
     members = [topology.atom(int(index)) for index in atoms]
     numbers = np.array([atom.element.number for atom in members])
     radii = np.array([_radius(atom) for atom in members])

@@ -99,7 +99,8 @@ class ResidueWindows:
 
     @classmethod
     def of(cls, topology: mdtraj.Topology, selected: np.ndarray, window: int | None = None) -> ResidueWindows:
-        """
+        """Make the windows of the residues of a topology.
+
         Args:
             topology: of the whole System, with bonds.
             selected: (num_selected,) indices of the atoms that the encoder sees, ascending; residues count, and are

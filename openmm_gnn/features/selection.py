@@ -60,7 +60,8 @@ def select_atoms(topology: mdtraj.Topology, selection: str | None = None) -> np.
 
 
 def check_elements(topology: mdtraj.Topology, atoms: Sequence[int] | np.ndarray, known: Sequence[int]) -> None:
-    """
+    """Refuse selected atoms of elements that an encoder does not know.
+
     Raises:
         TopologyError: naming the selected elements that are not among the `known` atomic numbers.
     """

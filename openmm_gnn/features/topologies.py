@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from openmm import app
 
 Elements = Mapping[str, str] | Sequence[str]
-"""Symbols of elements by atom name, or by residue and atom name: see `md.systems.elements.parsed_elements`."""
+"""Symbols of elements by atom name, or by residue and atom name: see `base.elements.parsed_elements`."""
 _NAMES_ONLY = (".gro", ".arc", ".hoomdxml", ".gsd")
 """Formats that name no elements."""
 _SHOWN = 3

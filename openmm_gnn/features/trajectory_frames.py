@@ -72,7 +72,8 @@ def ascii_path(path: Path) -> Iterator[str]:
 
 
 def check_reader(path: Path) -> None:
-    """
+    """Refuse a file whose reader is not installed.
+
     Raises:
         DataError: if the package that reads files of this kind is not installed.
     """
@@ -95,7 +96,8 @@ def count_frames(path: Path) -> int | None:
 
 
 def check_atoms(path: Path, topology: mdtraj.Topology, atoms: np.ndarray | None = None, periodic: bool = True) -> None:
-    """
+    """Refuse a trajectory that does not belong to the topology.
+
     Args:
         atoms: indices of those whose bonds must be bonds in the first frame; None: all.
         periodic: whether molecules may be broken at the box.

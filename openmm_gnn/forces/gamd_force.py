@@ -83,7 +83,8 @@ def trained_on_nonbonded(model: ForceModel) -> bool | None:
 
 
 def check_trained_on_nonbonded(model: ForceModel, system: openmm.System) -> None:
-    """
+    """Refuse a network beside bonded forces that it has learned.
+
     Raises:
         SpecError: if the network has learned bonded forces, and the System has some that stay in it.
     """

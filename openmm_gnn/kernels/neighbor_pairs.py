@@ -56,7 +56,8 @@ def pair_vectors(positions: Tensor, pairs: Tensor, shifts: Tensor, box_vectors: 
 
 @torch.jit.unused
 def require_tensors(positions: Tensor, box_vectors: Tensor | None) -> None:
-    """
+    """Refuse arguments that are no tensors.
+
     Raises:
         TypeError: naming what is no tensor, and how to make one.
     """

@@ -103,7 +103,8 @@ def make_context(
 
 
 def refuse_virtual_sites(system: openmm.System, what: str) -> None:
-    """
+    """Refuse a System with virtual sites.
+
     Raises:
         SpecError: if the system has virtual sites: within a step of several substeps, OpenMM's Reference and CPU
             platforms leave them where the step began, and their forces are wrong.

@@ -54,7 +54,8 @@ def write_meta(path: Path, meta: dict[str, Any]) -> None:
 
 
 def check_same_source(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
-    """
+    """Refuse features of another source than those that are stored.
+
     Raises:
         DataError: if the features differ in model, topology, selection, tokens or context, naming what is stored and
             given.
@@ -118,7 +119,8 @@ def check_embedding(
     dtype: str,
     token_table: Any = None,
 ) -> None:
-    """
+    """Refuse an embedding that a store cannot hold.
+
     Args:
         embedding: (tokens, 4, H) before it is rounded to `dtype`.
         coordinates: (tokens, 3) nm.

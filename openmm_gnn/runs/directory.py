@@ -79,7 +79,8 @@ class RunDirectory:
         write_json(self.description, document, indent=2, sort_keys=True)
 
     def check_same_course(self, identity: dict[str, Any]) -> None:
-        """
+        """Refuse a run of other settings than those of the stored one.
+
         Raises:
             SpecError: naming each setting that differs from the stored run's.
         """

@@ -84,7 +84,8 @@ def _check(frame: ExternalFrame, where: str) -> None:
 
 
 def check_atoms(atomic_numbers: np.ndarray, arrays: dict[str, np.ndarray], where: str) -> None:
-    """
+    """Refuse a frame whose atoms are not all known and finite.
+
     Raises:
         DataError: if there are no atoms, one is of no element, or a vector of an atom is missing or not finite.
     """

@@ -237,7 +237,8 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
 
 
 def check_same_topology(cv: LearnedCV, topology: Any, selected: np.ndarray) -> None:
-    """
+    """Refuse a CV that was learned for other atoms than those that it is to act on.
+
     Args:
         topology: mdtraj.Topology.
         selected: indices of the atoms that the encoder sees; all others may be any.

@@ -116,7 +116,8 @@ class OpenMMModule(nn.Module):
 
 
 def check_num_positions(positions: Tensor, num_particles: int) -> None:
-    """
+    """Refuse positions of another number of particles than a module was made for.
+
     Raises:
         ValueError: if positions of another number of particles come in; torch.jit.Error once it is scripted.
     """

@@ -111,7 +111,8 @@ def seen(frame: MoleculeFrame, hydrogens: bool, target: Target) -> MoleculeFrame
 
 
 def check_elements(frames: Sequence[MoleculeFrame], known: Sequence[int], who: str, remedy: str) -> None:
-    """
+    """Refuse frames with elements that a network does not know.
+
     Raises:
         DataError: naming the first atom whose element is not among the `known` atomic numbers.
     """
