@@ -130,6 +130,17 @@ def named_element(residue: str, name: str, others: Collection[str]) -> str | Non
     return None
 
 
+def is_symbol(text: str) -> bool:
+    """Whether a text is the symbol of an element, in letters of either size."""
+    from openmm import app
+
+    try:
+        app.Element.getBySymbol(text)
+    except KeyError:
+        return False
+    return True
+
+
 def parsed_elements(elements: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     """What a user says about elements: symbols by atom name, or by residue and atom name as in "HEM:FE".
 
@@ -138,15 +149,13 @@ def parsed_elements(elements: Mapping[str, str] | Sequence[str]) -> dict[str, st
     Raises:
         SpecError: if a text has no "=", or a symbol is that of no element.
     """
-    from openmm import app
-
     pairs = elements.items() if isinstance(elements, Mapping) else (text.partition("=")[::2] for text in elements)
     given = {}
     for name, symbol in pairs:
         known = symbol.capitalize()
         if symbol.upper() == SITE:
             known = SITE
-        elif known.upper() not in app.element.Element._elements_by_symbol:
+        elif not is_symbol(symbol):
             raise SpecError(
                 f"elements has {name}={symbol}, which names no element: write such as FE=Fe, HEM:NA=N, or M={SITE} for "
                 "a virtual site"

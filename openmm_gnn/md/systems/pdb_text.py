@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from openmm_gnn.base.elements import SITE, WATERS, element_of
+from openmm_gnn.base.elements import SITE, WATERS, element_of, is_symbol
 
 _ATOM_LINES = ("ATOM  ", "HETATM")
 _NO_ELEMENT = "EP"
@@ -29,9 +29,6 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
     Returns:
         The text, and a sentence for what was taken from names, or renamed.
     """
-    from openmm import app
-
-    symbols = app.element.Element._elements_by_symbol
     lines = text.splitlines()
     groups: list[list[int]] = []
     place = residue = ""
@@ -58,7 +55,7 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
         for number, name in zip(group, names, strict=True):
             line = lines[number].ljust(80)
             symbol, residue = line[_ELEMENT].strip(), line[17:21].strip()
-            if symbol.upper() not in symbols and symbol.upper() not in (_NO_ELEMENT, SITE):
+            if not is_symbol(symbol) and symbol.upper() not in (_NO_ELEMENT, SITE):
                 two = line[12].isalpha() if columns_tell and len(name) < 4 else None
                 chosen = given.get(f"{residue}:{name}".upper()) or given.get(name.upper())
                 if chosen is None and (chosen := element_of(residue, name, names, two)) not in (None, SITE):
