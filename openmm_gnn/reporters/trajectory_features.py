@@ -127,8 +127,8 @@ def featurize_trajectory(
         last = writer.last_step
         first = 0 if last is None else last
         frames_found = False
-        given = (trajectory, featurizer.topology, featurizer.read_atoms, first, reading.stride)
-        for frames in frames_of(*given, reading.chunk, reading.periodic):
+        topology, atoms = featurizer.topology, featurizer.read_atoms
+        for frames in frames_of(trajectory, topology, atoms, first, reading.stride, reading.chunk, reading.periodic):
             if last is not None and not frames_found:
                 _check_same(trajectory, writer, featurizer, frames[:1])
                 frames = frames[1:]
