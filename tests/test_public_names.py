@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -48,6 +49,20 @@ def test_each_public_name_exists_and_is_documented(name: str) -> None:
 
 def test_each_public_name_is_the_one_of_its_module() -> None:
     assert openmm_gnn.neighbor_pairs is importlib.import_module("openmm_gnn.kernels.neighbor_pairs").neighbor_pairs
+
+
+FOLDERS_OF_SCRIPTS = (ROOT / "benchmarks", ROOT / "examples")
+SCRIPTS = sorted(path.relative_to(ROOT) for folder in FOLDERS_OF_SCRIPTS for path in folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=str)
+def test_what_a_script_imports_from_the_package_exists(path: Path) -> None:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "openmm_gnn":
+            module = importlib.import_module(node.module)
+            missing = [one.name for one in node.names if not hasattr(module, one.name)]
+            missing = [name for name in missing if f"{node.module}.{name}" not in MODULES]
+            assert not missing, f"{path}: {node.module} has no {missing}"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

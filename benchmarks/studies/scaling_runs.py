@@ -27,7 +27,7 @@ from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import locked, write_atomically
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.base.worker_processes import Work, run_workers, serve
-from openmm_gnn.data.conformers.conformations import Molecules, check_elements, elements_of, join_conformations
+from openmm_gnn.data.conformers.conformations import Molecules, check_elements, join_conformations
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
 from openmm_gnn.learning.pretraining.noisy_frames import MoleculeFrames, collate
 from openmm_gnn.learning.settings import DenoisingSettings
@@ -144,7 +144,7 @@ def run_scaling(
     training, _ = joined.split(grid.hold_out)
     if (most := max(grid.molecules)) > len(training):
         raise SpecError(f"{most} molecules were asked for, the training set has {len(training)}: give at most those")
-    elements = elements_of(joined.molecules, grid.training.hydrogens)
+    elements = joined.molecules.elements(grid.training.hydrogens)
     for cell in grid.cells:
         check_elements(grid.spec(cell, elements), elements)
     with locked(out):
@@ -204,7 +204,7 @@ def train_cells(out: Path, cells: Sequence[ScalingCell], report: Callable[[int],
     content = json.loads((out / GRID_FILE).read_text())
     grid, joined = grid_from_json(content["grid"]), join_conformations([Path(path) for path in content["data"]])
     training, validation = joined.split(grid.hold_out)
-    elements = elements_of(joined.molecules, grid.training.hydrogens)
+    elements = joined.molecules.elements(grid.training.hydrogens)
     torch.set_num_threads(1)
     finished = threading.Event()
 

@@ -33,7 +33,7 @@ class ScanSteps(ShownCommand):
     compute: ComputeSettings
 
     def run(self) -> None:
-        from rich import print
+        from rich.console import Console
 
         from openmm_gnn.analysis.step_scan import save_scan_plot, scan_steps, scan_table
         from openmm_gnn.networks.weights import load_model
@@ -43,7 +43,7 @@ class ScanSteps(ShownCommand):
             rows.append(row)
             if self.progress:
                 print(f"{row.name}: {row.verdict.value}")
-        print(scan_table(rows))
+        Console().print(scan_table(rows))
         title = f"{system.name}, accelerated by {Path(self.model).stem}"
         print(f"Figure: {save_scan_plot(rows, title, self.out / 'scan.png')}")
         print(f"Next: `openmm-gnn simulate {self.system} --model {self.model} --accelerate --time-step FS`")

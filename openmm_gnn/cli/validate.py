@@ -32,7 +32,7 @@ class Validate(TorchCommand, ShownCommand):
     settings: ValidationSettings
 
     def run(self) -> None:
-        from rich import print
+        from rich.console import Console
 
         from openmm_gnn.analysis.validation import validate, validation_table
         from openmm_gnn.base.worker_processes import ProgressBar
@@ -40,6 +40,6 @@ class Validate(TorchCommand, ShownCommand):
         with ProgressBar(1.0, self.progress) as bar:
             report = lambda what, done: bar.update(done, what)  # noqa: E731
             found = validate(self.model, self.out, self.settings, self.data, self.system, self.topology, report)
-        print(validation_table(found))
+        Console().print(validation_table(found))
         print(f"Figure: {self.out / 'validation.png'}")
         print(f"Next: `openmm-gnn simulate SYSTEM --model {self.model} --out run`, and compare it with its reference")

@@ -79,8 +79,9 @@ def test_slices_and_columns_agree_with_the_molecules(data: Conformations) -> Non
     assert isinstance(part, Molecules) and [m.name for m in part] == [f"molecule {k}" for k in (3, 7, 11, 15)]
     assert part.column("num_atoms").tolist() == [len(m.atomic_numbers) for m in part]
     assert part.column("num_heavy").tolist() == [int((m.atomic_numbers != 1).sum()) for m in part]
-    assert part.elements() == sorted({int(number) for m in part for number in m.atomic_numbers})
-    assert data.molecules.elements() == [1, 6, 7, 8, 35]
+    assert part.elements() == tuple(sorted({int(number) for m in part for number in m.atomic_numbers}))
+    assert data.molecules.elements() == (1, 6, 7, 8, 35)
+    assert data.molecules.elements(hydrogens=False) == (6, 7, 8, 35)
 
 
 def names_and_sums(molecules: Molecules) -> list[tuple[str, float]]:

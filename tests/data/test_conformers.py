@@ -116,7 +116,7 @@ def test_frames_are_molecules_at_their_temperatures(data: Conformations) -> None
         nearest = np.sort(distances[:, heavy][:, :, heavy], axis=2)[:, :, 1]
         assert (nearest > 0.11).all() and (nearest < 0.20).all()  # a bond of every heavy atom
         assert np.abs(molecule.positions[0] - molecule.positions[-1]).max() > 0.01
-    assert data.molecules.elements()[:4] == [1, 6, 7, 8]
+    assert data.molecules.elements()[:4] == (1, 6, 7, 8)
 
 
 def test_held_out_molecules_have_other_sequences(data: Conformations) -> None:

@@ -133,8 +133,8 @@ class Molecules(Sequence[Molecule]):
         parts = [shard.index[name] for shard in self.shards]
         return np.concatenate(parts)[self.numbers] if parts else np.zeros(0, np.int64)
 
-    def elements(self) -> list[int]:
-        """Atomic numbers among them, ascending."""
+    def elements(self, hydrogens: bool = True) -> tuple[int, ...]:
+        """Atomic numbers among them, ascending; without that of hydrogen if `hydrogens` is False."""
         kept = np.zeros(self._ends[-1] if len(self._ends) else 0, bool)
         kept[self.numbers] = True
         found: set[int] = set()
@@ -142,7 +142,7 @@ class Molecules(Sequence[Molecule]):
             if mask.any():
                 atoms = np.repeat(mask, shard.index["num_atoms"])
                 found |= set(np.unique(shard["atomic_numbers"][atoms]).tolist())
-        return sorted(found)
+        return tuple(sorted(found if hydrogens else found - {1}))
 
 
 class Split(NamedTuple):

@@ -73,7 +73,7 @@ def pretrain(
     paths = [Path(path) for path in data]
     opened = join_conformations(paths, skip_bad).verify(skip_bad)
     split = opened.split(settings.hold_out)
-    elements = tuple(number for number in opened.molecules.elements() if settings.hydrogens or number != 1)
+    elements = opened.molecules.elements(settings.hydrogens)
     if begin_with is None:
         noise_scale = (*settings.noise_scales, USUAL_NOISE)[0]
         made = spec(elements=elements, max_atomic_number=max(elements), noise_scale=noise_scale)
