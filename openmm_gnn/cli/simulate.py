@@ -49,7 +49,7 @@ class Simulate(ShownCommand):
         Nested(
             FeatureSettings,
             prefix="features",
-            names={"context": "context", "window": "window"},
+            names={"context": "context", "window": "window", "replace": "replace"},
             without=("encoder", "dtype"),
         ),
     ]

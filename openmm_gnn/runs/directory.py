@@ -98,12 +98,19 @@ class RunDirectory:
             "give the same ones to resume, or another directory for a new run"
         )
 
-    def check_checkpoint(self, course: RunCourse) -> None:
-        """Whether the frames are those of a run killed before its first checkpoint, if there is none.
+    def check_files(self, course: RunCourse) -> None:
+        """Whether what is there was made by this run, and will be kept or made again.
 
         Raises:
-            DataError: if there are more, which the run would make anew.
+            DataError: if there are files of a run, but no run.json; or if there is no checkpoint, and more frames than a
+                run makes until its first one.
         """
+        files = (self.topology, self.trajectory, self.log, self.checkpoint, self.final_state)
+        if not self.exists and (there := [path.name for path in files if path.exists()]):
+            raise DataError(
+                f"{self.path} has {' and '.join(there)}, which a new run would replace, and no {self.description.name} "
+                "of the run they are of: put that back, or run in another directory"
+            )
         if self.checkpoint.exists() or not self.trajectory.exists():
             return
         frames = dcd_layout(self.trajectory).whole_frames(self.trajectory.stat().st_size)

@@ -40,6 +40,9 @@ class FeatureSettings:
     """Atoms in one graph: all selected ones (whole), or each residue with its neighbours in sequence (window)."""
     window: int | None = None
     """Number of residues on either side of each residue that its graph contains, with context window. Default: 2."""
+    replace: bool = False
+    """Drop frames of features in OUT/features that are not of this run, past the step from which it goes on. Default:
+    they stay, and the run is refused."""
 
     def __post_init__(self) -> None:
         whole(self, 1, "stride")

@@ -17,7 +17,7 @@ from openmm import app
 
 import openmm_gnn
 from openmm_gnn.base.errors import DataError
-from openmm_gnn.base.files import locked, write_atomically
+from openmm_gnn.base.files import locked, read_checkpoint, write_atomically
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.forces.network_energies import check_networks
@@ -28,6 +28,8 @@ from openmm_gnn.md.loop import Listener, advance, start_or_resume
 from openmm_gnn.md.nan_guard import NanGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
 from openmm_gnn.md.simulation_system import is_periodic_system
+from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.reporters.store_meta import is_store
 from openmm_gnn.runs.directory import FEATURES_FOLDER, LOG_COLUMNS, RunDirectory, element_column, log_columns
 from openmm_gnn.runs.forces import network_device, run_forces
 
@@ -83,7 +85,7 @@ def simulate(
         bias: how; as `BiasSettings` has it if None.
     Raises:
         DataError: if the directory holds a run and `resume` is False, its files are damaged, or it holds features of
-            another encoder.
+            another encoder or, unless they are to be replaced, of another run.
         SpecError: if a resumed run has other settings than the stored one, the model does not fit the system, or a
             barostat asks for an energy or a pressure that a network does not have.
         TopologyError: if the CV of the bias was learned for another topology.
@@ -103,6 +105,9 @@ def simulate(
     with locked(run.path):
         if run.exists and not resume:
             raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
+        run.check_files(course)
+        if features is not None and not features.replace:
+            check_stored_features(run, course)
         platform = choose_platform(compute.platform)
         identity = run_identity(simulation_system, course, model, forces_name, platform)
         biased = None
@@ -123,14 +128,13 @@ def simulate(
         if biased is not None:
             forces = biased.added_to(forces, course)
         context = make_context(forces.system, course, platform, compute.threads, model is not None, forces.integrator)
-        with open(run.topology, "w") as file:
-            app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         stored = run.identity()["versions"]["openmm"] if run.exists else ""
         remedy = f"resume with OpenMM {stored}, with which the run was last started; this is {openmm.__version__}"
         start = partial(simulation_system.start, course.seed)
-        run.check_checkpoint(course)
         step = start_or_resume(context, run.checkpoint, start, course, remedy)
         run.write_identity(identity)
+        with open(run.topology, "w") as file:
+            app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check)
         listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
         if features is not None and featurizer is not None:
@@ -293,6 +297,29 @@ class RunFrames:
                 file.close()
 
 
+def check_stored_features(run: RunDirectory, course: RunCourse) -> None:
+    """Refuse features that a run would drop though it does not make them again.
+
+    Raises:
+        DataError: if a new run's directory holds frames of features, or those of a run that goes on lie past its
+            checkpoint by more than the steps between two.
+    """
+    if not is_store(run.path / FEATURES_FOLDER):
+        return
+    store, kept, again = EmbeddingStore.open(run.path / FEATURES_FOLDER), -1, 0
+    if run.exists:
+        checkpoint = read_checkpoint(run.checkpoint)
+        kept = 0 if checkpoint is None else max(0, checkpoint.step - course.equilibration_steps)
+        again = max(run.settings().checkpoint_interval, course.checkpoint_interval)
+    past = len(store) - store.num_frames_until(kept)
+    if past and store.steps[-1] > kept + again:
+        at = f"goes on from step {kept}" if run.exists else "is new and begins at step 0"
+        raise DataError(
+            f"{store.path} has frames up to step {store.steps[-1]}, and the run {at}: give another directory, or drop "
+            f"the {past} frames past that step with --replace (FeatureSettings.replace)"
+        )
+
+
 class RunFeatures:
     """The features of a run on their way into its directory; a `Listener` of the run."""
 
@@ -320,7 +347,7 @@ class RunFeatures:
 
     def resume(self, step: int) -> None:
         """Drop frames past this step of the production."""
-        self._stream.go_on_after(step)
+        self._stream.go_on_after(step or -1)  # no frame of ours is of step 0
 
     def take(self, step: int, state: openmm.State) -> None:
         """Take a frame; its step and time count from the start of production, as the log does."""

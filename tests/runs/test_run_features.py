@@ -104,6 +104,48 @@ def test_other_features_are_refused_on_resuming(tmp_path: Path, features: Featur
         replace(features, stride=0)
 
 
+def test_features_of_another_run_are_dropped_only_when_asked(tmp_path: Path, features: FeatureSettings) -> None:
+    """In the folder of a new run, where nothing of them is made again; a frame of step 0 is one of `featurize`."""
+    store, path = tmp_path / "run" / "features", tmp_path / "run"
+    featurizer = Featurizer(features.encoder, chain().topology)
+    with EmbeddingStore.create(store, featurizer.describe(), featurizer.num_tokens, featurizer.width, "float32") as own:
+        shape = (featurizer.num_tokens, 4, featurizer.width)
+        for step in (0, 500):
+            own.append(step, 0.0, None, np.ones(shape), np.ones((featurizer.num_tokens, 3)))
+    for resume in (False, True):
+        with pytest.raises(DataError, match=r"up to step 500, and the run is new .* drop the 2 frames .* --replace"):
+            run(path, SETTINGS, features, resume)
+        assert EmbeddingStore.open(store).steps.tolist() == [0, 500] and not RunDirectory(path).exists
+    run(path, replace(SETTINGS, equilibration_steps=0, steps=40), replace(features, stride=20, replace=True))
+    records = EmbeddingStore.open(store).records
+    assert records["step"].tolist() == [20, 40] and not (records["embedding"] == 1).any(axis=(1, 2, 3)).any()
+
+
+def test_a_run_goes_on_from_an_old_checkpoint_only_when_asked(tmp_path: Path, features: FeatureSettings) -> None:
+    """Frames that lie past it by more than one checkpoint are not those of a kill."""
+    rare, short, long = (replace(features, stride=20), *(replace(SETTINGS, steps=steps) for steps in (40, 120)))
+    resumed = run(tmp_path / "run", short, rare)
+    old = resumed.checkpoint.read_bytes()
+    run(resumed.path, long, rare, resume=True)
+    stored = EmbeddingStore.open(resumed.path / "features").embeddings.copy()
+    resumed.checkpoint.write_bytes(old)
+    with pytest.raises(DataError, match=r"up to step 120, and the run goes on from step 40: .* the 4 frames"):
+        run(resumed.path, long, rare, resume=True)
+    assert len(resumed.read_positions()[0]) == 6 and len(EmbeddingStore.open(resumed.path / "features")) == 6
+    run(resumed.path, long, replace(rare, replace=True), resume=True)
+    assert np.array_equal(EmbeddingStore.open(resumed.path / "features").embeddings, stored)
+
+
+@pytest.mark.parametrize("name", ["trajectory.dcd", "topology.pdb"])
+def test_files_that_are_of_no_run_are_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(DataError, match=rf"run has {name}, which a new run would replace, and no run\.json"):
+            run(tmp_path / "run", SETTINGS, None, resume)
+    assert (tmp_path / "run" / name).read_text() == "mine"
+
+
 ENDLESS = replace(SETTINGS, steps=100_000_000)
 CHILD = """
 import importlib.util, sys
