@@ -102,8 +102,8 @@ class RunDirectory:
         """Whether what is there was made by this run, and will be kept or made again.
 
         Raises:
-            DataError: if there are files of a run, but no run.json; or if there is no checkpoint, and more frames than a
-                run makes until its first one.
+            DataError: if there are files of a run, but no run.json; or if there is no checkpoint, and there are more
+                frames than a run makes until its first one.
         """
         files = (self.topology, self.trajectory, self.log, self.checkpoint, self.final_state)
         if not self.exists and (there := [path.name for path in files if path.exists()]):

@@ -113,11 +113,24 @@ def test_an_accelerated_system_has_the_energies_and_the_pressure_of_its_own_forc
     assert [module.watches_box for module in found if module is not None] == [False]
 
 
-def test_there_is_nothing_to_minimise_without_an_energy() -> None:
-    system, moved = system_of(False), FLUID.positions + np.random.default_rng(1).normal(0, 0.01, FLUID.positions.shape)
-    with pytest.raises(SpecError, match="forces and no energy, .*: leave --minimize away"):
-        relaxed(system, moved)(1)
-    assert np.isfinite(relaxed(system_of(True), moved)(1)).all()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_there_is_nothing_to_minimise_without_an_energy(backend: str) -> None:
+    """Also where other forces have one: the minimiser would follow those alone, against the network's forces."""
+    moved = FLUID.positions + np.random.default_rng(1).normal(0, 0.01, FLUID.positions.shape)
+    walls = openmm.CustomExternalForce("100*(x-1)^2")
+    for index in range(len(moved)):
+        walls.addParticle(index, [])
+    nested = openmm.CustomCVForce("2*network")
+    nested.addCollectiveVariable("network", gamd_force(network(False), FLUID.topology, backend))
+    beside = system_of(False, walls, nested, backend=backend)
+    beside.removeForce(0)
+    for system in (system_of(False, backend=backend), system_of(False, walls, backend=backend), beside):
+        with pytest.raises(
+            SpecError, match="Force.* of the System has forces and no energy, .*: leave --minimize away"
+        ):
+            relaxed(system, moved)(1)
+    for system in (system_of(True, backend=backend), system_of(True, walls, backend=backend)):
+        assert np.isfinite(relaxed(system, moved)(1)).all()
 
 
 def test_a_network_beside_the_forces_that_it_stands_for_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import warnings
@@ -252,10 +253,14 @@ def _read_force_field(files: tuple[str, ...]) -> app.ForceField:
         raise DataError(f"the force-field files {list(files)} cannot be read together: {error}") from error
 
 
+_PLUGINS = ("Force", "TorchForce", "PythonForce")
+"""Classes of Forces that may have forces without an energy; "Force" is one of a plugin, read from a System."""
+
+
 def relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.ndarray]:
     """Starting positions for any seed: the same for all, minimised once, when first asked for.
 
-    The function raises SpecError if there are forces, but no energy to minimise.
+    The function raises SpecError if a force has no energy to minimise.
     """
 
     @cache
@@ -263,20 +268,35 @@ def relaxed(system: openmm.System, positions: np.ndarray) -> Callable[[int], np.
         import openmm
         from openmm import unit
 
+        own = copy.deepcopy(system)
+        plugins = [force for force in own.getForces() if _may_lack_energy(force)]
+        for force in own.getForces():
+            force.setForceGroup(0)
+        for group, force in enumerate(plugins, 1):
+            force.setForceGroup(min(group, 31))
         context = openmm.Context(
-            system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
+            own, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
         )
         context.setPositions(positions)
         context.applyConstraints(1e-6)
         context.computeVirtualSites()
-        before = context.getState(energy=True, forces=True)
-        if before.getPotentialEnergy()._value == 0 and np.any(before.getForces(asNumpy=True)._value):
-            raise SpecError(
-                "the start is to be minimised, but the System has forces and no energy, as a network that predicts "
-                "forces directly has none: leave --minimize away, or train with --conservative"
-            )
+        for force in plugins:
+            state = context.getState(energy=True, forces=True, groups={force.getForceGroup()})
+            if state.getPotentialEnergy()._value == 0 and np.any(state.getForces(asNumpy=True)._value):
+                raise SpecError(
+                    f"the start is to be minimised, but {force.getName()} of the System has forces and no energy, as a "
+                    "network that predicts forces directly has none: leave --minimize away, or train it with "
+                    "--conservative"
+                )
         openmm.LocalEnergyMinimizer.minimize(context, 100.0, 200)
         state = context.getState(positions=True)
         return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
 
     return lambda seed: minimised()
+
+
+def _may_lack_energy(force: openmm.Force) -> bool:
+    """Whether a Force is one of a plugin, or has such a one for a collective variable."""
+    if type(force).__name__ == "CustomCVForce":
+        return any(_may_lack_energy(force.getCollectiveVariable(k)) for k in range(force.getNumCollectiveVariables()))
+    return type(force).__name__ in _PLUGINS
