@@ -79,7 +79,9 @@ def check_reader(path: Path) -> None:
     """
     module = _READERS.get(path.suffix.lower())
     if module is not None and importlib.util.find_spec(module) is None:
-        raise DataError(f"reading {path} needs {module}, which is not installed: `pip install {module}`")
+        raise DataError(
+            f"reading {path} needs {module}, which is not installed: `pip install {module}`, or the extra `formats`"
+        )
 
 
 def count_frames(path: Path) -> int | None:

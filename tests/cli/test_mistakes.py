@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mdtraj
@@ -14,7 +17,11 @@ import torch
 from openmm import app, unit
 
 from openmm_gnn import cli
+from openmm_gnn.base.errors import DataError
+from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.features.topologies import read_topology
 from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.reporters.trajectory_features import featurize_trajectory
 
 SHORT = "--steps 10 --stride 5 --equilibration 0 --threads 1 --no-progress"
 READ = "--topology ala.pdb --encoder biomolecule-et-small --no-progress"
@@ -184,9 +191,31 @@ def test_a_gpu_that_is_not_there_is_said(
 def test_a_reader_that_is_not_installed_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Once and in one sentence, for trajectories and topologies, also in Python."""
     monkeypatch.chdir(folder)
-    assert cli.main(f"featurize x.h5 {READ} --out new".split()) == 1
-    assert "needs tables, which is not installed: `pip install tables`" in capsys.readouterr().err
+    says = "reading x.h5 needs tables, which is not installed: `pip install tables`, or the extra `formats`"
+    topology = READ.replace("ala.pdb", "x.h5")
+    for command in (f"featurize x.h5 {READ} --out new", f"featurize t.xtc {topology} --out new"):
+        assert cli.main(command.split()) == 1
+        assert capsys.readouterr().err.replace(f"{folder}/", "") == f"Error: {says}\n"
+    featurizer = Featurizer("biomolecule-et-small", read_topology(Path("ala.pdb")))
+    with pytest.raises(DataError, match=re.escape(says)):
+        featurize_trajectory(Path("x.h5"), folder / "python", featurizer)
+    with pytest.raises(DataError, match=re.escape(says)):
+        read_topology(Path("x.h5"))
+    assert not (folder / "python").exists()
+
+
+def test_a_warning_comes_once(folder: Path) -> None:
+    """A ligand whose reader took the first letters of names for elements is seen by the reader and the featurizer."""
+    carbon = "HETATM{:5d} {:<4} LIG A   1    {:8.3f}   0.000   0.000  1.00  0.00           C"
+    lines = [carbon.format(1, "CL1", 0.0), carbon.format(2, "C1", 1.7), "CONECT    1    2", "END"]
+    (folder / "ligand.pdb").write_text("\n".join(lines))
+    command = "featurize ligand.pdb --topology ligand.pdb --encoder biomolecule-et-small --out ligand --no-progress"
+    done = subprocess.run(
+        [sys.executable, "-m", "openmm_gnn", *command.split()], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("Warning: ") == 1 and "1 atoms have the first letter of their names" in done.stderr
 
 
 DAMAGES = {

@@ -237,6 +237,13 @@ def test_models_without_numbers_are_read_and_boxes_that_differ_are_said(tmp_path
 # ---- the same topology -----------------------------------------------------------------------------------------------
 
 
+def test_atoms_without_elements_are_counted_in_the_first_model(tmp_path: Path) -> None:
+    model = ["MODEL        1", line(1, " C  ", "LIG", 1, (0, 0, 0)), line(2, " O  ", "LIG", 1, (1.2, 0, 0)), "ENDMDL"]
+    (tmp_path / "x.pdb").write_text("\n".join([*model, *model, *model, "END"]))
+    with pytest.warns(UserWarning, match=r"2 atoms have no element; by the names .* they are 1 C, 1 O$"):
+        assert len(read_models(tmp_path / "x.pdb").frames) == 3
+
+
 def test_names_numbers_and_chains_do_not_make_another_topology_but_atoms_residues_and_bonds_do(
     chignolin: SimulationSystem,
 ) -> None:

@@ -48,6 +48,8 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
     columns_tell = _columns_tell([lines[number] for group in groups for number in group])
     guessed: Counter[str] = Counter()
     renamed = 0
+    starts = [number for number, line in enumerate(lines) if line.startswith("MODEL")]
+    counted = range(starts[1] if len(starts) > 1 else len(lines))  # lines of the first model: the others say the same
     for group in groups:
         names = [lines[number][_NAMES].strip() for number in group]
         taken = set(names)
@@ -59,21 +61,21 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
                 two = line[12].isalpha() if columns_tell and len(name) < 4 else None
                 chosen = given.get(f"{residue}:{name}".upper()) or given.get(name.upper())
                 if chosen is None and (chosen := element_of(residue, name, names, two)) not in (None, SITE):
-                    guessed[str(chosen)] += 1
+                    guessed[str(chosen)] += number in counted
                 symbol = _NO_ELEMENT if chosen in (None, SITE) else str(chosen)
             if (name, line[16]) in seen and residue not in WATERS and "*" not in line[22:26]:
                 name = next(new for k in range(2, 10**4) if (new := f"{symbol}{k}") not in taken)
                 taken.add(name)
-                renamed += 1
+                renamed += number in counted
             seen.add((name, line[16]))
             column = name.ljust(4) if len(name) > 3 or line[12] != " " else f" {name:<3}"
             lines[number] = f"{line[:12]}{column}{line[16:76]}{symbol:>2}{line[78:]}"
     said = []
     if len(boxes := {line[6:54] for line in lines if line.startswith("CRYST1")}) > 1:
         said.append(f"its models have {len(boxes)} different boxes, of which the last one is taken for all")
-    if guessed:
+    if guessed.total():
         kinds = ", ".join(f"{count} {symbol}" for symbol, count in guessed.items())
-        said.append(f"{sum(guessed.values())} atoms have no element; by the names of residue and atom they are {kinds}")
+        said.append(f"{guessed.total()} atoms have no element; by the names of residue and atom they are {kinds}")
     if renamed:
         said.append(f"{renamed} atoms have the name of another in their residue and were given names of their own")
     return "\n".join(lines) + "\n", said
