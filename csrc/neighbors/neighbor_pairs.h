@@ -65,6 +65,7 @@ enum ErrorBit : int64_t {
   kErrorPositions = 2,  // NaN, infinite, or more than kMaxWrap cells away
   kErrorBox = 4,        // degenerate
   kErrorImages = 8,     // the cutoff spans too many images of the box
+  kErrorStored = 16,    // stored pairs, or a number of them, that are of another list; on CUDA, the CPU throws
 };
 
 }  // namespace openmm_gnn

@@ -13,7 +13,7 @@ from openmm_gnn.kernels.neighbor_pairs import available_threads, pair_vectors, s
 # Slots of `status` and bits of its errors, as in csrc/neighbors/neighbor_pairs.h. TorchScript reads no global
 # variable, so the scripted methods name slots by number.
 STATUS_REQUIRED, STATUS_ERRORS, STATUS_BAD_ATOM, STATUS_SLOTS = 1, 4, 6, 8
-ERROR_OVERFLOW, ERROR_POSITIONS, ERROR_BOX, ERROR_IMAGES = 1, 2, 4, 8
+ERROR_OVERFLOW, ERROR_POSITIONS, ERROR_BOX, ERROR_IMAGES, ERROR_STORED = 1, 2, 4, 8, 16
 
 _ALLOCATION = threading.Lock()
 
@@ -163,7 +163,7 @@ class NeighborList(nn.Module):
 
         Raises:
             NeighborOverflowError: more pairs than the list can hold.
-            RuntimeError: positions that are not finite, or a box without volume.
+            RuntimeError: positions that are not finite, a box without volume, or stored pairs of another list.
         """
         values = self.status.tolist()
         errors = values[STATUS_ERRORS]
@@ -175,6 +175,11 @@ class NeighborList(nn.Module):
             raise RuntimeError("box_vectors span no volume: give three finite, independent vectors")
         if errors & ERROR_IMAGES:
             raise RuntimeError("the cutoff reaches over too many images of the box: reduce it or enlarge the box")
+        if errors & ERROR_STORED:
+            raise RuntimeError(
+                f"stored_pairs or status are of another list than one of {num_atoms} atoms and {capacity} pairs: make "
+                "a new NeighborList"
+            )
         if errors & ERROR_OVERFLOW:
             needed = -(-values[STATUS_REQUIRED] // (max(num_atoms, 1) * (2 if self.full else 1)))
             raise NeighborOverflowError(

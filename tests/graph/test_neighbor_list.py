@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import NeighborOverflowError
-from openmm_gnn.graph.neighbor_list import ERROR_OVERFLOW, STATUS_ERRORS, NeighborList
+from openmm_gnn.graph.neighbor_list import ERROR_OVERFLOW, ERROR_STORED, STATUS_ERRORS, NeighborList
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 DTYPES = [torch.float32, torch.float64]
@@ -359,3 +359,12 @@ def test_the_state_of_another_list_is_refused(static_shape: bool, tensor: str, v
     getattr(module, tensor).view(-1)[0] = value
     with pytest.raises(RuntimeError, match=message):
         module(positions, torch.eye(3))
+
+
+def test_the_state_of_another_list_is_said_by_check() -> None:
+    """As after a call on CUDA, which cannot refuse."""
+    module = NeighborList(0.4, 0.1)
+    module(torch.rand((50, 3)), torch.eye(3))
+    module.status[STATUS_ERRORS] = ERROR_STORED
+    with pytest.raises(RuntimeError, match="of another list than one of 50 atoms and 4800 pairs: make a new NeighborL"):
+        module.check()

@@ -33,6 +33,7 @@ SKIN_LIST = {
     "random_walks": 24,
     "overflow": 1,
     "not_a_number": 1,
+    "state_of_another_list": 1,
     "nothing_to_do": 1,
     "largest_motion_without_rebuild": 1,
 }

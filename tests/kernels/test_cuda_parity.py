@@ -256,6 +256,21 @@ def test_neighbor_list_in_a_cuda_graph_rebuilds_by_itself(num_atoms: int) -> Non
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
+@pytest.mark.parametrize("number", [258, -2, 2**31 - 1])
+def test_no_stored_number_is_taken_for_an_atom_that_is_not_there(number: int) -> None:
+    positions, box = on_gpu(258)
+    neighbors = NeighborList(CUTOFF, skin=0.05, max_neighbors=40)
+    before, _, _ = neighbors(positions, box)
+    neighbors.stored_pairs[0, 5] = number
+    pairs, _, distances = neighbors(positions, box)
+    assert (pairs[:, 5] == -1).all() and bool(distances.isnan().all())
+    with pytest.raises(RuntimeError, match="are of another list"):
+        neighbors.check()
+    assert torch.equal(neighbors(positions, box)[0], before)  # found anew
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)
 @pytest.mark.parametrize("num_atoms", [258, 20_000])
 def test_neighbor_list_never_waits_for_the_device(num_atoms: int) -> None:
     positions, box = on_gpu(num_atoms)

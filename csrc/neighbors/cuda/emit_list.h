@@ -1,7 +1,9 @@
 // Turns the stored list of the skin into the pairs of this step.
 //
 // EmitPadded: one thread = one slot of the list. Cost: 20 bytes read and 16 to 44 written per slot, whether it holds a
-// pair or padding: a capacity of twice the pairs costs twice the time. Shapes never change, so it fits a CUDA graph.
+// pair or padding: a capacity of twice the pairs costs twice the time. Shapes never change, so it fits a CUDA graph. The
+// state comes from the caller, so no stored number is taken for an atom before it is compared with their number, in
+// registers; a slot with another number becomes padding, its error a bit of the status, and the next call searches.
 //
 // FinishReport and FinishState: what happens once the number of pairs is known; called by the first thread of ScanTotals
 // (prefix_sum.h).
@@ -52,13 +54,11 @@ struct FinishState {
   }
 };
 
-// The stored pair in `slot` as it is now. r_j - r_i + S @ box is the same for the raw positions and for those freed of
+// The pair (pair.i, pair.j), stored in `slot`, as it is now. r_j - r_i + S @ box is the same for the raw positions and for those freed of
 // jumps, with S = stored + jump_i - jump_j for the raw ones.
 template <typename T>
 OPENMM_GNN_HOST_DEVICE void pair_now(const Workspace<T>& work, const SkinState<T>& state, int64_t slot,
                                      FoundPair<T>& pair, int32_t (&shift)[3]) {
-  pair.i = state.stored_pairs[slot];
-  pair.j = state.stored_pairs[state.capacity + slot];
   for (int k = 0; k < 3; ++k) pair.image[k] = state.stored_shifts[3 * slot + k];
   for (int d = 0; d < 3; ++d) {
     pair.d[d] = (work.unwrapped[3 * pair.j + d] - work.unwrapped[3 * pair.i + d]) +
@@ -73,12 +73,29 @@ struct EmitPadded {
   SkinState<T> state;
   Workspace<T> work;
   PairTensors<T> output;
+  int64_t num_atoms;
   T far;  // the length of a padding vector, beyond every cutoff
+
+  OPENMM_GNN_HOST_DEVICE bool is_atom(int32_t index) const { return index >= 0 && index < num_atoms; }
 
   OPENMM_GNN_HOST_DEVICE void at(int64_t slot) const {
     FoundPair<T> pair{-1, -1, {0, 0, 0}, {far, 0, 0}, far * far};
     int32_t shift[3] = {0, 0, 0};
-    if (slot < state.status[kStatusStored]) pair_now(work, state, slot, pair, shift);
+    const int64_t stored = state.status[kStatusStored];
+    bool ours = stored >= 0 && stored <= state.capacity;
+    if (ours && slot < stored) {
+      const int32_t i = state.stored_pairs[slot], j = state.stored_pairs[state.capacity + slot];
+      ours = is_atom(i) && is_atom(j);
+      if (ours) {
+        pair.i = i;
+        pair.j = j;
+        pair_now(work, state, slot, pair, shift);
+      }
+    }
+    if (!ours) {  // the same values from every thread that comes here
+      state.status[kStatusErrors] |= kErrorStored;
+      state.status[kStatusValid] = 0;
+    }
     output.write(slot, pair, shift);
   }
 };

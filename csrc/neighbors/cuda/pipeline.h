@@ -73,7 +73,7 @@ template <typename T, class Launcher>
 void emit_padded(Launcher& launcher, const System<T>& system, const SkinState<T>& state, const Workspace<T>& work,
                  const PairTensors<T>& output) {
   const T far = static_cast<T>(2 * system.cutoff);
-  launch_items(launcher, state.capacity, EmitPadded<T>{state, work, output, far});
+  launch_items(launcher, state.capacity, EmitPadded<T>{state, work, output, system.num_atoms, far});
 }
 
 }  // namespace openmm_gnn::cuda

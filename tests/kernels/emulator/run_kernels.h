@@ -106,6 +106,9 @@ class SkinList {
 
   int64_t status(openmm_gnn::StatusSlot slot) const { return state_.status[slot]; }
 
+  // For what another list, or a caller, may have left in it.
+  SkinState<T>& state() { return state_; }
+
   // Every slot, padding included.
   std::vector<Found> padded(const Case& given, Path path, uint64_t seed) {
     Call call(*this, given, path, seed);

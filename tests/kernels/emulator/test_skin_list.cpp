@@ -224,6 +224,46 @@ void not_a_number(uint64_t) {
   }
 }
 
+// Numbers that are no atoms come out as padding and an error; the emulator's fences would see them as offsets.
+void state_of_another_list(uint64_t) {
+  const Case given = small_liquid();
+  for (const int32_t number : {60, -1, -2, INT32_MAX, INT32_MIN}) {
+    for (const int64_t end : {0, 1}) {
+      SkinList<float> list(60, 6000, 0.1);
+      list.padded(given, Path::cells, 1);
+      const int64_t slot = list.status(kStatusStored) / 2;
+      const int32_t kept = list.state().stored_pairs[end * 6000 + slot];
+      list.state().stored_pairs[end * 6000 + slot] = number;
+      const std::vector<Found> slots = list.padded(given, Path::cells, 2);
+      for (int64_t k = 0; k < list.status(kStatusStored); ++k) {
+        REQUIRE((slots[static_cast<size_t>(k)].i == -1) == (k == slot), "slot %ld, atom %d", k, number);
+      }
+      REQUIRE(list.status(kStatusErrors) == kErrorStored && list.status(kStatusValid) == 0, "errors of atom %d", number);
+      require_equal(list.trimmed(given, Path::cells, 3), given, 2 * tolerance<float>(given), "found anew");
+      REQUIRE(list.state().stored_pairs[end * 6000 + slot] == kept, "found anew");
+      REQUIRE(list.status(kStatusErrors) == kErrorStored && list.status(kStatusValid) == 1, "the mark remains");
+    }
+  }
+  for (const int64_t stored : {int64_t(6001), int64_t(-1), INT64_MAX, INT64_MIN}) {
+    SkinList<float> list(60, 6000, 0.1);
+    list.padded(given, Path::tiles, 1);
+    list.state().status[kStatusStored] = stored;
+    REQUIRE(all_padding(list.padded(given, Path::tiles, 2)), "%ld pairs stored", stored);
+    REQUIRE(list.status(kStatusErrors) == kErrorStored && list.status(kStatusValid) == 0, "%ld pairs stored", stored);
+  }
+  SkinList<float> smaller(20, 6000, 0.1);  // a list of 60 atoms, asked for 20
+  SkinList<float> larger(60, 6000, 0.1);
+  larger.padded(given, Path::cells, 1);
+  Case part = given;
+  part.positions.resize(20);
+  smaller.padded(part, Path::cells, 2);
+  smaller.state().stored_pairs = larger.state().stored_pairs;
+  smaller.state().stored_shifts = larger.state().stored_shifts;
+  smaller.state().status[kStatusStored] = larger.status(kStatusStored);
+  for (const Found& pair : smaller.padded(part, Path::cells, 3)) REQUIRE(pair.i < 20 && pair.j < 20, "no such atom");
+  REQUIRE(smaller.status(kStatusErrors) == kErrorStored, "a list of more atoms");
+}
+
 void nothing_to_do(uint64_t) {
   for (const Path path : {Path::tiles, Path::cells}) {
     Case given = small_liquid();
@@ -268,6 +308,7 @@ int main(int argc, char** argv) {
       {"random_walks", testing::random_walks},
       {"overflow", testing::overflow},
       {"not_a_number", testing::not_a_number},
+      {"state_of_another_list", testing::state_of_another_list},
       {"nothing_to_do", testing::nothing_to_do},
       {"largest_motion_without_rebuild", testing::largest_motion_without_rebuild},
   };
