@@ -265,7 +265,8 @@ class Featurizer:
         if array.ndim not in (2, 3) or tuple(array.shape[-2:]) != (count, 3):
             raise SpecError(
                 f"positions of shape {tuple(array.shape)} came in, the topology has {self.num_particles} particles, of "
-                f"which {len(self.read_atoms)} are read: give ({count}, 3) or (frames, {count}, 3)"
+                f"which {len(self.read_atoms)} are read: give ({count}, 3) or (frames, {count}, 3), or a topology that "
+                "has every particle of the System, dummies too (named DUM, without an element)"
             )
         if not of_read_atoms:
             array = _rows(array, self.read_atoms)

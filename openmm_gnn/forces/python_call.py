@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import BackendError, SpecError
 from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.forces.backends import Backend, chosen_backend, make_force
+from openmm_gnn.forces.modules.openmm_module import check_num_positions
 from openmm_gnn.md.simulation_system import is_periodic_system
 
 _numbers = itertools.count()
@@ -87,7 +88,17 @@ class PythonCall:
             raise error
 
     def add_to(self, system: openmm.System) -> None:
-        """Add the force to a System."""
+        """Add the force to a System.
+
+        Raises:
+            SpecError: if the System has another number of particles than the topology.
+        """
+        if system.getNumParticles() != self.num_particles:
+            raise SpecError(
+                f"the {type(self).__name__} is made for {self.num_particles} particles, the System has "
+                f"{system.getNumParticles()}: make it from a topology that has every particle of the System, dummies "
+                "too (named DUM, without an element)"
+            )
         system.addForce(self.force)
 
 
@@ -122,8 +133,7 @@ class _CallModule(nn.Module):
 
     def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy and forces."""
-        if positions.size(0) != self.num_particles:
-            raise ValueError(f"{positions.size(0)} positions came to a {self.name} of {self.num_particles} particles")
+        check_num_positions(positions, self.num_particles)
         box = torch.empty((0, 3), dtype=positions.dtype) if box_vectors is None else box_vectors
         with torch.no_grad():
             read = positions.index_select(0, self.atoms)
