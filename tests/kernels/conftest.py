@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from compiled_files import compiled
 from cuda_backends import CUDA_ALONE, ENCODERS, PAIRS, Backend, gpu
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths, library_paths
@@ -17,7 +15,6 @@ from torch.utils.cpp_extension import include_paths, library_paths
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 Check = Callable[..., int]
-CSRC = Path(__file__).parents[2] / "csrc"
 EMULATOR = Path(__file__).parent / "emulator" / "emulated_ops.cpp"
 
 
@@ -92,19 +89,14 @@ def matches_reference() -> Check:
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    target = tmp_path_factory.mktemp("emulated") / "emulated_ops.so"
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    assert compiler is not None, "no C++ compiler: install g++"
-    command = [compiler, "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off"]
-    command += [
-        "-DUSE_CUDA",
+def emulated() -> Backend:
+    target = compiled(
+        *(EMULATOR, "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DUSE_CUDA"),
         "-DTORCH_TARGET_VERSION=0x0209000000000000",
-        *(f"-I{path}" for path in [CSRC, *include_paths()]),
-    ]
-    command += [str(EMULATOR), "-o", str(target), *(f"-L{path}" for path in library_paths()), "-ltorch_cpu"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+        *(f"-I{path}" for path in include_paths()),
+        *(f"-L{path}" for path in library_paths()),
+        "-ltorch_cpu",
+    )
     torch.ops.load_library(target)
     return Backend(torch.ops.openmm_gnn_emulated, torch.device("cpu"))
 

@@ -3,53 +3,42 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_simulations import argon_simulation
-from whole_runs import SCRIPT, assert_same_frames, run_to
+from killed_processes import kill_during
+from small_simulations import DistanceFeaturizer, argon_simulation, save_checkpoint
+from whole_runs import assert_same_frames, run_to
 
+from openmm_gnn.reporters.embedding_reporter import EmbeddingReporter
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 
-KILLED = """
-path = Path(sys.argv[1])
-simulation = argon_simulation()
-checkpoint = path.with_suffix(".checkpoint")
-if checkpoint.exists():
-    simulation.loadCheckpoint(str(checkpoint))
-featurizer = DistanceFeaturizer(seconds=0.0005)
-replace = not checkpoint.exists()  # killed before the first
-reporter = EmbeddingReporter(path, 3, featurizer, append=True, worker=sys.argv[2], replace=replace)
-simulation.reporters.append(reporter)
-for _ in range(int(sys.argv[3])):
-    simulation.step(10)
-    save_checkpoint(simulation, checkpoint)
-    print("ready", flush=True)
-"""
+ENDLESS = 1_000_000
+
+
+def simulate(path: Path, worker: str, rounds: int) -> None:
+    """The script of somebody who saves a checkpoint after every ten steps."""
+    simulation, checkpoint = argon_simulation(), path.with_suffix(".checkpoint")
+    if checkpoint.exists():
+        simulation.loadCheckpoint(str(checkpoint))
+    replace = not checkpoint.exists()  # killed before the first
+    featurizer = DistanceFeaturizer(seconds=0.0005)
+    reporter = EmbeddingReporter(path, 3, featurizer, append=True, worker=worker, replace=replace)
+    simulation.reporters.append(reporter)
+    with reporter:
+        for _ in range(rounds):
+            simulation.step(10)
+            save_checkpoint(simulation, checkpoint)
 
 
 def kill_again_and_again(tmp_path: Path, kills: int, worker: str) -> None:
     """One kill of four falls anywhere after the start of the process, the others after a new checkpoint."""
-    script = SCRIPT + KILLED
     path, rng = tmp_path / "run", random.Random(kills)
-    command = [sys.executable, "-W", "ignore", "-c", script, str(path), worker]
-    reached = 0
+    checkpoint = path.with_suffix(".checkpoint")
     for kill in range(kills):
-        process = subprocess.Popen([*command, "1000000"], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        try:
-            if kill % 4:
-                assert process.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 0.12) if kill % 4 else rng.uniform(0, 2.0))
-            assert process.poll() is None
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+        delay = rng.uniform(0, 0.12) if kill % 4 else rng.uniform(0, 0.5)
+        kill_during(simulate, path, worker, ENDLESS, delay=delay, after=checkpoint if kill % 4 else None)
         if not (path / "meta.json").exists():
             continue
         store = EmbeddingStore.open(path)
@@ -58,10 +47,10 @@ def kill_again_and_again(tmp_path: Path, kills: int, worker: str) -> None:
         live = np.load(path / "frames.npy", mmap_mode="r") if len(store) else []
         assert len(live) == len(store)
     simulation = argon_simulation()
-    simulation.loadCheckpoint(str(path.with_suffix(".checkpoint")))
+    simulation.loadCheckpoint(str(checkpoint))
     reached = simulation.currentStep
     assert reached >= 10 * (kills - kills // 4 - 1)
-    assert subprocess.run([*command, "3"], check=False).returncode == 0
+    simulate(path, worker, 3)
     store = EmbeddingStore.open(path)
     assert store.is_closed
     assert len(store.verify()) == 0

@@ -5,10 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import numpy as np
 import openmm
 import pytest
 from command_lines import invoke
+from killed_processes import kill_during
 from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
 
@@ -136,35 +133,12 @@ def assert_same_records(one: Path, other: Path) -> None:
 
 
 ENDLESS = replace(SETTINGS, steps=100_000_000)
-CHILD = """
-import importlib.util, sys
-from pathlib import Path
-sys.path.insert(0, {samples!r})
-spec = importlib.util.spec_from_file_location("test_biased_runs", {file!r})
-tests = importlib.util.module_from_spec(spec)
-sys.modules["test_biased_runs"] = tests
-spec.loader.exec_module(tests)
-tests.run(Path({path!r}), Path({cv!r}), tests.ENDLESS, tests.OPES, resume=True)
-"""
 
 
-@pytest.mark.slow
 def test_killed_runs_have_the_hills_of_one_never_killed(tmp_path: Path, cv_path: Path) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
-    samples = str(Path(__file__).parents[1] / "samples")
-    child = CHILD.format(samples=samples, file=__file__, path=str(killed.path), cv=str(cv_path))
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", child])
-        before = killed.checkpoint.stat().st_mtime_ns if killed.checkpoint.exists() else 0
-        deadline = time.monotonic() + 300
-        try:
-            while not killed.checkpoint.exists() or killed.checkpoint.stat().st_mtime_ns == before:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.02)
-            time.sleep(rng.uniform(0, 0.5))
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        kill_during(run, killed.path, cv_path, ENDLESS, OPES, True, delay=rng.uniform(0, 0.5), after=killed.checkpoint)
         assert len(read_bias_records(killed.path)) > 0  # readable, checksums good
     checkpoint = read_checkpoint(killed.checkpoint)
     assert checkpoint is not None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openmm
 import pytest
+from killed_processes import kill_during
 from openmm import app
 
 from openmm_gnn.base.errors import DataError, SpecError
@@ -147,32 +144,12 @@ def test_files_that_are_of_no_run_are_not_written_over(tmp_path: Path, name: str
 
 
 ENDLESS = replace(SETTINGS, steps=100_000_000)
-CHILD = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("test_run_features", {file!r})
-tests = importlib.util.module_from_spec(spec)
-sys.modules["test_run_features"] = tests
-spec.loader.exec_module(tests)
-tests.run({path!r}, tests.ENDLESS, tests.FeatureSettings({encoder!r}, 5, dtype="float32"), resume=True)
-"""
 
 
-@pytest.mark.slow
 def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, features: FeatureSettings) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
-    child = CHILD.format(file=__file__, path=str(killed.path), encoder=features.encoder)
     for _ in range(5):
-        process = subprocess.Popen([sys.executable, "-c", child])
-        before = killed.checkpoint.stat().st_mtime_ns if killed.checkpoint.exists() else 0
-        deadline = time.monotonic() + 300
-        try:
-            while not killed.checkpoint.exists() or killed.checkpoint.stat().st_mtime_ns == before:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.02)
-            time.sleep(rng.uniform(0, 0.5))
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        kill_during(run, killed.path, ENDLESS, features, True, delay=rng.uniform(0, 0.5), after=killed.checkpoint)
         store = EmbeddingStore.open(killed.path / "features")
         assert len(store.verify()) == 0
         assert store.steps.tolist() == list(range(5, 5 * len(store) + 1, 5))

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from killed_processes import kill_during
 from openmm import app, unit
 
 from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SettingsError, SpecError
-from openmm_gnn.base.files import locked
+from openmm_gnn.base.files import locked, read_checkpoint
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.data.labels.settings import LabelSettings
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, with_model_force
@@ -238,34 +235,21 @@ def assert_same_run(run: RunDirectory, expected: RunDirectory) -> None:
 
 
 ENDLESS = replace(SETTINGS, steps=100_000_000, equilibration_steps=600, report_interval=20, checkpoint_interval=100)
-CHILD = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("test_runs", {file!r})
-tests = importlib.util.module_from_spec(spec)
-sys.modules["test_runs"] = tests
-spec.loader.exec_module(tests)
-tests.simulate(tests.small_argon(), {path!r}, tests.ENDLESS, compute=tests.ComputeSettings("Reference"), resume=True)
-"""
 
 
-@pytest.mark.slow
+def endless(path: Path) -> None:
+    simulate(small_argon(), path, ENDLESS, compute=ComputeSettings("Reference"), resume=True)
+
+
 def test_twenty_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "killed")
-    command = [sys.executable, "-c", CHILD.format(file=__file__, path=str(run.path))]
     rng = random.Random(20)
-    reached, kills = 0, 0
-    while kills < 20:
-        child = subprocess.Popen(command)
-        # Half of the kills fall anywhere in the first second, start-up included; half where the run surely works.
-        wait_for_work(child, run) if kills % 2 else None
-        time.sleep(rng.uniform(0.0, 1.0 if kills % 2 == 0 else 0.3))
-        assert child.poll() is None, "the run ended by itself"
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        kills += 1
+    reached = 0
+    for kill in range(20):
+        # Half of the kills fall anywhere, start-up included; half where the run surely works.
+        after = run.checkpoint if kill % 2 else None
+        kill_during(endless, run.path, delay=rng.uniform(0.0, 0.3), after=after)
         if run.checkpoint.exists():
-            from openmm_gnn.base.files import read_checkpoint
-
             step = read_checkpoint(run.checkpoint).step  # type: ignore[union-attr]
             assert step >= reached, "a checkpoint went back"
             reached = step
@@ -292,18 +276,6 @@ def test_what_is_no_run_is_refused_with_what_helps(tmp_path: Path, content: str 
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(DataError, match=message):
         RunDirectory(tmp_path).settings()
-
-
-def wait_for_work(child: subprocess.Popen, run: RunDirectory) -> None:
-    """Until the child has taken the directory over and written one more checkpoint."""
-    before = run.checkpoint.stat().st_mtime_ns if run.checkpoint.exists() else 0
-    for _ in range(3000):
-        if run.checkpoint.exists() and run.checkpoint.stat().st_mtime_ns != before:
-            return
-        if child.poll() is not None:
-            raise AssertionError(f"the run ended with {child.returncode} before its first checkpoint")
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint within 30 s")
 
 
 PERIODS = RunSettings(steps=100, stride=10, equilibration=0.0, thermostat=Thermostat.LANGEVIN)
