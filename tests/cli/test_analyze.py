@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import mdtraj
@@ -16,6 +11,7 @@ import numpy as np
 import pytest
 from command_lines import Result, invoke
 from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
+from killed_processes import kill_during
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.data import find_runs
@@ -122,14 +118,8 @@ def test_the_same_command_again_trains_nothing_again(runs: tuple[Path, list[np.n
 
 
 def test_a_killed_command_goes_on(runs: tuple[Path, list[np.ndarray]], whole: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "openmm_gnn", *command(runs[0], tmp_path / "out")]
-    process = subprocess.Popen(line, env={**os.environ, "OMP_NUM_THREADS": "1"})
     log = tmp_path / "out" / "training" / "seed-0" / "log.csv"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (log.is_file() and log.read_text().count("\n") > 2):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_during(invoke, command(runs[0], tmp_path / "out"), delay=0.3, after=log)
     assert not (tmp_path / "out" / "report.html").exists()
     analysed(runs[0], tmp_path / "out")
     killed, uninterrupted = (json.loads((folder / "analysis.json").read_text()) for folder in (tmp_path / "out", whole))

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import mdtraj
@@ -16,6 +11,7 @@ import openmm.app
 import pytest
 import torch
 from command_lines import invoke
+from killed_processes import kill_during
 
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.cli import message_of
@@ -72,14 +68,8 @@ def test_several_files_become_a_store_each(files: Path, tmp_path: Path) -> None:
 
 def test_a_killed_command_goes_on_where_it_was(files: Path, tmp_path: Path) -> None:
     arguments = (str(files / "long.xtc"), "--stride", "2", "--selection", "backbone")
-    line = [sys.executable, "-m", "openmm_gnn", *command(files, tmp_path / "killed", *arguments)]
-    process = subprocess.Popen(line, env={**os.environ, "OMP_NUM_THREADS": "1"})
     frames = tmp_path / "killed" / "long" / "frames.npy"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not frames.exists() or frames.stat().st_size < 20_000):
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_during(invoke, command(files, tmp_path / "killed", *arguments), delay=0.05, after=frames)
     store = EmbeddingStore.open(tmp_path / "killed" / "long")
     written = len(store)
     assert 0 < written < 150 and store.verify().size == 0 and not store.is_closed

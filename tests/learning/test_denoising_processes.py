@@ -21,7 +21,7 @@ from openmm_gnn.networks.weights import load_encoder
 COMMAND = (
     *(sys.executable, "-m", "openmm_gnn", "pretrain", "data", "--hold-out", "4", "--no-progress", "--threads", "1"),
     *("--layers", "2", "--width", "16", "--heads", "4", "--radial", "16", "--cutoff", "4", "--noise", "0.2"),
-    *("--noise", "0.1", "--batch-size", "5", "--steps", "80", "--validate-every", "4", "--warmup", "10"),
+    *("--noise", "0.1", "--batch-size", "5", "--steps", "40", "--validate-every", "4", "--warmup", "10"),
     *("--learning-rate", "1e-2", "--average-decay", "0.9"),
 )
 """An odd number of molecules: the two get unequal numbers of them, and of atoms."""
@@ -45,23 +45,23 @@ def test_two_processes_learn_what_one_learns_though_they_are_killed(
     two = ("--devices", "2")
     killed, log, deadline = started(tmp_path, "two", *two), tmp_path / "two" / "log.csv", time.monotonic() + 120
     while killed.poll() is None and time.monotonic() < deadline:
-        if log.is_file() and len(log.read_text().splitlines()) > 5:
+        if log.is_file() and len(log.read_text().splitlines()) > 3:
             break
         time.sleep(0.005)
     assert killed.poll() is None
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert 0 < len(rows_of(tmp_path / "two")) < 20
+    assert 0 < len(rows_of(tmp_path / "two")) < 10
     assert started(tmp_path, "two", *two).wait() == 0
     monkeypatch.chdir(tmp_path)
     alone = invoke([*COMMAND[3:], "--out", "one"])
     assert alone.exit_code == 0, alone.output
 
     one, other = torch.tensor(rows_of(tmp_path / "one")), torch.tensor(rows_of(tmp_path / "two"))
-    assert one[:, 0].tolist() == other[:, 0].tolist() == list(range(4, 84, 4))
-    # Sums over atoms in another order, float32, over 80 steps; six digits are written.
+    assert one[:, 0].tolist() == other[:, 0].tolist() == list(range(4, 44, 4))
+    # Sums over atoms in another order, float32, over 40 steps; six digits are written.
     assert torch.allclose(one, other, rtol=1e-4, atol=0)
-    assert one[-1, 2] < 0.9 * one[0, 2]
+    assert one[-1, 2] < 0.95 * one[0, 2]
     first, second = (load_encoder(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, value in first.named_parameters():
         assert torch.allclose(value, second.state_dict()[name], rtol=0, atol=1e-4), name

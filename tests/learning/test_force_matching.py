@@ -115,7 +115,7 @@ def test_a_run_killed_20_times_at_random_moments_loses_no_row_and_repeats_none(
     while kills < 20:
         process = context.Process(target=_run, args=(short, directory, num_steps))
         process.start()
-        process.join(timeout=0.3 + chance.random() * 0.7)
+        process.join(timeout=0.1 + chance.random() * 0.4)
         if process.is_alive():
             os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
