@@ -33,6 +33,13 @@ def featurizer_of(dummy: bool) -> Featurizer:
     return Featurizer("biomolecule-et-small", topology_of(dummy))
 
 
+class Flat:
+    """A bias of zero."""
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        return 0.0, np.zeros_like(values)
+
+
 def topology_of(dummy: bool) -> app.Topology:
     topology = copy.deepcopy(PEPTIDE.topology)
     if dummy:
@@ -87,7 +94,7 @@ def test_a_cv_names_the_remedy(backend: Backend) -> None:
     "make",
     [
         lambda dummy: feature_force(featurizer_of(dummy), periodic=False),
-        lambda dummy: BiasForce(load_learned_cv("alanine-dipeptide"), topology_of(dummy), None, periodic=False),
+        lambda dummy: BiasForce(load_learned_cv("alanine-dipeptide"), topology_of(dummy), Flat(), periodic=False),
     ],
     ids=["features", "bias"],
 )
