@@ -14,7 +14,7 @@ from openmm_gnn.analysis.diffusion import Diffusion, self_diffusion
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius, radial_distribution
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.statistics import Estimate, mean_with_error
-from openmm_gnn.features.topologies import read_topology
+from openmm_gnn.features.topologies import in_file_order, read_topology
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ def molecules_of(topology: mdtraj.Topology, selection: str) -> Molecules:
         atoms = np.asarray(topology.select(selection), dtype=np.int64)
     except ValueError as error:
         raise DataError(f"the selection {selection!r} is not mdtraj's language: {error}") from error
-    masses = np.array([atom.element.mass for atom in topology.atoms])
-    elements = np.array(["" if atom.element.number == 0 else atom.element.symbol for atom in topology.atoms])
+    members = in_file_order(topology)
+    masses = np.array([atom.element.mass for atom in members])
+    elements = np.array(["" if atom.element.number == 0 else atom.element.symbol for atom in members])
     atoms = atoms[elements[atoms] != ""]
     if len(atoms) < 2:
         raise DataError(f"the selection {selection!r} matches {len(atoms)} atoms: g(r) needs at least 2")

@@ -35,11 +35,11 @@ def atom_name(atom: Any) -> str:
     return f"{atom.index} ({atom.name} of {atom.residue.name}{atom.residue.resSeq})"
 
 
-def with_missing_bonds(
+def missing_bonds(
     topology: mdtraj.Topology, positions: np.ndarray, box_vectors: np.ndarray | None
-) -> mdtraj.Topology:
-    """The topology with bonds by covalent radii where the reader made none: inside a residue that is in pieces, and
-    between residues that follow each other in a chain; the same topology where nothing is missing.
+) -> list[tuple[int, int]]:
+    """Bonds by covalent radii, as pairs of atoms, where the reader made none: inside a residue that is in pieces, and
+    between residues that follow each other in a chain.
 
     Args:
         positions: (num_atoms, 3) nm.
@@ -64,12 +64,7 @@ def with_missing_bonds(
         between &= {first.element.number, second.element.number} <= _CHAIN_ELEMENTS
         if pair not in known and (inside or between):
             new.append((first.index, second.index))
-    if not new:
-        return topology
-    bonded = topology.copy()
-    for one, other in new:
-        bonded.add_bond(bonded.atom(one), bonded.atom(other))
-    return bonded
+    return new
 
 
 def warn_of_open_chains(topology: mdtraj.Topology, atoms: np.ndarray) -> None:

@@ -31,7 +31,7 @@ def select_atoms(topology: mdtraj.Topology, selection: str | None = None) -> np.
         TopologyError: if it takes virtual sites in, which have no element.
     """
     if selection is None:
-        atoms = _default_atoms(topology)
+        atoms = np.sort(_default_atoms(topology))
         if len(atoms) == 0:
             raise SpecError(
                 f"the {topology.n_atoms} atoms of the topology are hydrogens, water or monatomic ions, which are left "
@@ -39,7 +39,7 @@ def select_atoms(topology: mdtraj.Topology, selection: str | None = None) -> np.
             )
         return atoms
     try:
-        atoms = np.asarray(topology.select(selection), dtype=np.int64)
+        atoms = np.sort(np.asarray(topology.select(selection), dtype=np.int64))
     except Exception as error:  # mdtraj compiles the text to Python, which raises whatever it then stumbles over
         raise SpecError(
             f"the selection {selection!r} is not mdtraj's language ({str(error).strip()}): "

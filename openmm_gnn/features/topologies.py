@@ -26,7 +26,7 @@ from openmm_gnn.base.elements import (
     parsed_elements,
 )
 from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
-from openmm_gnn.features.covalent_bonds import atom_name, with_missing_bonds
+from openmm_gnn.features.covalent_bonds import atom_name, missing_bonds
 from openmm_gnn.features.trajectory_frames import ascii_path, check_reader
 from openmm_gnn.md.systems.structure_files import STRUCTURE_SUFFIXES, read_models
 
@@ -120,7 +120,7 @@ def read_topology(path: Path, elements: Elements = ()) -> mdtraj.Topology:
             # As a simulation reads it, so that features made live and offline are of one topology.
             structure = read_models(path, elements)
             topology = as_mdtraj(structure.topology, elements)
-            return with_missing_bonds(topology, structure.frames[0], structure.box_vectors)
+            return _bonded(topology, structure.frames[0], structure.box_vectors)
         with ascii_path(path) as named:
             plain = mdtraj.load_topology(named)
             frame = mdtraj.load(named, top=plain) if suffix == ".gro" else None
@@ -130,7 +130,7 @@ def read_topology(path: Path, elements: Elements = ()) -> mdtraj.Topology:
         if frame is None:
             return topology
         boxes = frame.unitcell_vectors
-        return with_missing_bonds(topology, frame.xyz[0], None if boxes is None else boxes[0])
+        return _bonded(topology, frame.xyz[0], None if boxes is None else boxes[0])
     except OpenMMGNNError:
         raise
     except Exception as error:  # the parsers raise whatever the text makes them stumble over
@@ -147,7 +147,7 @@ def topology_hash(topology: mdtraj.Topology, atoms: Sequence[int] | np.ndarray |
         atoms: indices, ascending; None: all that have an element.
     """
     if atoms is None:
-        atoms = [atom.index for atom in topology.atoms if atom.element.number > 0]
+        atoms = [atom.index for atom in in_file_order(topology) if atom.element.number > 0]
     rank = {int(index): number for number, index in enumerate(atoms)}
     residues: dict[int, int] = {}
     digest = hashlib.sha256()
@@ -206,6 +206,23 @@ def _parts_of_residues(topology: mdtraj.Topology) -> dict[int, int]:
     return parts
 
 
+def _bonded(topology: mdtraj.Topology, positions: np.ndarray, box_vectors: np.ndarray | None) -> mdtraj.Topology:
+    """The topology with the bonds that its reader did not make; itself where none is missing."""
+    bonds = missing_bonds(topology, positions, box_vectors)
+    if not bonds:
+        return topology
+    bonded = _rebuilt(topology, {}, {})
+    for one, other in bonds:
+        bonded.add_bond(bonded.atom(one), bonded.atom(other))
+    return bonded
+
+
+def in_file_order(topology: mdtraj.Topology) -> list[Any]:
+    """The atoms by their indices. mdtraj's own iterator and copies go residue by residue, which is another order where
+    the atoms of a residue stand apart in the file."""
+    return [topology.atom(index) for index in range(topology.n_atoms)]
+
+
 def _rebuilt(topology: mdtraj.Topology, symbols: Mapping[int, str], parts: Mapping[int, int]) -> mdtraj.Topology:
     """A copy with other elements for some atoms, and with parts of residues joined to their residue."""
     import mdtraj
@@ -217,7 +234,7 @@ def _rebuilt(topology: mdtraj.Topology, symbols: Mapping[int, str], parts: Mappi
         for residue in chain.residues:
             if residue.index not in parts:
                 residues[residue.index] = new.add_residue(residue.name, own, residue.resSeq, residue.segment_id)
-    for atom in topology.atoms:
+    for atom in in_file_order(topology):
         symbol = symbols.get(atom.index, atom.element.symbol)
         element = mdtraj.element.virtual if symbol == SITE else mdtraj.element.get_by_symbol(symbol)
         index = parts.get(atom.residue.index, atom.residue.index)

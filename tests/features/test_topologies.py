@@ -15,10 +15,11 @@ from openmm import app, unit
 from openmm_gnn.base.elements import element_of
 from openmm_gnn.base.errors import DataError, SpecError, TopologyError
 from openmm_gnn.features.covalent_bonds import check_bond_lengths, warn_of_open_chains
+from openmm_gnn.features.featurizer import Featurizer
 from openmm_gnn.features.residue_windows import residue_segments
 from openmm_gnn.features.selection import select_atoms
 from openmm_gnn.features.token_table import residue_tokens
-from openmm_gnn.features.topologies import as_mdtraj, read_topology, topology_hash
+from openmm_gnn.features.topologies import as_mdtraj, in_file_order, read_topology, topology_hash
 from openmm_gnn.features.trajectory_frames import check_atoms, frames_of
 from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.md.systems.structure_files import read_models, read_structure
@@ -177,6 +178,28 @@ def test_atoms_of_a_residue_that_stand_apart_are_one_token_and_bonded(
     assert residue_tokens(topology, select_atoms(topology)).num_tokens == 10
 
 
+@pytest.mark.parametrize("rename", [{}, {4: "LIG"}], ids=["known", "bonded by geometry"])
+def test_atoms_that_stand_apart_keep_their_places(
+    chignolin: SimulationSystem, tmp_path: Path, rename: dict[int, str]
+) -> None:
+    """Whatever is added to the topology, its atoms are those of the file's lines, and of trajectories."""
+    atoms = list(chignolin.topology.atoms())
+    heavy = [a.index for a in atoms if a.element.symbol != "H"]
+    order = heavy + [index for index in range(len(atoms)) if index not in set(heavy)]
+    path = write_pdb(tmp_path / "x.pdb", chignolin, order, rename=rename)
+    topology = read_topology(path)
+    lines = [line for line in path.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    for again in (topology, as_mdtraj(topology, {"XX:X": "C", "CA": "C"})):
+        assert [atom.name for atom in in_file_order(again)] == [line[12:16].strip() for line in lines]
+        place = {index: row for row, index in enumerate(order)}
+        bonds = bonds_of(as_mdtraj(chignolin.topology))
+        assert bonds_of(again) == {tuple(sorted((place[i], place[j]))) for i, j in bonds}
+    alike, positions = as_mdtraj(chignolin.topology), chignolin.positions
+    expected = Featurizer("biomolecule-et-small", alike).features(positions)
+    found = Featurizer("biomolecule-et-small", topology).features(positions[order])
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())  # float32, sums in another order
+
+
 @pytest.mark.parametrize("name", ["MSE", "SEP", "HSD", "ASH", "CYX", "LIG", "DAL"])
 def test_a_residue_that_the_reader_does_not_know_is_bonded_by_its_geometry(
     chignolin: SimulationSystem, tmp_path: Path, name: str
@@ -235,6 +258,17 @@ def test_models_without_numbers_are_read_and_boxes_that_differ_are_said(tmp_path
 
 
 # ---- the same topology -----------------------------------------------------------------------------------------------
+
+
+def test_no_hydrogen_of_a_water_is_dropped_for_its_name(tmp_path: Path) -> None:
+    """As Open Babel writes water; OpenMM's reader leaves out atoms whose name their residue has already."""
+    places = [(" O  ", "O", (0, 0, 0)), (" H  ", "H", (0.96, 0, 0)), (" H  ", "H", (-0.24, 0.93, 0))]
+    text = [line(k, name, "HOH", 0, place, symbol) for k, (name, symbol, place) in enumerate(places, 1)]
+    (tmp_path / "x.pdb").write_text("\n".join([*text, "END"]))
+    with pytest.warns(UserWarning, match="1 atoms have the name of another in their residue"):
+        topology = read_topology(tmp_path / "x.pdb")
+    assert [atom.element.symbol for atom in topology.atoms] == ["O", "H", "H"]
+    assert bonds_of(topology) == {(0, 1), (0, 2)}
 
 
 def test_atoms_without_elements_are_counted_in_the_first_model(tmp_path: Path) -> None:

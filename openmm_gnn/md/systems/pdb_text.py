@@ -53,6 +53,7 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
     for group in groups:
         names = [lines[number][_NAMES].strip() for number in group]
         taken = set(names)
+        one_oxygen = sum(name[:1] == "O" for name in names) == 1  # in waters; more of them under one number are many
         seen: set[tuple[str, str]] = set()
         for number, name in zip(group, names, strict=True):
             line = lines[number].ljust(80)
@@ -63,7 +64,7 @@ def completed(text: str, given: Mapping[str, str]) -> tuple[str, list[str]]:
                 if chosen is None and (chosen := element_of(residue, name, names, two)) not in (None, SITE):
                     guessed[str(chosen)] += number in counted
                 symbol = _NO_ELEMENT if chosen in (None, SITE) else str(chosen)
-            if (name, line[16]) in seen and residue not in WATERS and "*" not in line[22:26]:
+            if (name, line[16]) in seen and (residue not in WATERS or one_oxygen) and "*" not in line[22:26]:
                 name = next(new for k in range(2, 10**4) if (new := f"{symbol}{k}") not in taken)
                 taken.add(name)
                 renamed += number in counted
