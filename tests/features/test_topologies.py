@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import mdtraj
@@ -295,7 +296,9 @@ def test_names_numbers_and_chains_do_not_make_another_topology_but_atoms_residue
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy])
-def test_a_copied_topology_is_the_same(chignolin: SimulationSystem, copied) -> None:
+def test_a_copied_topology_is_the_same(
+    chignolin: SimulationSystem, copied: Callable[[app.Topology], app.Topology]
+) -> None:
     assert bonds_of(as_mdtraj(copied(chignolin.topology))) == bonds_of(as_mdtraj(chignolin.topology))
 
 
