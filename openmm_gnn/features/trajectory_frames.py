@@ -251,7 +251,8 @@ def _pieces(
             except _WHOLE_ONLY:
                 if begun:
                     raise
-                yield mdtraj.load(named, **given)
+                every = mdtraj.load(named, top=topology)  # of some atoms alone it cannot read these
+                yield every if atoms is None else every.atom_slice(atoms)
     except (DataError, GeneratorExit):
         raise
     except Exception as error:  # each format has exceptions of its own

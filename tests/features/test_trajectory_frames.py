@@ -97,3 +97,25 @@ def test_a_topology_is_read_as_a_simulation_reads_it(
         (tmp_path / "some.gro.txt").write_text("nothing")
         with pytest.raises(DataError, match=message):
             read_topology(tmp_path / name)
+
+
+def test_some_atoms_of_a_tinker_archive(tmp_path: Path) -> None:
+    """Which mdtraj reads as a whole only."""
+    places = np.random.default_rng(3).normal(0, 3.0, (2, 4, 3)).round(4)
+    path, rows = tmp_path / "x.arc", ["C 1 2", "C 1 1 3", "O 2 2 4", "H 3 3"]
+    text = [
+        "4  methanal\n"
+        + "".join(
+            f"{k + 1} {name[0]} {x:.4f} {y:.4f} {z:.4f} {name[2:]}\n"
+            for k, (name, (x, y, z)) in enumerate(zip(rows, frame, strict=True))
+        )
+        for frame in places
+    ]
+    path.write_text("".join(text))
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("MOL", topology.add_chain())
+    for row in rows:
+        topology.add_atom(row[0], mdtraj.element.get_by_symbol(row[0]), residue)
+    for atoms in (np.arange(4), np.array([0, 2])):
+        (frames,) = frames_of(path, topology, atoms)
+        np.testing.assert_allclose(frames.positions, places[:, atoms] / 10, atol=1e-6)
