@@ -1,4 +1,4 @@
-"""How much of the noise encoders leave on structures they were not trained on, all by the neighbour rule nearest.
+"""How much of the noise encoders leave on structures they were not trained on, all by the neighbour rule fading.
 
     python benchmarks/denoising.py --encoder biomolecule-et --encoder et_l6_h64_rbf64_r75.pth ... 4pti.pdb 1ubq.pdb ...
 
@@ -51,7 +51,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     structures = {"villin": VILLIN} | {path.stem: path for path in given.structures}
-    encoders = {Path(name).stem: load_encoder(name, "nearest") for name in given.encoder}
+    encoders = {Path(name).stem: load_encoder(name, "fading") for name in given.encoder}
     table = Table(title=f"share of the noise that is left, {given.draws} draws")
     for column in ("encoder", "weights", *structures, "frames/s"):
         table.add_column(column, justify="left" if column == "encoder" else "right")

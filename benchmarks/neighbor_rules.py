@@ -1,7 +1,8 @@
 """Which neighbours should an encoder see? The error of its denoising head by each neighbour rule.
 
-python benchmarks/neighbor_rules.py CHECKPOINT ...      geom2vec's checkpoints, or bundles with a denoising head
+python benchmarks/neighbor_rules.py ENCODER ...      geom2vec's checkpoints, bundles with a denoising head, names
 
+By the rules fading and full messages vanish at the cutoff, by nearest and index they end there as published.
 Noise of the strength of the training is added to the heavy atoms of a protein (villin headpiece, from OpenMM's own
 files), and predicted. 1 means that nothing was learned: the mean square of what is left, by that of the noise.
 """
@@ -19,11 +20,14 @@ from rich.table import Table
 
 from openmm_gnn import load_encoder
 from openmm_gnn.base.specs.encoder import NeighborRule
+from openmm_gnn.networks.encoders.encoder import known_elements
 
 
-def denoising_error(checkpoint: Path, rule: NeighborRule, draws: int) -> tuple[float, float]:
+def denoising_error(checkpoint: str, rule: NeighborRule, draws: int) -> tuple[float, float]:
     """Mean over draws of the noise, the same for each rule, and its standard error."""
     encoder, (numbers, positions) = load_encoder(checkpoint, rule), protein()
+    known = torch.isin(numbers, torch.tensor(known_elements(encoder.spec)))
+    numbers, positions = numbers[known], positions[known]
     generator = torch.Generator().manual_seed(0)
     errors = []
     for _ in range(draws):
@@ -36,7 +40,7 @@ def denoising_error(checkpoint: Path, rule: NeighborRule, draws: int) -> tuple[f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("checkpoints", nargs="+", type=Path)
+    parser.add_argument("checkpoints", nargs="+")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
@@ -48,8 +52,8 @@ def main() -> None:
     rows = []
     for checkpoint in given.checkpoints:
         errors = {rule.value: denoising_error(checkpoint, rule, given.draws) for rule in NeighborRule}
-        rows.append({"checkpoint": checkpoint.name, **{rule: error for rule, (error, _) in errors.items()}})
-        table.add_row(checkpoint.name, *(f"{error:.3f} ± {spread:.3f}" for error, spread in errors.values()))
+        rows.append({"checkpoint": Path(checkpoint).name, **{rule: error for rule, (error, _) in errors.items()}})
+        table.add_row(Path(checkpoint).name, *(f"{error:.3f} ± {spread:.3f}" for error, spread in errors.values()))
     Console().print(table)
     save_results("neighbor_rules", rows, given.quick)
 

@@ -23,10 +23,13 @@ struct AttentionArguments {
 };
 
 struct EdgeLayerArguments {
-  using Fields = std::tuple<EdgeArguments, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int64_t, int64_t>;
+  using Fields = std::tuple<EdgeArguments, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int64_t, bool,
+                            int64_t>;
   EdgeArguments edges;
   Tensor node, vectors, mixed, features, filter_weight, filter_bias, spread_weight, spread_bias;
-  int64_t head_width, num_threads;
+  int64_t head_width;
+  bool smooth;
+  int64_t num_threads;
 };
 
 struct TensorArguments {
@@ -90,7 +93,8 @@ inline EdgeLayerInputs edge_layer_inputs(const CheckedArguments& given, const Ed
           given.get<float>(in.spread_weight, "spread_weight", {2 * width, width}),
           given.get<float>(in.spread_bias, "spread_bias", {2 * width}),
           nullptr,
-          nullptr};
+          nullptr,
+          in.smooth};
 }
 
 inline TensorInputs inputs_of(const CheckedArguments& given, const TensorArguments& in) {

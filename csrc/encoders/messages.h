@@ -37,11 +37,13 @@ inline constexpr char kAttentionMessagesBackward[] =
     " Tensor vector_gradient, bool geometry, bool filters) -> (Tensor node, Tensor vectors, Tensor table,"
     " Tensor directions, Tensor envelope, Tensor places)";
 
-// Sums (N, H) and (N, 3, H) of ViSNet's messages, and the new (E, H) features of edges.
+// Sums (N, H) and (N, 3, H) of ViSNet's messages, and the new (E, H) features of edges. With `smooth`, what is added to
+// vectors vanishes at the cutoff too.
 inline constexpr char kEdgeLayer[] =
     "edge_layer(Tensor edge_index, Tensor rows, Tensor directions, Tensor envelope, Tensor places, Tensor node,"
     " Tensor vectors, Tensor mixed, Tensor edges, Tensor filter_weight, Tensor filter_bias, Tensor spread_weight,"
-    " Tensor spread_bias, int head_width, int num_threads) -> (Tensor scalars, Tensor vectors, Tensor edges)";
+    " Tensor spread_bias, int head_width, bool smooth, int num_threads)"
+    " -> (Tensor scalars, Tensor vectors, Tensor edges)";
 
 // Sums (N, 9, H) of TensorNet's messages, of the senders' tensors or of the directions'.
 inline constexpr char kTensorMessages[] =
@@ -156,7 +158,14 @@ struct EdgeLayerInputs {
   const float* spread_weight;  // (width, 2 width): scales of the sender's vectors and of the direction
   const float* spread_bias;
   const float *filters, *scales;  // on CUDA, what these make of edges (E, ...), before their activation
+  bool smooth;                    // whether the vectors' messages vanish at the cutoff
 };
+
+// Of the cosine cutoff: `late_cutoff` of networks/encoders/equivariant_blocks.py.
+OPENMM_GNN_HOST_DEVICE float late_cutoff(float envelope) {
+  const float away = (1.f - envelope) * (1.f - envelope);
+  return 1.f - away * away * away * away;
+}
 
 // scaled_tensors, tensor_products, tensor_squares.
 enum class TensorFormula { kScaled, kProduct, kSquare };

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import os
 import warnings
@@ -19,7 +18,6 @@ from torch import Tensor
 from openmm_gnn.base.boxes import box_width, can_be_box, narrow_box
 from openmm_gnn.base.errors import NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import spec_to_json
-from openmm_gnn.base.specs.encoder import NeighborRule
 from openmm_gnn.base.units import nanometers
 from openmm_gnn.features.covalent_bonds import atom_name, warn_of_open_chains
 from openmm_gnn.features.featurizer_settings import Context, FeaturizerSettings, GraphContext
@@ -30,7 +28,7 @@ from openmm_gnn.features.topologies import Elements, as_mdtraj, topology_hash
 from openmm_gnn.features.whole_molecules import WholeMolecules
 from openmm_gnn.kernels.library import usable_device
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash, known_elements
-from openmm_gnn.networks.weights import load_encoder
+from openmm_gnn.networks.weights import in_form, load_encoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 BATCH_ATOMS = {"cpu": 512, "cuda": 32768}
@@ -330,13 +328,7 @@ def _loaded(encoder: Encoder | str | os.PathLike[str], neighbor_rule: str | None
     """Name and module of an encoder, which is loaded where it is a path or a name."""
     if isinstance(encoder, str | os.PathLike):
         return Path(encoder).name, load_encoder(encoder, neighbor_rule)
-    name = encoder.spec.architecture.value
-    if neighbor_rule is None:
-        return name, encoder
-    rule = _choice(NeighborRule, neighbor_rule, "neighbor_rule")
-    other = Encoder(dataclasses.replace(encoder.spec, neighbor_rule=rule))
-    other.load_state_dict(encoder.state_dict())
-    return name, other
+    return encoder.spec.architecture.value, in_form(encoder, neighbor_rule)
 
 
 def _token_table(

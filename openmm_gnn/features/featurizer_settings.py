@@ -78,7 +78,8 @@ class FeaturizerSettings:
     reduction: str = "sum"
     """Operation that makes one feature of those of a token's atoms: sum or mean."""
     neighbor_rule: str | None = None
-    """Neighbours within the cutoff that count: nearest, full or index. Default: the encoder's own rule."""
+    """Neighbours within the cutoff that count: fading or full, with features that are continuous; nearest or index, the
+    published ones, along which no bias can be put. Default: the encoder's own rule."""
     coordinates: str = "anchor"
     """Coordinates of a token: anchor (CA, C1' or P, else the centroid), CA or centroid."""
     context: str = "whole"

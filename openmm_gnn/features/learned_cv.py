@@ -15,6 +15,7 @@ import torch
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
 from openmm_gnn.base.specs.codec import SPEC_VERSION, read_document, spec_to_json
+from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.features.featurizer_settings import WHOLE, GraphContext
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_hash
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
@@ -112,6 +113,19 @@ class LearnedCV:
     def encoder_hash(self) -> str:
         return encoder_hash(self.encoder)
 
+    def check_continuous(self) -> None:
+        """Refuse to be biased where the variables jump: each jump would heat or cool the molecule.
+
+        Raises:
+            SpecError: if the encoder's features are not continuous.
+        """
+        if words := jumps_of(self.encoder.spec):
+            raise SpecError(
+                f"the CV jumps, and a bias along it would heat the molecule: {words}. Make the features again in the "
+                "form that is now the default (--neighbor-rule fading) and learn the CV from them; or give "
+                "allow_jumps=True (--bias-allow-jumps) to bias it all the same"
+            )
+
     @classmethod
     def from_store(
         cls,
@@ -160,6 +174,18 @@ class LearnedCV:
             context=GraphContext.from_description(first),
             metadata=metadata or {},
         )
+
+
+def jumps_of(spec: EncoderSpec) -> str:
+    """Where features of an encoder jump, in words; empty if they do not."""
+    if spec.is_continuous:
+        return ""
+    words = []
+    if not spec.neighbor_rule.is_continuous:
+        words.append(f"by the neighbour rule {spec.neighbor_rule.value} an atom hears {spec.max_neighbors} at most")
+    if not spec.smooth and spec.architecture is not Architecture.TENSORNET:
+        words.append(f"messages of {spec.architecture.value} end at a step at the cutoff")
+    return ", and ".join(words)
 
 
 def outputs_of_store(network: CVNetwork, store: Any) -> np.ndarray:

@@ -33,6 +33,7 @@ def cv_force(
     output: int = 0,
     backend: Backend | str = Backend.AUTO,
     periodic: bool | openmm.System | None = None,
+    allow_jumps: bool = False,
 ) -> Any:
     """An openmm.Force whose energy in kJ/mol is one output of a learned CV, with exact forces.
 
@@ -53,13 +54,16 @@ def cv_force(
         backend: "torchforce", "pythonforce", or "auto": the first of these that works.
         periodic: whether the System is periodic: True, False, or the System itself; by default, whether the topology
             has box vectors.
+        allow_jumps: take a CV whose encoder is not continuous, too.
     Raises:
-        SpecError: if there is no such output.
+        SpecError: if there is no such output, or the CV jumps.
         TopologyError: if the CV was learned for another topology.
         BackendError: if the backend is unknown or does not work here.
     """
     chosen = chosen_backend(backend)
     cv = load_learned_cv(cv)
+    if not allow_jumps:
+        cv.check_continuous()
     module = cv_energy_module(cv, topology, output)
     return make_force(module, "CVForce", is_periodic(topology, periodic, cv.cutoff_nm), chosen)
 
@@ -116,6 +120,7 @@ class BiasForce(PythonCall):
         backend: Backend | str = Backend.AUTO,
         periodic: bool | openmm.System | None = None,
         group: int = 30,
+        allow_jumps: bool = False,
     ) -> None:
         """
         Args:
@@ -124,11 +129,14 @@ class BiasForce(PythonCall):
             periodic: whether the System is periodic: True, False, or the System itself; by default, whether the
                 topology has box vectors.
             group: the force group, of its own.
+            allow_jumps: take a CV whose encoder is not continuous, too.
         Raises:
-            SpecError: for an output or a group that cannot be.
+            SpecError: for an output or a group that cannot be, or a CV that jumps.
             TopologyError: if the CV was learned for another topology.
             BackendError: if the backend is unknown or does not work here.
         """
+        if not allow_jumps:
+            cv.check_continuous()
         backend, uses_box = chosen_backend(backend), is_periodic(topology, periodic, cv.cutoff_nm)
         module = CVModule(cv, topology)
         super().__init__(module.read_atoms.numpy().copy(), module.num_particles, group)

@@ -1,4 +1,12 @@
-"""The edges of an encoder: the neighbours that send messages to an atom, itself included, frame by frame."""
+"""The edges of an encoder: the neighbours that send messages to an atom, itself included, frame by frame.
+
+**Fading.** A cap on the number of neighbours makes features jump where two of them change ranks. By the rule fading
+each atom has a reach of its own instead: the cutoff where its surroundings are sparse, less where they are crowded,
+so that about as many atoms are within it as a cap would allow. What is near keeps its distance; in the outer part of
+the reach edges are stretched, up to the cutoff at its end, where every message has faded. So networks, their tables and
+operators see distances as ever, and an edge of the reach's length or longer is none. All of it is smooth in the
+positions, and costs a sum over edges.
+"""
 
 # No `from __future__ import annotations` here: TorchScript compiles these functions.
 import torch
@@ -24,10 +32,12 @@ def encoder_edges(
     Args:
         positions: (N, 3) float32 or float64, any length unit, used consistently; a molecule need not be whole.
         cutoff: in the same unit.
-        rule: "full": every neighbour. "nearest": the `max_neighbors` nearest sources of each target, itself being one;
-            where distances are equal, the first by index. "index": the first `max_neighbors` sources of each target by
+        rule: "full": every neighbour. "fading": every neighbour in the atom's reach, see above; vectors and distances
+            are stretched. "nearest": the `max_neighbors` nearest sources of each target, itself being one; where
+            distances are equal, the first by index. "index": the first `max_neighbors` sources of each target by
             index, itself being one of them or left out: what graph libraries do on a GPU; it is there to compare.
-        max_neighbors: the largest number of edges of a target, by the rules nearest and index.
+        max_neighbors: the largest number of edges of a target, by the rules nearest and index; by fading the number
+            of edges, all in all, that count.
         batch: (N,) int64, the frame of each atom, non-decreasing; None: all atoms are one frame.
         box_vectors: (3, 3), or (number of frames, 3, 3), rows a, b, c; None: open boundary.
     Returns:
@@ -38,15 +48,58 @@ def encoder_edges(
             of the frames.
         RuntimeError: for what `neighbor_pairs` refuses.
     """
-    if rule != "full" and rule != "nearest" and rule != "index":
-        raise ValueError(f"the neighbour rule is {rule}: give one of full, nearest, index")
+    if rule != "fading" and rule != "full" and rule != "nearest" and rule != "index":
+        raise ValueError(f"the neighbour rule is {rule}: give one of fading, full, nearest, index")
     if rule != "full" and max_neighbors < 1:
         raise ValueError(f"max_neighbors is {max_neighbors}: give at least 1")
+    if rule != "fading":
+        return _edges(positions, cutoff, rule, max_neighbors, batch, box_vectors)
+    index, vectors, distances = _edges(positions, cutoff, "full", max_neighbors, batch, box_vectors)
+    return faded_edges(index, vectors, distances, positions.size(0), cutoff, max_neighbors)
+
+
+def _edges(
+    positions: Tensor, cutoff: float, rule: str, max_neighbors: int, batch: Tensor | None, box_vectors: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`encoder_edges` by any other rule than fading."""
     if positions.is_cuda and box_vectors is None:
         edges = edges_in_one_search(positions, cutoff, rule, max_neighbors, batch)
         if edges is not None:
             return edges
     return edges_frame_by_frame(positions, cutoff, rule, max_neighbors, batch, box_vectors)
+
+
+def faded_edges(
+    index: Tensor,
+    vectors: Tensor,
+    distances: Tensor,
+    num_atoms: int,
+    cutoff: float,
+    max_neighbors: int,
+    near: float = 0.8,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Edges of every neighbour, as `encoder_edges` gives them by the rule full, stretched and cut by the rule fading.
+
+    Args:
+        near: the part of the reach within which distances stay what they are. Error of denoising of the public ViSNet
+            and TorchMD-ET on villin at 0.8: 0.337, 0.369; at 0.7: 0.340, 0.375; with the nearest: 0.352, 0.369.
+    """
+    weights = (1.0 - (distances / cutoff).square()).square()
+    # In even surroundings the mean of the weights is 8 / 35.
+    seen = torch.zeros([num_atoms], dtype=distances.dtype, device=distances.device).index_add(0, index[1], weights)
+    crowding = seen * (35.0 / 8.0 / max_neighbors)
+    # The larger of 1 and the crowding, rounded off by a parabola between 0.75 and 1.25.
+    rounded = 1.0 + (crowding - 0.75).clamp(min=0.0).square()
+    crowding = torch.where(crowding < 1.25, rounded, crowding)
+    reach = (cutoff * crowding.pow(-1.0 / 3.0)).index_select(0, index[1])
+    outer = ((distances - near * reach) / ((1.0 - near) * reach)).clamp(0.0, 1.0)
+    stretched = distances + (cutoff - reach) * outer.square() * (3.0 - 2.0 * outer)
+    ratios = stretched / torch.where(distances > 0, distances, torch.ones_like(distances))
+    vectors = vectors * ratios.unsqueeze(1)
+    if distances.is_cuda:  # where a choice would wait for the device; what is at the cutoff counts nothing
+        return index, vectors, stretched
+    kept = (stretched.detach() < cutoff).nonzero().squeeze(1)
+    return index.index_select(1, kept), vectors.index_select(0, kept), stretched.index_select(0, kept)
 
 
 def edges_in_one_search(

@@ -107,6 +107,7 @@ def edge_layer(
     spread_weight: Tensor,
     spread_bias: Tensor,
     head_width: int,
+    smooth: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums (N, H) and (N, 3, H) of the messages of `EdgeAttentionLayer`, and the new (E, H) features of edges.
 
@@ -118,11 +119,12 @@ def edge_layer(
         filter_weight, filter_bias: (3 H, H) and (3 H,), filters of key and value and gates of the edges' change; or
             (2 H, H) and (2 H,): the edges do not change, and none come back.
         spread_weight, spread_bias: (2 H, H) and (2 H,), scales of the sender's vectors and of the direction.
+        smooth: whether the vectors' messages vanish at the cutoff.
     """
     return torch.ops.openmm_gnn.edge_layer(
         plan.edges, plan.rows, plan.directions, plan.envelope, plan.in_knots, node.float(), vectors.float(),
         mixed.float(), edges.float(), filter_weight, filter_bias, spread_weight, spread_bias, head_width,
-        available_threads(),
+        smooth, available_threads(),
     )  # fmt: skip
 
 

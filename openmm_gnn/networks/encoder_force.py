@@ -28,7 +28,7 @@ def encoder_force_spec(pretrained: EncoderSpec, elements: tuple[int, ...], **fie
         elements: atomic numbers of the labelled atoms.
         fields: other fields of `EncoderForceSpec`.
     """
-    encoder = transferred_spec(pretrained, elements, NeighborRule.FULL)
+    encoder = transferred_spec(pretrained, elements, NeighborRule.FULL, smooth=True)
     return EncoderForceSpec(encoder, elements, **{"head_width": pretrained.width // 2, **fields})
 
 
@@ -36,7 +36,7 @@ class EncoderForce(ForceModel):
     """Forces, or an energy, by an encoder and a head.
 
     Lengths come in nm, forces leave in kJ/mol/nm; inside, lengths are in the encoder's unit. All messages vanish at the
-    cutoff (`EdgeNetwork.make_smooth`).
+    cutoff (`EncoderSpec.smooth`).
     """
 
     atomic_numbers: Tensor
@@ -50,7 +50,6 @@ class EncoderForce(ForceModel):
         self.energy_scale = ENERGY_LENGTH * spec.force_scale
         self.per_nm = spec.encoder.per_nm
         self.encoder = Encoder(spec.encoder)
-        self.encoder.network.make_smooth()
         # An energy model that only predicts may use compiled loops, which have one derivative; the weights of an
         # exported module need no gradient.
         self.encoder.network.predicts_frozen = spec.conservative

@@ -238,26 +238,49 @@ def load_model(name_or_path: ForceModel | str | os.PathLike[str]) -> ForceModel:
 
 
 def load_encoder(
-    path_or_name: Encoder | str | os.PathLike[str], neighbor_rule: str | NeighborRule | None = None
+    path_or_name: Encoder | str | os.PathLike[str],
+    neighbor_rule: str | NeighborRule | None = None,
+    smooth: bool | None = None,
 ) -> Encoder:
     """A pretrained encoder on the CPU, in float32 and evaluation mode, its weights frozen; `.spec` says all about it.
 
     Args:
         path_or_name: a geom2vec checkpoint (.pth), a bundle of ours (.safetensors), or a shipped name.
-        neighbor_rule: "nearest", "full" or "index" (what geom2vec does on a GPU); None: the bundle's own, and nearest
-            for a geom2vec checkpoint.
+        neighbor_rule: "fading", "full", "nearest" or "index" (what geom2vec does on a GPU); None: the bundle's own, and
+            fading for a geom2vec checkpoint.
+        smooth: whether all messages vanish at the cutoff; None: with the bundle's own rule what it says, by the rules
+            fading and full they do, by nearest and index they end at a step as published.
     Raises:
         FileNotFoundError, DataError: as `load`.
         SpecError: for an unknown rule.
     """
+    return load(ENCODERS, path_or_name, **form_of(neighbor_rule, smooth))
+
+
+def in_form(encoder: Encoder, neighbor_rule: str | NeighborRule | None, smooth: bool | None = None) -> Encoder:
+    """An encoder of the same weights with another rule; arguments and errors as `load_encoder`."""
+    changes = form_of(neighbor_rule, smooth)
+    if not changes:
+        return encoder
+    other = Encoder(dataclasses.replace(encoder.spec, **changes))
+    other.load_state_dict(encoder.state_dict())
+    return other.requires_grad_(False).eval()
+
+
+def form_of(neighbor_rule: str | NeighborRule | None, smooth: bool | None) -> dict[str, Any]:
+    """The fields of a spec that `load_encoder` is asked to change.
+
+    Raises:
+        SpecError: for an unknown rule.
+    """
     if neighbor_rule is None:
-        return load(ENCODERS, path_or_name)
+        return {} if smooth is None else {"smooth": smooth}
     try:
         rule = NeighborRule(neighbor_rule)
     except ValueError as error:
         rules = [one.value for one in NeighborRule]
-        raise SpecError(f"the neighbour rule is {neighbor_rule!r}: give one of {rules}") from error
-    return load(ENCODERS, path_or_name, neighbor_rule=rule)
+        raise SpecError(f"neighbor_rule is {neighbor_rule!r}: give one of {rules}") from error
+    return {"neighbor_rule": rule, "smooth": rule.is_continuous if smooth is None else smooth}
 
 
 def load_cv_network(path: str | os.PathLike[str]) -> CVNetwork:

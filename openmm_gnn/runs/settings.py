@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from openmm_gnn.runs.bias.opes import OpesBias
 
 LEAST_WIDTH_OF_RANGE = 0.05
-"""Slow variables are flat in their basins and steep between: narrower hills heat molecules there. Wider ones leave much
-of the barrier: at 0.1 alanine dipeptide crossed it in none of 0.17 ns, at 0.05 seven times in as long."""
+"""Slow variables are flat in their basins and steep between: narrower hills push hard there, which long time steps do
+not bear. Wider ones leave much of the barrier: at 0.1 alanine dipeptide crossed it in none of 0.17 ns, at 0.05 seven
+times in as long."""
 DEFAULT_BIAS_FACTOR = 10.0
 """The bias factor of metadynamics where none is given."""
 
@@ -114,12 +115,12 @@ class BiasSettings:
     stride: int = 500
     """Number of time steps between two hills or kernels."""
     interval: int = 1
-    """Number of time steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. Above 1,
-    variables that change steeply are heated."""
-    # Between the basins of alanine dipeptide, where its learned variable is steep, a molecule kicked every 8 fs is 90 K
-    # hotter than one pushed every 4 fs. The log shows the temperature.
+    """Number of time steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. The
+    log shows whether the molecule bears it: its temperature stays that of the thermostat."""
     margin: float = 0.1
     """Distance of the walls from the ends of a CV's range, as a fraction of the range."""
+    allow_jumps: bool = False
+    """Bias a CV whose encoder is not continuous, too: each neighbour that crosses the cutoff heats the molecule."""
 
     def __post_init__(self) -> None:
         one_of(self, BiasMethod, "method")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from openmm_gnn.features.featurizer import Featurizer
+from openmm_gnn.networks.weights import load_encoder
 
 CHECKPOINTS = {
     "et": "et_l6_h64_rbf64_r75.pth",
@@ -33,7 +34,8 @@ def topology_of(stored: Any) -> mdtraj.Topology:
 def test_small_molecule_tokens_agree_in_sum_and_mean(geom2vec_data: Path, architecture: str) -> None:
     stored = np.load(geom2vec_data / f"ala2_{architecture}_full.npz")
     for reduction in ("sum", "mean"):
-        given = (geom2vec_data / CHECKPOINTS[architecture], topology_of(stored))
+        encoder = load_encoder(geom2vec_data / CHECKPOINTS[architecture], "full", smooth=False)
+        given = (encoder, topology_of(stored))
         found = Featurizer(*given, reduction=reduction).features(stored["positions"] / 10)
         np.testing.assert_allclose(found, stored[f"tokens_{reduction}_f32"], atol=1e-4, rtol=0)
     exact = Featurizer(*given, dtype="float64").features(stored["positions"] / 10 + 3.0)
@@ -44,7 +46,10 @@ def test_small_molecule_tokens_agree_in_sum_and_mean(geom2vec_data: Path, archit
 def test_protein_tokens_and_alpha_carbons_agree(geom2vec_data: Path, architecture: str, rule: str) -> None:
     stored = np.load(geom2vec_data / f"villin1vii_{architecture}_{rule}.npz")
     checkpoint = geom2vec_data / CHECKPOINTS[architecture]
-    featurizer = Featurizer(checkpoint, topology_of(stored), neighbor_rule=rule, coordinates="CA")
+    if rule == "full":
+        featurizer = Featurizer(load_encoder(checkpoint, rule, smooth=False), topology_of(stored), coordinates="CA")
+    else:
+        featurizer = Featurizer(checkpoint, topology_of(stored), neighbor_rule=rule, coordinates="CA")
     assert featurizer.num_tokens == 36
     found = featurizer.features(stored["positions"] / 10)
     np.testing.assert_allclose(found, stored["tokens_sum_f32"], atol=1e-4, rtol=0)

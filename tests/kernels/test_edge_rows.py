@@ -76,13 +76,13 @@ def test_rows_hold_each_edge_once_in_order(backend: Backend, num_atoms: int, num
         assert torch.equal(order[: len(kept)].long(), kept[receivers[kept].argsort(stable=True)])
 
 
-@pytest.mark.parametrize("rule", ["nearest", "full", "index"])
+@pytest.mark.parametrize("rule", ["nearest", "full", "fading"])
 @pytest.mark.parametrize(("width", "num_heads"), WIDTHS)
 @pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])
 def test_encoders_equal_plain_torch(
     device: torch.device, decisions: list[bool], architecture: str, width: int, num_heads: int, rule: str
 ) -> None:
-    encoder = encoder_of(architecture, width, num_heads, neighbor_rule=rule).to(device)
+    encoder = encoder_of(architecture, width, num_heads, neighbor_rule=rule, smooth=rule == "fading").to(device)
     numbers, positions = molecule(24 if width > 100 else 40, device)
     found = encoder(numbers, positions)
     expected = encoder.double()(numbers, positions.double())
@@ -136,9 +136,7 @@ def gradient(encoder: Encoder, numbers: Tensor, positions: Tensor) -> Tensor:
 def test_gradients_equal_those_of_plain_torch(
     device: torch.device, decisions: list[bool], width: int, num_heads: int, rule: str, smooth: bool
 ) -> None:
-    encoder = encoder_of("torchmd-et", width, num_heads, neighbor_rule=rule)
-    if smooth:
-        encoder.network.make_smooth()
+    encoder = encoder_of("torchmd-et", width, num_heads, neighbor_rule=rule, smooth=smooth)
     encoder = encoder.eval().to(device)
     numbers, positions = molecule(24 if width > 100 else 40, device)
     found = gradient(encoder, numbers, 0.7 * positions)

@@ -102,7 +102,7 @@ def arguments(operator: str) -> list[Any]:
         "attention_messages": [*plan, normal(ATOMS, 5 * WIDTH), normal(ATOMS, 3, WIDTH), normal(3, 2, 4 * WIDTH), 8, 1],
         "edge_layer": [
             *plan, normal(ATOMS, 3 * WIDTH), normal(ATOMS, 3, WIDTH), normal(ATOMS, 3, 5 * WIDTH), normal(EDGES, WIDTH),
-            normal(3 * WIDTH, WIDTH), normal(3 * WIDTH), normal(2 * WIDTH, WIDTH), normal(2 * WIDTH), 8, 1,
+            normal(3 * WIDTH, WIDTH), normal(3 * WIDTH), normal(2 * WIDTH, WIDTH), normal(2 * WIDTH), 8, True, 1,
         ],
         "tensor_messages": [*plan, parts, normal(3, 2, 3 * WIDTH), 1],
         "first_tensors": [*plan, normal(ATOMS, WIDTH), normal(ATOMS, WIDTH), normal(3, 2, 3 * WIDTH), 1],

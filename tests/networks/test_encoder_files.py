@@ -54,7 +54,9 @@ def test_hyper_parameters_are_read_from_the_tensors(
     encoder = load_encoder(nameless)
     assert encoder.spec == expected
     assert not encoder.training and not any(weight.requires_grad for weight in encoder.parameters())
-    assert load_encoder(nameless, "full").spec.neighbor_rule == "full"
+    assert encoder.spec.is_continuous and load_encoder(nameless, "full").spec.is_continuous
+    published = load_encoder(nameless, "nearest").spec
+    assert published.neighbor_rule == "nearest" and not published.smooth and not published.is_continuous
 
 
 def test_a_visnet_of_nine_layers_has_nine(geom2vec_data: Path, tmp_path: Path) -> None:
@@ -230,6 +232,8 @@ def test_a_spec_survives_json() -> None:
     assert spec_from_json(spec_to_json(SMALL), EncoderSpec) == SMALL
     with pytest.raises(SpecError, match="unknown or missing fields"):
         spec_from_json(spec_to_json(SMALL).replace("num_radial", "radials"), EncoderSpec)
+    older = spec_to_json(SMALL).replace(', "smooth": true', "")
+    assert not spec_from_json(older, EncoderSpec).smooth
     with pytest.raises(SpecError, match="load_encoder"):
         spec_from_json(spec_to_json(SMALL), *FORCE_SPECS)
 

@@ -68,7 +68,6 @@ def test_features_are_those_of_the_encoder_by_its_own_search_in_angstrom(
     model = exact(small_encoder_force(architecture))
     species, positions = cluster()
     encoder = Encoder(model.spec.encoder).double()
-    encoder.network.make_smooth()
     encoder.load_state_dict(model.encoder.state_dict())
     numbers = torch.tensor(model.spec.elements)[species]
     features = encoder.eval()(numbers, 10 * positions, box_vectors=None if box is None else 10 * box)
@@ -184,7 +183,7 @@ def test_atoms_alone_have_no_forces(conservative: bool) -> None:
 
 def test_known_elements_keep_their_features_and_new_ones_are_named() -> None:
     pretrained = small_encoder()
-    spec = transferred_spec(pretrained.spec, (1, 6, 17), NeighborRule.NEAREST)
+    spec = transferred_spec(pretrained.spec, (1, 6, 17), NeighborRule.FADING, smooth=True)
     encoder = Encoder(spec)
     assert spec.max_atomic_number == 17 and spec.elements == (1, 6, 7, 8, 17)
     assert start_from(encoder, pretrained) == (1, 17)
@@ -200,7 +199,6 @@ def test_known_elements_keep_their_features_and_new_ones_are_named() -> None:
 
 def test_direct_forces_begin_as_the_denoising_head_turned_about() -> None:
     pretrained = small_encoder(neighbor_rule=NeighborRule.FULL)
-    pretrained.network.make_smooth()
     model = small_encoder_force(elements=(6, 7, 8))
     species, positions = cluster()
     numbers = torch.tensor([6, 7, 8])[species]

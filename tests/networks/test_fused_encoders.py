@@ -49,13 +49,14 @@ def was_fused(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return decisions
 
 
-@pytest.mark.parametrize("rule", ["nearest", "full", "index"])
+@pytest.mark.parametrize("rule", ["nearest", "full", "fading"])
 @pytest.mark.parametrize(("width", "num_heads"), WIDTHS)
 @pytest.mark.parametrize("architecture", ["torchmd-et", "visnet", "tensornet"])
 def test_compiled_and_plain_loops_agree(
     architecture: str, width: int, num_heads: int, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, (numbers, positions) = encoder_of(architecture, width, num_heads, neighbor_rule=rule), molecule()
+    changes = {"neighbor_rule": rule, "smooth": rule == "fading"}
+    encoder, (numbers, positions) = encoder_of(architecture, width, num_heads, **changes), molecule()
     decisions = was_fused(encoder, monkeypatch)
     fused = encoder(numbers, positions)
     plain = encoder.double()(numbers, positions.double())

@@ -54,8 +54,9 @@ INLINE void edge_vectors(const EncoderEdges& edges, int64_t e, const EdgeLayerIn
   const int64_t width = in.width, i = edges.receivers[e], j = edges.senders[e];
   const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
   float* to = vectors + 3 * width * i;
+  const float late = in.smooth ? late_cutoff(edges.envelope[e]) : 1.f;
   for (int64_t c = 0; c < width; c += 16) {
-    const Lanes scale = activated(load(scales + c)), along = activated(load(scales + width + c));
+    const Lanes scale = activated(load(scales + c)) * late, along = activated(load(scales + width + c)) * late;
     for (int d = 0; d < 3; ++d) add_to(to + d * width + c, load(carried + d * width + c) * scale + along * u[d]);
     if (in.mixed == nullptr) continue;
     // (a - (a u) u) (b - (b u) u) for a unit vector u or zero.

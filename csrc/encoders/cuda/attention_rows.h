@@ -169,8 +169,9 @@ struct EdgeVectorRowsKernel {
     for (int k = lanes.strand(thread); k < count; k += lanes.strands) {
       const int64_t b = shared.tile.sender[k], e = shared.tile.edge[k];
       const float(&u)[3] = shared.tile.u[k];
-      const float scale = silu_channel(in.scales[2 * e * width + f]).value;
-      const float along = silu_channel(in.scales[(2 * e + 1) * width + f]).value;
+      const float late = in.smooth ? late_cutoff(geometry.envelope[e]) : 1.f;
+      const float scale = silu_channel(in.scales[2 * e * width + f]).value * late;
+      const float along = silu_channel(in.scales[(2 * e + 1) * width + f]).value * late;
       for (int d = 0; d < 3; ++d) sums[d] += in.vectors[(3 * b + d) * width + f] * scale + along * u[d];
       if (in.mixed == nullptr) continue;
       // (t - (t u) u) (s - (s u) u) for a unit vector u or zero.

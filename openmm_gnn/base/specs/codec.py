@@ -78,4 +78,4 @@ def _made(kind: type[Any], fields: dict[str, Any]) -> Any:
     """A specification from its fields, some of which are specifications themselves."""
     types = typing.get_type_hints(kind)
     nested = {name: _made(types[name], x) for name, x in fields.items() if dataclasses.is_dataclass(types.get(name))}
-    return kind(**{**fields, **nested})
+    return kind(**{**getattr(kind, "unwritten", {}), **fields, **nested})

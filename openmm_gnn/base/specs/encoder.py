@@ -21,9 +21,16 @@ class Architecture(str, Enum):
 class NeighborRule(str, Enum):
     """Which of the atoms within the cutoff send messages to an atom; see graph/edges.py."""
 
-    NEAREST = "nearest"
+    FADING = "fading"
+    """All within a reach of the atom's own, which shrinks smoothly where atoms crowd."""
     FULL = "full"
+    NEAREST = "nearest"
     INDEX = "index"
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether no atom's messages begin or end at a step; the others end with the neighbour of some rank."""
+        return self in (NeighborRule.FADING, NeighborRule.FULL)
 
 
 LENGTH_UNITS = {"angstrom": ANGSTROM_PER_NM, "nanometer": 1.0}
@@ -36,6 +43,8 @@ class EncoderSpec:
 
     kind: ClassVar[str] = "encoder"
     """Name of the kind in the JSON form."""
+    unwritten: ClassVar[dict[str, Any]] = {"smooth": False}
+    """Fields that older JSON forms do not have, and what is meant there."""
 
     architecture: Architecture = Architecture.TORCHMD_ET
     """Architecture of the encoder's network."""
@@ -53,12 +62,16 @@ class EncoderSpec:
     max_atomic_number: int = 99
     elements: tuple[int, ...] = ()
     """Atomic numbers the training data held; empty: unknown, every number up to `max_atomic_number` is taken."""
-    neighbor_rule: NeighborRule = NeighborRule.NEAREST
-    """Atoms within the cutoff that send messages to an atom: the nearest, all (full), or the first by number (index).
-    Nearest gives the lowest error of denoising: 0.39 for the public TorchMD-ET (full 0.40, index 0.69), 0.37 for
-    ViSNet (0.47, 0.77), 0.66 by all rules for TensorNet; see benchmarks/neighbor_rules.py."""
+    neighbor_rule: NeighborRule = NeighborRule.FADING
+    """Atoms within the cutoff that send messages to an atom: all within a reach that shrinks smoothly where atoms crowd
+    (fading), all (full), the nearest, or the first by number (index). Features jump where a neighbour enters by the
+    rules nearest and index."""
     max_neighbors: int = 32
-    """Largest number of edges to an atom, a loop to itself included, by the rules nearest and index."""
+    """Number of edges to an atom, a loop to itself included: the largest by the rules nearest and index, about the
+    largest by fading."""
+    smooth: bool = True
+    """Let all messages vanish at the cutoff. The published TorchMD-ET and ViSNet send vectors at full strength up to
+    it: a feature, and a bias along it, jumps whenever an atom crosses the cutoff."""
     noise_scale: float = 0.0
     """Standard deviation of the noise that the denoising head was trained on, `length_unit`; 0: there is no head."""
     length_unit: str = "angstrom"
@@ -77,6 +90,11 @@ class EncoderSpec:
             raise SettingsError(self, "width", f"give an even multiple of num_heads ({self.num_heads}), at least 2")
         if self.length_unit not in LENGTH_UNITS:
             raise SettingsError(self, "length_unit", f"give one of {sorted(LENGTH_UNITS)}")
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether features have no jumps, as a bias along them needs."""
+        return self.neighbor_rule.is_continuous and (self.smooth or self.architecture is Architecture.TENSORNET)
 
     @property
     def per_nm(self) -> float:

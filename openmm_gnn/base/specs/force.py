@@ -6,7 +6,7 @@ A spec is saved with the weights; model, export, force, reporter and analysis re
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -204,6 +204,8 @@ class EncoderForceSpec:
                 f"EncoderForceSpec.encoder has the neighbour rule {self.encoder.neighbor_rule.value}: give full, or "
                 "forces jump whenever another atom becomes the last of the nearest"
             )
+        if not self.encoder.smooth:  # older JSON forms do not say so
+            object.__setattr__(self, "encoder", replace(self.encoder, smooth=True))
         _ = self.neighbors  # which checks itself
 
     @property

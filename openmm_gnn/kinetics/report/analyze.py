@@ -173,6 +173,7 @@ def _report(
     notes = _write_cv(settings, data, learned, variables, encoder, out / "cv.safetensors")
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
+        notes = _jumps(data)
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
     weights, num_frames = data.log_weights, sum(map(len, variables))
     bins = min(MOST_BINS, max(FEWEST_BINS, num_frames // FRAMES_PER_BIN))
@@ -300,13 +301,26 @@ def _write_cv(
         return ["There is no cv.safetensors: a bias needs a network, so use --method vampnet or spib."]
     name = encoder or data.runs[0].store.meta["description"]["encoder"]["name"]
     try:
-        rule = data.runs[0].store.meta["description"]["encoder"]["spec"]["spec"]["neighbor_rule"]
+        spec = data.runs[0].store.meta["description"]["encoder"]["spec"]["spec"]
+        made_by = load_encoder(name, spec["neighbor_rule"], spec.get("smooth", False))
         metadata = {"settings": settings.to_json(), "runs": [run.fingerprint() for run in data.runs]}
-        cv = LearnedCV.from_store(data.runs[0].store, network, load_encoder(name, rule), metadata)
+        cv = LearnedCV.from_store(data.runs[0].store, network, made_by, metadata)
         save_learned_cv(dataclasses.replace(cv, ranges=OutputRanges.of_series(variables)), path)
     except (FileNotFoundError, DataError, SpecError) as error:
         return [f"There is no cv.safetensors: {error}. Give the encoder of the features with --encoder."]
     return []
+
+
+def _jumps(data: AnalysisData) -> list[str]:
+    """What a bias along the variables will be refused for, if it will be."""
+    from openmm_gnn.base.specs.codec import spec_from_json
+    from openmm_gnn.base.specs.encoder import EncoderSpec
+    from openmm_gnn.features.learned_cv import jumps_of
+
+    spec = data.runs[0].store.meta["description"]["encoder"]["spec"]
+    words = jumps_of(spec_from_json(json.dumps(spec), EncoderSpec))
+    remedy = "make the features again in the form that is now the default, and learn from those"
+    return [f"The slow variables jump, and a bias along them is refused: {words}; {remedy}."] if words else []
 
 
 def _system(runs: Sequence[AnalysedRun]) -> str:

@@ -143,7 +143,7 @@ def property_spec(pretrained: EncoderSpec, frames: Sequence[MoleculeFrame], want
         check_elements(kept, known, "the encoder knows", remedy)
     elements = tuple(sorted({int(number) for frame in kept for number in np.unique(frame.atomic_numbers)}))
     return PropertySpec(
-        encoder=transferred_spec(pretrained, elements, pretrained.neighbor_rule),
+        encoder=transferred_spec(pretrained, elements, pretrained.neighbor_rule, pretrained.smooth),
         name=wanted.name,
         target=wanted.target,
         elements=elements,

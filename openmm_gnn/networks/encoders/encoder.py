@@ -28,7 +28,7 @@ def network_of(spec: EncoderSpec) -> EdgeNetwork:
 
 
 class Encoder(nn.Module):
-    """Scalars and vectors of atoms, exactly covariant under rotation by the rules nearest and full. Scriptable.
+    """Scalars and vectors of atoms, exactly covariant under rotation but by the rule index. Scriptable.
 
     In float32 the loops over edges run compiled, with tables of the filters: on the CPU in evaluation mode, in training
     (TorchMD-ET and TensorNet) and for gradients by positions of frozen weights (TorchMD-ET), on CUDA in evaluation mode
@@ -138,6 +138,8 @@ def encoder_hash(encoder: Encoder) -> str:
     """
     spec = json.loads(spec_to_json(encoder.spec))
     spec["spec"].pop("metadata")
+    if not encoder.spec.smooth:
+        spec["spec"].pop("smooth")  # older forms have no such field, and keep their hash
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
@@ -150,7 +152,9 @@ def known_elements(spec: EncoderSpec) -> tuple[int, ...]:
     return spec.elements or tuple(range(1, spec.max_atomic_number + 1))
 
 
-def transferred_spec(spec: EncoderSpec, elements: Sequence[int], neighbor_rule: NeighborRule) -> EncoderSpec:
+def transferred_spec(
+    spec: EncoderSpec, elements: Sequence[int], neighbor_rule: NeighborRule, smooth: bool
+) -> EncoderSpec:
     """The spec of the same encoder with room for these elements too, without its denoising head."""
     every = sorted({*known_elements(spec), *elements})
     return dataclasses.replace(
@@ -158,6 +162,7 @@ def transferred_spec(spec: EncoderSpec, elements: Sequence[int], neighbor_rule: 
         elements=tuple(every),
         max_atomic_number=max(spec.max_atomic_number, *every),
         neighbor_rule=neighbor_rule,
+        smooth=smooth,
         noise_scale=0.0,
         metadata={},
     )
@@ -171,7 +176,8 @@ def start_from(encoder: Encoder, pretrained: Encoder) -> tuple[int, ...]:
     Raises:
         SpecError: if `encoder` is not of a `transferred_spec` of the pretrained one.
     """
-    expected = transferred_spec(pretrained.spec, known_elements(encoder.spec), encoder.spec.neighbor_rule)
+    spec = encoder.spec
+    expected = transferred_spec(pretrained.spec, known_elements(spec), spec.neighbor_rule, spec.smooth)
     if encoder.spec != expected:
         raise SpecError(f"the pretrained encoder fits {expected}, but the network has {encoder.spec}: give its own")
     learned = list(known_elements(pretrained.spec))

@@ -134,9 +134,6 @@ class EdgeNetwork(nn.Module):
         self.frozen = False
         self.predicts_frozen = False
 
-    def make_smooth(self) -> None:
-        """From now on let all messages vanish at the cutoff, as forces need; there is nothing to do if they do."""
-
     def use_compiled(self, wanted: bool) -> None:
         """Choose the compiled form, or plain PyTorch, which has derivatives of any order."""
         self.compiled = wanted
@@ -250,17 +247,16 @@ class VectorRange(nn.Module):
     message passing", Nat. Commun. 15, 313 (2024), arXiv 2210.16518; the published implementation's "max_min".
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.softness = 0.0
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def make_smooth(self) -> None:
-        """From now on leave lengths far below a tenth as they are, so that they can begin from nothing without a jump.
-
-        Trained networks have a range of 0.2 and more; the error of denoising of the public ViSNet changes by 0.3 %.
+    def __init__(self, width: int, smooth: bool) -> None:
         """
-        self.softness = 0.1
+        Args:
+            smooth: leave lengths far below a tenth as they are, so that they can begin from nothing without a jump.
+                Trained networks have a range of 0.2 and more; the error of denoising of the public ViSNet changes by
+                0.3 %.
+        """
+        super().__init__()
+        self.softness = 0.1 if smooth else 0.0
+        self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(N, 3, H) -> (N, 3, H)."""

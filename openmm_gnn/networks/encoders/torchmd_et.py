@@ -28,7 +28,7 @@ class AttentionLayer(Tabulated):
         super().__init__()
         width = spec.width
         self.width, self.num_heads, self.head_width = width, spec.num_heads, width // spec.num_heads
-        self.smooth = False
+        self.smooth = spec.smooth
         self.norm = nn.LayerNorm(width)
         self.node = nn.Linear(width, 5 * width)
         self.mixing = nn.Linear(width, 3 * width, bias=False)
@@ -122,11 +122,6 @@ class TorchMDET(EdgeNetwork):
         self.tables = torch.stack([layer.table for layer in layers])
         for layer, table in zip(layers, self.tables, strict=True):
             layer.table = table  # the same memory
-
-    def make_smooth(self) -> None:
-        """From now on let the vectors' messages vanish at the cutoff too; the published ones end there at a step."""
-        for layer in self.layers:
-            layer.smooth = True  # type: ignore[assignment]
 
     def forward(
         self, atomic_numbers: Tensor, edge_index: Tensor, edge_vectors: Tensor, edge_distances: Tensor

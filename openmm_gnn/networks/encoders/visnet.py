@@ -34,9 +34,9 @@ class EdgeAttentionLayer(nn.Module):
         width = spec.width
         self.width, self.num_heads, self.is_last = width, spec.num_heads, is_last
         self.head_width = width // spec.num_heads
-        self.smooth = False
+        self.smooth = spec.smooth
         self.norm = nn.LayerNorm(width)
-        self.vector_norm = VectorRange(width)
+        self.vector_norm = VectorRange(width, spec.smooth)
         self.node = nn.Linear(width, 3 * width)
         self.mixing = nn.Linear(width, (3 if is_last else 5) * width, bias=False)
         self.edge = nn.Linear(width, (2 if is_last else 3) * width)
@@ -51,7 +51,7 @@ class EdgeAttentionLayer(nn.Module):
         if plan.compiled:
             scalar_sum, vector_sum, changed = edge_layer(
                 plan, node, vectors, mixed, edges, self.edge.weight, self.edge.bias, self.spread.weight,
-                self.spread.bias, self.head_width,
+                self.spread.bias, self.head_width, self.smooth,
             )  # fmt: skip
             if not self.is_last:
                 edges = changed
@@ -131,18 +131,7 @@ class ViSNet(EdgeNetwork):
         last = spec.num_layers - 1
         self.layers = nn.ModuleList([EdgeAttentionLayer(spec, k == last) for k in range(spec.num_layers)])
         self.norm = nn.LayerNorm(width)
-        self.vector_norm = VectorRange(width)
-
-    def make_smooth(self) -> None:
-        """From now on let the vectors' messages vanish at the cutoff too, and vectors begin from nothing.
-
-        The compiled loops over edges do neither: what follows runs in plain PyTorch.
-        """
-        self.has_operators = False
-        self.vector_norm.make_smooth()
-        for layer in self.layers:
-            layer.smooth = True  # type: ignore[assignment]
-            layer.vector_norm.make_smooth()  # type: ignore[operator, union-attr]
+        self.vector_norm = VectorRange(width, spec.smooth)
 
     def embed(self, atomic_numbers: Tensor, distances: Tensor, plan: EdgePlan) -> tuple[Tensor, Tensor]:
         """The first (N, H) scalars, of elements and of the neighbours' elements, and (E, H) features of edges."""

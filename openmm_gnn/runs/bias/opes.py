@@ -3,9 +3,8 @@
 Source: Invernizzi and Parrinello, J. Phys. Chem. Lett. 11, 2731 (2020), doi 10.1021/acs.jpclett.0c00497, arXiv
 1909.07250: eqs. 1 to 8 and the algorithm of its supporting information. Departures: kernels are merged by the masses
 they carry, not by their heights, so that a merged kernel has exactly the mass, mean and variance of the two; Gaussians
-are not cut off; and kernels keep their width, where the source narrows them as frames are gathered. A learned variable
-is so steep between its basins that a narrow kernel's bias swings faster than bonds do: at 0.04 of the range and kicks
-every 8 fs, alanine dipeptide was heated to 1000 K there. Weights are exact for any width.
+are not cut off; and kernels keep their width, where the source narrows them as frames are gathered: the fewer, the
+faster it is. Weights are exact for any width.
 """
 
 from __future__ import annotations

@@ -59,7 +59,16 @@ class RunBias:
         self._cv = {"name": path.name, "hash": hashlib.sha256(path.read_bytes()).hexdigest()}
         used = {force.getForceGroup() for force in system.system.getForces()}
         self._group = max(set(range(1, 32)) - used)
-        self.force = BiasForce(cv, system.topology, self, self._outputs, backend, system.periodic, self._group)
+        self.force = BiasForce(
+            cv,
+            system.topology,
+            self,
+            self._outputs,
+            backend,
+            system.periodic,
+            self._group,
+            settings.allow_jumps,
+        )
         self.force.warm_up(system.positions, system.box_vectors)
         self._writer: GrowingArray | None = None
         self._offset = self.bias.offset()
