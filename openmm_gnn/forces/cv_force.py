@@ -96,6 +96,8 @@ class SeenValues:
     """(D,) values of the CVs."""
     energy: float
     """Energy of the bias, kJ/mol."""
+    largest_force: float
+    """Largest force of the bias on an atom, kJ/mol/nm."""
 
 
 class BiasForce(PythonCall):
@@ -214,7 +216,7 @@ class BiasForce(PythonCall):
             )
         forces = torch.zeros_like(read)
         forces[: self.num_selected] = gradient.to(read.dtype) * -self._per_nm
-        self.latest = SeenValues(values, energy)
+        self.latest = SeenValues(values, energy, float(forces.norm(dim=1).max()))
         return energy, forces
 
     def _on(self, device: torch.device) -> Any:

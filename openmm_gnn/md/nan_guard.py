@@ -44,6 +44,7 @@ class NanGuard:
         directory: where the last good frame is written when the run breaks.
         groups: force groups of the energy and forces that are looked at and returned; all of them if None.
         check: called after every `step`, to raise what a force written in Python met.
+        suspect: says what else may have broken the run, for the message of the error.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class NanGuard:
         directory: Path,
         groups: frozenset[int] | None = None,
         check: Callable[[], None] = lambda: None,
+        suspect: Callable[[], str] = lambda: "",
     ) -> None:
         self._context = context
         self._groups: set[int] | int = -1 if groups is None else set(groups)
         self._topology = copy.copy(topology)  # its box follows the last good frame; a deep copy loses its bonds' atoms
         self._directory = Path(directory)
-        self._check = check
+        self._check, self._suspect = check, suspect
         self._state: openmm.State | None = None
         self.snapshot: bytes = context.createCheckpoint()
         """OpenMM's checkpoint of the last good state."""
@@ -141,7 +143,7 @@ class NanGuard:
         return (
             f"{self._describe(fault)}. The last good frame, step {good.getStepCount()}, is saved in {pdb_path} "
             f"(full state: {LAST_GOOD_STATE} beside it). Look there for atoms that are too close; "
-            "a shorter time step, or a model trained on such frames, helps"
+            f"a shorter time step, or a model trained on such frames, helps{self._suspect()}"
         )
 
     def _write(self, state: openmm.State) -> Path:

@@ -91,6 +91,8 @@ class BiasMethod(str, Enum):
 
     OPES = "opes"
     """From the probability along the CVs: quick to converge, bounded by a barrier."""
+    OPES_EXPLORE = "opes-explore"
+    """From the probability that the biased run itself shows: leaves known places sooner, converges later."""
     METAD = "metad"
     """Well-tempered metadynamics: hills on a grid."""
 
@@ -100,7 +102,8 @@ class BiasSettings:
     """Everything that decides a bias but the CV; made into a bias for one CV."""
 
     method: BiasMethod = BiasMethod.OPES
-    """Method that builds the bias: opes, from the probability along the CVs, or metad, well-tempered metadynamics."""
+    """Method that builds the bias: opes, from the probability along the CVs; opes-explore, from that of the biased run,
+    which explores faster and converges later; or metad, well-tempered metadynamics."""
     outputs: tuple[int, ...] | None = None
     """Outputs of the CV that are biased, counted from 0, such as 0,1. Default: all."""
     barrier: float = 40.0
@@ -112,6 +115,8 @@ class BiasSettings:
     width: tuple[float, ...] | None = None
     """Width of a hill, one number per output, in the CV's unit. Default: the CV's fluctuation within a basin, at least
     0.05 of its range."""
+    shrink: bool = False
+    """Narrow new kernels of opes as frames are gathered, which shows finer free energies, and pushes harder."""
     stride: int = 500
     """Number of time steps between two hills or kernels."""
     interval: int = 1
@@ -131,6 +136,8 @@ class BiasSettings:
         positive(self, "height", "barrier", "margin")
         if self.factor is not None and not self.factor > 1:
             raise SettingsError(self, "factor", "give a number above 1")
+        if self.shrink and self.method is BiasMethod.METAD:
+            raise SettingsError(self, "shrink", "hills of metad keep their width; give --bias-method opes")
         if self.interval > 4:
             raise SettingsError(self, "interval", "impulses so rare resonate with the bonds; give 1 to 4")
 
@@ -172,8 +179,9 @@ class BiasSettings:
         from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
         from openmm_gnn.runs.bias.opes import OpesBias
 
-        if self.method is BiasMethod.OPES:
-            return OpesBias(widths, self.barrier, temperature, self.factor)
+        if self.method is not BiasMethod.METAD:
+            explore = self.method is BiasMethod.OPES_EXPLORE
+            return OpesBias(widths, self.barrier, temperature, self.factor, explore, self.shrink)
         # As far beyond the walls as the simulation may come, and a hill reaches.
         beyond = walls.reach + 3 * widths
         factor = DEFAULT_BIAS_FACTOR if self.factor is None else self.factor
@@ -183,7 +191,8 @@ class BiasSettings:
     def to_record(self) -> dict[str, Any]:
         """Plain values for JSON, under the keys of run.json and bias/meta.json."""
         record = {key: getattr(self, name) for key, name in _RECORD_KEYS.items()}
-        return {**record, "method": self.method.value}
+        shrink = {"shrink": True} if self.shrink else {}  # records of before there was a choice have no such key
+        return {**record, "method": self.method.value, **shrink}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> BiasSettings:
@@ -192,7 +201,7 @@ class BiasSettings:
         Raises:
             SpecError: if a number is out of range.
         """
-        return cls(**{_RECORD_KEYS[key]: value for key, value in record.items()})
+        return cls(**{_RECORD_KEYS.get(key, key): value for key, value in record.items()})
 
 
 _RECORD_KEYS = {

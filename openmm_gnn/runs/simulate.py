@@ -135,7 +135,8 @@ def simulate(
         run.write_identity(identity)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
-        guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check)
+        suspect = (lambda: "") if biased is None else biased.suspect
+        guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check, suspect)
         listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
         if features is not None and featurizer is not None:
             periodic = is_periodic_system(forces.system)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import openmm
 import pytest
+from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
@@ -112,6 +114,35 @@ def test_the_normalisation_is_the_mean_density_at_the_kernels() -> None:
     assert opes.log_z == pytest.approx(np.log(direct), abs=1e-9)
 
 
+@pytest.mark.parametrize("shrink", [False, True], ids=["fixed", "shrinking"])
+@pytest.mark.parametrize("explore", [False, True], ids=["opes", "explore"])
+@pytest.mark.parametrize("num_cvs", [1, 2])
+def test_opes_is_that_of_another_package_fed_the_same_series(num_cvs: int, explore: bool, shrink: bool) -> None:
+    """openmm-opes merges by mass too; its widths always shrink, which its kernels of given variance undo."""
+    peer_module = pytest.importorskip("openmm_opes")
+    widths, barrier = WIDTHS[:num_cvs], 30.0
+    system = openmm.System()
+    system.addParticle(1.0)
+    variables = [
+        app.BiasVariable(openmm.CustomExternalForce(axis), -2, 2, width, False, 81)
+        for axis, width in zip("xyz", widths, strict=False)
+    ]
+    peer = peer_module.OPES(system, variables, TEMPERATURE, barrier, 1, None, exploreMode=explore)
+    ours = OpesBias(widths, barrier, TEMPERATURE, explore=explore, shrink=shrink)
+    axes = [np.linspace(-2, 2, 81)] * num_cvs
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, num_cvs)
+    generator, place = np.random.default_rng(4), np.zeros(num_cvs)
+    for _ in range(400):
+        place = np.clip(0.97 * place + 0.2 * generator.normal(size=num_cvs), -1.5, 1.5)
+        energy = ours.value_and_gradient(place)[0]
+        scale = 1.0 if shrink else peer._kde[peer._biasKey].bandwidthFactor(0.0 if explore else energy / ours.kt)
+        peer.addKernel(place, energy, ours.bias_factor * (widths / scale) ** 2)
+        ours.deposit(place)
+    assert len(ours.masses) == peer.getNumKernels()
+    expected = np.transpose(peer.getBias().value_in_unit(unit.kilojoules_per_mole)).reshape(-1)
+    np.testing.assert_allclose(ours.energies(points), expected, atol=1e-6)
+
+
 def test_opes_is_never_deeper_than_its_barrier() -> None:
     opes = made_biases(1)[1]
     assert opes.value_and_gradient(np.array([40.0]))[0] == pytest.approx(-30.0, abs=1e-9)
@@ -176,6 +207,7 @@ def test_walls_begin_a_margin_beyond_the_range() -> None:
         ({"stride": 0}, "stride is 0"),
         ({"interval": 9}, "resonate"),
         ({"factor": 1.0}, "above 1"),
+        ({"method": "metad", "shrink": True}, "keep their width"),
         ({"barrier": -3.0}, "barrier is -3"),
     ],
 )

@@ -17,7 +17,7 @@ from killed_processes import kill_during
 from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
 
-from openmm_gnn.base.errors import DataError, SpecError, TopologyError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.features.learned_cv import save_learned_cv
@@ -158,6 +158,15 @@ def test_the_logged_energy_is_without_the_bias(tmp_path: Path, cv_path: Path, ba
         context.setPositions(frame)
         energy = context.getState(energy=True).getPotentialEnergy()._value
         assert row["potential_kj_mol"] == pytest.approx(energy, abs=0.02)
+
+
+def test_a_bias_that_tears_the_molecule_apart_is_named_with_its_variable(tmp_path: Path, cv_path: Path) -> None:
+    steep = replace(METAD, stride=2, height=1e14, outputs=(0,), width=(1e-3,))
+    with pytest.raises(
+        NonFiniteError, match=r"bias along cv\.safetensors was too steep; at \[.*\] it pushed an atom with \S+e\+\d+ kJ"
+    ):
+        run(tmp_path / "run", cv_path, SETTINGS, steep)
+    assert len(read_bias_records(tmp_path / "run")) > 0
 
 
 def test_another_bias_is_refused_on_resuming_and_named(tmp_path: Path, cv_path: Path) -> None:

@@ -1,10 +1,11 @@
 """OPES: a bias from the probability along the CVs, estimated on the fly with kernels that are merged.
 
-Source: Invernizzi and Parrinello, J. Phys. Chem. Lett. 11, 2731 (2020), doi 10.1021/acs.jpclett.0c00497, arXiv
-1909.07250: eqs. 1 to 8 and the algorithm of its supporting information. Departures: kernels are merged by the masses
-they carry, not by their heights, so that a merged kernel has exactly the mass, mean and variance of the two; Gaussians
-are not cut off; and kernels keep their width, where the source narrows them as frames are gathered: the fewer, the
-faster it is. Weights are exact for any width.
+Sources: Invernizzi and Parrinello, J. Phys. Chem. Lett. 11, 2731 (2020), doi 10.1021/acs.jpclett.0c00497, arXiv
+1909.07250: eqs. 1 to 8 and the algorithm of its supporting information; for the exploring form Invernizzi and
+Parrinello, J. Chem. Theory Comput. 18, 3988 (2022), doi 10.1021/acs.jctc.2c00152, eqs. 4 to 7. Departures: kernels are
+merged by the masses they carry, not by their heights, so that a merged kernel has exactly the mass, mean and variance
+of the two; Gaussians are not cut off; and kernels keep their width unless asked, where the sources narrow them as
+frames are gathered: the fewer, the faster it is. Weights are exact for any width.
 """
 
 from __future__ import annotations
@@ -19,17 +20,31 @@ MERGE_WIDTHS = 1.0
 
 
 class OpesBias:
-    """V(s) = (1 - 1/gamma) kT log(P(s)/Z + epsilon); never deeper than the barrier, and zero where P is highest."""
+    """V(s) = (1 - 1/gamma) kT log(P(s)/Z + epsilon), at least -barrier; P is the density of the unbiased frames.
+
+    The exploring form takes P from the frames as they come, V(s) = (gamma - 1) kT log(P(s)/Z + epsilon): it leaves
+    known places sooner, and its free energy converges later. Z is the mean of P over the kernels, so V is above zero
+    where P is above that mean.
+    """
 
     def __init__(
-        self, widths: np.ndarray, barrier_kj_mol: float, temperature: float, bias_factor: float | None = None
+        self,
+        widths: np.ndarray,
+        barrier_kj_mol: float,
+        temperature: float,
+        bias_factor: float | None = None,
+        explore: bool = False,
+        shrink: bool = False,
     ) -> None:
         """
         Args:
-            widths: (D,) standard deviations of a kernel.
-            barrier_kj_mol: the highest barrier that is to be crossed: the bias differs by at most that.
+            widths: (D,) standard deviations of a kernel; in the exploring form times sqrt(gamma), the width of the
+                distribution that it samples.
+            barrier_kj_mol: the highest barrier that is to be crossed, the depth of the bias where nothing was seen.
             temperature: K.
             bias_factor: gamma; None: barrier / kT, as the source has it.
+            explore: take the exploring form.
+            shrink: narrow new kernels as frames are gathered, by Silverman's rule for their effective number.
         Raises:
             SpecError: for a number out of range.
         """
@@ -38,18 +53,18 @@ class OpesBias:
         self.kt = BOLTZMANN_KJ_MOL_K * temperature
         self.barrier = barrier_kj_mol
         self.bias_factor = barrier_kj_mol / self.kt if bias_factor is None else bias_factor
+        self.explore, self.shrink = explore, shrink
         if not (barrier_kj_mol > 0 and self.num_cvs and np.all(self.kernel_widths > 0) and self.bias_factor > 1):
             raise SpecError(
                 f"OPES with a barrier of {barrier_kj_mol} kJ/mol, a bias factor of {self.bias_factor:.3g} and widths "
                 f"{self.kernel_widths.tolist()}: give a barrier above kT ({self.kt:.2f} kJ/mol) and widths above 0"
             )
-        self._prefactor = self.kt * (1.0 - 1.0 / self.bias_factor)
+        self._prefactor = self.kt * (self.bias_factor - 1.0) / (1.0 if explore else self.bias_factor)
         self._epsilon = float(np.exp(-barrier_kj_mol / self._prefactor))
         self.centers = np.empty((0, self.num_cvs))
         self.widths = np.empty((0, self.num_cvs))
         self.masses = np.empty(0)
-        # The source starts its sum as if a kernel at the bottom of the bias had been seen.
-        self._sum_of_weights = float(np.exp(-barrier_kj_mol / self.kt))
+        self._sum_of_weights = self._sum_of_squares = 0.0
         self._density_at_centers = 0.0
 
     @property
@@ -79,8 +94,8 @@ class OpesBias:
         return self.kt * self.log_z
 
     def deposit(self, values: np.ndarray) -> float:
-        """Add a kernel at (D,) values, weighed by the bias there; returns the logarithm of its weight."""
-        log_weight = self.value_and_gradient(values)[0] / self.kt
+        """Add a kernel at (D,) values, weighed by the bias there unless exploring; returns the log of its weight."""
+        log_weight = 0.0 if self.explore else self.value_and_gradient(values)[0] / self.kt
         self.repeat(values, log_weight)
         return log_weight
 
@@ -88,7 +103,16 @@ class OpesBias:
         """Add the kernel that a `deposit` has added before, of log weight `height`."""
         weight = float(np.exp(height))
         self._sum_of_weights += weight
-        self._add(weight, np.array(values, np.float64), self.kernel_widths)
+        self._sum_of_squares += weight**2
+        self._add(weight, np.array(values, np.float64), self._width_of_next())
+
+    def _width_of_next(self) -> np.ndarray:
+        """(D,) the width of the kernel whose weight was counted last; one of weight 1 is counted before all of them."""
+        widths = self.kernel_widths * np.sqrt(self.bias_factor if self.explore else 1.0)
+        if not self.shrink:
+            return widths
+        effective = (1.0 + self._sum_of_weights) ** 2 / (1.0 + self._sum_of_squares)
+        return widths * (effective * (self.num_cvs + 2) / 4) ** (-1 / (self.num_cvs + 4))
 
     def _add(self, mass: float, center: np.ndarray, widths: np.ndarray) -> None:
         """Add a kernel, merged with its neighbours until none is near."""

@@ -157,6 +157,17 @@ class RunBias:
             self.force.changed(self._context)
         self._writer.append(record)
 
+    def suspect(self) -> str:
+        """What the bias did last, and what helps where it has torn the molecule apart."""
+        seen, last = self.force.latest, ""
+        if seen is not None:
+            values = np.array2string(seen.values, precision=4)
+            last = f"; at {values} it pushed an atom with {seen.largest_force:.3g} kJ/mol/nm at last"
+        return (
+            f". Or the bias along {self._cv['name']} was too steep{last}: wider kernels (--bias-width), a lower barrier "
+            "(--bias-barrier), a shorter time step (--time-step), or a CV of more data help"
+        )
+
     def sync(self) -> None:
         """Wait until all records are on the disk."""
         if self._writer is not None:
