@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command_lines import Result, invoke
 from hopping_runs import HOP, INTERVAL_PS, HoppingRuns, spoiled
-from killed_processes import kill_during
+from killed_processes import KilledCalls
 
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.kinetics.data import find_runs
@@ -119,7 +119,8 @@ def test_the_same_command_again_trains_nothing_again(runs: tuple[Path, list[np.n
 
 def test_a_killed_command_goes_on(runs: tuple[Path, list[np.ndarray]], whole: Path, tmp_path: Path) -> None:
     log = tmp_path / "out" / "training" / "seed-0" / "log.csv"
-    kill_during(invoke, command(runs[0], tmp_path / "out"), delay=0.3, after=log)
+    with KilledCalls(invoke, command(runs[0], tmp_path / "out")) as calls:
+        calls.kill_one(0.3, log)
     assert not (tmp_path / "out" / "report.html").exists()
     analysed(runs[0], tmp_path / "out")
     killed, uninterrupted = (json.loads((folder / "analysis.json").read_text()) for folder in (tmp_path / "out", whole))

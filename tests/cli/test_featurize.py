@@ -11,7 +11,7 @@ import openmm.app
 import pytest
 import torch
 from command_lines import invoke
-from killed_processes import kill_during
+from killed_processes import KilledCalls
 
 from openmm_gnn.base.specs.encoder import Architecture, EncoderSpec
 from openmm_gnn.cli import message_of
@@ -69,7 +69,8 @@ def test_several_files_become_a_store_each(files: Path, tmp_path: Path) -> None:
 def test_a_killed_command_goes_on_where_it_was(files: Path, tmp_path: Path) -> None:
     arguments = (str(files / "long.xtc"), "--stride", "2", "--selection", "backbone")
     frames = tmp_path / "killed" / "long" / "frames.npy"
-    kill_during(invoke, command(files, tmp_path / "killed", *arguments), delay=0.05, after=frames)
+    with KilledCalls(invoke, command(files, tmp_path / "killed", *arguments)) as calls:
+        calls.kill_one(0.05, frames)
     store = EmbeddingStore.open(tmp_path / "killed" / "long")
     written = len(store)
     assert 0 < written < 150 and store.verify().size == 0 and not store.is_closed

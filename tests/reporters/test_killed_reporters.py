@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killed_processes import kill_during
+from killed_processes import KilledCalls
 from small_simulations import DistanceFeaturizer, argon_simulation, save_checkpoint
 from whole_runs import assert_same_frames, run_to
 
@@ -36,16 +36,17 @@ def kill_again_and_again(tmp_path: Path, kills: int, worker: str) -> None:
     """One kill of four falls anywhere after the start of the process, the others after a new checkpoint."""
     path, rng = tmp_path / "run", random.Random(kills)
     checkpoint = path.with_suffix(".checkpoint")
-    for kill in range(kills):
-        delay = rng.uniform(0, 0.12) if kill % 4 else rng.uniform(0, 0.5)
-        kill_during(simulate, path, worker, ENDLESS, delay=delay, after=checkpoint if kill % 4 else None)
-        if not (path / "meta.json").exists():
-            continue
-        store = EmbeddingStore.open(path)
-        assert len(store.verify()) == 0
-        assert store.steps.tolist() == list(range(3, 3 * len(store) + 1, 3))
-        live = np.load(path / "frames.npy", mmap_mode="r") if len(store) else []
-        assert len(live) == len(store)
+    with KilledCalls(simulate, path, worker, ENDLESS) as calls:
+        for kill in range(kills):
+            delay = rng.uniform(0, 0.12) if kill % 4 else rng.uniform(0, 0.5)
+            calls.kill_one(delay, checkpoint if kill % 4 else None)
+            if not (path / "meta.json").exists():
+                continue
+            store = EmbeddingStore.open(path)
+            assert len(store.verify()) == 0
+            assert store.steps.tolist() == list(range(3, 3 * len(store) + 1, 3))
+            live = np.load(path / "frames.npy", mmap_mode="r") if len(store) else []
+            assert len(live) == len(store)
     simulation = argon_simulation()
     simulation.loadCheckpoint(str(checkpoint))
     reached = simulation.currentStep

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import numpy as np
 import openmm
 import pytest
 from command_lines import invoke
+from killed_processes import KilledCalls
 from openmm import app, unit
 from small_water import water_on_a_lattice
 from untrained_networks import untrained
@@ -109,28 +106,18 @@ def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
         )
 
 
-CHILD = """
-import sys
-sys.path[:0] = {folders!r}
-from test_accelerated_runs import *
-endless = replace(SETTINGS, steps=1_000_000)
-simulate(flexible_water(), {path!r}, endless, network(), compute=ComputeSettings("Reference", threads=1), resume=True)
-"""
+def endless(path: Path) -> None:
+    settings = replace(SETTINGS, steps=1_000_000)
+    compute = ComputeSettings("Reference", threads=1)
+    simulate(flexible_water(), path, settings, network(), compute=compute, resume=True)
 
 
 def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "killed")
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "samples")]
-    reached = 0
-    for _ in range(2):
-        child = subprocess.Popen([sys.executable, "-c", CHILD.format(folders=folders, path=str(run.path))])
-        deadline = time.monotonic() + 60
-        while step_of(run) < reached + 20:
-            assert child.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        reached = step_of(run)
+    with KilledCalls(endless, run.path) as calls:
+        for _ in range(2):
+            calls.kill_one(0.3, run.checkpoint)
+    reached = step_of(run)
     ending = replace(SETTINGS, steps=reached - SETTINGS.equilibration_steps + 20)
     simulate(flexible_water(), run.path, ending, network(), compute=ComputeSettings("Reference"), resume=True)
     assert_same(

@@ -13,7 +13,7 @@ import numpy as np
 import openmm
 import pytest
 from command_lines import invoke
-from killed_processes import kill_during
+from killed_processes import KilledCalls
 from learned_cvs import chain, untrained_cv, values_of
 from openmm import app
 
@@ -137,9 +137,10 @@ ENDLESS = replace(SETTINGS, steps=100_000_000)
 
 def test_killed_runs_have_the_hills_of_one_never_killed(tmp_path: Path, cv_path: Path) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
-    for _ in range(3):
-        kill_during(run, killed.path, cv_path, ENDLESS, OPES, True, delay=rng.uniform(0, 0.5), after=killed.checkpoint)
-        assert len(read_bias_records(killed.path)) > 0  # readable, checksums good
+    with KilledCalls(run, killed.path, cv_path, ENDLESS, OPES, True) as calls:
+        for _ in range(3):
+            calls.kill_one(rng.uniform(0, 0.5), killed.checkpoint)
+            assert len(read_bias_records(killed.path)) > 0  # readable, checksums good
     checkpoint = read_checkpoint(killed.checkpoint)
     assert checkpoint is not None
     ending = replace(ENDLESS, steps=checkpoint.step - ENDLESS.equilibration_steps + 40)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-from killed_processes import kill_during
+from killed_processes import KilledCalls
 from openmm import app
 
 from openmm_gnn.base.errors import DataError, SpecError
@@ -148,11 +148,12 @@ ENDLESS = replace(SETTINGS, steps=100_000_000)
 
 def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, features: FeatureSettings) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
-    for _ in range(5):
-        kill_during(run, killed.path, ENDLESS, features, True, delay=rng.uniform(0, 0.5), after=killed.checkpoint)
-        store = EmbeddingStore.open(killed.path / "features")
-        assert len(store.verify()) == 0
-        assert store.steps.tolist() == list(range(5, 5 * len(store) + 1, 5))
+    with KilledCalls(run, killed.path, ENDLESS, features, True) as calls:
+        for _ in range(5):
+            calls.kill_one(rng.uniform(0, 0.5), killed.checkpoint)
+            store = EmbeddingStore.open(killed.path / "features")
+            assert len(store.verify()) == 0
+            assert store.steps.tolist() == list(range(5, 5 * len(store) + 1, 5))
     checkpoint = read_checkpoint(killed.checkpoint)
     assert checkpoint is not None
     ending = replace(ENDLESS, steps=checkpoint.step - ENDLESS.equilibration_steps + 40)

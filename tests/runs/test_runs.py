@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-from killed_processes import kill_during
+from killed_processes import KilledCalls
 from openmm import app, unit
 
 from openmm_gnn.base.errors import BackendError, DataError, NonFiniteError, SettingsError, SpecError
@@ -245,17 +245,18 @@ def test_twenty_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path)
     run = RunDirectory(tmp_path / "killed")
     rng = random.Random(20)
     reached = 0
-    for kill in range(20):
-        # Half of the kills fall anywhere, start-up included; half where the run surely works.
-        after = run.checkpoint if kill % 2 else None
-        kill_during(endless, run.path, delay=rng.uniform(0.0, 0.3), after=after)
-        if run.checkpoint.exists():
-            step = read_checkpoint(run.checkpoint).step  # type: ignore[union-attr]
-            assert step >= reached, "a checkpoint went back"
-            reached = step
-            frames = max(0, step - ENDLESS.equilibration_steps) // ENDLESS.report_interval
-            present = len(run.read_positions()[0]) if run.trajectory.exists() else 0
-            assert frames <= present <= frames + ENDLESS.checkpoint_interval // ENDLESS.report_interval + 1
+    with KilledCalls(endless, run.path) as calls:
+        for kill in range(20):
+            # Half of the kills fall anywhere, start-up included; half where the run surely works.
+            after = run.checkpoint if kill % 2 else None
+            calls.kill_one(rng.uniform(0.0, 0.3), after)
+            if run.checkpoint.exists():
+                step = read_checkpoint(run.checkpoint).step  # type: ignore[union-attr]
+                assert step >= reached, "a checkpoint went back"
+                reached = step
+                frames = max(0, step - ENDLESS.equilibration_steps) // ENDLESS.report_interval
+                present = len(run.read_positions()[0]) if run.trajectory.exists() else 0
+                assert frames <= present <= frames + ENDLESS.checkpoint_interval // ENDLESS.report_interval + 1
     assert reached >= ENDLESS.equilibration_steps
     ending = replace(ENDLESS, steps=reached - ENDLESS.equilibration_steps + 200)
     simulate(small_argon(), run.path, ending, compute=ComputeSettings("Reference"), resume=True)

@@ -1,46 +1,86 @@
-"""Processes that are killed at any moment, forked, so that what takes time is their work and not their imports."""
+"""Processes that are killed at any moment, again and again.
+
+They are forked from one that has imported what they need and done nothing else: what takes time is their work, not
+their imports, and no thread or lock of the test is in them.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
+import pickle
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+SERVER = """
+import importlib.util, os, pickle, sys, traceback
+sys.path[:0], file, name, arguments = pickle.load(sys.stdin.buffer)
+spec = importlib.util.spec_from_file_location(os.path.basename(file)[:-3], file)
+module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+for _ in iter(sys.stdin.buffer.readline, b""):
+    if not (child := os.fork()):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            getattr(module, name)(*arguments)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
-def kill_during(function: Callable[..., object], *arguments: object, delay: float, after: Path | None = None) -> None:
-    """Call a function in a process of its own, which gets SIGKILL on the way.
+class KilledCalls:
+    """Calls of a function, defined at the top of a module, with arguments that can be pickled."""
 
-    Args:
-        delay: seconds from the start, or from the moment at which the process has written `after`.
-        after: a file; None waits for nothing.
-    Raises:
-        AssertionError: if the process ends by itself, or has not written the file after two minutes.
-    """
-    before = _written_at(after)
-    process = multiprocessing.get_context("fork").Process(target=_call, args=(function, *arguments))
-    process.start()
-    try:
-        deadline = time.monotonic() + 120
-        while after is not None and _written_at(after) == before:
-            assert process.is_alive(), f"it ended with exit code {process.exitcode} before it wrote {after}"
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        code = function.__code__
+        self._send(pickle.dumps(([str(Path(__file__).parent)], code.co_filename, code.co_name, arguments)))
+
+    def __enter__(self) -> KilledCalls:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.communicate()
+
+    def kill_one(self, delay: float, after: Path | None = None) -> None:
+        """Call the function in a process of its own, which gets SIGKILL on the way.
+
+        Args:
+            delay: seconds from the start, or from the moment at which the process has written `after`.
+            after: a file; None waits for nothing.
+        Raises:
+            AssertionError: if the process ends by itself, or has not written the file after two minutes.
+        """
+        before = _written_at(after)
+        self._send(b"\n")
+        process, deadline = self._answer(), time.monotonic() + 120
+        while after is not None and _written_at(after) == before and os.path.exists(f"/proc/{process}"):
             assert time.monotonic() < deadline, f"no {after} within two minutes"
             time.sleep(0.005)
         time.sleep(delay)
-        assert process.is_alive(), f"it ended by itself with exit code {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
+        if os.path.exists(f"/proc/{process}"):
+            os.kill(process, signal.SIGKILL)
+        assert self._answer() == -signal.SIGKILL, "it ended by itself"
 
+    def _send(self, content: bytes) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.write(content)
+        self._server.stdin.flush()
 
-def _call(function: Callable[..., object], *arguments: object) -> None:
-    torch.set_num_threads(1)  # threads do not outlive a fork
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        function(*arguments)
+    def _answer(self) -> int:
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
 
 
 def _written_at(file: Path | None) -> int:

@@ -164,8 +164,8 @@ class RunBias:
             values = np.array2string(seen.values, precision=4)
             last = f"; at {values} it pushed an atom with {seen.largest_force:.3g} kJ/mol/nm at last"
         return (
-            f". Or the bias along {self._cv['name']} was too steep{last}: wider kernels (--bias-width), a lower barrier "
-            "(--bias-barrier), a shorter time step (--time-step), or a CV of more data help"
+            f". Or the bias along {self._cv['name']} was too steep{last}: wider kernels (--bias-width), a lower "
+            "barrier (--bias-barrier), a shorter time step (--time-step), or a CV of more data help"
         )
 
     def sync(self) -> None:
