@@ -53,19 +53,20 @@ class KilledCalls:
     def __exit__(self, *error: object) -> None:
         self._server.communicate()
 
-    def kill_one(self, delay: float, after: Path | None = None) -> None:
+    def kill_one(self, delay: float, after: Path | None = None, size: int = 0) -> None:
         """Call the function in a process of its own, which gets SIGKILL on the way.
 
         Args:
             delay: seconds from the start, or from the moment at which the process has written `after`.
             after: a file; None waits for nothing.
+            size: number of bytes that the file must have by then.
         Raises:
             AssertionError: if the process ends by itself, or has not written the file after two minutes.
         """
-        before = _written_at(after)
+        before = _written_at(after, 0)
         self._send(b"\n")
         process, deadline = self._answer(), time.monotonic() + 120
-        while after is not None and _written_at(after) == before and os.path.exists(f"/proc/{process}"):
+        while after is not None and _written_at(after, size) in (0, before) and os.path.exists(f"/proc/{process}"):
             assert time.monotonic() < deadline, f"no {after} within two minutes"
             time.sleep(0.005)
         time.sleep(delay)
@@ -83,5 +84,8 @@ class KilledCalls:
         return int(self._server.stdout.readline())
 
 
-def _written_at(file: Path | None) -> int:
-    return file.stat().st_mtime_ns if file is not None and file.exists() else 0
+def _written_at(file: Path | None, size: int) -> int:
+    """When the file was written last; 0 if it is smaller than that many bytes."""
+    if file is None or not file.exists() or (found := file.stat()).st_size < size:
+        return 0
+    return found.st_mtime_ns
