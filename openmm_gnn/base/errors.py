@@ -88,6 +88,23 @@ _REMEDIES = {
 }
 
 
+def words_of_warnings() -> Callable[..., str]:
+    """A `warnings.formatwarning` that says each warning in one line, once, whoever warns of it again.
+
+    The action "once" of Python does not do: it forgets what was said whenever a library changes the filters.
+    """
+    said: set[str] = set()
+
+    def words(message: Warning | str, *_: object) -> str:
+        line = f"Warning: {str(message).strip().removeprefix('Warning: ')}\n"
+        if line in said:
+            return ""
+        said.add(line)
+        return line
+
+    return words
+
+
 def _said(error: BaseException) -> str:
     """The line of an error's text that says what is wrong: TorchScript puts it at the end, CUDA at the beginning."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -10,9 +10,9 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from openmm_gnn.base.errors import in_words, is_of_input
+from openmm_gnn.base.errors import in_words, is_of_input, words_of_warnings
 from openmm_gnn.cli.options import Command, UsageError, parse
 
 COMMANDS = {
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--debug"]:
         os.environ[DEBUG_VARIABLE] = given.pop(0)
-    warnings.formatwarning = _words_of_warnings()
+    warnings.formatwarning = words_of_warnings()
     try:
         return run(given)
     except (KeyboardInterrupt, Exception) as error:
@@ -68,23 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(message, file=sys.stderr)
         return code
-
-
-def _words_of_warnings() -> Callable[..., str]:
-    """A `warnings.formatwarning` that says each warning in one line, once, whoever warns of it again.
-
-    The action "once" of Python does not do: it forgets what was said whenever a library changes the filters.
-    """
-    said: set[str] = set()
-
-    def words(message: Warning | str, *_: object) -> str:
-        line = f"Warning: {str(message).strip().removeprefix('Warning: ')}\n"
-        if line in said:
-            return ""
-        said.add(line)
-        return line
-
-    return words
 
 
 def run(arguments: Sequence[str]) -> int:
