@@ -54,6 +54,16 @@ def network(kind: str) -> CVNetwork:
     return TRAINED[kind]
 
 
+def test_a_mixer_has_the_hidden_width_along_the_tokens_that_is_asked_for() -> None:
+    shapes = []
+    for hidden in (None, 5):
+        made = CVNetwork(dataclasses.replace(BASE, mixer="submixer", token_hidden=hidden))
+        shapes.append([list(value.shape) for name, value in made.named_parameters() if "token_widened.weight" in name])
+    assert shapes == [[[14, 7]] * BASE.num_layers, [[5, 7]] * BASE.num_layers]
+    with pytest.raises(SpecError, match="token_hidden is 0"):
+        dataclasses.replace(BASE, token_hidden=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_of_a_trained_network_do_not_change_when_the_molecule_turns_or_moves(kind: str) -> None:
     made, turn = network(kind), rotation()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
-from openmm_gnn.base.errors import SpecError, at_least, one_of, positive, share
+from openmm_gnn.base.errors import SpecError, at_least, one_of, positive, share, whole
 
 
 class Mixer(str, Enum):
@@ -95,6 +95,8 @@ class CVNetworkSpec:
     num_layers: int = 2
     num_heads: int = 8
     dropout: float = 0.1
+    token_hidden: int | None = None
+    """Hidden width of SubMixer's perceptron along the tokens; None: twice the number of tokens, at most 512."""
     merging: Merging = Merging.NONE
     window: int = 1
     """Consecutive tokens that become one; 0: all tokens of a chain. A window ends with its chain."""
@@ -142,6 +144,7 @@ class CVNetworkSpec:
         at_least(self, 1, "num_tokens", "input_width", "num_outputs", "num_layers", "num_heads", "head_layers")
         at_least(self, 2, "width")
         at_least(self, 0, "window")
+        whole(self, 1, "token_hidden")
         share(self, "dropout")
         positive(self, "graph_cutoff")
         if self.chains and len(self.chains) != self.num_tokens:

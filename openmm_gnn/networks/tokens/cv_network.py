@@ -226,7 +226,7 @@ def _scalar_mixer(spec: CVNetworkSpec, num_tokens: int) -> SubFormer | SubMixer 
         own_token = spec.pooling is Pooling.TOKEN
         return SubFormer(spec.width, spec.num_layers, spec.num_heads, spec.dropout, own_token)
     if spec.mixer in (Mixer.SUBMIXER, Mixer.SUBMIXER_GVP):
-        return SubMixer(num_tokens, spec.width, spec.num_layers, spec.dropout)
+        return SubMixer(num_tokens, spec.width, spec.num_layers, spec.dropout, spec.token_hidden)
     if spec.mixer is Mixer.MLP:
         return TokenPerceptron(spec.width, spec.num_layers, spec.dropout)
     return None

@@ -214,7 +214,8 @@ class MixerLayer(nn.Module):
 
 
 MOST_TOKEN_HIDDEN = 512
-"""Largest hidden width of the perceptron along the tokens; the published one is twice the number of tokens."""
+"""Largest hidden width of the perceptron along the tokens where none is given; the published one is mostly twice the
+number of tokens."""
 
 
 class SubMixer(nn.Module):
@@ -223,9 +224,11 @@ class SubMixer(nn.Module):
     Source: Pengmei et al., J. Chem. Phys. 162 (2025), arXiv 2409.19838.
     """
 
-    def __init__(self, num_tokens: int, width: int, num_layers: int, dropout: float) -> None:
+    def __init__(
+        self, num_tokens: int, width: int, num_layers: int, dropout: float, token_hidden: int | None = None
+    ) -> None:
         super().__init__()
-        hidden = min(2 * num_tokens, MOST_TOKEN_HIDDEN)
+        hidden = min(2 * num_tokens, MOST_TOKEN_HIDDEN) if token_hidden is None else token_hidden
         self.layers = nn.ModuleList([MixerLayer(num_tokens, width, hidden, dropout) for _ in range(num_layers)])
 
     def forward(self, scalars: Tensor) -> Tensor:
