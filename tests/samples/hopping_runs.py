@@ -28,12 +28,12 @@ NOISE_NM = 0.004
 class HoppingRuns:
     """Writes runs with one encoder and one pair of shapes."""
 
-    def __init__(self) -> None:
+    def __init__(self, neighbor_rule: str | None = None) -> None:
         topology, first = build_peptide(Peptide("A"), np.random.default_rng(1))
         _, second = build_peptide(Peptide("A"), np.random.default_rng(5))
         self.topology = topology
         self._shapes = np.stack([first - first.mean(axis=0), second - second.mean(axis=0)])
-        self.featurizer = Featurizer("peptide-et", topology)
+        self.featurizer = Featurizer("peptide-et", topology, neighbor_rule=neighbor_rule)
 
     def write(self, path: Path, num_frames: int, seed: int, hop: float = HOP, first: int = 0) -> np.ndarray:
         """A run; returns the shape of each frame, 0 or 1."""
