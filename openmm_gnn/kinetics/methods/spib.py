@@ -43,6 +43,9 @@ MOST_INITIAL_FRAMES, INITIAL_BYTES = 50_000, 2**30
 evenly spaced."""
 MOST_IDLE = 4
 """Trainings in a row that leave a single state, after which no other is expected."""
+PLATEAU = 0.1, 0.95
+"""Entropy of the predicted states, at most, and loss, at least, over the entropy of the states that are learned, where
+the network still predicts the largest state for nearly every frame."""
 
 
 @dataclass(frozen=True)
@@ -224,17 +227,21 @@ def train_spib(
     first = np.unique(np.concatenate(labels), return_index=True)[1]
     network = SpibNetwork(encoder, *frames_at(trajectories, first), spec.num_outputs, settings.decoder_width)
     batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
-    step, log, idle = 0, [], 0
-    for _ in range(settings.refinements + 1):
+    step, log, idle, refined = 0, [], 0, network.state_dict()
+    while len(log) <= settings.refinements:
         step, losses = _learn(network, pairs, held_out, labels, batches, step, settings)
         means = [slow_variables(encoder.eval(), one) for one in trajectories]
         found = [_network_states(network, one) for one in means]
         changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
         kept = np.unique(np.concatenate(found))
-        if len(kept) < 2:  # on the first plateau, where the network predicts the largest state for every frame
+        most, least = (factor * _entropy(labels) for factor in PLATEAU)
+        if _entropy(found) < most and losses[1] > least:  # it learns on, with the states as they are
             idle += 1
             if idle < MOST_IDLE:
                 continue
+            if log:
+                network.load_state_dict(refined)
+                break
             raise DataError(
                 f"of {network.num_states} states one is left after {step} steps: nothing is slow at a lag of "
                 f"{pairs.lag_ps:g} ps; give a shorter lag, another learning rate or a lower beta"
@@ -243,18 +250,23 @@ def train_spib(
         labels = [np.searchsorted(kept, one) for one in found]
         nearest = _nearest_to_means(np.concatenate(means), np.concatenate(labels))
         network.keep_states(torch.from_numpy(kept), *frames_at(trajectories, nearest))
+        refined = copy.deepcopy(network.state_dict())
         log.append(SpibRefinement(step, *losses, len(kept), changed))
         if progress is not None:
             progress(log[-1])
         if changed < settings.converged:
             break
-    if not log:
-        raise DataError(f"no states were found in {step} steps: allow more refinements, or more rounds")
     labels = labels[: len(training)]
     population = np.bincount(np.concatenate(labels), minlength=network.num_states)
     order = np.argsort(-population, kind="stable")
     states = tuple(np.argsort(order)[one] for one in labels)
     return SpibResult(pairs.lag_ps, seed, network.eval(), tuple(log), states, order)
+
+
+def _entropy(states: Sequence[np.ndarray]) -> float:
+    populations = np.unique(np.concatenate(states), return_counts=True)[1]
+    shares = populations / populations.sum()
+    return float(-(shares * np.log(shares)).sum())
 
 
 def initial_clusters(
