@@ -115,7 +115,7 @@ def test_compiled_to_torchscript_it_gives_the_same(rule: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "batch", "box", "message"),
     [
-        ("near", None, None, "the neighbour rule is near: give one of full, nearest, index"),
+        ("near", None, None, "the neighbour rule is near: give one of fading, full, nearest, index"),
         ("full", [1, 0, 0], None, "sort the atoms by frame"),
         ("full", [-1, 0, 0], None, "numbered from 0"),
         ("full", [0, 0], None, "give the frame of each of the 3 atoms"),
