@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
-import os
 import random
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 from argon_frames import NUM_ATOMS, MemoryTrajectory, lennard_jones_trajectory
+from killed_processes import KilledCalls
 
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
@@ -109,30 +107,17 @@ def test_a_run_killed_20_times_at_random_moments_loses_no_row_and_repeats_none(
     trajectories: list[MemoryTrajectory], tmp_path: Path
 ) -> None:
     short = MemoryTrajectory(*(array[:6] for array in vars(trajectories[0]).values()))
-    num_steps, directory = 1000, tmp_path / "run"
-    context, chance = multiprocessing.get_context("fork"), random.Random(0)
-    kills, last_step = 0, 0
-    while kills < 20:
-        process = context.Process(target=_run, args=(short, directory, num_steps))
-        process.start()
-        process.join(timeout=0.1 + chance.random() * 0.4)
-        if process.is_alive():
-            os.kill(process.pid or 0, signal.SIGKILL)
-            process.join()
-            kills += 1
-        elif kills < 20:
-            num_steps += 500  # it was too fast to be killed often enough: give it more to do
-        if (directory / "last.ckpt").exists():
-            step = torch.load(directory / "last.ckpt", weights_only=True)["global_step"]
-            assert last_step <= step
-            assert step % 10 == 0
-            last_step = step
-        if (directory / "model.safetensors").exists():
-            load_model(directory / "model.safetensors")
-    assert last_step > 0, "no run got as far as its first checkpoint: the test did not test resuming"
+    directory, chance, last_step = tmp_path / "run", random.Random(0), 0
+    with KilledCalls(_run, short, directory, 1_000_000) as calls:
+        for kill in range(20):
+            calls.kill_one(chance.uniform(0.0, 0.3), directory / "last.ckpt" if kill % 2 else None)
+            if (directory / "last.ckpt").exists():
+                step = torch.load(directory / "last.ckpt", weights_only=True)["global_step"]
+                assert last_step <= step
+                assert step % 10 == 0
+                last_step = step
+            if (directory / "model.safetensors").exists():
+                load_model(directory / "model.safetensors")
     final = last_step + 50
-    process = context.Process(target=_run, args=(short, directory, final))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    _run(short, directory, final)
     assert [int(row["step"]) for row in rows_of(directory)] == list(range(10, final + 1, 10))

@@ -17,7 +17,8 @@ from pathlib import Path
 
 SERVER = """
 import importlib.util, os, pickle, sys, traceback
-sys.path[:0], file, name, arguments = pickle.load(sys.stdin.buffer)
+sys.path[:0] = pickle.load(sys.stdin.buffer)
+file, name, arguments = pickle.load(sys.stdin.buffer)
 spec = importlib.util.spec_from_file_location(os.path.basename(file)[:-3], file)
 module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
@@ -45,7 +46,8 @@ class KilledCalls:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         code = function.__code__
-        self._send(pickle.dumps(([str(Path(__file__).parent)], code.co_filename, code.co_name, arguments)))
+        self._send(pickle.dumps([str(Path(__file__).parent)]))
+        self._send(pickle.dumps((code.co_filename, code.co_name, arguments)))
 
     def __enter__(self) -> KilledCalls:
         return self
