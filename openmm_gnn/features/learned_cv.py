@@ -182,7 +182,8 @@ def jumps_of(spec: EncoderSpec) -> str:
         return ""
     words = []
     if not spec.neighbor_rule.is_continuous:
-        words.append(f"by the neighbour rule {spec.neighbor_rule.value} an atom hears {spec.max_neighbors} at most")
+        rule, most = spec.neighbor_rule.value, spec.max_neighbors
+        words.append(f"by the neighbour rule {rule} an atom has {most} neighbours at most, which change")
     if not spec.smooth and spec.architecture is not Architecture.TENSORNET:
         words.append(f"messages of {spec.architecture.value} end at a step at the cutoff")
     return ", and ".join(words)

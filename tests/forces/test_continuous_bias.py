@@ -106,7 +106,7 @@ def test_a_cv_that_jumps_is_refused_in_words() -> None:
     cv = published(untrained_cv(chain()))
     makers: list[Any] = [partial(cv_force, cv, topology), partial(BiasForce, cv, topology, Umbrella())]
     for make in makers:
-        with pytest.raises(SpecError, match="nearest an atom hears 32 at most, and messages .* end at a step"):
+        with pytest.raises(SpecError, match="32 neighbours at most, which change, and messages .* end at a step"):
             make()
         make(allow_jumps=True)
     half = dataclasses.replace(cv, encoder=in_form(cv.encoder, "full", smooth=False))
