@@ -227,7 +227,8 @@ def train_spib(
     first = np.unique(np.concatenate(labels), return_index=True)[1]
     network = SpibNetwork(encoder, *frames_at(trajectories, first), spec.num_outputs, settings.decoder_width)
     batches = StepOrder(len(pairs), min(settings.batch_size, len(pairs)), 1, seed)
-    step, log, idle, refined = 0, [], 0, network.state_dict()
+    log: list[SpibRefinement] = []
+    step, idle, refined = 0, 0, network.state_dict()
     while len(log) <= settings.refinements:
         step, losses = _learn(network, pairs, held_out, labels, batches, step, settings)
         means = [slow_variables(encoder.eval(), one) for one in trajectories]
