@@ -120,8 +120,8 @@ class BiasSettings:
     stride: int = 500
     """Number of time steps between two hills or kernels."""
     interval: int = 1
-    """Number of time steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. The
-    log shows whether the molecule bears it: its temperature stays that of the thermostat."""
+    """Number of time steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. Above
+    1, a variable that changes steeply may heat the molecule: the log shows its temperature."""
     margin: float = 0.1
     """Distance of the walls from the ends of a CV's range, as a fraction of the range."""
     allow_jumps: bool = False

@@ -54,8 +54,8 @@ struct FinishState {
   }
 };
 
-// The pair (pair.i, pair.j), stored in `slot`, as it is now. r_j - r_i + S @ box is the same for the raw positions and for those freed of
-// jumps, with S = stored + jump_i - jump_j for the raw ones.
+// The pair (pair.i, pair.j), stored in `slot`, as it is now. r_j - r_i + S @ box is the same for the raw positions and
+// for those freed of jumps, with S = stored + jump_i - jump_j for the raw ones.
 template <typename T>
 OPENMM_GNN_HOST_DEVICE void pair_now(const Workspace<T>& work, const SkinState<T>& state, int64_t slot,
                                      FoundPair<T>& pair, int32_t (&shift)[3]) {

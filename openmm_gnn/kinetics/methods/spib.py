@@ -236,7 +236,8 @@ def train_spib(
         changed = float(np.mean(np.concatenate(found) != np.concatenate(labels)))
         kept = np.unique(np.concatenate(found))
         most, least = (factor * _entropy(labels) for factor in PLATEAU)
-        if _entropy(found) < most and losses[1] > least:  # it learns on, with the states as they are
+        plateau = _entropy(found) < most and losses[1] > least
+        if plateau or len(kept) < 2:  # it learns on, with the states as they are
             idle += 1
             if idle < MOST_IDLE:
                 continue
