@@ -149,6 +149,17 @@ def test_few_frames_are_not_learned_by_heart_when_others_are_held_out() -> None:
     assert max(agreement, 1 - agreement) > 0.88
 
 
+def test_a_state_that_is_never_the_likelier_one_is_no_state() -> None:
+    """Seen, and left with 0.7 per frame: a network predicts it better than chance, but nowhere as the next state."""
+    generator = np.random.default_rng(5)
+    states = np.zeros(4000, np.int64)
+    for frame in range(1, len(states)):
+        states[frame] = generator.random() < (0.3 if states[frame - 1] else 0.05)
+    run = trajectory_of_arrays("run", tokens_of(states[:, None].astype(float)), 1.0)
+    with pytest.raises(DataError, match="of 2 states one is left"):
+        train_spib(SPEC, [run], 1.0, SETTINGS, initial_states=[states])
+
+
 def test_the_same_seed_gives_the_same_states() -> None:
     trajectories = [trajectory_of_arrays("run", two_states(1500, 1)[0], 1.0)]
     settings = replace(SETTINGS, num_states=3, batch_size=300, refinements=1, components=2)
