@@ -10,7 +10,8 @@
 namespace openmm_gnn {
 
 namespace portable {
-constexpr int kTileRows = 2, kTileGroups = 2;
+constexpr int kRegisterLanes = 4;
+constexpr int kTileRows = 3, kTileGroups = 1;
 #include "base/cpu/lanes.inl"
 #include OPENMM_GNN_LOOPS
 }  // namespace portable
@@ -18,7 +19,8 @@ constexpr int kTileRows = 2, kTileGroups = 2;
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2")
 namespace avx2 {
-constexpr int kTileRows = 2, kTileGroups = 2;
+constexpr int kRegisterLanes = 8;
+constexpr int kTileRows = 6, kTileGroups = 1;
 #include "base/cpu/lanes.inl"
 #include OPENMM_GNN_LOOPS
 }  // namespace avx2
@@ -28,6 +30,7 @@ constexpr int kTileRows = 2, kTileGroups = 2;
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma,bmi,bmi2")
 namespace avx512 {
+constexpr int kRegisterLanes = 16;
 constexpr int kTileRows = 6, kTileGroups = 4;
 #include "base/cpu/lanes.inl"
 #include OPENMM_GNN_LOOPS

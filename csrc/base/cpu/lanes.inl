@@ -1,31 +1,111 @@
-// Sixteen float32 lanes as one value, and the activation on them; compiled once for each instruction set.
-
-using Lanes = float __attribute__((vector_size(64)));
-using IntegerLanes = int32_t __attribute__((vector_size(64)));
+// Sixteen float32 lanes as one value, and the activation on them; compiled once for each instruction set. A vector longer
+// than the processor's registers would be kept in memory, so lanes are a register, or pairs of halves of lanes.
 
 #undef INLINE
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE Lanes load(const float* p) {
-  Lanes v;
-  __builtin_memcpy(&v, p, sizeof(v));
-  return v;
+using Register = float __attribute__((vector_size(4 * kRegisterLanes)));
+using IntegerRegister = int32_t __attribute__((vector_size(4 * kRegisterLanes)));
+
+template <class Half>
+struct Pair {
+  Half low, high;
+};
+
+#undef PAIR_OPERATOR
+#define PAIR_OPERATOR(op)                                                       \
+  template <class Half>                                                         \
+  INLINE Pair<Half> operator op(const Pair<Half>& a, const Pair<Half>& b) {     \
+    return {a.low op b.low, a.high op b.high};                                  \
+  }                                                                             \
+  template <class Half>                                                         \
+  INLINE Pair<Half> operator op(const Pair<Half>& a, float b) {                 \
+    return {a.low op b, a.high op b};                                           \
+  }                                                                             \
+  template <class Half>                                                         \
+  INLINE Pair<Half> operator op(float a, const Pair<Half>& b) {                 \
+    return {a op b.low, a op b.high};                                           \
+  }                                                                             \
+  template <class Half, class Other>                                            \
+  INLINE Pair<Half>& operator op##=(Pair<Half>& a, const Other& b) {            \
+    return a = a op b;                                                          \
+  }
+
+PAIR_OPERATOR(+)
+PAIR_OPERATOR(-)
+PAIR_OPERATOR(*)
+PAIR_OPERATOR(/)
+
+template <class Half>
+INLINE Pair<Half> operator-(const Pair<Half>& a) {
+  return {-a.low, -a.high};
 }
 
-INLINE void store(float* p, Lanes v) { __builtin_memcpy(p, &v, sizeof(v)); }
+template <int kCount>
+struct LanesOf {
+  using Half = LanesOf<kCount / 2>;
+  using Type = Pair<typename Half::Type>;
+  INLINE Type load(const float* p) { return {Half::load(p), Half::load(p + kCount / 2)}; }
+  INLINE void store(float* p, const Type& v) {
+    Half::store(p, v.low);
+    Half::store(p + kCount / 2, v.high);
+  }
+};
 
-INLINE void add_to(float* p, Lanes v) { store(p, load(p) + v); }
+template <>
+struct LanesOf<kRegisterLanes> {
+  using Type = Register;
+  INLINE Type load(const float* p) {
+    Type v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return v;
+  }
+  INLINE void store(float* p, const Type& v) { __builtin_memcpy(p, &v, sizeof(v)); }
+};
+
+using Lanes = LanesOf<16>::Type;
+
+INLINE Lanes load(const float* p) { return LanesOf<16>::load(p); }
+
+INLINE void store(float* p, const Lanes& v) { LanesOf<16>::store(p, v); }
+
+INLINE void add_to(float* p, const Lanes& v) { store(p, load(p) + v); }
 
 INLINE Lanes fill(float v) { return Lanes{} + v; }
 
-INLINE float sum(Lanes v) {
+INLINE float sum(const Register& v) {
   float total = 0;
-  for (int lane = 0; lane < 16; ++lane) total += v[lane];
+  for (int lane = 0; lane < kRegisterLanes; ++lane) total += v[lane];
   return total;
 }
 
+template <class Half>
+INLINE float sum(const Pair<Half>& v) {
+  return sum(v.low + v.high);
+}
+
+// Each lane's larger value; where `a` is not a number, that.
+INLINE Register larger(const Register& a, const Register& b) { return b > a ? b : a; }
+
+template <class Half>
+INLINE Pair<Half> larger(const Pair<Half>& a, const Pair<Half>& b) {
+  return {larger(a.low, b.low), larger(a.high, b.high)};
+}
+
+INLINE Register power_of_two(const Register& n) {
+  const IntegerRegister bits = (__builtin_convertvector(n, IntegerRegister) + 127) << 23;
+  Register power;
+  __builtin_memcpy(&power, &bits, sizeof(power));
+  return power;
+}
+
+template <class Half>
+INLINE Pair<Half> power_of_two(const Pair<Half>& n) {
+  return {power_of_two(n.low), power_of_two(n.high)};
+}
+
 // exp(x) for x in [-87, 87], relative error below 2e-7: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
-INLINE Lanes exponential(Lanes x) {
+INLINE Lanes exponential(const Lanes& x) {
   const Lanes shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the sum is rounded to a whole number
   const Lanes n = shifted - 12582912.f;
   const Lanes rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -35,17 +115,12 @@ INLINE Lanes exponential(Lanes x) {
   p = p * rest + 1.6666665459e-1f;
   p = p * rest + 5.0000001201e-1f;
   p = p * rest * rest + rest + 1.f;
-  const IntegerLanes power = (__builtin_convertvector(n, IntegerLanes) + 127) << 23;
-  Lanes scale;
-  __builtin_memcpy(&scale, &power, sizeof(scale));
-  return p * scale;
+  return p * power_of_two(n);
 }
 
-INLINE Lanes sigmoid(Lanes x) {
-  const Lanes low = fill(-30.f), high = fill(30.f);
-  x = x < low ? low : x;
-  x = x > high ? high : x;
-  return 1.f / (1.f + exponential(-x));
+INLINE Lanes sigmoid(const Lanes& x) {
+  const Lanes bounded = larger(-larger(x, fill(-30.f)), fill(-30.f));
+  return 1.f / (1.f + exponential(bounded));
 }
 
 // x * sigmoid(x) and its derivative.

@@ -11,19 +11,28 @@ INLINE Lanes filter(const FilterTable& table, const EdgeFilter& at, int64_t chan
   return v;
 }
 
-#undef SWAPPED
-#define SWAPPED(v, m)                                                                                             \
-  __builtin_shufflevector(v, v, 0 ^ m, 1 ^ m, 2 ^ m, 3 ^ m, 4 ^ m, 5 ^ m, 6 ^ m, 7 ^ m, 8 ^ m, 9 ^ m, 10 ^ m, 11 ^ m, \
-                          12 ^ m, 13 ^ m, 14 ^ m, 15 ^ m)
+// Each lane becomes the one at its number's exclusive or with `kBit`, a power of two.
+template <int kBit>
+INLINE Register swapped(const Register& v) {
+  Register result;
+  for (int lane = 0; lane < kRegisterLanes; ++lane) result[lane] = v[lane ^ kBit];
+  return result;
+}
+
+template <int kBit, class Half>
+INLINE Pair<Half> swapped(const Pair<Half>& v) {
+  if constexpr (4 * 2 * kBit == sizeof(v)) return {v.high, v.low};
+  else return {swapped<kBit>(v.low), swapped<kBit>(v.high)};
+}
 
 // Each lane becomes the sum over its head; heads of `head_width` channels, a power of two up to 16 or a multiple of 16.
 INLINE void sum_heads(Lanes* products, int64_t groups, int64_t head_width) {
   for (int64_t g = 0; g < groups; ++g) {
     Lanes v = products[g];
-    if (head_width >= 2) v += SWAPPED(v, 1);
-    if (head_width >= 4) v += SWAPPED(v, 2);
-    if (head_width >= 8) v += SWAPPED(v, 4);
-    if (head_width >= 16) v += SWAPPED(v, 8);
+    if (head_width >= 2) v += swapped<1>(v);
+    if (head_width >= 4) v += swapped<2>(v);
+    if (head_width >= 8) v += swapped<4>(v);
+    if (head_width >= 16) v += swapped<8>(v);
     products[g] = v;
   }
   const int64_t span = head_width / 16;

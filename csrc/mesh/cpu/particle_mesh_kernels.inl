@@ -210,13 +210,12 @@ static double gather(const Mesh& mesh, const MeshCharges& charges, const int32_t
 // ---- the influence function -----------------------------------------------------------------------------------------
 
 static void find_influence(const InfluenceRow& row, const float* factors, int64_t count, float* values) {
-  Lanes number;
-  for (int lane = 0; lane < 16; ++lane) number[lane] = static_cast<float>(lane);
+  constexpr float kFirst[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Lanes number = load(kFirst);
   const Lanes lowest = fill(-87.f);
   for (int64_t m = 0; m < count; m += 16, number += 16.f) {
     const Lanes squared = row.constant + number * (row.linear + number * row.square);
-    Lanes power = row.exponent * squared;
-    power = power < lowest ? lowest : power;
+    const Lanes power = larger(row.exponent * squared, lowest);
     store(values + m, row.scale * load(factors + m) * exponential(power) / squared);
   }
 }
