@@ -91,7 +91,7 @@ def matches_reference() -> Check:
 @pytest.fixture(scope="session")
 def emulated() -> Backend:
     target = compiled(
-        *(EMULATOR, "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DUSE_CUDA"),
+        *(EMULATOR, "-Og", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DUSE_CUDA"),
         "-DTORCH_TARGET_VERSION=0x0209000000000000",
         *(f"-I{path}" for path in include_paths()),
         *(f"-L{path}" for path in library_paths()),

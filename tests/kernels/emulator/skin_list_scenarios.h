@@ -1,6 +1,5 @@
 // update_neighbor_list: the kernels through many steps, against the oracle and a model of when to rebuild.
-// Run as: test_skin_list SCENARIO REPETITIONS
-#include <cstring>
+#pragma once
 
 #include "compare.h"
 
@@ -302,23 +301,3 @@ void largest_motion_without_rebuild(uint64_t) {
 }
 
 }  // namespace testing
-
-int main(int argc, char** argv) {
-  const std::pair<const char*, void (*)(uint64_t)> scenarios[] = {
-      {"random_walks", testing::random_walks},
-      {"overflow", testing::overflow},
-      {"not_a_number", testing::not_a_number},
-      {"state_of_another_list", testing::state_of_another_list},
-      {"nothing_to_do", testing::nothing_to_do},
-      {"largest_motion_without_rebuild", testing::largest_motion_without_rebuild},
-  };
-  for (const auto& [name, run] : scenarios) {
-    if (argc == 3 && std::strcmp(argv[1], name) == 0) {
-      run(std::strtoull(argv[2], nullptr, 10));
-      std::printf("passed\n");
-      return 0;
-    }
-  }
-  std::printf("no such scenario\n");
-  return 2;
-}

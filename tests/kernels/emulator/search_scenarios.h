@@ -1,5 +1,5 @@
-// neighbor_pairs: the kernels against the oracle. Run as: test_search SCENARIO REPETITIONS
-#include <cstring>
+// neighbor_pairs: the kernels against the oracle.
+#pragma once
 
 #include "compare.h"
 
@@ -212,24 +212,3 @@ void bad_input(uint64_t) {
 }
 
 }  // namespace testing
-
-int main(int argc, char** argv) {
-  const std::pair<const char*, void (*)(uint64_t)> scenarios[] = {
-      {"random_systems", testing::random_systems},
-      {"large_systems", testing::large_systems},
-      {"lattice_at_the_cutoff", testing::lattice_at_the_cutoff},
-      {"pairs_along_the_normals", testing::pairs_along_the_normals},
-      {"one_atom_and_its_images", testing::one_atom_and_its_images},
-      {"open_boundaries", testing::open_boundaries},
-      {"bad_input", testing::bad_input},
-  };
-  for (const auto& [name, run] : scenarios) {
-    if (argc == 3 && std::strcmp(argv[1], name) == 0) {
-      run(std::strtoull(argv[2], nullptr, 10));
-      std::printf("passed\n");
-      return 0;
-    }
-  }
-  std::printf("no such scenario\n");
-  return 2;
-}
