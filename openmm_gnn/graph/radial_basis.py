@@ -8,6 +8,7 @@ are computed in float64; interpolation changes the basis of the public checkpoin
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
+import functools
 import math
 from collections.abc import Callable
 
@@ -72,22 +73,36 @@ def filter_table(function: Callable[[Tensor], Tensor], cutoff: float) -> Tensor:
     """(770, 2, C) float32: values of a function of distance at the knots, and its slopes per knot.
 
     Args:
-        function: (K,) float64 distances -> (K, C), differentiable.
+        function: (K,) float64 distances -> (K, C), differentiable, each row of its own distance alone.
         cutoff: where the last knot lies.
     """
-    whole = int(distances_in_knots(torch.tensor([cutoff], dtype=torch.float64), cutoff).round())
-    knots = torch.arange(whole + 1, dtype=torch.float64)
-    low, high = torch.zeros_like(knots), torch.full_like(knots, cutoff)
-    for _ in range(60):  # bisection: they grow with distance
-        middle = 0.5 * (low + high)
-        below = distances_in_knots(middle, cutoff) < knots
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    distances = high
-    distances[0] = 0.0
-    per_distance = torch.ones_like(distances)
-    knots_per_length = torch.func.jvp(lambda d: distances_in_knots(d, cutoff), (distances,), (per_distance,))[1]
-    values, slopes = torch.func.jvp(function, (distances,), (1.0 / knots_per_length,))[:2]
-    return torch.stack([values, slopes], dim=1).to(torch.float32).contiguous()
+    knots, lengths_per_knot = _knots(cutoff)
+    with torch.inference_mode(False), torch.enable_grad():
+        distances = knots.clone().requires_grad_()
+        values = function(distances)
+        # Of all columns at once: the gradient of a product with any weights, and of that the gradient by the weights.
+        # Forward differentiation says the same, but its first use in a process takes PyTorch three seconds.
+        weights = torch.zeros_like(values, requires_grad=True)
+        (products,) = torch.autograd.grad(values, distances, weights, create_graph=True)
+        (slopes,) = torch.autograd.grad(products, weights, lengths_per_knot)
+    return torch.stack([values.detach(), slopes], dim=1).to(torch.float32).contiguous()
+
+
+@functools.cache
+def _knots(cutoff: float) -> tuple[Tensor, Tensor]:
+    """(770,) float64 each: the distances at the knots, and how far apart knots lie there."""
+    with torch.inference_mode(False), torch.enable_grad():
+        whole = int(distances_in_knots(torch.tensor([cutoff], dtype=torch.float64), cutoff).round())
+        knots = torch.arange(whole + 1, dtype=torch.float64)
+        low, high = torch.zeros_like(knots), torch.full_like(knots, cutoff)
+        for _ in range(60):  # bisection: they grow with distance
+            middle = 0.5 * (low + high)
+            below = distances_in_knots(middle, cutoff) < knots
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        high[0] = 0.0
+        distances = high.clone().requires_grad_()
+        (knots_per_length,) = torch.autograd.grad(distances_in_knots(distances, cutoff).sum(), distances)
+        return high, 1.0 / knots_per_length
 
 
 def used_knots(in_knots: Tensor, num_knots: int) -> tuple[Tensor, Tensor]:

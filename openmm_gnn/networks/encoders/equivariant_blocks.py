@@ -42,13 +42,13 @@ class ExponentialBasis(nn.Module):
 
     def set_knots(self) -> None:
         """Make the basis itself, and the cosine cutoff behind it, a table: (770, 2, num_radial + 1)."""
-        exact = copy.deepcopy(self).to("cpu", torch.float64)
+        with torch.inference_mode(False):
+            exact = copy.deepcopy(self).to("cpu", torch.float64)
 
         def both(distances: Tensor) -> Tensor:
             return torch.cat([exact(distances), cosine_cutoff(distances, self.cutoff).unsqueeze(-1)], dim=1)
 
-        with torch.no_grad():
-            self.knots = filter_table(both, self.cutoff).to(self.knots.device)
+        self.knots = filter_table(both, self.cutoff).to(self.knots.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ExponentialBasis":
         """As for any module; but sixteen bits would blur the centres, which stay as they are."""
@@ -218,14 +218,14 @@ class Tabulated(nn.Module):
         if not wanted:
             self.table = torch.zeros(0, 2, 1, device=device)
             return
-        exact = copy.deepcopy(self).to("cpu", torch.float64)
-        exact_basis = copy.deepcopy(basis).to("cpu", torch.float64)
+        with torch.inference_mode(False):
+            exact = copy.deepcopy(self).to("cpu", torch.float64)
+            exact_basis = copy.deepcopy(basis).to("cpu", torch.float64)
 
         def filters(distances: Tensor) -> Tensor:
             return exact.filters_of(exact_basis(distances), cosine_cutoff(distances, basis.cutoff))
 
-        with torch.no_grad():
-            self.table = filter_table(filters, basis.cutoff).to(device)
+        self.table = filter_table(filters, basis.cutoff).to(device)
 
     def table_for(self, plan: EdgePlan) -> Tensor:
         """The table of the weights as they are: the one kept, or while they are trained that of the plan's knots."""
