@@ -80,11 +80,12 @@ def filter_table(function: Callable[[Tensor], Tensor], cutoff: float) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         distances = knots.clone().requires_grad_()
         values = function(distances)
-        # Of all columns at once: the gradient of a product with any weights, and of that the gradient by the weights.
-        # Forward differentiation says the same, but its first use in a process takes PyTorch three seconds.
+        # Of all columns at once: the gradient of a sum with any weights, and of that the gradient by the weights.
+        # Forward differentiation says the same, but its first use in a process takes PyTorch three seconds of imports;
+        # so do gradients of what is no single number, one second.
         weights = torch.zeros_like(values, requires_grad=True)
-        (products,) = torch.autograd.grad(values, distances, weights, create_graph=True)
-        (slopes,) = torch.autograd.grad(products, weights, lengths_per_knot)
+        (gradient,) = torch.autograd.grad((values * weights).sum(), distances, create_graph=True)
+        (slopes,) = torch.autograd.grad((gradient * lengths_per_knot).sum(), weights)
     return torch.stack([values.detach(), slopes], dim=1).to(torch.float32).contiguous()
 
 
