@@ -8,6 +8,7 @@ backends. OpenMM may have kept the forces of the positions when the bias changes
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from torch import Tensor
 from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
 from openmm_gnn.features.learned_cv import LearnedCV, load_learned_cv
 from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
+from openmm_gnn.forces.modules.cv_evaluation import CVEvaluation, cv_evaluation
 from openmm_gnn.forces.modules.cv_module import CVModule, cv_energy_module
 from openmm_gnn.forces.python_call import PythonCall
 
@@ -145,12 +147,9 @@ class BiasForce(PythonCall):
         self.potential, self.outputs, self.periodic = potential, chosen_outputs(cv, outputs), uses_box
         self.latest: SeenValues | None = None
         """Values at the last force call; None before the first."""
-        self.num_selected = module.num_selected
-        self._per_nm = module.per_nm
-        # Frozen weights cannot follow to a GPU: there the copy of the first call's device is made.
-        self._modules = {"cpu": torch.jit.freeze(torch.jit.script(module.eval()), ["prepared", "values"])}
-        self._cv_module = module
-        self._chosen = torch.tensor(self.outputs)
+        self._cv_module = module.eval()
+        # Made for the CPU at once, and for a GPU at the first call from there.
+        self._evaluations = {"cpu": cv_evaluation(module, self.outputs, torch.device("cpu"))}
         self.force = make_force(self.module, "BiasForce", uses_box, backend, group=group)
 
     @property
@@ -200,27 +199,22 @@ class BiasForce(PythonCall):
 
     def evaluate(self, read: Tensor, box_vectors: Tensor | None) -> tuple[float, Tensor]:
         """Energy of the bias and its forces, as `PythonCall.evaluate`."""
-        module = self._on(read.device)
-        with torch.inference_mode(False), torch.enable_grad():
-            centred, box = module.prepared(read, box_vectors)
-            centred.requires_grad_(True)
-            outputs = module.values(centred, box)[self._chosen.to(read.device)]
-            values = outputs.detach().double().cpu().numpy()
-            energy, slope = self.potential.value_and_gradient(values)
-            direction = torch.from_numpy(slope).to(outputs)
-            (gradient,) = torch.autograd.grad([outputs], [centred], [direction])
-        if not (np.isfinite(values).all() and bool(torch.isfinite(gradient).all())):
+        cv = self._on(read.device)
+        values = cv.values(read, box_vectors)
+        energy, slope = self.potential.value_and_gradient(values)
+        forces = cv.forces(slope)
+        on_host = forces.cpu().numpy()
+        largest = math.sqrt(np.einsum("ij,ij->i", on_host, on_host).max())
+        if not (math.isfinite(largest) and np.isfinite(values).all()):
             raise NonFiniteError(
                 f"the CVs are {values.tolist()}, or their gradient is not finite: atoms overlap, or the simulation "
                 "has blown up; look at the last good frame, or take a lower bias"
             )
-        forces = torch.zeros_like(read)
-        forces[: self.num_selected] = gradient.to(read.dtype) * -self._per_nm
-        self.latest = SeenValues(values, energy, float(forces.norm(dim=1).max()))
+        self.latest = SeenValues(values, energy, largest)
         return energy, forces
 
-    def _on(self, device: torch.device) -> Any:
-        if str(device) not in self._modules:
-            moved = torch.jit.script(self._cv_module.to(device))
-            self._modules[str(device)] = torch.jit.freeze(moved, ["prepared", "values"])
-        return self._modules[str(device)]
+    def _on(self, device: torch.device) -> CVEvaluation:
+        name = str(device)
+        if name not in self._evaluations:
+            self._evaluations[name] = cv_evaluation(self._cv_module, self.outputs, device)
+        return self._evaluations[name]

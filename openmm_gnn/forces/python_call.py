@@ -138,7 +138,7 @@ class _CallModule(nn.Module):
         with torch.no_grad():
             read = positions.index_select(0, self.atoms)
             energy, forces = torch.ops.openmm_gnn_python.evaluate(read, box, self.number, self.name)
-            return energy, torch.zeros_like(positions).index_copy(0, self.atoms, forces)
+            return energy, torch.zeros_like(positions).index_copy_(0, self.atoms, forces)
 
 
 @dataclass(frozen=True)

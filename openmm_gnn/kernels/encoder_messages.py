@@ -190,6 +190,21 @@ def attention_network(
     return result[0], result[1]
 
 
+def attention_network_and_kept(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """`attention_network`, and what `attention_network_gradients` needs; nothing is recorded for autograd."""
+    return torch.ops.openmm_gnn.attention_network(*arguments, available_threads())
+
+
+def attention_network_gradients(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Gradients (E, 3) and (E,) by vectors and distances.
+
+    Args:
+        arguments: those of `attention_network`, what it kept, and gradients (N, H) and (N, 3, H) by its results.
+    """
+    *given, kept, scalars, vectors = arguments
+    return torch.ops.openmm_gnn.attention_network_backward(*given, available_threads(), kept, scalars, vectors)
+
+
 def activated_table(rows: Tensor, bias: Tensor) -> Tensor:
     """A table (K, 2, C) of SiLU(z + bias), where rows (K, 2, C) is a table of z: values, and slopes per knot."""
     return torch.ops.openmm_gnn.activated_table(rows, bias)

@@ -35,6 +35,7 @@ FREE_SIZES = {
     ("scaled_tensors", "parts", 0),
     ("attention_network", "tables", 1),
     ("attention_network_backward", "tables", 1),
+    ("molecule_edges", "hops", 0),
     *(
         (f"{operator}{way}", "table", 1)
         for operator in ("vector_messages", "pair_strengths")
@@ -66,6 +67,11 @@ def arguments(operator: str) -> list[Any]:
     edges = torch.stack([torch.arange(EDGES) % ATOMS, (3 * torch.arange(EDGES) + 4) % ATOMS])
     places = torch.linspace(0, 2, EDGES, dtype=torch.float64)
     plan = [edges, graph[0], normal(EDGES, 3), normal(EDGES), places]
+    if operator == "molecule_edges_backward":
+        found = arguments("molecule_edges")
+        centred, _, edge_vectors, distances, within, lengths = torch.ops.openmm_gnn.molecule_edges(*found)
+        gradients = [normal(*one.shape) for one in (edge_vectors, distances, centred)]
+        return [found[0], found[4], within, lengths, *gradients, *found[6:]]
     if operator.endswith("_backward"):
         forward = operator.removesuffix("_backward")
         given = arguments(forward)
@@ -115,6 +121,18 @@ def arguments(operator: str) -> list[Any]:
             edges, normal(EDGES, 3), 0.1 + torch.rand(EDGES, generator=generator), normal(ATOMS, WIDTH),
             0.1 * normal(2, 22 * WIDTH * WIDTH + 10 * WIDTH), normal(2, 3, 2, 4 * WIDTH), normal(2, WIDTH), 2.0, 8, 1,
         ],
+        "molecule_edges": [
+            positions.double(), 5 * torch.eye(3, dtype=torch.float64), torch.tensor([[0, 0, 1, 2, 3], [0, 0, 0, 0, 1]]),
+            torch.tensor([0, 0, 0, 1, 1]), torch.arange(ATOMS), torch.tensor([0, ATOMS]), 10.0, 9.0, 3,
+        ],
+        # 16 numbers are the product of those before and the first one; then a product of matrices, (2, 3) and (3, 1).
+        "run_array_program": [
+            torch.tensor([
+                2, 11, 1, 3, 16, 16, 1, 0, 1, 0, 0,
+                20, 23, 4, 3, 1, 2, 3, 1, 32, 0, 1, 0, 1, 0, 0, 3, 1, 0, 6, 0, 0, 1, 1,
+            ]),
+            normal(34), 0, 34,
+        ],
     }[operator]  # fmt: skip
 
 
@@ -122,7 +140,7 @@ FORWARD = (
     "neighbor_pairs", "update_neighbor_list", "nearest_edges", "vector_messages", "pair_strengths", "pair_types",
     "radial_pair_forces", "mesh_charges", "mesh_influence", "mesh_forces", "attention_messages", "edge_layer",
     "tensor_messages", "first_tensors", "scaled_tensors", "tensor_products", "tensor_squares", "tabulated_filters",
-    "activated_table", "attention_network",
+    "activated_table", "attention_network", "molecule_edges", "molecule_edges_backward", "run_array_program",
 )  # fmt: skip
 DIFFERENTIATED = ("vector_messages", "pair_strengths", "attention_messages", "tensor_messages", "first_tensors",
                   "activated_table", "attention_network")  # fmt: skip
@@ -135,13 +153,15 @@ def names_of(operator: str) -> list[str]:
 
 def results_of(operator: str, given: list[Any]) -> list[Tensor]:
     """Results, with what the operator changes in place; the arguments stay as they are."""
-    changed = operator in ("mesh_influence", "update_neighbor_list")
+    changed = operator in ("mesh_influence", "update_neighbor_list", "run_array_program")
     copies = [
         value.clone() if changed and isinstance(value, Tensor) and value.is_contiguous() else value for value in given
     ]
     results = getattr(torch.ops.openmm_gnn, operator)(*copies)
     if operator == "mesh_influence":
         return [copies[0]]
+    if operator == "run_array_program":
+        return [copies[1]]
     return list(results) if isinstance(results, (tuple, list)) else [results]
 
 
@@ -183,7 +203,7 @@ WRONG_NUMBERS: dict[type, tuple[float, ...]] = {
     float: (float("nan"), -1.0, 1e300),
     bool: (),
 }
-ANY_NUMBER = {"num_threads", "skin", "start", "max_neighbors", "num_species"}
+ANY_NUMBER = {"num_threads", "skin", "start", "max_neighbors", "num_species", "begin", "end"}
 """Numbers of which some of these are right, too: they must only do no harm."""
 
 

@@ -20,6 +20,16 @@ INLINE void product_tile(const float* rows, int64_t depth, const float* weight, 
   }
 }
 
+// The rows that are left, fewer than kRows, as one tile: alone, each would wait for its own sums.
+template <int kRows, int kGroups>
+INLINE void product_rest(const float* rows, int64_t count, int64_t depth, const float* weight, const float* bias,
+                         int64_t columns, float* to) {
+  if constexpr (kRows > 1) {
+    if (count < kRows - 1) return product_rest<kRows - 1, kGroups>(rows, count, depth, weight, bias, columns, to);
+    product_tile<kRows - 1, kGroups>(rows, depth, weight, bias, columns, to);
+  }
+}
+
 template <int kGroups>
 INLINE void product_columns(const float* rows, int64_t count, int64_t depth, const float* weight, const float* bias,
                             int64_t columns, float* to) {
@@ -27,7 +37,9 @@ INLINE void product_columns(const float* rows, int64_t count, int64_t depth, con
   for (; r + kTileRows <= count; r += kTileRows) {
     product_tile<kTileRows, kGroups>(rows + r * depth, depth, weight, bias, columns, to + r * columns);
   }
-  for (; r < count; ++r) product_tile<1, kGroups>(rows + r * depth, depth, weight, bias, columns, to + r * columns);
+  if (r < count) {
+    product_rest<kTileRows, kGroups>(rows + r * depth, count - r, depth, weight, bias, columns, to + r * columns);
+  }
 }
 
 // to = rows weight + bias, with `count` rows of `depth` numbers.

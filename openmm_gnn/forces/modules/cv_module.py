@@ -121,6 +121,11 @@ class CVModule(nn.Module):
         graph: Tensor | None = self.graph if self.num_graphs > 1 else None
         edges, vectors, distances = self.encoder.edges(copies, graph, box)
         scalars, atom_vectors = self.encoder.network(self.numbers, edges, vectors, distances)
+        return self.outputs(scalars, atom_vectors, centred)
+
+    @torch.jit.export
+    def outputs(self, scalars: Tensor, atom_vectors: Tensor, centred: Tensor) -> Tensor:
+        """(num_outputs,) of what the encoder says about the atoms of its graphs, and the positions of `prepared`."""
         atoms = torch.cat([scalars.unsqueeze(1), atom_vectors], dim=1).index_select(0, self.described)
         width = atoms.size(2)
         sums = torch.zeros((self.num_tokens, 4, width), dtype=atoms.dtype, device=atoms.device)

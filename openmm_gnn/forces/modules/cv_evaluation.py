@@ -1,0 +1,219 @@
+"""Values of a learned CV at some positions, then forces from a bias's slope there: what `BiasForce` asks at every step.
+
+By `torch.autograd` a step of ten atoms is 500 operations of PyTorch. On the CPU it is six compiled ones instead, by
+stages, each with its vector-Jacobian product: positions to edges, edges to atoms, atoms to outputs. `cv_evaluation`
+chooses; where a stage has no compiled form, autograd does that stage, and where edges have none, everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openmm_gnn.base.specs.encoder import NeighborRule
+from openmm_gnn.forces.modules.cv_module import CVModule
+from openmm_gnn.kernels.array_program import ArrayProgram
+from openmm_gnn.kernels.array_recorder import NotRecordable
+from openmm_gnn.kernels.encoder_messages import attention_network_and_kept, attention_network_gradients
+from openmm_gnn.kernels.molecule_edges import MoleculeEdges, MoleculeSearch
+from openmm_gnn.networks.encoders.torchmd_et import TorchMDET
+
+_MOST_ATOMS = 2000
+"""Atoms of a graph up to which a test of every pair costs little beside the encoder."""
+
+
+class CVEvaluation(Protocol):
+    """A CV at positions, in two parts: between them the bias says its slope."""
+
+    def values(self, read: Tensor, box_vectors: Tensor | None) -> np.ndarray:
+        """(D,) float64, of the chosen outputs.
+
+        Args:
+            read: (num_read, 3) nm, positions of `CVModule.read_atoms`.
+            box_vectors: (3, 3) nm; None: open boundaries.
+        """
+        ...
+
+    def forces(self, slope: np.ndarray) -> Tensor:
+        """(num_read, 3) kJ/mol/nm, of the dtype and device of the last positions.
+
+        Args:
+            slope: (D,) kJ/mol per unit of each output, at the last values.
+        """
+        ...
+
+
+def cv_evaluation(module: CVModule, outputs: Sequence[int], device: torch.device) -> CVEvaluation:
+    """The evaluation of these outputs of a CV on a device: compiled where that is possible.
+
+    Args:
+        module: in evaluation mode; on a GPU it is moved there.
+    """
+    spec = module.encoder.spec
+    largest = int(torch.bincount(module.graph).max())
+    has_edges = spec.neighbor_rule in (NeighborRule.FADING, NeighborRule.FULL) and largest <= _MOST_ATOMS
+    if device.type == "cpu" and module.dtype == torch.float32 and has_edges:
+        return StagedEvaluation(module, outputs)
+    return AutogradEvaluation(module, outputs, device)
+
+
+class AutogradEvaluation:
+    """By one pass through a frozen TorchScript module and back, on any device."""
+
+    def __init__(self, module: CVModule, outputs: Sequence[int], device: torch.device) -> None:
+        """As `cv_evaluation`."""
+        # Frozen weights cannot follow to another device.
+        self._module = torch.jit.freeze(torch.jit.script(module.to(device)), ["prepared", "values"])
+        self._chosen = torch.tensor(outputs, device=device)
+        self._num_selected, self._per_nm = module.num_selected, module.per_nm
+
+    def values(self, read: Tensor, box_vectors: Tensor | None) -> np.ndarray:
+        """As `CVEvaluation.values`."""
+        self._read = read
+        with torch.inference_mode(False), torch.enable_grad():
+            self._centred, box = self._module.prepared(read, box_vectors)
+            self._centred.requires_grad_(True)
+            self._outputs = self._module.values(self._centred, box)[self._chosen]
+        return self._outputs.detach().double().cpu().numpy()
+
+    def forces(self, slope: np.ndarray) -> Tensor:
+        """As `CVEvaluation.forces`."""
+        direction = torch.from_numpy(slope).to(self._outputs)
+        (gradient,) = torch.autograd.grad([self._outputs], [self._centred], [direction])
+        forces = torch.zeros_like(self._read)
+        forces[: self._num_selected] = gradient.to(forces.dtype) * -self._per_nm
+        return forces
+
+
+class _Stage(Protocol):
+    """A function of tensors, and gradients by its inputs from those by its results."""
+
+    def forward(self, *inputs: Tensor) -> Any: ...
+
+    def backward(self, *gradients: Tensor) -> Any: ...
+
+
+class AutogradStage:
+    """A stage of PyTorch's operations."""
+
+    def __init__(self, function: Callable[..., Any], constants: int = 0) -> None:
+        """
+        Args:
+            function: tensors -> a tensor or several.
+            constants: number of inputs, the first ones, that have no gradients.
+        """
+        self._function, self._constants = function, constants
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The function's results."""
+        with torch.inference_mode(False), torch.enable_grad():
+            fixed = [one.clone() for one in inputs[: self._constants]]
+            self._inputs = [one.clone().requires_grad_() for one in inputs[self._constants :]]
+            self._results = self._function(*fixed, *self._inputs)
+        return self._results if isinstance(self._results, tuple) else self._results.detach()
+
+    def backward(self, *gradients: Tensor) -> list[Tensor | None]:
+        """Gradients by all inputs but the constants."""
+        results = self._results if isinstance(self._results, tuple) else (self._results,)
+        with torch.inference_mode(False):
+            given = [one.clone() for one in gradients]
+            found = torch.autograd.grad(results, self._inputs, given, allow_unused=True)
+            return [None if one is None else one.contiguous() for one in found]
+
+
+class AttentionStage:
+    """A whole `TorchMDET` of fixed weights: edges to atoms."""
+
+    def __init__(self, network: TorchMDET, numbers: Tensor) -> None:
+        """
+        Args:
+            numbers: (N,) atomic numbers.
+        """
+        norm = torch.stack([network.norm.weight, network.norm.bias])
+        self._fixed = (network.embedding(numbers), network.packed, network.tables, norm, network.cutoff)
+        self._head_width = network.head_width
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars and vectors of atoms from index, vectors and distances of edges."""
+        self._given = (*inputs, *self._fixed, self._head_width)
+        scalars, vectors, self._kept = attention_network_and_kept(*self._given)
+        return scalars, vectors
+
+    def backward(self, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients by vectors and distances of edges."""
+        return attention_network_gradients(*self._given, self._kept, *gradients)
+
+
+class StagedEvaluation:
+    """By stages, on the CPU and in float32."""
+
+    def __init__(self, module: CVModule, outputs: Sequence[int]) -> None:
+        """As `cv_evaluation`."""
+        encoder, spec = module.encoder, module.encoder.spec
+        sizes = torch.bincount(module.graph)
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
+        most = spec.max_neighbors if spec.neighbor_rule is NeighborRule.FADING else 0
+        self._search = MoleculeSearch(
+            module.hops, module.molecule, module.graph_rows, starts, module.per_nm, spec.cutoff, most
+        )
+        self._module, self._outputs = module, tuple(outputs)
+        self._turned = encoder.receives_at_source
+        self._atoms = _atoms_stage(module)
+        self._tail = _outputs_stage(module, self._outputs)
+        self._general: AutogradEvaluation | None = None
+        self._found: MoleculeEdges | None = None
+
+    def values(self, read: Tensor, box_vectors: Tensor | None) -> np.ndarray:
+        """As `CVEvaluation.values`; by autograd where an atom may see an image of another one."""
+        self._read = read
+        with torch.inference_mode():
+            box = None if box_vectors is None else box_vectors.to(torch.float64)
+            self._found = found = self._search.edges(read.to(torch.float64), box)
+            if found is not None:
+                index, vectors = (found.index.flip(0), -found.vectors) if self._turned else (found.index, found.vectors)
+                scalars, atom_vectors = self._atoms.forward(index, vectors, found.distances)
+                outputs: Tensor = self._tail.forward(scalars, atom_vectors, found.centred)
+                return outputs.numpy().astype(np.float64)
+        if self._general is None:
+            self._general = AutogradEvaluation(self._module, self._outputs, torch.device("cpu"))
+        return self._general.values(read, box_vectors)
+
+    def forces(self, slope: np.ndarray) -> Tensor:
+        """As `CVEvaluation.forces`."""
+        found = self._found
+        if found is None:
+            assert self._general is not None
+            return self._general.forces(slope)
+        with torch.inference_mode():
+            scalars, atom_vectors, centred = self._tail.backward(torch.from_numpy(slope.astype(np.float32)))
+            vectors, distances = self._atoms.backward(scalars, atom_vectors)
+            centred = torch.zeros_like(found.centred) if centred is None else centred
+            forces = self._search.forces(found, -vectors if self._turned else vectors, distances, centred)
+            return forces.to(self._read.dtype)
+
+
+def _atoms_stage(module: CVModule) -> _Stage:
+    network = module.encoder.network
+    if isinstance(network, TorchMDET) and network.packed.size(0) > 0:
+        return AttentionStage(network, module.numbers)
+    frozen = torch.jit.freeze(torch.jit.script(network.eval()))
+    numbers = module.numbers
+    return AutogradStage(lambda index, vectors, distances: frozen(numbers, index, vectors, distances), constants=1)
+
+
+def _outputs_stage(module: CVModule, outputs: tuple[int, ...]) -> _Stage:
+    chosen = torch.tensor(outputs)
+    atoms, width = module.numbers.size(0), module.encoder.spec.width
+
+    def of_atoms(scalars: Tensor, vectors: Tensor, centred: Tensor) -> Tensor:
+        return module.outputs(scalars, vectors, centred).index_select(0, chosen)
+
+    examples = (torch.ones(atoms, width), torch.ones(atoms, 3, width), torch.rand(module.num_selected, 3))
+    try:
+        return ArrayProgram(of_atoms, examples)
+    except NotRecordable:  # messages between tokens that are near in space, whose number varies
+        return AutogradStage(of_atoms)

@@ -1,0 +1,82 @@
+"""A function of small arrays and its vector-Jacobian product, recorded once and run by one compiled operator.
+
+An operation of PyTorch takes some microseconds however little there is to do, its gradient twice that, and a network on
+a few tokens is a hundred of them. So the operations that one evaluation makes, forth and back, are written down as a
+program (csrc/programs): memory for every array, and instructions that read and write it. Views cost nothing, they are
+strides. What does not depend on the inputs is computed once.
+
+The function must do the same operations whatever the numbers, on the CPU and in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
+from openmm_gnn.kernels.array_operations import SAME_FOR_ALL, WRITERS
+from openmm_gnn.kernels.array_recorder import RecordedArray, Recorder
+
+
+class ArrayProgram:
+    """A program of a function and of its vector-Jacobian product."""
+
+    def __init__(self, function: Callable[..., Tensor], examples: Sequence[Tensor]) -> None:
+        """
+        Args:
+            function: tensors -> one tensor (K,), differentiable.
+            examples: float32 inputs, of the shapes of all later ones.
+        Raises:
+            NotRecordable: if it has no program.
+        """
+        recorder = Recorder(WRITERS, SAME_FOR_ALL)
+        inputs = [example.detach().clone().contiguous().requires_grad_() for example in examples]
+        with torch.inference_mode(False), torch.enable_grad():
+            given = [recorder.variable(one) for one in inputs]
+            with recorder, sdpa_kernel(SDPBackend.MATH):
+                outputs = function(*inputs)
+                recorder.hold(outputs)
+                turn = len(recorder.instructions)
+                direction = torch.ones(outputs.shape, dtype=torch.float32)
+                along = recorder.variable(direction)
+                found = torch.autograd.grad([outputs], inputs, [direction], allow_unused=True)
+                gradients = [None if one is None else one.contiguous() for one in found]
+        results = [outputs, *(one for one in gradients if one is not None)]
+        arrays = [recorder.array_of(one) for one in results]
+        kept = [*given, along, *arrays]
+        memory_size = recorder.place(kept)
+        self._memory = torch.zeros(memory_size)
+        recorder.write_constants(self._memory)
+        numbers, starts = recorder.program()
+        self._program = torch.tensor(numbers, dtype=torch.int64)
+        self._turn, self._end = starts[turn], starts[-1]
+        self._inputs = [self._view(array, one) for array, one in zip(given, inputs, strict=True)]
+        self._direction = self._view(along, direction)
+        views = [self._view(array, one) for array, one in zip(arrays, results, strict=True)]
+        self._outputs = views[0]
+        left = iter(views[1:])
+        self._gradients: list[Tensor | None] = [None if one is None else next(left) for one in gradients]
+
+    def _view(self, array: RecordedArray, tensor: Tensor) -> Tensor:
+        return self._memory.as_strided(tensor.shape, tensor.stride(), array.offset + tensor.storage_offset())
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The function's value, which is overwritten by the next call."""
+        for place, given in zip(self._inputs, inputs, strict=True):
+            place.copy_(given)
+        torch.ops.openmm_gnn.run_array_program(self._program, self._memory, 0, self._turn)
+        return self._outputs
+
+    def backward(self, *directions: Tensor) -> list[Tensor | None]:
+        """Gradients by the inputs of the last `forward`, None where there is none; the next call overwrites them.
+
+        Args:
+            directions: one, (K,), the gradient by its value.
+        """
+        (direction,) = directions
+        self._direction.copy_(direction)
+        torch.ops.openmm_gnn.run_array_program(self._program, self._memory, self._turn, self._end)
+        return self._gradients

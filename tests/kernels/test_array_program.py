@@ -1,0 +1,81 @@
+"""Recorded programs against the function that was recorded, and against autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from rounding import rounding_of_sum
+from torch import Tensor
+from torch.nn import functional
+
+from openmm_gnn.kernels.array_program import ArrayProgram
+from openmm_gnn.kernels.array_recorder import NotRecordable
+
+SHAPES = ((3, 4, 20), (4, 20))
+WEIGHT = torch.randn(7, 20, generator=torch.Generator().manual_seed(1))
+ROWS = torch.tensor([2, 0, 2])
+FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "numbers": lambda a, b: 2 - a * 3 + b / 4 - a / (b.square() + 1) + 1 / (1 + b**2) - (-a) ** 3,
+    "roots": lambda a, b: torch.rsqrt(a.square() + 1) * torch.sqrt(b.square() + 0.5) + (a.square() + 2) ** 0.25,
+    "activations": lambda a, b: functional.silu(a) + functional.gelu(b) + torch.sigmoid(a) * torch.relu(b),
+    "exponentials": lambda a, b: torch.exp(-a.square()) * torch.softmax(b, dim=0) + torch.softmax(a, dim=-1),
+    "choices": lambda a, b: (
+        torch.where(a > 0.2, a, b) + a.masked_fill(b == b[0, 0], 0.5) + b.clamp(min=-0.5) + b.clamp(max=0.7)
+    ),
+    "sums": lambda a, b: a.sum(0) * b + a.mean((0, 2)).unsqueeze(1) + b.sum(1, keepdim=True) + a.sum() + b.mean(),
+    "linear": lambda a, b: functional.linear(a, WEIGHT, WEIGHT[:, 0]) + functional.linear(b, WEIGHT),
+    "products": lambda a, b: a @ b.T + (a @ a.transpose(1, 2)).sum(0) @ (b @ b.T),
+    "norms": lambda a, b: (
+        functional.layer_norm(a, [20], WEIGHT[0], WEIGHT[1])
+        * functional.layer_norm(b.T, [4], WEIGHT[2, :4], WEIGHT[3, :4]).T
+    ),
+    "parts": lambda a, b: torch.cat([a[:, 1:, ::2], torch.stack([b[1:, :10]] * 3)], dim=1).flatten(0, 1),
+    "rows": lambda a, b: a.index_select(0, ROWS) * 2 + torch.zeros(5, 4, 20).index_add(0, ROWS, a)[1:4] * b,
+    "crosses": lambda a, b: torch.linalg.cross(a[:, :3], a[:, 1:], dim=1) + functional.pad(b[:3, 2:], [3, -1]),
+    "attention": lambda a, b: functional.scaled_dot_product_attention(a[None], b.expand(1, 3, 4, 20), a[None] * 2),
+}
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_a_program_is_the_function_and_its_gradient(kind: str) -> None:
+    def flat(first: Tensor, second: Tensor) -> Tensor:
+        return FUNCTIONS[kind](first, second).flatten()
+
+    generator = torch.Generator().manual_seed(2)
+    program = ArrayProgram(flat, [torch.randn(*shape, generator=generator) for shape in SHAPES])
+    for _ in range(2):
+        given = [torch.randn(*shape, generator=generator, requires_grad=True) for shape in SHAPES]
+        expected = flat(*given)
+        direction = torch.randn(expected.shape, generator=generator)
+        gradients = torch.autograd.grad(expected, given, direction)
+        found = program.forward(*(one.detach() for one in given)).clone()
+        # Sums of up to 240 numbers, four operations one behind the other.
+        for one, right in ((found, expected.detach()), *zip(program.backward(direction), gradients, strict=True)):
+            assert one is not None
+            tolerance = 4 * rounding_of_sum(240, float(right.abs().max()))
+            torch.testing.assert_close(one, right, rtol=0, atol=tolerance)
+
+
+def test_an_input_without_gradient_has_none() -> None:
+    program = ArrayProgram(lambda a, b: a.sum((0, 1)) + b[0].detach(), [torch.ones(*shape) for shape in SHAPES])
+    program.forward(torch.ones(SHAPES[0]), torch.ones(SHAPES[1]))
+    first, second = program.backward(torch.arange(20.0))
+    assert second is None and first is not None
+    torch.testing.assert_close(first, torch.arange(20.0).expand(SHAPES[0]))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a[a > 0],
+        lambda a, b: a.flatten() * float(b.sum()),
+        lambda a, b: a.flatten().sort().values,
+        lambda a, b: a.flatten().clone().add_(1.0),
+    ],
+    ids=["a choice of numbers", "a number", "an unknown operation", "a change in place"],
+)
+def test_what_is_not_the_same_for_all_numbers_is_refused(function: Callable[..., Tensor]) -> None:
+    with pytest.raises(NotRecordable):
+        ArrayProgram(function, [torch.randn(*shape) for shape in SHAPES])
