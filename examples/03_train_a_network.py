@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="few frames and steps")
     parser.add_argument("--out", type=Path, default=Path("example-03"), help="directory of data and weights")
     options = parser.parse_args()
-    frames, equilibration_ps, num_steps = (20, 1.0, 100) if options.short else (100, 20.0, 2000)
+    frames, equilibration_ps, num_steps = (20, 1.0, 50) if options.short else (100, 20.0, 2000)
 
     # Seeds 1 and 2 are for training, 3 chooses the best weights, 4 is kept for the end.
     data = options.out / "data"

@@ -4,7 +4,7 @@ You learn: a store becomes a trajectory of tokens; training and validation are p
 after training the outputs of the network are the slow variables themselves, with mean 0 and variance 1; and the first
 one is the turn of psi between the extended and the helical basin. phi is slower still, but turns once in 10 ns.
 
-Takes 4 minutes on 2 CPU cores; with --short 30 seconds. Run: python examples/06_vampnet.py
+Takes 4 minutes on 2 CPU cores; with --short 20 seconds. Run: python examples/06_vampnet.py
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LAG_PS = 4.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="0.8 ns in place of 6")
-    frames, steps = (2000, 60) if parser.parse_args().short else (15_000, 200)
+    parser.add_argument("--short", action="store_true", help="0.5 ns in place of 6")
+    frames, steps = (1200, 40) if parser.parse_args().short else (15_000, 200)
 
     with tempfile.TemporaryDirectory() as folder:
         store, extended = streamed_run(Path(folder), frames)

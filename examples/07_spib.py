@@ -4,7 +4,7 @@ You learn: SPIB begins with ten clusters, learns to predict the cluster a lag la
 numbers, gives every frame the state that is predicted for it, drops the empty ones, and learns again; what is left are
 the states that live longer than the lag: the extended and the helical basin of psi, and rarer ones if a run is long.
 
-Takes 2 minutes on 2 CPU cores; with --short half a minute. Run: python examples/07_spib.py
+Takes 2 minutes on 2 CPU cores; with --short 20 seconds. Run: python examples/07_spib.py
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LAG_PS = 8.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="1 ns in place of 6")
-    frames = 2500 if parser.parse_args().short else 15_000
+    parser.add_argument("--short", action="store_true", help="0.6 ns in place of 6")
+    frames = 1500 if parser.parse_args().short else 15_000
 
     with tempfile.TemporaryDirectory() as folder:
         store, extended = streamed_run(Path(folder), frames)

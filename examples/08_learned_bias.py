@@ -4,7 +4,7 @@ You learn: a LearnedCV is one file with encoder and network, written by `openmm-
 range it was trained in; `simulate` drives a run over that range with OPES; what it recorded gives every frame its
 weight, and the weights give a free energy. Without a bias, phi turns over once in about 40 ns.
 
-Takes 10 minutes on 2 CPU cores; with --short 15 seconds. Run: python examples/08_learned_bias.py
+Takes 10 minutes on 2 CPU cores; with --short 10 seconds. Run: python examples/08_learned_bias.py
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from openmm_gnn import (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="1,000 steps in place of 150,000")
-    steps = 1_000 if parser.parse_args().short else 150_000
+    parser.add_argument("--short", action="store_true", help="500 steps in place of 150,000")
+    steps = 500 if parser.parse_args().short else 150_000
     torch.set_num_threads(1)
 
     cv = load_learned_cv("alanine-dipeptide")

@@ -244,16 +244,17 @@ def test_the_command_line_labels_a_serialised_system_with_a_progress_bar(tmp_pat
 COMMAND = [sys.executable, "-m", "openmm_gnn", "label"]
 
 
-def test_twenty_kills_lose_no_frame_and_double_none(tmp_path: Path) -> None:
-    """SIGKILL at random moments of 20 runs, of the command or of one of its workers; then one run to the end.
+def test_kills_lose_no_frame_and_double_none(tmp_path: Path) -> None:
+    """SIGKILL at random moments of 8 runs, of the command or of one of its workers; then one run to the end.
 
     On the Reference platform the dynamics is deterministic, so the result must equal an uninterrupted run bit for bit.
     Every run asks for more frames than the last, so that kills meet equilibration, production and extension.
+    What goes wrong in a third of a run's time is met by one of 8 kills in 24 of 25 runs of this test.
     """
     random, out, frames = np.random.default_rng(7), tmp_path / "killed", 0
     save_system(tmp_path / "system", small_box())
     kills = 0
-    for _ in range(60):
+    for _ in range(24):
         frames += 10
         process = start(tmp_path, out, frames)
         killed = kill_after(process, random.uniform(0.0, 0.7), a_worker=random.random() < 0.4)
@@ -261,9 +262,9 @@ def test_twenty_kills_lose_no_frame_and_double_none(tmp_path: Path) -> None:
         if (out / "meta.json").exists():
             for trajectory in LabelledTrajectories.open(out).trajectories:
                 check_whole(trajectory)
-        if kills == 20:
+        if kills == 8:
             break
-    assert kills == 20, f"only {kills} runs lived long enough to be killed"
+    assert kills == 8, f"only {kills} runs lived long enough to be killed"
     assert start(tmp_path, out, frames).wait() == 0
     assert start(tmp_path, tmp_path / "at_once", frames).wait() == 0
 

@@ -63,8 +63,9 @@ def test_killed_runs_have_the_frames_of_one_never_killed(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_fifty_killed_runs_have_the_frames_of_one_never_killed(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 50, "thread")
+def test_runs_killed_often_have_the_frames_of_one_never_killed(tmp_path: Path) -> None:
+    """A fault in a tenth of the moments is met by one of 24 kills in 23 of 25 runs of this."""
+    kill_again_and_again(tmp_path, 24, "thread")
 
 
 @pytest.mark.slow
