@@ -242,7 +242,7 @@ def endless(path: Path) -> None:
 
 
 def test_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path) -> None:
-    """What goes wrong in a third of the time between two checkpoints is met by one of 8 kills in 24 of 25 runs of this."""
+    """What goes wrong in a third of a run's time is met by one of 8 kills in 24 of 25 runs of this test."""
     run = RunDirectory(tmp_path / "killed")
     rng = random.Random(20)
     reached = 0
