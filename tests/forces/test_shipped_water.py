@@ -97,9 +97,6 @@ def test_every_backend_and_platform_gives_the_eager_forces(name: str, backend: s
 )
 def test_forces_are_those_of_the_teacher(name: str, largest: float) -> None:
     water, positions = moved_water(TEACHERS[name])
-    for force in water.system.getForces():
-        if isinstance(force, openmm.AmoebaVdwForce):
-            force.setUseDispersionCorrection(False)  # no force comes of it, and it takes a Context half a minute
     split_groups(water.system)  # AMOEBA's network knows the non-bonded forces; the others have no bonded ones
     atoms = real_atoms(water.topology)
     expected = forces_at(context_of(water.system, "CPU", positions), 1 << NONBONDED_GROUP)[atoms]

@@ -111,6 +111,7 @@ def amoeba_water(num_molecules: int = TIP3P_MOLECULES) -> SimulationSystem:
 
     Source: Ren and Ponder, J. Phys. Chem. B 107, 5933 (2003), 10.1021/jp027815+; force field amoeba2018.xml of OpenMM.
     """
+    import openmm
     from openmm import app, unit
 
     edge = _edge(num_molecules, TIP3P_MOLECULES, least_nm=1.8)
@@ -124,6 +125,12 @@ def amoeba_water(num_molecules: int = TIP3P_MOLECULES) -> SimulationSystem:
         mutualInducedTargetEpsilon=1e-5,
         rigidWater=False,
     )
+    # Terms of planar groups, which water has not: OpenMM would differentiate their expressions, ten seconds each, in
+    # every new Context.
+    for index in reversed(range(system.getNumForces())):
+        force = system.getForce(index)
+        if isinstance(force, openmm.CustomCompoundBondForce) and force.getNumBonds() == 0:
+            system.removeForce(index)
     crowded = _molecules_on_a_lattice(num_molecules, edge)
 
     def equilibrated(seed: int) -> np.ndarray:
