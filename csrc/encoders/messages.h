@@ -141,7 +141,7 @@ struct AttentionInputs {
 
 struct AttentionGradients {
   const float *from_scalars, *from_vectors;  // come in: (N, width), (N, 3, width)
-  float *node, *carried;                     // (N, 5 width), (N, 3, width)
+  float *node, *carried;                     // (N, 5 width), (N, 3, width); or null, both, and then no table
   float* table;                              // as the table, or null
   float *directions, *envelope, *places;     // of each edge (E, 3), (E,), (E,) per knot; or null, all three
 };

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 from openmm_gnn.kernels.array_operations import SAME_FOR_ALL, WRITERS
-from openmm_gnn.kernels.array_recorder import RecordedArray, Recorder
+from openmm_gnn.kernels.array_recorder import NotRecordable, RecordedArray, Recorder
 
 
 class ArrayProgram:
@@ -48,10 +48,10 @@ class ArrayProgram:
         arrays = [recorder.array_of(one) for one in results]
         kept = [*given, along, *arrays]
         memory_size = recorder.place(kept)
-        self._memory = torch.zeros(memory_size)
-        recorder.write_constants(self._memory)
+        self.memory = torch.zeros(memory_size)
+        recorder.write_constants(self.memory)
         numbers, starts = recorder.program()
-        self._program = torch.tensor(numbers, dtype=torch.int64)
+        self.program = torch.tensor(numbers, dtype=torch.int64)
         self._turn, self._end = starts[turn], starts[-1]
         self._inputs = [self._view(array, one) for array, one in zip(given, inputs, strict=True)]
         self._direction = self._view(along, direction)
@@ -61,13 +61,28 @@ class ArrayProgram:
         self._gradients: list[Tensor | None] = [None if one is None else next(left) for one in gradients]
 
     def _view(self, array: RecordedArray, tensor: Tensor) -> Tensor:
-        return self._memory.as_strided(tensor.shape, tensor.stride(), array.offset + tensor.storage_offset())
+        return self.memory.as_strided(tensor.shape, tensor.stride(), array.offset + tensor.storage_offset())
+
+    def places(self) -> list[int]:
+        """Where the memory has inputs, outputs, their number, the gradient by them, those by the inputs, or -1.
+
+        Behind these stand the ends of the program's parts forth and back.
+
+        Raises:
+            NotRecordable: if what comes out does not stand in one piece.
+        """
+        outside = [*self._inputs, self._outputs, self._direction, *self._gradients]
+        if not all(one is None or one.is_contiguous() for one in outside):
+            raise NotRecordable("a result is in pieces")
+        at = [-1 if one is None else int(one.storage_offset()) for one in outside]
+        turn = len(self._inputs) + 1
+        return [*at[:turn], self._outputs.numel(), *at[turn:], self._turn, self._end]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The function's value, which is overwritten by the next call."""
         for place, given in zip(self._inputs, inputs, strict=True):
             place.copy_(given)
-        torch.ops.openmm_gnn.run_array_program(self._program, self._memory, 0, self._turn)
+        torch.ops.openmm_gnn.run_array_program(self.program, self.memory, 0, self._turn)
         return self._outputs
 
     def backward(self, *directions: Tensor) -> list[Tensor | None]:
@@ -78,5 +93,5 @@ class ArrayProgram:
         """
         (direction,) = directions
         self._direction.copy_(direction)
-        torch.ops.openmm_gnn.run_array_program(self._program, self._memory, self._turn, self._end)
+        torch.ops.openmm_gnn.run_array_program(self.program, self.memory, self._turn, self._end)
         return self._gradients

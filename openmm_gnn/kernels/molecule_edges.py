@@ -48,6 +48,12 @@ class MoleculeSearch:
     max_neighbors: int
     """Of the rule fading; 0: the rule full."""
 
+    def arguments(self, read: Tensor, box_vectors: Tensor | None) -> tuple[Tensor | float, ...]:
+        """What the operators take of positions and of the search."""
+        box = read.new_empty((0, 3)) if box_vectors is None else box_vectors
+        atoms = (read, box, self.hops, self.molecule, self.copies, self.starts)
+        return (*atoms, self.per_nm, self.cutoff, self.max_neighbors)
+
     def edges(self, read: Tensor, box_vectors: Tensor | None) -> MoleculeEdges | None:
         """Edges of every pair within the cutoff; None where an atom may have an image of another one within it.
 
@@ -57,9 +63,8 @@ class MoleculeSearch:
         Raises:
             RuntimeError: for positions that are not finite.
         """
-        box = read.new_empty((0, 3)) if box_vectors is None else box_vectors
         centred, index, vectors, distances, pairs, lengths = torch.ops.openmm_gnn.molecule_edges(
-            read, box, self.hops, self.molecule, self.copies, self.starts, self.per_nm, self.cutoff, self.max_neighbors
+            *self.arguments(read, box_vectors)
         )
         if index.shape[1] == 0:
             return None

@@ -18,12 +18,13 @@ from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.forces.modules.cv_evaluation import (
     AttentionStage,
     AutogradEvaluation,
-    AutogradStage,
+    CompiledEvaluation,
     StagedEvaluation,
     cv_evaluation,
 )
 from openmm_gnn.forces.modules.cv_module import CVModule
 from openmm_gnn.kernels.array_program import ArrayProgram
+from openmm_gnn.networks.encoders.torchmd_et import TorchMDET
 from openmm_gnn.networks.tokens.cv_network import CVNetwork
 
 CPU = torch.device("cpu")
@@ -33,6 +34,7 @@ BOXES = {
     "wide": np.array([[3.0, 0.0, 0.0], [0.9, 2.8, 0.0], [-0.7, 1.1, 2.9]]),
     "narrow": np.diag([1.9, 0.9, 1.0]),
 }
+Evaluation = CompiledEvaluation | StagedEvaluation
 TOLERANCE = 100 * rounding_of_sum(64, 1.0)
 """Of the largest: sums of 64 terms; the widths of norms and gates enlarge what comes in by up to 100."""
 
@@ -49,11 +51,11 @@ def cv_with(network: dict[str, Any] | None = None, encoder: dict[str, Any] | Non
     return cv
 
 
-def deviations(cv: LearnedCV, box: np.ndarray | None = None) -> tuple[StagedEvaluation, float, float]:
+def deviations(cv: LearnedCV, box: np.ndarray | None = None) -> tuple[Evaluation, float, float]:
     """The evaluation, and how far values and forces are from those of float64, over the largest."""
     staged = cv_evaluation(CVModule(cv, SYSTEM.topology).eval(), (2, 0), CPU)
     exact = CVModule(cv, SYSTEM.topology, torch.float64).eval()
-    assert isinstance(staged, StagedEvaluation)
+    assert isinstance(staged, CompiledEvaluation | StagedEvaluation)
     generator = np.random.default_rng(4)
     of_values, of_forces = 0.0, 0.0
     for _ in range(2):
@@ -73,7 +75,7 @@ def deviations(cv: LearnedCV, box: np.ndarray | None = None) -> tuple[StagedEval
     return staged, of_values, of_forces
 
 
-def check(cv: LearnedCV, box: np.ndarray | None = None) -> StagedEvaluation:
+def check(cv: LearnedCV, box: np.ndarray | None = None) -> Evaluation:
     staged, of_values, of_forces = deviations(cv, box)
     assert of_values < TOLERANCE and of_forces < TOLERANCE
     return staged
@@ -83,7 +85,7 @@ def check(cv: LearnedCV, box: np.ndarray | None = None) -> StagedEvaluation:
 def test_values_and_forces_are_those_of_every_mixer(mixer: Mixer) -> None:
     staged = check(cv_with({"mixer": mixer}))
     near_in_space = mixer in (Mixer.SUBGVP, Mixer.SUBFORMER_GVP, Mixer.SUBMIXER_GVP)
-    assert isinstance(staged._tail, AutogradStage if near_in_space else ArrayProgram)
+    assert isinstance(staged, StagedEvaluation if near_in_space else CompiledEvaluation)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +111,26 @@ def test_values_and_forces_are_those_of_every_encoder(architecture: Architecture
     # Of twelve atoms, where there is room for six, the reach is less than the cutoff.
     staged = check(cv_with(encoder={"architecture": architecture, "neighbor_rule": rule, "max_neighbors": 6}))
     compiled = architecture is Architecture.TORCHMD_ET
-    assert isinstance(staged._atoms, AttentionStage if compiled else AutogradStage)
+    assert isinstance(staged, CompiledEvaluation if compiled else StagedEvaluation)
 
 
 @pytest.mark.parametrize("context", [{}, {"context": "window", "window": 1}], ids=["whole", "windows"])
 @pytest.mark.parametrize("box", BOXES)
 def test_values_and_forces_are_those_in_every_box(box: str, context: dict[str, Any]) -> None:
     staged = check(cv_with(**context), BOXES[box])
-    assert (staged._found is None) == (box == "narrow")  # where an atom sees images, autograd does the step
+    assert staged.served == (box != "narrow")  # where an atom sees images, autograd does the step
+
+
+def test_stages_are_the_same_as_both_operators_together() -> None:
+    module = CVModule(cv_with(), SYSTEM.topology).eval()
+    network = module.encoder.network
+    assert isinstance(network, TorchMDET)
+    tail = ArrayProgram(module.outputs, [torch.ones(12, 16), torch.ones(12, 3, 16), torch.rand(12, 3)])
+    staged = StagedEvaluation(module, (0, 1, 2), AttentionStage(network, module.numbers), tail)
+    together = cv_evaluation(module, (0, 1, 2), CPU)
+    read, slope = torch.from_numpy(SYSTEM.positions), np.array([1.0, -0.5, 2.0])
+    np.testing.assert_array_equal(staged.values(read, None), together.values(read, None))
+    np.testing.assert_array_equal(staged.forces(slope), together.forces(slope))
 
 
 def test_other_rules_and_precisions_are_left_to_autograd() -> None:

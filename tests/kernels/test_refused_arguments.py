@@ -36,6 +36,8 @@ FREE_SIZES = {
     ("attention_network", "tables", 1),
     ("attention_network_backward", "tables", 1),
     ("molecule_edges", "hops", 0),
+    *((f"learned_cv_{what}", "tables", 1) for what in ("values", "forces")),
+    *(("learned_cv_values", name, 0) for name in ("hops", "program", "memory")),
     *(
         (f"{operator}{way}", "table", 1)
         for operator in ("vector_messages", "pair_strengths")
@@ -47,8 +49,9 @@ FREE_SIZES = {
 FREE_INTEGERS = {
     ("pair_types", "partners"),
     *(("update_neighbor_list", f"stored_{name}") for name in ("pairs", "shifts")),
+    *(("learned_cv_forces", name) for name in ("molecule", "program", "places")),
 }
-"""Integers that name nothing: atoms that no pair has, and the room of a list that is empty."""
+"""Integers that name nothing: atoms that no pair has, the room of a list that is empty, what the way forth has read."""
 PADDED = {"vector_messages", "vector_messages_backward", "pair_strengths", "pair_strengths_backward"}
 """Operators that take a pair whose first atom is negative for padding."""
 
@@ -67,6 +70,17 @@ def arguments(operator: str) -> list[Any]:
     edges = torch.stack([torch.arange(EDGES) % ATOMS, (3 * torch.arange(EDGES) + 4) % ATOMS])
     places = torch.linspace(0, 2, EDGES, dtype=torch.float64)
     plan = [edges, graph[0], normal(EDGES, 3), normal(EDGES), places]
+    if operator == "learned_cv_values":
+        # The outputs are two scalars; gradients are scalars times the slope, the vectors, and the positions.
+        back = [2, 11, 1, 3, 80, 352, 1, 0, 1, 338, 0, 0, 9, 1, 2, 240, 432, 1, 80, 1, 0, 9, 1, 2, 15, 672, 1, 320, 1]
+        program = torch.tensor([0, 9, 1, 2, 2, 336, 1, 0, 1, *back])
+        places = torch.tensor([0, 80, 320, 336, 2, 338, 352, 432, 672, 9, 38])
+        embedded, *weights = arguments("attention_network")[3:7]
+        return [*arguments("molecule_edges"), embedded, *weights, 8, 1, program, normal(687), places]
+    if operator == "learned_cv_forces":
+        given = arguments("learned_cv_values")
+        _, *kept = torch.ops.openmm_gnn.learned_cv_values(*given)
+        return [given[0], *given[3:5], *given[6:], *kept, normal(2).double()]
     if operator == "molecule_edges_backward":
         found = arguments("molecule_edges")
         centred, _, edge_vectors, distances, within, lengths = torch.ops.openmm_gnn.molecule_edges(*found)
@@ -141,6 +155,7 @@ FORWARD = (
     "radial_pair_forces", "mesh_charges", "mesh_influence", "mesh_forces", "attention_messages", "edge_layer",
     "tensor_messages", "first_tensors", "scaled_tensors", "tensor_products", "tensor_squares", "tabulated_filters",
     "activated_table", "attention_network", "molecule_edges", "molecule_edges_backward", "run_array_program",
+    "learned_cv_values", "learned_cv_forces",
 )  # fmt: skip
 DIFFERENTIATED = ("vector_messages", "pair_strengths", "attention_messages", "tensor_messages", "first_tensors",
                   "activated_table", "attention_network")  # fmt: skip

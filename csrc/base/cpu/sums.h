@@ -42,9 +42,9 @@ class Sums {
 
   // Calls body(begin, end, arrays) on the parts of [0, count); arrays are in the order in which they were added.
   template <typename Body>
-  void run(int64_t num_threads, int64_t count, const Body& body) {
+  void run(int64_t num_threads, int64_t count, const Body& body, int64_t per_thread = kPairsPerThread) {
     const int64_t most = std::min(count / std::max<int64_t>(rows_, 1), 1 + kCopiedFloats / std::max<int64_t>(total_, 1));
-    const int threads = threads_for(std::min(processors(num_threads), std::max<int64_t>(most, 1)), count, kPairsPerThread);
+    const int threads = threads_for(std::min(processors(num_threads), std::max<int64_t>(most, 1)), count, per_thread);
     std::vector<std::vector<float>> copies(static_cast<size_t>(threads - 1));
     try {
       for (std::vector<float>& copy : copies) copy.reserve(static_cast<size_t>(total_));

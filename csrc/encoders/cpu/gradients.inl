@@ -24,7 +24,7 @@ struct FilterGradient {
   }
 };
 
-template <bool kTable, bool kGeometry>
+template <bool kTable, bool kGeometry, bool kAtoms>
 static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                                      const AttentionGradients& out) {
   const int64_t width = in.width, groups = width / 16;
@@ -34,8 +34,9 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
     const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
     const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
     const float *from_scalars = out.from_scalars + width * i, *from_vectors = out.from_vectors + 3 * width * i;
-    float *to_receiver = out.node + 5 * width * i, *to_sender = out.node + 5 * width * j + width;
-    float* to_carried = out.carried + 3 * width * j;
+    float* to_receiver = kAtoms ? out.node + 5 * width * i : nullptr;
+    float* to_sender = kAtoms ? out.node + 5 * width * j + width : nullptr;
+    float* to_carried = kAtoms ? out.carried + 3 * width * j : nullptr;
     const float envelope = edges.envelope[e];
     FilterGradient<kTable, kGeometry> knot(in.filters, edges.places[e], out.table);
     for (int64_t g = 0; g < groups; ++g) {
@@ -54,7 +55,7 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
       agreement[g] = to_attention;
       attention[g] = active.slope * envelope;
       const Lanes weighted = from * active.value * envelope;
-      add_to(to_sender + width + c, weighted * value_filter);
+      if (kAtoms) add_to(to_sender + width + c, weighted * value_filter);
       knot.add(width + c, weighted * value);
 
       const Lanes scale = load(sender + 2 * width + c), along = load(sender + 3 * width + c);
@@ -65,11 +66,13 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
         const Lanes vector = load(from_vectors + d * width + c);
         to_scale += vector * load(carried + d * width + c);
         to_along += vector * u[d];
-        add_to(to_carried + d * width + c, vector * filtered_scale);
+        if (kAtoms) add_to(to_carried + d * width + c, vector * filtered_scale);
         if (kGeometry) to_direction[d] += vector * filtered_along;
       }
-      add_to(to_sender + 2 * width + c, to_scale * scale_filter);
-      add_to(to_sender + 3 * width + c, to_along * along_filter);
+      if (kAtoms) {
+        add_to(to_sender + 2 * width + c, to_scale * scale_filter);
+        add_to(to_sender + 3 * width + c, to_along * along_filter);
+      }
       knot.add(2 * width + c, to_scale * scale);
       knot.add(3 * width + c, to_along * along);
     }
@@ -77,8 +80,10 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t c = 16 * g;
       const Lanes to_product = agreement[g] * attention[g], query = load(receiver + c), key = load(sender + c);
-      add_to(to_receiver + c, to_product * key * key_filters[g]);
-      add_to(to_sender + c, to_product * query * key_filters[g]);
+      if (kAtoms) {
+        add_to(to_receiver + c, to_product * key * key_filters[g]);
+        add_to(to_sender + c, to_product * query * key_filters[g]);
+      }
       knot.add(c, to_product * query * key);
     }
     if (kGeometry) {
@@ -91,9 +96,11 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
 
 static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                                     const AttentionGradients& out) {
-  const bool table = out.table != nullptr, geometry = out.directions != nullptr;
-  const auto loop = table ? (geometry ? attention_gradient_edges<true, true> : attention_gradient_edges<true, false>)
-                          : (geometry ? attention_gradient_edges<false, true> : attention_gradient_edges<false, false>);
+  const bool table = out.table != nullptr, geometry = out.directions != nullptr, atoms = out.node != nullptr;
+  const auto loop =
+      !atoms ? attention_gradient_edges<false, true, false>
+      : table ? (geometry ? attention_gradient_edges<true, true, true> : attention_gradient_edges<true, false, true>)
+              : (geometry ? attention_gradient_edges<false, true, true> : attention_gradient_edges<false, false, true>);
   loop(edges, begin, end, in, out);
 }
 

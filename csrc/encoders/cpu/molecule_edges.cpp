@@ -6,9 +6,6 @@
 #include <cmath>
 #include <vector>
 
-#include "base/arguments.h"
-#include "base/boxed.h"
-
 namespace openmm_gnn {
 
 namespace {
@@ -165,13 +162,6 @@ void check_lengths(double per_nm, double cutoff, int64_t max_neighbors) {
             std::to_string(max_neighbors) + ": give lengths above 0, and 0 or more neighbours");
 }
 
-struct MoleculeArguments {
-  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, double, int64_t>;
-  Tensor read, box, hops, molecule, copies, starts;
-  double per_nm, cutoff;
-  int64_t max_neighbors;
-};
-
 struct Pair {
   int64_t target, source;
   Vector vector;
@@ -194,7 +184,9 @@ std::vector<Pair> pairs_within(const std::vector<Vector>& atoms, const int64_t* 
   return found;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> molecule_edges_cpu(const MoleculeArguments& in) {
+}  // namespace
+
+MoleculeEdges molecule_edges_cpu(const MoleculeArguments& in) {
   const CheckedArguments given(in.read, "read");
   const int64_t num_read = size_of(in.read, "read", 0, 2), selected = size_of(in.molecule, "molecule", 0, 1);
   const int64_t copies = size_of(in.copies, "copies", 0, 1), graphs = size_of(in.starts, "starts", 0, 1) - 1;
@@ -274,14 +266,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> molecule_edges_cpu(co
   return {centred, index, vectors, distances, pairs, kept};
 }
 
-struct BackArguments {
-  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, double, int64_t>;
-  Tensor read, copies, pairs, lengths, vectors, distances, centred;
-  double per_nm, cutoff;
-  int64_t max_neighbors;
-};
-
-Tensor molecule_edges_backward_cpu(const BackArguments& in) {
+Tensor molecule_edges_backward_cpu(const MoleculeGradients& in) {
   const CheckedArguments given(in.read, "read");
   const int64_t num_read = size_of(in.read, "read", 0, 2), copies = size_of(in.copies, "copies", 0, 1);
   const int64_t num_pairs = size_of(in.pairs, "pairs", 1, 2), edges = size_of(in.distances, "distance_gradient", 0, 1);
@@ -337,8 +322,6 @@ Tensor molecule_edges_backward_cpu(const BackArguments& in) {
   for (int64_t k = 0; k < 3 * num_read; ++k) to[k] *= -in.per_nm;
   return forces;
 }
-
-}  // namespace
 
 OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kMoleculeEdges, molecule_edges_cpu>(library);

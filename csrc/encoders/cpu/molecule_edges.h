@@ -5,6 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
+
+#include "base/arguments.h"
+#include "base/boxed.h"
 
 namespace openmm_gnn {
 
@@ -25,5 +29,25 @@ inline constexpr char kMoleculeEdges[] =
 inline constexpr char kMoleculeEdgesBackward[] =
     "molecule_edges_backward(Tensor read, Tensor copies, Tensor pairs, Tensor lengths, Tensor vector_gradient,"
     " Tensor distance_gradient, Tensor centred_gradient, float per_nm, float cutoff, int max_neighbors) -> Tensor";
+
+struct MoleculeArguments {
+  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, double, int64_t>;
+  Tensor read, box, hops, molecule, copies, starts;
+  double per_nm, cutoff;
+  int64_t max_neighbors;
+};
+
+struct MoleculeGradients {
+  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, double, int64_t>;
+  Tensor read, copies, pairs, lengths, vectors, distances, centred;
+  double per_nm, cutoff;
+  int64_t max_neighbors;
+};
+
+using MoleculeEdges = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+MoleculeEdges molecule_edges_cpu(const MoleculeArguments&);
+
+Tensor molecule_edges_backward_cpu(const MoleculeGradients&);
 
 }  // namespace openmm_gnn

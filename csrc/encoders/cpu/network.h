@@ -8,7 +8,8 @@
 
 namespace openmm_gnn {
 
-// Of one layer, one behind the other; matrices as (inputs, outputs), then again as (outputs, inputs) for the way back.
+// Of one layer, one behind the other; matrices as (inputs, outputs), then again as (outputs, inputs) for the way back,
+// each as panels of 16 columns.
 struct AttentionWeights {
   int64_t width;
   const float* begin;
@@ -45,7 +46,7 @@ struct AttentionNetworkKernels {
   // Adds the gradient by the rows.
   void (*normalize_back)(const float* rows, int64_t begin, int64_t end, int64_t width, const float* norm,
                          const float* gradient, float* to);
-  // rows weight + bias; a null bias is zero.
+  // rows weight + bias, the weight as panels of 16 columns; a null bias is zero.
   void (*multiply)(const float* rows, int64_t begin, int64_t end, int64_t depth, const float* weight, const float* bias,
                    int64_t columns, float* to);
   // The scalars and vectors that the layer hands on; vectors come as the sums of messages.

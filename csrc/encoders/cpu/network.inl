@@ -47,8 +47,8 @@ static void normalize_back_loop(const float* rows, int64_t begin, int64_t end, i
 static void multiply_loop(const float* rows, int64_t begin, int64_t end, int64_t depth, const float* weight,
                           const float* bias, int64_t columns, float* to) {
   static const float zeros[5 * 16 * kMostEncoderGroups] = {};
-  linear_map(rows + depth * begin, end - begin, depth, weight, bias != nullptr ? bias : zeros, columns,
-             to + columns * begin);
+  linear_map_of_panels(rows + depth * begin, end - begin, depth, weight, bias != nullptr ? bias : zeros, columns,
+                       to + columns * begin);
 }
 
 static void update_loop(const AttentionState& in, int64_t begin, int64_t end, float* scalars, float* vectors) {

@@ -7,12 +7,16 @@
 #include "encoders/arguments.h"
 #include "encoders/cpu/messages.h"
 #include "encoders/cpu/network.h"
+#include "encoders/cpu/network_operators.h"
 
 namespace openmm_gnn {
 
 namespace {
 
 using Arrays = std::vector<float*>;
+
+// An edge takes 0.3 microseconds of a layer, an atom 3, and to start a thread 30.
+constexpr int64_t kEdgesPerThread = 500, kAtomsPerThread = 40;
 
 constexpr double kPi = 3.14159265358979323846;
 // graph/radial_basis.py `distances_in_knots`.
@@ -34,13 +38,6 @@ struct Geometry {
       places[e] = (1.0 - std::exp(-5.0 * d / cutoff)) * (kDecaying / (1.0 - std::exp(-5.0))) + d * (kEven / cutoff);
     }
   }
-};
-
-struct NetworkArguments {
-  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double, int64_t, int64_t>;
-  Tensor index, vectors, distances, embedded, weights, tables, norm;
-  double cutoff;
-  int64_t head_width, num_threads;
 };
 
 struct Network {
@@ -91,7 +88,8 @@ struct Network {
   // Calls body(begin, end) on parts of the atoms.
   template <typename Body>
   void for_atoms(const Body& body) const {
-    for_pairs(arguments.num_threads, atoms, body);
+    for_parts(threads_for(arguments.num_threads, atoms, kAtomsPerThread), atoms,
+              [&](int, int64_t begin, int64_t end) { body(begin, end); });
   }
 };
 
@@ -99,6 +97,8 @@ struct Network {
 AttentionState state_of(const Tensor& kept, int64_t layer, int64_t atoms, int64_t width) {
   return {atoms, width, data<float>(kept) + layer * AttentionState::count(atoms, width)};
 }
+
+}  // namespace
 
 std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments& arguments) {
   const Network net(arguments);
@@ -121,16 +121,23 @@ std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments&
       kernels.normalize(state.scalars(), begin, end, width, weights.norm(), normalized.data());
       kernels.multiply(normalized.data(), begin, end, width, weights.node(), weights.node_bias(), 5 * width,
                        state.node());
-      kernels.multiply(state.vectors(), 3 * begin, 3 * end, width, weights.mixing(), nullptr, 3 * width,
-                       state.mixed());
+      if (layer > 0) {
+        kernels.multiply(state.vectors(), 3 * begin, 3 * end, width, weights.mixing(), nullptr, 3 * width,
+                         state.mixed());
+      } else {  // the first vectors are zero
+        std::memset(state.mixed() + 9 * width * begin, 0, sizeof(float) * static_cast<size_t>(9 * width * (end - begin)));
+      }
     });
     Sums sums;
     const Tensor scalar_sums = sums.add(embedded, {atoms, width});
     vectors = sums.add(embedded, {atoms, 3, width});
     const AttentionInputs in = net.inputs(layer, state);
-    sums.run(arguments.num_threads, edges.count, [&](int64_t begin, int64_t end, const Arrays& out) {
-      encoder_kernels().attention(edges, begin, end, in, out[0], out[1]);
-    });
+    sums.run(
+        arguments.num_threads, edges.count,
+        [&](int64_t begin, int64_t end, const Arrays& out) {
+          encoder_kernels().attention(edges, begin, end, in, out[0], out[1]);
+        },
+        kEdgesPerThread);
     float* next = state_of(kept, layer + 1, atoms, width).scalars();
     net.for_atoms([&](int64_t begin, int64_t end) {
       kernels.multiply(data<float>(scalar_sums), begin, end, width, weights.out(), weights.out_bias(), 3 * width,
@@ -172,17 +179,23 @@ std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments
     net.for_atoms([&](int64_t begin, int64_t end) {
       kernels.update_back(state, begin, end, scalars.data(), vectors.data(), mixed.data(), gates.data());
       kernels.multiply(gates.data(), begin, end, 3 * width, weights.out_back(), nullptr, width, sums_back.data());
+      if (layer == 0) return;  // what comes in is fixed
       kernels.multiply(mixed.data(), 3 * begin, 3 * end, 3 * width, weights.mixing_back(), nullptr, width,
                        mixed_back.data());
     });
     Sums sums;
     const Tensor node = sums.add(embedded, {atoms, 5 * width}), carried = sums.add(embedded, {atoms, 3, width});
     const AttentionInputs in = net.inputs(layer, state);
-    sums.run(arguments.num_threads, count, [&](int64_t begin, int64_t end, const Arrays& out) {
-      const AttentionGradients gradients{sums_back.data(), vectors.data(), out[0], out[1], nullptr, directions.data(),
-                                         envelope.data(), places.data()};
-      encoder_kernels().attention_gradients(edges, begin, end, in, gradients);
-    });
+    sums.run(
+        arguments.num_threads, count,
+        [&](int64_t begin, int64_t end, const Arrays& out) {
+          const bool wanted = layer > 0;
+          const AttentionGradients gradients{sums_back.data(), vectors.data(), wanted ? out[0] : nullptr,
+                                             wanted ? out[1] : nullptr, nullptr, directions.data(), envelope.data(),
+                                             places.data()};
+          encoder_kernels().attention_gradients(edges, begin, end, in, gradients);
+        },
+        kEdgesPerThread);
     for (int64_t k = 0; k < 3 * count; ++k) total[k] += directions[k];
     for (int64_t e = 0; e < count; ++e) total[3 * count + e] += envelope[e], total[4 * count + e] += places[e];
     if (layer == 0) break;
@@ -210,8 +223,6 @@ std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments
   }
   return {to_vectors, to_distances};
 }
-
-}  // namespace
 
 OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kAttentionNetwork, attention_network_cpu>(library);

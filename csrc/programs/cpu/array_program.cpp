@@ -102,6 +102,8 @@ ArrayInstruction checked(const int64_t* program, int64_t at, int64_t end, float*
   return found;
 }
 
+}  // namespace
+
 void run_array_program_cpu(const Tensor& program, const Tensor& memory, int64_t begin, int64_t end) {
   const CheckedArguments given(program, "program");
   const int64_t size = size_of(program, "program", 0, 1), memory_size = size_of(memory, "memory", 0, 1);
@@ -116,8 +118,6 @@ void run_array_program_cpu(const Tensor& program, const Tensor& memory, int64_t 
     kernels.run(checked(numbers, at, end, values, memory_size), scratch);
   }
 }
-
-}  // namespace
 
 OPENMM_GNN_CPU_OPERATORS(library) { implement<kRunArrayProgram, run_array_program_cpu>(library); }
 

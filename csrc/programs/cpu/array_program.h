@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/arguments.h"
+
 namespace openmm_gnn {
 
 inline constexpr char kRunArrayProgram[] =
@@ -64,5 +66,7 @@ struct ArrayKernels {
 };
 
 const ArrayKernels& array_kernels();
+
+void run_array_program_cpu(const Tensor& program, const Tensor& memory, int64_t begin, int64_t end);
 
 }  // namespace openmm_gnn

@@ -1,8 +1,9 @@
 """Values of a learned CV at some positions, then forces from a bias's slope there: what `BiasForce` asks at every step.
 
-By `torch.autograd` a step of ten atoms is 500 operations of PyTorch. On the CPU it is six compiled ones instead, by
-stages, each with its vector-Jacobian product: positions to edges, edges to atoms, atoms to outputs. `cv_evaluation`
-chooses; where a stage has no compiled form, autograd does that stage, and where edges have none, everything.
+By `torch.autograd` a step of ten atoms is 500 operations of PyTorch. On the CPU it is two compiled ones instead. They
+are made of three stages, each with its vector-Jacobian product: positions to edges, edges to atoms, atoms to outputs.
+Where a stage has no compiled form, autograd does that stage, and where edges have none, everything; `cv_evaluation`
+chooses.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from openmm_gnn.forces.modules.cv_module import CVModule
 from openmm_gnn.kernels.array_program import ArrayProgram
 from openmm_gnn.kernels.array_recorder import NotRecordable
 from openmm_gnn.kernels.encoder_messages import attention_network_and_kept, attention_network_gradients
+from openmm_gnn.kernels.learned_cv import CompiledCV
 from openmm_gnn.kernels.molecule_edges import MoleculeEdges, MoleculeSearch
 from openmm_gnn.networks.encoders.torchmd_et import TorchMDET
 
@@ -56,9 +58,12 @@ def cv_evaluation(module: CVModule, outputs: Sequence[int], device: torch.device
     spec = module.encoder.spec
     largest = int(torch.bincount(module.graph).max())
     has_edges = spec.neighbor_rule in (NeighborRule.FADING, NeighborRule.FULL) and largest <= _MOST_ATOMS
-    if device.type == "cpu" and module.dtype == torch.float32 and has_edges:
-        return StagedEvaluation(module, outputs)
-    return AutogradEvaluation(module, outputs, device)
+    if device.type != "cpu" or module.dtype != torch.float32 or not has_edges:
+        return AutogradEvaluation(module, outputs, device)
+    atoms, tail = _atoms_stage(module), _outputs_stage(module, tuple(outputs))
+    if isinstance(atoms, AttentionStage) and isinstance(tail, ArrayProgram):
+        return CompiledEvaluation(module, outputs, atoms, tail)
+    return StagedEvaluation(module, outputs, atoms, tail)
 
 
 class AutogradEvaluation:
@@ -89,7 +94,7 @@ class AutogradEvaluation:
         return forces
 
 
-class _Stage(Protocol):
+class Stage(Protocol):
     """A function of tensors, and gradients by its inputs from those by its results."""
 
     def forward(self, *inputs: Tensor) -> Any: ...
@@ -134,12 +139,12 @@ class AttentionStage:
             numbers: (N,) atomic numbers.
         """
         norm = torch.stack([network.norm.weight, network.norm.bias])
-        self._fixed = (network.embedding(numbers), network.packed, network.tables, norm, network.cutoff)
-        self._head_width = network.head_width
+        self.weights = (network.embedding(numbers), network.packed, network.tables, norm)
+        self.cutoff, self.head_width = network.cutoff, network.head_width
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Scalars and vectors of atoms from index, vectors and distances of edges."""
-        self._given = (*inputs, *self._fixed, self._head_width)
+        self._given = (*inputs, *self.weights, self.cutoff, self.head_width)
         scalars, vectors, self._kept = attention_network_and_kept(*self._given)
         return scalars, vectors
 
@@ -148,12 +153,11 @@ class AttentionStage:
         return attention_network_gradients(*self._given, self._kept, *gradients)
 
 
-class StagedEvaluation:
-    """By stages, on the CPU and in float32."""
+class _Evaluation:
+    """What evaluations on the CPU and in float32 share: how edges are found, and autograd where an atom sees images."""
 
     def __init__(self, module: CVModule, outputs: Sequence[int]) -> None:
-        """As `cv_evaluation`."""
-        encoder, spec = module.encoder, module.encoder.spec
+        spec = module.encoder.spec
         sizes = torch.bincount(module.graph)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
         most = spec.max_neighbors if spec.neighbor_rule is NeighborRule.FADING else 0
@@ -161,42 +165,81 @@ class StagedEvaluation:
             module.hops, module.molecule, module.graph_rows, starts, module.per_nm, spec.cutoff, most
         )
         self._module, self._outputs = module, tuple(outputs)
-        self._turned = encoder.receives_at_source
-        self._atoms = _atoms_stage(module)
-        self._tail = _outputs_stage(module, self._outputs)
         self._general: AutogradEvaluation | None = None
-        self._found: MoleculeEdges | None = None
+        self.served = True
+        """Whether the last step was not autograd's."""
 
     def values(self, read: Tensor, box_vectors: Tensor | None) -> np.ndarray:
         """As `CVEvaluation.values`; by autograd where an atom may see an image of another one."""
-        self._read = read
-        with torch.inference_mode():
-            box = None if box_vectors is None else box_vectors.to(torch.float64)
-            self._found = found = self._search.edges(read.to(torch.float64), box)
-            if found is not None:
-                index, vectors = (found.index.flip(0), -found.vectors) if self._turned else (found.index, found.vectors)
-                scalars, atom_vectors = self._atoms.forward(index, vectors, found.distances)
-                outputs: Tensor = self._tail.forward(scalars, atom_vectors, found.centred)
-                return outputs.numpy().astype(np.float64)
+        box = None if box_vectors is None else box_vectors.to(torch.float64)
+        self._dtype = read.dtype
+        values = self._values(read.to(torch.float64), box)
+        self.served = values is not None
+        if values is not None:
+            return values
         if self._general is None:
             self._general = AutogradEvaluation(self._module, self._outputs, torch.device("cpu"))
         return self._general.values(read, box_vectors)
 
     def forces(self, slope: np.ndarray) -> Tensor:
         """As `CVEvaluation.forces`."""
-        found = self._found
-        if found is None:
-            assert self._general is not None
+        if self._general is not None and not self.served:
             return self._general.forces(slope)
+        return self._forces(torch.from_numpy(slope)).to(self._dtype)
+
+    def _values(self, read: Tensor, box: Tensor | None) -> np.ndarray | None:
+        raise NotImplementedError
+
+    def _forces(self, slope: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class CompiledEvaluation(_Evaluation):
+    """By two operators: an encoder and a network that are compiled as a whole."""
+
+    def __init__(self, module: CVModule, outputs: Sequence[int], atoms: AttentionStage, tail: ArrayProgram) -> None:
+        """As `cv_evaluation`, and the stages."""
+        super().__init__(module, outputs)
+        self._cv = CompiledCV(self._search, *atoms.weights, atoms.head_width, tail)
+
+    def _values(self, read: Tensor, box: Tensor | None) -> np.ndarray | None:
+        values = self._cv.values(read, box)
+        return None if values is None else values.numpy()
+
+    def _forces(self, slope: Tensor) -> Tensor:
+        return self._cv.forces(slope)
+
+
+class StagedEvaluation(_Evaluation):
+    """By stages, of which at least one is autograd's."""
+
+    def __init__(self, module: CVModule, outputs: Sequence[int], atoms: Stage, tail: Stage) -> None:
+        """As `cv_evaluation`, and the stages."""
+        super().__init__(module, outputs)
+        self._turned = module.encoder.receives_at_source
+        self._atoms, self._tail = atoms, tail
+        self._found: MoleculeEdges | None = None
+
+    def _values(self, read: Tensor, box: Tensor | None) -> np.ndarray | None:
         with torch.inference_mode():
-            scalars, atom_vectors, centred = self._tail.backward(torch.from_numpy(slope.astype(np.float32)))
+            self._found = found = self._search.edges(read, box)
+            if found is None:
+                return None
+            index, vectors = (found.index.flip(0), -found.vectors) if self._turned else (found.index, found.vectors)
+            scalars, atom_vectors = self._atoms.forward(index, vectors, found.distances)
+            outputs: Tensor = self._tail.forward(scalars, atom_vectors, found.centred)
+            return outputs.numpy().astype(np.float64)
+
+    def _forces(self, slope: Tensor) -> Tensor:
+        assert self._found is not None
+        with torch.inference_mode():
+            scalars, atom_vectors, centred = self._tail.backward(slope.to(torch.float32))
             vectors, distances = self._atoms.backward(scalars, atom_vectors)
-            centred = torch.zeros_like(found.centred) if centred is None else centred
-            forces = self._search.forces(found, -vectors if self._turned else vectors, distances, centred)
-            return forces.to(self._read.dtype)
+            centred = torch.zeros_like(self._found.centred) if centred is None else centred
+            return self._search.forces(self._found, -vectors if self._turned else vectors, distances, centred)
 
 
-def _atoms_stage(module: CVModule) -> _Stage:
+def _atoms_stage(module: CVModule) -> Stage:
     network = module.encoder.network
     if isinstance(network, TorchMDET) and network.packed.size(0) > 0:
         return AttentionStage(network, module.numbers)
@@ -205,7 +248,7 @@ def _atoms_stage(module: CVModule) -> _Stage:
     return AutogradStage(lambda index, vectors, distances: frozen(numbers, index, vectors, distances), constants=1)
 
 
-def _outputs_stage(module: CVModule, outputs: tuple[int, ...]) -> _Stage:
+def _outputs_stage(module: CVModule, outputs: tuple[int, ...]) -> Stage:
     chosen = torch.tensor(outputs)
     atoms, width = module.numbers.size(0), module.encoder.spec.width
 

@@ -10,6 +10,8 @@ frames are gathered: the fewer, the faster it is. Weights are exact for any widt
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from openmm_gnn.base.errors import SpecError
@@ -66,6 +68,8 @@ class OpesBias:
         self.masses = np.empty(0)
         self._sum_of_weights = self._sum_of_squares = 0.0
         self._density_at_centers = 0.0
+        self._evaluated: tuple[np.ndarray, np.ndarray] | None = None
+        """Heights of the kernels in P / Z, and reciprocals of their widths, between two deposits: a step needs both."""
 
     @property
     def log_z(self) -> float:
@@ -78,12 +82,15 @@ class OpesBias:
         """kJ/mol, and (D,) its derivatives, at (D,) values."""
         if not len(self.masses):
             return -self.barrier, np.zeros(self.num_cvs)
-        away = (values - self.centers) / self.widths
-        kernels = self._kernels_from(away)
-        scale = np.exp(-self.log_z) / self._sum_of_weights
-        ratio = float(kernels.sum()) * scale
-        slope = -(kernels[:, None] * away / self.widths).sum(axis=0) * scale
-        return self._prefactor * float(np.log(ratio + self._epsilon)), self._prefactor * slope / (ratio + self._epsilon)
+        if self._evaluated is None:
+            scale = np.exp(-self.log_z) / self._sum_of_weights
+            self._evaluated = self.masses / self.widths.prod(axis=1) * scale, 1.0 / self.widths
+        heights, per_width = self._evaluated
+        away = (values - self.centers) * per_width
+        kernels = heights * np.exp(-0.5 * np.einsum("kd,kd->k", away, away))
+        ratio = float(kernels.sum()) + self._epsilon
+        slope = -np.einsum("k,kd->d", kernels, away * per_width)
+        return self._prefactor * math.log(ratio), slope * (self._prefactor / ratio)
 
     def energies(self, values: np.ndarray) -> np.ndarray:
         """(frames,) kJ/mol of (frames, D) values."""
@@ -101,6 +108,7 @@ class OpesBias:
 
     def repeat(self, values: np.ndarray, height: float) -> None:
         """Add the kernel that a `deposit` has added before, of log weight `height`."""
+        self._evaluated = None
         weight = float(np.exp(height))
         self._sum_of_weights += weight
         self._sum_of_squares += weight**2
