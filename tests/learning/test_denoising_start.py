@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.data.conformers.conformations import check_elements
+from openmm_gnn.data.conformers.conformations import Split, check_elements
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.learning.pretraining.denoising import pretrain_on_molecules
@@ -22,11 +22,17 @@ from openmm_gnn.networks.weights import load_encoder
 CHECKPOINTS = ("et_l6_h64_rbf64_r75.pth", "visnet_l6_h64_rbf64_r75.pth", "tensornet_l3_h64_rbf32_r5.pth")
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_training_goes_on_from_a_public_checkpoint(geom2vec_data: Path, tmp_path: Path, name: str) -> None:
-    torch.set_num_threads(1)
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     made = PeptideSettings(longest=2, temperatures=(300.0,), frames=2, interval_ps=0.1)
-    split = make_conformations(tmp_path / "data", 4, made, processes=1, progress=False).split(4)
+    return make_conformations(tmp_path_factory.mktemp("data"), 4, made, processes=1, progress=False).split(4)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_training_goes_on_from_a_public_checkpoint(
+    geom2vec_data: Path, split: Split, tmp_path: Path, name: str
+) -> None:
+    torch.set_num_threads(1)
     start = load_encoder(geom2vec_data / name)
     settings = DenoisingSettings(num_steps=2, batch_size=2, learning_rate=1e-5, warmup_steps=1, validate_every=1)
     bundle = pretrain_on_molecules(start.spec, *split, settings, tmp_path, progress=False, start=start)
