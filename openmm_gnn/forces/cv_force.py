@@ -188,6 +188,38 @@ class BiasForce(PythonCall):
             raise BackendError("the Context did not evaluate the BiasForce: `add_to` the System before it is made")
         return self.latest
 
+    def steepness(
+        self, positions: np.ndarray, box_vectors: np.ndarray | None, inverse_masses: np.ndarray
+    ) -> np.ndarray:
+        """(D,) mass-weighted lengths of the CVs' gradients, in 1 / (nm sqrt(Da)).
+
+        sqrt(sum over atoms of |ds/dx|^2 / mass): times sqrt(kT) it is how fast a CV moves at thermal velocities, in
+        its unit per ps.
+
+        Args:
+            positions: (num_particles, 3) nm.
+            box_vectors: (3, 3) nm, of a periodic force.
+            inverse_masses: (num_particles,) 1 / Da; 0 for what does not move.
+        Raises:
+            NonFiniteError: if a gradient is not finite.
+        """
+        module, selected = self._cv_module, self.read_atoms[: self.num_selected]
+        device = module.read_atoms.device
+        read = torch.from_numpy(np.array(positions[self.read_atoms], np.float64)).to(device)
+        box = torch.from_numpy(np.array(box_vectors, np.float64)).to(device) if self.periodic else None
+        centred, box = module.prepared(read, box)
+        with torch.enable_grad():
+            outputs = module.values(centred.requires_grad_(True), box)
+            chosen = [outputs[output] for output in self.outputs]
+            gradients = [torch.autograd.grad(output, centred, retain_graph=True)[0] for output in chosen]
+        lengths = np.array([gradient.double().square().sum(dim=1).cpu().numpy() for gradient in gradients])
+        if not np.isfinite(lengths).all():
+            raise NonFiniteError(
+                f"the gradients of the CVs are not finite at {[output.item() for output in chosen]}: atoms overlap, or "
+                "the simulation has blown up; look at the last good frame, or take a lower bias"
+            )
+        return np.asarray(self._per_nm * np.sqrt(lengths @ inverse_masses[selected]))
+
     def warm_up(self, positions: np.ndarray, box_vectors: np.ndarray | None) -> None:
         """Evaluate a few times at (num_particles, 3) nm, so that later calls at the same positions agree exactly."""
         read = torch.from_numpy(np.ascontiguousarray(positions[self.read_atoms], dtype=np.float64))

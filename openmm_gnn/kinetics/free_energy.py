@@ -188,7 +188,7 @@ def final_bias(meta: dict[str, Any], records: np.ndarray) -> Any:
     walls = BiasWalls(**{name: np.array(ends) for name, ends in meta["walls"].items()})
     bias = settings.potential(walls, np.array(meta["widths"]), float(meta["temperature"]))
     for record in records[np.isfinite(records["height"])]:
-        bias.repeat(record["values"], float(record["height"]))
+        bias.repeat(record["values"], float(record["height"]), record["widths"])
     return bias
 
 

@@ -77,6 +77,10 @@ class BiasWalls:
         reach = margin * (high - low)
         return cls(low - reach, high + reach, reach)
 
+    def reaching(self, least: np.ndarray) -> BiasWalls:
+        """The same walls, at least as soft as reaches of (D,) `least` make them."""
+        return BiasWalls(self.lower, self.upper, np.maximum(self.reach, least))
+
     def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """kJ/mol, and (D,) its derivatives."""
         beyond = (np.maximum(values - self.upper, 0.0) + np.minimum(values - self.lower, 0.0)) / self.reach
@@ -122,6 +126,9 @@ class BiasSettings:
     interval: int = 1
     """Number of time steps between two evaluations of the bias, 1 to 4; each gives `interval` times the force. Above
     1, a variable that changes steeply may heat the molecule: the log shows its temperature."""
+    stiffness: float = 1.0
+    """Largest frequency that the bias alone may have, times the time step; integration fails at 2. Where a variable is
+    so steep that kernels, hills or walls would be stiffer, they are wider. A large number leaves them as they are."""
     margin: float = 0.1
     """Distance of the walls from the ends of a CV's range, as a fraction of the range."""
     allow_jumps: bool = False
@@ -133,7 +140,7 @@ class BiasSettings:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         whole(self, 1, "stride", "interval")
-        positive(self, "height", "barrier", "margin")
+        positive(self, "height", "barrier", "stiffness", "margin")
         if self.factor is not None and not self.factor > 1:
             raise SettingsError(self, "factor", "give a number above 1")
         if self.shrink and self.method is BiasMethod.METAD:
@@ -212,6 +219,7 @@ _RECORD_KEYS = {
     "barrier_kj_mol": "barrier",
     "bias_factor": "factor",
     "widths": "width",
+    "stiffness": "stiffness",
     "margin": "margin",
     "interval": "interval",
 }

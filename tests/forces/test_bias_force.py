@@ -131,3 +131,21 @@ def test_what_cannot_be_is_refused() -> None:
     without.setPositions(chain().positions)
     with pytest.raises(BackendError, match="add_to"):
         bias.values(without)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_the_steepness_is_the_mass_weighted_length_of_the_gradient(periodic: bool) -> None:
+    """Against the forces that OpenMM gets for one CV as an energy; a massless atom does not count."""
+    start = chain()
+    box = np.diag([1.9, 2.0, 2.1]) if periodic else None
+    bias = BiasForce(CV, start.topology, Springs(), (2, 0), BACKENDS[0], periodic)
+    inverse = 1 / np.array([start.system.getParticleMass(atom)._value for atom in range(len(start.positions))])
+    inverse[4] = 0.0
+    found = bias.steepness(start.positions, box, inverse)
+    for output, length in zip((2, 0), found, strict=True):
+        force = cv_force(CV, start.topology, output, BACKENDS[0], periodic)
+        force.setForceGroup(7)
+        state = made_context(force, "Reference", periodic).getState(forces=True, groups={7})
+        forces = state.getForces(asNumpy=True)._value
+        # float32 sums of some hundred terms in two orders
+        assert length == pytest.approx(np.sqrt(np.square(forces).sum(axis=1) @ inverse), rel=1e-4)

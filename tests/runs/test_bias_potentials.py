@@ -11,6 +11,7 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, START_FACTOR, LeastWidths
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.settings import WALL_KJ_MOL, BiasMethod, BiasSettings, BiasWalls
@@ -44,7 +45,7 @@ def test_the_grid_is_the_sum_of_well_tempered_hills(num_cvs: int) -> None:
 
     for center in generator.uniform(-0.7, 0.7, size=(50, num_cvs)):
         expected = 1.5 * np.exp(-summed(center) / (KT * 5.0))
-        assert bias.deposit(center) == pytest.approx(expected, rel=0.01)
+        assert bias.deposit(center)[0] == pytest.approx(expected, rel=0.01)
         centers.append(center)
         heights.append(expected)
     places = generator.uniform(-0.9, 0.9, size=(200, num_cvs))
@@ -88,7 +89,7 @@ def test_repeated_deposits_give_the_same_bias_to_the_last_bit() -> None:
     for make in (lambda: metadynamics(2), lambda: OpesBias(WIDTHS[:2], 25.0, TEMPERATURE)):
         first, second = make(), make()
         for center in generator.normal(0, 0.4, size=(80, 2)):
-            second.repeat(center, first.deposit(center))
+            second.repeat(center, first.deposit(center)[0])
         place = np.array([0.21, -0.13])
         assert first.value_and_gradient(place)[0] == second.value_and_gradient(place)[0]
         assert first.offset() == second.offset()
@@ -221,3 +222,41 @@ def test_a_grid_that_is_too_large_is_refused_with_a_remedy() -> None:
         MetadynamicsBias(-np.ones(3), np.ones(3), np.full(3, 0.005), 1.0, 10.0, TEMPERATURE)
     with pytest.raises(SpecError, match="1 to 3"):
         MetadynamicsBias(-np.ones(4), np.ones(4), np.full(4, 0.5), 1.0, 10.0, TEMPERATURE)
+
+
+def second_derivatives(potential: Any, places: np.ndarray) -> np.ndarray:
+    """V'' along one variable, from differences of the gradient."""
+    step = 1e-4
+    ends = [[potential.value_and_gradient(np.array([x + move]))[1][0] for x in places] for move in (-step, step)]
+    return (np.array(ends[1]) - np.array(ends[0])) / (2 * step)
+
+
+@pytest.mark.parametrize("barrier", [5.0, 40.0, 200.0])
+def test_the_stiffest_bias_of_least_width_has_the_frequency_that_is_allowed(barrier: float) -> None:
+    """One kernel, hills stacked as high as the barrier, and walls; steepness and time step are those of a bad CV."""
+    steepness, time_step, allowed = np.array([80.0]), 0.004, 0.8
+    least = LeastWidths(barrier, time_step, allowed, steepness / START_FACTOR)
+    opes = OpesBias(np.array([1e-3]), barrier, TEMPERATURE)
+    assert opes.deposit(np.zeros(1), least.widths)[1] == least.widths
+    ends = 20 * least.widths
+    hills = MetadynamicsBias(-ends, ends, least.widths / 5, barrier, 1e9, TEMPERATURE)
+    hills.deposit(np.zeros(1), least.widths)
+    walls = BiasWalls(-np.ones(1), np.ones(1), np.full(1, 1e-3)).reaching(least.reach)
+    for potential, share in ((opes, 0.9), (hills, 0.9), (walls, 1.0)):
+        places = np.linspace(-16 * least.widths[0], 16 * least.widths[0], 8001)
+        frequency = np.sqrt(second_derivatives(potential, places).max()) * steepness[0]
+        # OPES has sqrt(1 - c / B) of the bound, and c is kT at most; hills have sqrt(4 exp(-3/2)) = 0.945 of it.
+        low = np.sqrt(max(0.0, 1 - KT / barrier)) if potential is opes else share
+        assert 0.97 * low * allowed < frequency * time_step < 1.01 * allowed
+
+
+def test_least_widths_follow_the_last_samples_and_walls_the_steepest() -> None:
+    least = LeastWidths(32.0, 0.002, 0.5, np.array([1.0, 2.0]))
+    per_steepness = 0.002 * 4 / 0.5
+    np.testing.assert_allclose(least.widths, per_steepness * np.array([2.0, 4.0]))
+    least.observe(np.array([5.0, 3.0]))
+    np.testing.assert_allclose(least.widths, per_steepness * np.array([5.0, 4.0]))
+    for _ in range(2 * SAMPLES_PER_STRIDE):
+        least.observe(np.array([0.5, 1.5]))
+    np.testing.assert_allclose(least.widths, per_steepness * np.array([0.5, 1.5]))
+    np.testing.assert_allclose(least.reach, 0.002 * np.sqrt(2 * WALL_KJ_MOL) / 0.5 * np.array([5.0, 4.0]))

@@ -20,8 +20,9 @@ from openmm import app
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.features.learned_cv import save_learned_cv
+from openmm_gnn.features.learned_cv import load_learned_cv, save_learned_cv
 from openmm_gnn.forces.backends import available_backends
+from openmm_gnn.forces.cv_force import BiasForce
 from openmm_gnn.kinetics.free_energy import (
     Reweighting,
     effective_frames,
@@ -32,9 +33,11 @@ from openmm_gnn.kinetics.free_energy import (
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
+from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, START_FACTOR
+from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
 from openmm_gnn.runs.directory import RunDirectory
-from openmm_gnn.runs.settings import BiasMethod, BiasSettings, FeatureSettings
+from openmm_gnn.runs.settings import WALL_KJ_MOL, BiasMethod, BiasSettings, BiasWalls, FeatureSettings
 from openmm_gnn.runs.simulate import simulate
 
 SETTINGS = RunCourse(
@@ -75,7 +78,7 @@ def run(path: Path, cv: Path, settings: RunCourse, bias: BiasSettings, resume: b
 def test_records_are_of_the_frames_and_rebuild_the_bias(tmp_path: Path, cv_path: Path, bias: BiasSettings) -> None:
     path = run(tmp_path / "run", cv_path, SETTINGS, bias)
     records, meta = read_bias_records(path), read_bias_meta(path)
-    assert records["step"].tolist() == sorted({*range(15, 121, 15), *range(20, 121, 20)})
+    assert records["step"].tolist() == sorted({*range(3, 121, 3), *range(20, 121, 20)})
     assert records["step"][np.isfinite(records["height"])].tolist() == list(range(15, 121, 15))
     positions, _ = RunDirectory(path).read_positions()
     cv = untrained_cv(chain())
@@ -87,7 +90,9 @@ def test_records_are_of_the_frames_and_rebuild_the_bias(tmp_path: Path, cv_path:
         assert rebuilt.value_and_gradient(record["values"])[0] == record["bias"]
         assert rebuilt.offset() == record["offset"]
         if np.isfinite(record["height"]):
-            assert rebuilt.deposit(record["values"]) == record["height"]
+            height, widths = rebuilt.deposit(record["values"], record["widths"])
+            assert height == record["height"]
+            np.testing.assert_array_equal(widths, record["widths"])
 
 
 def test_weights_are_those_of_the_bias_of_each_moment_or_the_end(tmp_path: Path, cv_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_the_logged_energy_is_without_the_bias(tmp_path: Path, cv_path: Path, ba
 
 
 def test_a_bias_that_tears_the_molecule_apart_is_named_with_its_variable(tmp_path: Path, cv_path: Path) -> None:
-    steep = replace(METAD, stride=2, height=1e14, outputs=(0,), width=(1e-3,))
+    steep = replace(METAD, stride=2, height=1e14, outputs=(0,), width=(1e-3,), stiffness=1e12)
     with pytest.raises(
         NonFiniteError, match=r"bias along cv\.safetensors was too steep; at \[.*\] it pushed an atom with \S+e\+\d+ kJ"
     ):
@@ -253,3 +258,41 @@ def test_the_command_biases(tmp_path: Path) -> None:
     assert (meta["outputs"], meta["widths"]) == ([1], [0.3])
     wrong = invoke(["simulate", "chignolin", *options, *biased, "--out", str(tmp_path / "other")])
     assert isinstance(wrong.exception, TopologyError)
+
+
+@pytest.mark.parametrize("bias", [OPES, METAD], ids=["opes", "metad"])
+def test_kernels_are_as_wide_as_the_steepness_along_the_run_asks(
+    tmp_path: Path, cv_path: Path, bias: BiasSettings
+) -> None:
+    """At a hundredth of the stiffness all widths are the least ones; meta.json and records hold what they come from."""
+    soft = replace(bias, stiffness=0.01)
+    records = read_bias_records(run(tmp_path / "run", cv_path, SETTINGS, soft))
+    depth = soft.barrier if bias is OPES else 10 * KT
+    assert read_bias_meta(tmp_path / "run")["settings"]["stiffness"] == 0.01
+    (added,) = np.nonzero(np.isfinite(records["height"]))
+    for row in added[added >= 2 * SAMPLES_PER_STRIDE]:
+        steepest = records["steepness"][row + 1 - 2 * SAMPLES_PER_STRIDE : row + 1].max(axis=0)
+        least = SETTINGS.time_step_ps * np.sqrt(depth / 2) / 0.01 * steepest
+        np.testing.assert_allclose(records["widths"][row], least, rtol=1e-12)
+    assert np.isnan(records["widths"][np.isnan(records["height"])]).all()
+
+
+def test_walls_are_as_soft_as_the_steepest_place_so_far_asks(tmp_path: Path, cv_path: Path) -> None:
+    """Walls of a CV whose range is a thousandth of its deviation."""
+    cv = load_learned_cv(cv_path)
+    ends = np.array(cv.ranges.mean) + np.array([[-5e-4], [5e-4]]) * np.array(cv.ranges.std)
+    low, high = (tuple(end.tolist()) for end in ends)
+    path = save_learned_cv(
+        replace(cv, ranges=replace(cv.ranges, minimum=low, maximum=high)), tmp_path / "cv.safetensors"
+    )
+    records = read_bias_records(run(tmp_path / "run", path, SETTINGS, OPES))
+    assert (records["wall"] > 0).all()
+    start = chain()
+    inverse = 1 / np.array([start.system.getParticleMass(atom)._value for atom in range(len(start.positions))])
+    force = BiasForce(cv, start.topology, OpesBias(np.ones(cv.num_outputs), 15.0, 300.0))
+    first = START_FACTOR * force.steepness(start.positions, start.box_vectors, inverse)
+    before = np.maximum.accumulate(np.vstack([first, records["steepness"][:-1]]))
+    for record, steepest in zip(records, before, strict=True):
+        least = SETTINGS.time_step_ps * np.sqrt(2 * WALL_KJ_MOL) * steepest
+        walls = BiasWalls.around(ends[0], ends[1], OPES.margin).reaching(least)
+        assert record["wall"] == pytest.approx(walls.value_and_gradient(record["values"])[0], rel=1e-6)

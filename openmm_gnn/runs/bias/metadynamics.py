@@ -71,6 +71,11 @@ class MetadynamicsBias:
         ]
         self.grid = np.zeros(self.shape)
 
+    @property
+    def depth(self) -> float:
+        """Height to which hills may be stacked, kJ/mol: the barrier that this bias factor suits."""
+        return self.bias_factor * self.kt
+
     def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """kJ/mol, and (D,) its derivatives, at (D,) values."""
         gradient = np.empty(self.num_cvs)
@@ -94,17 +99,23 @@ class MetadynamicsBias:
         """(frames,) kJ/mol of (frames, D) values."""
         return np.array([self.value_and_gradient(row)[0] for row in np.asarray(values, np.float64)])
 
-    def deposit(self, values: np.ndarray) -> float:
-        """Add a hill at (D,) values, as high as the bias there allows; returns its height in kJ/mol."""
-        height = self.height * float(np.exp(-self.value_and_gradient(values)[0] / (self.kt * (self.bias_factor - 1))))
-        self.repeat(values, height)
-        return height
+    def deposit(self, values: np.ndarray, least_widths: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+        """Add a hill at (D,) values, as high as the bias there allows.
 
-    def repeat(self, values: np.ndarray, height: float) -> None:
-        """Add the hill that a `deposit` has added before."""
+        Args:
+            least_widths: (D,) what the hill is at least as wide as.
+        Returns:
+            Its height in kJ/mol, and its (D,) widths.
+        """
+        height = self.height * float(np.exp(-self.value_and_gradient(values)[0] / (self.kt * (self.bias_factor - 1))))
+        return height, self.repeat(values, height, least_widths)
+
+    def repeat(self, values: np.ndarray, height: float, least_widths: np.ndarray | None = None) -> np.ndarray:
+        """Add the hill that a `deposit` has added before; returns its (D,) widths."""
+        widths = self.widths if least_widths is None else np.maximum(self.widths, least_widths)
         factors, cuts = [], []
         for axis, points in enumerate(self.axes):
-            away = (points - values[axis]) / self.widths[axis]
+            away = (points - values[axis]) / widths[axis]
             first, end = np.searchsorted(away, [-_CUT, _CUT])
             cuts.append(slice(int(first), int(end)))
             factors.append(np.exp(-0.5 * np.square(away[first:end])))
@@ -112,6 +123,7 @@ class MetadynamicsBias:
         for factor in factors[1:]:
             hill = np.multiply.outer(hill, factor)
         self.grid[tuple(cuts)] += height * hill
+        return widths
 
     def offset(self) -> float:
         """c(t), kJ/mol: V - c(t) is what a frame of this moment is weighed with."""

@@ -72,6 +72,11 @@ class OpesBias:
         """Heights of the kernels in P / Z, and reciprocals of their widths, between two deposits: a step needs both."""
 
     @property
+    def depth(self) -> float:
+        """Height to which the bias may rise over one kernel's width, kJ/mol."""
+        return self.barrier
+
+    @property
     def log_z(self) -> float:
         """log of Z, the mean of P over the region that was explored (eq. 8)."""
         if not len(self.masses):
@@ -100,19 +105,28 @@ class OpesBias:
         """kT log Z, kJ/mol."""
         return self.kt * self.log_z
 
-    def deposit(self, values: np.ndarray) -> float:
-        """Add a kernel at (D,) values, weighed by the bias there unless exploring; returns the log of its weight."""
-        log_weight = 0.0 if self.explore else self.value_and_gradient(values)[0] / self.kt
-        self.repeat(values, log_weight)
-        return log_weight
+    def deposit(self, values: np.ndarray, least_widths: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+        """Add a kernel at (D,) values, weighed by the bias there unless exploring.
 
-    def repeat(self, values: np.ndarray, height: float) -> None:
-        """Add the kernel that a `deposit` has added before, of log weight `height`."""
+        Args:
+            least_widths: (D,) what the kernel is at least as wide as.
+        Returns:
+            The logarithm of its weight, and its (D,) widths.
+        """
+        log_weight = 0.0 if self.explore else self.value_and_gradient(values)[0] / self.kt
+        return log_weight, self.repeat(values, log_weight, least_widths)
+
+    def repeat(self, values: np.ndarray, height: float, least_widths: np.ndarray | None = None) -> np.ndarray:
+        """Add the kernel that a `deposit` has added before, of log weight `height`; returns its (D,) widths."""
         self._evaluated = None
         weight = float(np.exp(height))
         self._sum_of_weights += weight
         self._sum_of_squares += weight**2
-        self._add(weight, np.array(values, np.float64), self._width_of_next())
+        widths = self._width_of_next()
+        if least_widths is not None:
+            widths = np.maximum(widths, least_widths)
+        self._add(weight, np.array(values, np.float64), widths)
+        return widths
 
     def _width_of_next(self) -> np.ndarray:
         """(D,) the width of the kernel whose weight was counted last; one of weight 1 is counted before all of them."""

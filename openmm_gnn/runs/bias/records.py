@@ -1,11 +1,12 @@
 """The records of a biased run, RUN/bias: readable while it runs and after kill -9, and enough to rebuild the bias.
 
     meta.json    method and settings, the CV and its outputs, widths, walls, temperature
-    records.npy  a growing array: a record per hill or kernel, and per frame
+    records.npy  a growing array: a record per hill or kernel, several between two of them, and one per frame
 
 A record has `step` and `time` (ps) from the start of production on, `values` of the CVs, `bias` and `wall` (kJ/mol) at
-that moment, before the hill of the record itself; `height` (kJ/mol of a hill, the logarithm of the weight of an OPES
-kernel; NaN where none was added); `offset` (kJ/mol; c(t) of metadynamics, kT log Z of OPES); and `crc`.
+that moment, before the hill of the record itself; `steepness` of the CVs (1 / (nm sqrt(Da)), as `BiasForce.steepness`);
+`height` (kJ/mol of a hill, the logarithm of the weight of an OPES kernel) and `widths` of what was added, NaN where
+nothing was; `offset` (kJ/mol; c(t) of metadynamics, kT log Z of OPES); and `crc`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from openmm_gnn.base.files import read_document
 from openmm_gnn.base.growing_array import intact, read_growing_array
 
 FOLDER, META, RECORDS = "bias", "meta.json", "records.npy"
-VERSION = 1
+VERSION = 2
 
 
 def record_fields(num_cvs: int) -> list[tuple[Any, ...]]:
@@ -31,7 +32,9 @@ def record_fields(num_cvs: int) -> list[tuple[Any, ...]]:
         ("values", "<f8", (num_cvs,)),
         ("bias", "<f8"),
         ("wall", "<f8"),
+        ("steepness", "<f8", (num_cvs,)),
         ("height", "<f8"),
+        ("widths", "<f8", (num_cvs,)),
         ("offset", "<f8"),
     ]
 

@@ -21,6 +21,7 @@ from openmm_gnn.md.integrators import ImpulseLangevinIntegrator
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.weights import path_of
+from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, LeastWidths
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, read_bias_records, record_fields
 from openmm_gnn.runs.forces import RunForces
 from openmm_gnn.runs.settings import BiasSettings
@@ -70,6 +71,13 @@ class RunBias:
             settings.allow_jumps,
         )
         self.force.warm_up(system.positions, system.box_vectors)
+        masses = [system.system.getParticleMass(atom)._value for atom in range(system.system.getNumParticles())]
+        self._inverse_masses = np.array([1 / mass if mass > 0 else 0.0 for mass in masses])
+        first = self.force.steepness(system.positions, system.box_vectors, self._inverse_masses)
+        step_ps = run_settings.time_step_ps * settings.interval
+        self._least = LeastWidths(self.bias.depth, step_ps, settings.stiffness, first)
+        self._given_walls = self.walls
+        self.walls = self._given_walls.reaching(self._least.reach)
         self._writer: GrowingArray | None = None
         self._offset = self.bias.offset()
 
@@ -117,7 +125,9 @@ class RunBias:
             run: directory of the run.
             frames: steps between frames of any kind, each of which gets a record.
         """
-        self._context, self._run, self.intervals = context, run, (self.settings.stride, *frames)
+        stride = self.settings.stride
+        self._context, self._run = context, run
+        self.intervals = (stride, max(1, stride // SAMPLES_PER_STRIDE), *frames)
 
     def resume(self, step: int) -> None:
         """Drop records past this step of the production, and make the bias as it was then.
@@ -134,12 +144,15 @@ class RunBias:
             keep = int(np.searchsorted(records["step"], step, side="right"))
             self._writer.truncate(keep)
             for record in records[:keep]:
+                self._observe(record["steepness"])
                 if np.isfinite(record["height"]):
-                    self.bias.repeat(record["values"], float(record["height"]))
+                    self.bias.repeat(record["values"], float(record["height"]), record["widths"])
         self._offset = self.bias.offset()
 
     def take(self, step: int, state: openmm.State) -> None:
         """Take a record of a step; at a multiple of the stride, let the bias grow.
+
+        The walls of a record are those before it.
 
         Raises:
             NonFiniteError: if a CV is not finite.
@@ -150,12 +163,24 @@ class RunBias:
         record["step"], record["time"], record["values"] = step, step * self._time_step_ps, seen.values
         record["wall"] = self.walls.value_and_gradient(seen.values)[0]
         record["bias"] = self.bias.value_and_gradient(seen.values)[0]
-        record["height"], record["offset"] = np.nan, self._offset
+        record["height"], record["widths"], record["offset"] = np.nan, np.nan, self._offset
+        box = state.getPeriodicBoxVectors(asNumpy=True)._value if self.force.periodic else None
+        positions = state.getPositions(asNumpy=True)._value
+        record["steepness"] = self.force.steepness(positions, box, self._inverse_masses)
+        walls = self.walls
+        self._observe(record["steepness"][0])
         if step % self.settings.stride == 0:
-            record["height"] = self.bias.deposit(seen.values)
+            record["height"], record["widths"] = self.bias.deposit(seen.values, self._least.widths)
             self._offset = self.bias.offset()
+        if step % self.settings.stride == 0 or self.walls is not walls:
             self.force.changed(self._context)
         self._writer.append(record)
+
+    def _observe(self, steepness: np.ndarray) -> None:
+        """Take in a sample of the steepness, of which walls become softer and kernels wider."""
+        self._least.observe(steepness)
+        if np.any(self._least.reach > self.walls.reach):
+            self.walls = self._given_walls.reaching(self._least.reach)
 
     def suspect(self) -> str:
         """What the bias did last, and what helps where it has torn the molecule apart."""
@@ -185,7 +210,7 @@ class RunBias:
             "cv": self._cv,
             "outputs": list(self._outputs),
             "widths": self._widths.tolist(),
-            "walls": {name: getattr(self.walls, name).tolist() for name in ("lower", "upper", "reach")},
+            "walls": {name: getattr(self._given_walls, name).tolist() for name in ("lower", "upper", "reach")},
             "temperature": self._temperature,
             "units": {"time": "ps", "bias": "kJ/mol", "wall": "kJ/mol", "offset": "kJ/mol"},
         }

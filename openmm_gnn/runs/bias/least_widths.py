@@ -1,0 +1,57 @@
+"""The narrowest kernels and walls that a time step bears, from how steep the variables are along the run.
+
+An atom of mass m that a bias V(s) pushes by its slope feels a spring of V''(s) |ds/dx|^2; in mass-weighted coordinates
+the bias has the frequency sqrt(V'') g, with g the steepness of `BiasForce.steepness`. A leapfrog scheme fails where a
+frequency times its time step reaches 2; the molecule's own bonds, at most 1.4 with the usual steps, leave room for 1.
+
+Largest V'' of a single OPES kernel of width w and barrier B: V = c log(exp(-x^2 / 2 w^2) + epsilon) with
+epsilon = exp(-B / c) bends most where both terms are equal, by (B - c) / (2 w^2), below B / (2 w^2). That of hills
+stacked to a height of B: 2 exp(-3/2) B / w^2, below B / (2 w^2) as well. That of a wall: 2 WALL_KJ_MOL / reach^2.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from openmm_gnn.runs.settings import WALL_KJ_MOL
+
+SAMPLES_PER_STRIDE = 5
+"""Samples of the steepness between two hills or kernels."""
+_SAMPLES = 2 * SAMPLES_PER_STRIDE
+"""Last samples of which the largest counts for the next hill or kernel."""
+START_FACTOR = 2.0
+"""Steepness of the first picoseconds over that of the first frame: variables vary in it by about as much."""
+
+
+class LeastWidths:
+    """Least widths of the next kernel, and least reaches of the walls, for what was seen so far."""
+
+    def __init__(self, energy_kj_mol: float, time_step_ps: float, stiffness: float, first: np.ndarray) -> None:
+        """
+        Args:
+            energy_kj_mol: height to which the bias may rise over one kernel's width.
+            time_step_ps: between two evaluations of the bias.
+            stiffness: largest frequency of the bias times that time step.
+            first: (D,) steepness of the start.
+        """
+        self._per_steepness = time_step_ps * np.sqrt(energy_kj_mol / 2) / stiffness
+        self._reach_per_steepness = time_step_ps * np.sqrt(2 * WALL_KJ_MOL) / stiffness
+        self._recent: deque[np.ndarray] = deque([START_FACTOR * np.asarray(first)], maxlen=_SAMPLES)
+        self._steepest = self._recent[0]
+
+    def observe(self, steepness: np.ndarray) -> None:
+        """Take in one more sample, (D,)."""
+        self._recent.append(np.array(steepness))
+        self._steepest = np.maximum(self._steepest, steepness)
+
+    @property
+    def widths(self) -> np.ndarray:
+        """(D,) least widths of a kernel or hill here."""
+        return np.asarray(self._per_steepness * np.max(self._recent, axis=0))
+
+    @property
+    def reach(self) -> np.ndarray:
+        """(D,) least reaches of the walls, which only grow."""
+        return np.asarray(self._reach_per_steepness * self._steepest)
