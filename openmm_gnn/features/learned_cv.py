@@ -68,6 +68,38 @@ class OutputRanges:
         return cls(*(tuple(values.tolist()) for values in given))
 
 
+LEAST_CORRELATION = float(np.exp(-1))
+"""Correlation at the lag of a variable whose timescale is the lag."""
+
+
+@dataclass(frozen=True)
+class Slowness:
+    """How slow each output is in frames from which it was not learned."""
+
+    lag_ps: float
+    pairs: int
+    """Pairs of frames a lag apart."""
+    correlations: tuple[float, ...]
+    """Correlation of each output with itself a lag later."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "correlations", tuple(float(value) for value in self.correlations))
+        if not (np.isfinite(self.correlations).all() and self.lag_ps > 0 and self.pairs >= 0):
+            raise SpecError(f"correlations {self.correlations} of {self.pairs} pairs, {self.lag_ps} ps: not finite")
+
+    @property
+    def slow(self) -> tuple[int, ...]:
+        """The outputs that outlive the lag, counted from 0."""
+        return tuple(np.flatnonzero(np.array(self.correlations) > LEAST_CORRELATION).tolist())
+
+    def words_of(self, output: int) -> str:
+        """That an output is not slow, and by how much."""
+        return (
+            f"output {output}, counted from 0, is not slow in frames that it was not learned from: its correlation "
+            f"after {self.lag_ps:g} ps is {self.correlations[output]:.2f} there, over {self.pairs} pairs"
+        )
+
+
 @dataclass(frozen=True)
 class LearnedCV:
     """Slow variables of one topology, ready to be evaluated, biased or saved."""
@@ -85,6 +117,8 @@ class LearnedCV:
     """How the features of a token's atoms are reduced to one: "sum" or "mean"."""
     context: GraphContext = WHOLE
     """The graphs that the encoder sees: the whole selection, or a window of residues around each."""
+    slowness: Slowness | None = None
+    """How slow the outputs are in held-out frames; None: nobody has looked."""
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,6 +131,8 @@ class LearnedCV:
             )
         if len(self.ranges.mean) != self.num_outputs:
             raise SpecError(f"ranges of {len(self.ranges.mean)} outputs, the network has {self.num_outputs}")
+        if self.slowness is not None and len(self.slowness.correlations) != self.num_outputs:
+            raise SpecError(f"{len(self.slowness.correlations)} correlations for {self.num_outputs} outputs")
         if self.reduction not in ("sum", "mean"):
             raise SpecError(f"reduction is {self.reduction!r}: give sum or mean")
 
@@ -125,6 +161,22 @@ class LearnedCV:
                 "form that is now the default (--neighbor-rule fading) and learn the CV from them; or give "
                 "allow_jumps=True (--bias-allow-jumps) to bias it all the same"
             )
+
+    def check_slow(self, outputs: Sequence[int]) -> None:
+        """Refuse outputs that held-out frames have shown not to be slow: data were too few to learn them.
+
+        Raises:
+            SpecError: naming the first of them.
+        """
+        if self.slowness is not None:
+            for output in outputs:
+                if output not in self.slowness.slow:
+                    slow = list(self.slowness.slow)
+                    raise SpecError(
+                        f"{self.slowness.words_of(output)}. Learn the CV from more data or at a shorter lag, bias the "
+                        f"outputs that are slow ({slow or 'none is'}), or give allow_few_data=True "
+                        "(--bias-allow-few-data) to bias it all the same"
+                    )
 
     @classmethod
     def from_store(
@@ -234,6 +286,7 @@ def save_learned_cv(cv: LearnedCV, path: str | os.PathLike[str]) -> Path:
         "reduction": cv.reduction,
         **cv.context.to_json(),
         "ranges": asdict(cv.ranges),
+        "slowness": None if cv.slowness is None else asdict(cv.slowness),
         "metadata": cv.metadata,
     }
     return write_bundle(weights, json.dumps(document, sort_keys=True), path)
@@ -266,6 +319,7 @@ def _made(text: str, weights: dict[str, torch.Tensor]) -> LearnedCV:
             selection=document["selection"],
             reduction=document["reduction"],
             context=GraphContext.from_description(document),
+            slowness=Slowness(**document["slowness"]) if document.get("slowness") else None,
             metadata=document["metadata"],
         )
         saved_with = document["encoder_hash"]

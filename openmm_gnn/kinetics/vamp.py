@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.features.learned_cv import Slowness
 from openmm_gnn.kinetics.data import AnalysisData, Part
 from openmm_gnn.kinetics.lagged_pairs import lagged_starts
 from openmm_gnn.kinetics.token_trajectories import relative_weights
@@ -259,6 +260,21 @@ def score_lags(
         few = np.sqrt(len(blocks) / max(1, len(blocks) - 1))  # as in `free_energy_line`
         spreads.append(float(few * np.std(samples, ddof=1)) if len(samples) > 2 and len(blocks) > 1 else np.nan)
     return LagScores(name, np.array(lags) * data.interval_ps, np.array(scores), np.array(spreads))
+
+
+def held_out_slowness(variables: Sequence[np.ndarray], data: AnalysisData, lag: int) -> Slowness:
+    """How slow each variable is in the frames that are scored.
+
+    Args:
+        variables: (frames, K) for each run.
+        lag: lag in frames.
+    """
+    moments = sum(_moments(variables, data, data.scored, lag), start=np.zeros(()))
+    both = covariances_of(moments)
+    spread = torch.sqrt(both.c00.diagonal() * both.ctt.diagonal())
+    correlations = torch.where(spread > 0, both.c0t.diagonal() / spread, torch.zeros_like(spread))
+    pairs = sum(len(lagged_starts(trajectory, lag)) for trajectory in data.cut(data.scored))
+    return Slowness(lag * data.interval_ps, pairs, tuple(correlations.tolist()))
 
 
 def fit_and_score(variables: Sequence[np.ndarray], data: AnalysisData, lag: int) -> tuple[VampModel, float, float]:

@@ -109,7 +109,8 @@ class BiasSettings:
     """Method that builds the bias: opes, from the probability along the CVs; opes-explore, from that of the biased run,
     which explores faster and converges later; or metad, well-tempered metadynamics."""
     outputs: tuple[int, ...] | None = None
-    """Outputs of the CV that are biased, counted from 0, such as 0,1. Default: all."""
+    """Outputs of the CV that are biased, counted from 0, such as 0,1. Default: all that were slow in frames which they
+    were not learned from."""
     barrier: float = 40.0
     """Highest barrier that opes is to cross, in kJ/mol; differences of the bias are limited to it."""
     height: float = 1.0
@@ -133,6 +134,8 @@ class BiasSettings:
     """Distance of the walls from the ends of a CV's range, as a fraction of the range."""
     allow_jumps: bool = False
     """Bias a CV whose encoder is not continuous, too: each neighbour that crosses the cutoff heats the molecule."""
+    allow_few_data: bool = False
+    """Bias outputs that were not slow in frames which they were not learned from, too."""
 
     def __post_init__(self) -> None:
         one_of(self, BiasMethod, "method")
@@ -152,11 +155,16 @@ class BiasSettings:
         """The outputs that are biased.
 
         Raises:
-            SpecError: if there is no such output, or the widths are not of as many.
+            SpecError: if there is no such output, one is not slow, or the widths are not of as many.
         """
         from openmm_gnn.forces.cv_force import chosen_outputs
 
-        outputs = chosen_outputs(cv, self.outputs)
+        wanted = self.outputs
+        if wanted is None and cv.slowness is not None and not self.allow_few_data:
+            wanted = cv.slowness.slow or None
+        outputs = chosen_outputs(cv, wanted)
+        if not self.allow_few_data:
+            cv.check_slow(outputs)
         if self.width is not None and len(self.width) != len(outputs):
             raise SpecError(f"{len(self.width)} widths came for {len(outputs)} outputs: give one for each")
         return outputs

@@ -16,7 +16,7 @@ from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.data import AnalysisData, Part, find_runs, lag_frames, read_data
 from openmm_gnn.kinetics.free_energy import free_energy_line
 from openmm_gnn.kinetics.settings import AnalysisSettings
-from openmm_gnn.kinetics.vamp import score_lags
+from openmm_gnn.kinetics.vamp import held_out_slowness, score_lags
 from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, record_fields
 
 
@@ -131,3 +131,19 @@ def test_settings_are_stored_with_units_and_plain_values() -> None:
     stored = json.loads(json.dumps(settings.to_json()))
     assert (stored["lag_ps"], stored["lags_ps"], stored["num_outputs"]) == (3.0, [1.0, 2.0], 2)
     assert (stored["method"], stored["mixer"], stored["temperature"]) == ("spib", "subformer", None)
+
+
+def test_the_correlation_of_held_out_frames_tells_slow_from_fast(hopping: tuple[Path, list[np.ndarray]]) -> None:
+    """The shape hops with a known chance; white noise forgets within one frame."""
+    folder, shapes = hopping
+    data = data_of(folder)
+    noise = np.random.default_rng(3)
+    variables = [np.stack([own, noise.normal(size=len(own))], axis=1) for own in shapes]
+    found = held_out_slowness(variables, data, 2)
+    assert found.lag_ps == 2 * INTERVAL_PS
+    assert found.pairs == sum(part.stop - part.start - 2 for part in data.scored)
+    # Two states with a chance of HOP to leave either: correlation (1 - 2 HOP)^lag, its error some 1 / sqrt(visits).
+    assert found.correlations[0] == pytest.approx((1 - 2 * HOP) ** 2, abs=0.15)
+    assert abs(found.correlations[1]) < 5 / np.sqrt(found.pairs)
+    assert found.slow == (0,)
+    assert "output 1, counted from 0, is not slow" in found.words_of(1)

@@ -20,7 +20,7 @@ from openmm import app
 from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, TopologyError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.features.learned_cv import load_learned_cv, save_learned_cv
+from openmm_gnn.features.learned_cv import Slowness, load_learned_cv, save_learned_cv
 from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.cv_force import BiasForce
 from openmm_gnn.kinetics.free_energy import (
@@ -296,3 +296,24 @@ def test_walls_are_as_soft_as_the_steepest_place_so_far_asks(tmp_path: Path, cv_
         least = SETTINGS.time_step_ps * np.sqrt(2 * WALL_KJ_MOL) * steepest
         walls = BiasWalls.around(ends[0], ends[1], OPES.margin).reaching(least)
         assert record["wall"] == pytest.approx(walls.value_and_gradient(record["values"])[0], rel=1e-6)
+
+
+def test_outputs_that_are_not_slow_in_held_out_frames_are_left_out_or_refused(tmp_path: Path, cv_path: Path) -> None:
+    cv = load_learned_cv(cv_path)
+    assert BiasSettings().chosen_outputs(cv) == tuple(range(cv.num_outputs))  # nobody has looked
+    correlations = (0.9, *[0.1] * (cv.num_outputs - 1))
+    path = save_learned_cv(replace(cv, slowness=Slowness(1.0, 80, correlations)), tmp_path / "cv.safetensors")
+    looked = load_learned_cv(path)
+    assert looked.slowness == Slowness(1.0, 80, correlations)
+    assert BiasSettings().chosen_outputs(looked) == (0,)
+    assert BiasSettings(outputs=(1,), allow_few_data=True).chosen_outputs(looked) == (1,)
+    words = r"output 1, counted from 0, is not slow.*0\.10 there, over 80 pairs.*slow \(\[0\]\).*--bias-allow-few-data"
+    with pytest.raises(SpecError, match=words):
+        run(tmp_path / "run", path, SETTINGS, replace(OPES, outputs=(0, 1)))
+    assert not (tmp_path / "run" / "run.json").exists()
+    none = replace(cv, slowness=Slowness(1.0, 80, (0.2,) * cv.num_outputs))
+    with pytest.raises(SpecError, match=r"output 0.*\(none is\)"):
+        BiasSettings().chosen_outputs(none)
+    assert BiasSettings(allow_few_data=True).chosen_outputs(none) == tuple(range(cv.num_outputs))
+    with pytest.raises(SpecError, match="1 correlations for"):
+        replace(cv, slowness=Slowness(1.0, 80, (0.2,)))

@@ -34,7 +34,7 @@ from openmm_gnn.kinetics.report.representative_frames import closest_frames, wri
 from openmm_gnn.kinetics.report.results import Analysis, UnconnectedPart, all_warnings, unconnected_parts
 from openmm_gnn.kinetics.report.saliency import residue_attention, residue_saliency
 from openmm_gnn.kinetics.settings import AnalysisSettings, Method
-from openmm_gnn.kinetics.vamp import LagScores, score_lags
+from openmm_gnn.kinetics.vamp import LagScores, held_out_slowness, score_lags
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -173,7 +173,7 @@ def _report(
     notes = _write_cv(settings, data, learned, variables, encoder, out / "cv.safetensors")
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
-        notes = _jumps(data)
+        notes = [*_jumps(data), *_not_slow(variables, data, settings)]
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
     weights, num_frames = data.log_weights, sum(map(len, variables))
     bins = min(MOST_BINS, max(FEWEST_BINS, num_frames // FRAMES_PER_BIN))
@@ -305,7 +305,9 @@ def _write_cv(
         made_by = load_encoder(name, spec["neighbor_rule"], spec.get("smooth", False))
         metadata = {"settings": settings.to_json(), "runs": [run.fingerprint() for run in data.runs]}
         cv = LearnedCV.from_store(data.runs[0].store, network, made_by, metadata)
-        save_learned_cv(dataclasses.replace(cv, ranges=OutputRanges.of_series(variables)), path)
+        slowness = held_out_slowness(variables, data, data.in_frames(settings.lag))
+        cv = dataclasses.replace(cv, ranges=OutputRanges.of_series(variables), slowness=slowness)
+        save_learned_cv(cv, path)
     except (FileNotFoundError, DataError, SpecError) as error:
         return [f"There is no cv.safetensors: {error}. Give the encoder of the features with --encoder."]
     return []
@@ -321,6 +323,14 @@ def _jumps(data: AnalysisData) -> list[str]:
     words = jumps_of(spec_from_json(json.dumps(spec), EncoderSpec))
     remedy = "make the features again in the form that is now the default, and learn from those"
     return [f"The slow variables jump, and a bias along them is refused: {words}; {remedy}."] if words else []
+
+
+def _not_slow(variables: Sequence[np.ndarray], data: AnalysisData, settings: AnalysisSettings) -> list[str]:
+    """The variables that a bias leaves out, since they are not slow in held-out frames."""
+    slowness = held_out_slowness(variables, data, data.in_frames(settings.lag))
+    remedy = "a bias leaves it out. Run longer, choose a shorter lag, or fewer outputs"
+    fast = [output for output in range(len(slowness.correlations)) if output not in slowness.slow]
+    return [f"The data are too few for all outputs: {slowness.words_of(output)}; {remedy}." for output in fast]
 
 
 def _system(runs: Sequence[AnalysedRun]) -> str:
