@@ -203,22 +203,18 @@ class BiasForce(PythonCall):
         Raises:
             NonFiniteError: if a gradient is not finite.
         """
-        module, selected = self._cv_module, self.read_atoms[: self.num_selected]
-        device = module.read_atoms.device
-        read = torch.from_numpy(np.array(positions[self.read_atoms], np.float64)).to(device)
-        box = torch.from_numpy(np.array(box_vectors, np.float64)).to(device) if self.periodic else None
-        centred, box = module.prepared(read, box)
-        with torch.enable_grad():
-            outputs = module.values(centred.requires_grad_(True), box)
-            chosen = [outputs[output] for output in self.outputs]
-            gradients = [torch.autograd.grad(output, centred, retain_graph=True)[0] for output in chosen]
-        lengths = np.array([gradient.double().square().sum(dim=1).cpu().numpy() for gradient in gradients])
+        cv, lengths = self._on(torch.device("cpu")), []
+        read = torch.from_numpy(np.array(positions[self.read_atoms], np.float64))
+        box = torch.from_numpy(np.array(box_vectors, np.float64)) if self.periodic else None
+        for slope in np.eye(len(self.outputs)):
+            values = cv.values(read, box)
+            lengths.append(np.square(cv.forces(slope).numpy()).sum(axis=1))
         if not np.isfinite(lengths).all():
             raise NonFiniteError(
-                f"the gradients of the CVs are not finite at {[output.item() for output in chosen]}: atoms overlap, or "
-                "the simulation has blown up; look at the last good frame, or take a lower bias"
+                f"the gradients of the CVs are not finite at {values.tolist()}: atoms overlap, or the simulation has "
+                "blown up; look at the last good frame, or take a lower bias"
             )
-        return np.asarray(self._per_nm * np.sqrt(lengths @ inverse_masses[selected]))
+        return np.sqrt(np.array(lengths) @ inverse_masses[self.read_atoms])
 
     def warm_up(self, positions: np.ndarray, box_vectors: np.ndarray | None) -> None:
         """Evaluate a few times at (num_particles, 3) nm, so that later calls at the same positions agree exactly."""
