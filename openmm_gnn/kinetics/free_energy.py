@@ -9,7 +9,7 @@ runs. Sources of the weights: the offset c(t): Tiwary and Parrinello, J. Phys. C
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -162,15 +162,7 @@ def frame_log_weights(
         DataError: if the run was not biased, or a frame has no record.
     """
     meta, records = read_bias_meta(run), read_bias_records(run)
-    wanted = _trajectory_steps(run) if steps is None else np.asarray(steps)
-    rows = np.searchsorted(records["step"], wanted)
-    found = rows < len(records)
-    found[found] = records["step"][rows[found]] == wanted[found]
-    if not found.all():
-        raise DataError(
-            f"{run} has no record of the bias at step {int(wanted[~found][0])}, nor at {int((~found).sum()) - 1} other "
-            "frames: give frames that the run itself wrote, by --stride or --features"
-        )
+    rows = _rows_of(run, records, _trajectory_steps(run) if steps is None else np.asarray(steps))
     kt = BOLTZMANN_KJ_MOL_K * float(meta["temperature"])
     chosen = records[rows]
     energies = chosen["bias"]
@@ -206,7 +198,9 @@ def reweighted_free_energy(
     steps: np.ndarray | None = None,
     reweighting: Reweighting | str = Reweighting.MOMENT,
 ) -> FreeEnergyLine:
-    """The unbiased free energy along any observable of a biased run's frames, with errors from blocks.
+    """The unbiased free energy along any observable of a biased run's frames.
+
+    Errors are from blocks; those of metadynamics hold what the bias still changes by in the second half, too.
 
     Args:
         observable: (frames,) one number per frame, in the order of the trajectory or of `steps`.
@@ -218,8 +212,48 @@ def reweighted_free_energy(
     if len(observable) != len(log_weights):
         raise DataError(f"{len(observable)} values came for the {len(log_weights)} frames of {run}: give one for each")
     first = int(skip * len(log_weights))
-    temperature = float(read_bias_meta(run)["temperature"])
-    return free_energy_line([np.asarray(observable)[first:]], temperature, [log_weights[first:]], bins)
+    meta = read_bias_meta(run)
+    chosen = np.asarray(observable)[first:]
+    line = free_energy_line([chosen], float(meta["temperature"]), [log_weights[first:]], bins)
+    if BiasMethod(meta["settings"]["method"]) is not BiasMethod.METAD:
+        return line
+    drifts = np.abs(bias_drift(run, steps))[first:]
+    edges = _edges(chosen, bins)
+    counts, sums = (np.histogram(chosen, edges, weights=own)[0] for own in (np.ones(len(chosen)), drifts))
+    of_bins = np.divide(sums, counts, out=np.zeros(bins), where=counts > 0)
+    return replace(line, errors=np.hypot(line.errors, of_bins))
+
+
+def bias_drift(run: Path | str, steps: np.ndarray | None = None) -> np.ndarray:
+    """Change of a bias in the second half of a run, where its frames are, less its mean over them; (frames,) kJ/mol.
+
+    The weights of metadynamics take the bias for converged: where it still grows or sinks, the free energy of a frame
+    is unknown by about as much, and blocks of the run cannot show it.
+
+    Args:
+        steps: as for `frame_log_weights`.
+    Raises:
+        DataError: as for `frame_log_weights`.
+    """
+    meta, records = read_bias_meta(run), read_bias_records(run)
+    rows = _rows_of(run, records, _trajectory_steps(run) if steps is None else np.asarray(steps))
+    values = records["values"][rows]
+    middle = records[records["step"] <= records["step"][-1] / 2]
+    change = final_bias(meta, records).energies(values) - final_bias(meta, middle).energies(values)
+    return np.asarray(change - change.mean())
+
+
+def _rows_of(run: Path | str, records: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(frames,) the record of each step."""
+    rows = np.searchsorted(records["step"], steps)
+    found = rows < len(records)
+    found[found] = records["step"][rows[found]] == steps[found]
+    if not found.all():
+        raise DataError(
+            f"{run} has no record of the bias at step {int(steps[~found][0])}, nor at {int((~found).sum()) - 1} other "
+            "frames: give frames that the run itself wrote, by --stride or --features"
+        )
+    return rows
 
 
 def _trajectory_steps(run: Path | str) -> np.ndarray:

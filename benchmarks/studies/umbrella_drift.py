@@ -1,0 +1,102 @@
+"""Drift of the energy under an umbrella on a learned CV, without a thermostat, beside the run without an umbrella.
+
+python benchmarks/studies/umbrella_drift.py [--system alanine-dipeptide] [--cv alanine-dipeptide] [--output 0]
+    [--ps 5] [--seeds 4]
+
+A continuous CV changes a leapfrog's energy no more than the molecule's own forces do; one that jumps heats it with
+every jump. Each seed begins from an equilibrated frame; the umbrella's centre is the CV's value there plus its
+fluctuation, so that it pulls from the start. Total energies are fitted by a line; drifts are in kJ/mol/ps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+
+import numpy as np
+import openmm
+from rich.console import Console
+from rich.table import Table
+
+from openmm_gnn import BiasForce, load_learned_cv, load_system
+
+STRENGTHS = (35.0, 140.0)
+"""kJ/mol per unit squared of the CV."""
+TIME_STEPS_PS = (0.0005, 0.001)
+SAMPLES = 200
+EQUILIBRATION_STEPS = 5000
+
+
+class Umbrella:
+    """k (s - centre)^2 / 2."""
+
+    def __init__(self, strength: float, centre: float) -> None:
+        self.strength, self.centre = strength, centre
+
+    def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """kJ/mol, and (1,) its derivative."""
+        away = values - self.centre
+        return float(0.5 * self.strength * np.square(away).sum()), self.strength * away
+
+
+def context_of(system: openmm.System, integrator: openmm.Integrator) -> openmm.Context:
+    """In double precision, with constraints that cost no energy."""
+    integrator.setConstraintTolerance(1e-10)
+    return openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+
+
+def drift(energies: np.ndarray, ps: float) -> float:
+    """Slope of a line through total energies at equal intervals over so many ps."""
+    return float(np.polyfit(np.linspace(0, ps, len(energies)), energies, 1)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--system", default="alanine-dipeptide")
+    parser.add_argument("--cv", default="alanine-dipeptide")
+    parser.add_argument("--output", type=int, default=0)
+    parser.add_argument("--ps", type=float, default=5.0)
+    parser.add_argument("--seeds", type=int, default=4)
+    options = parser.parse_args()
+    cv = load_learned_cv(options.cv)
+    made = load_system(options.system)
+    system, topology, start = made.system, made.topology, made.start(1)
+    table = Table(title=f"{options.system}, drift of the total energy, kJ/mol/ps")
+    for heading in ("time step, fs", "umbrella", *(f"seed {seed}" for seed in range(1, options.seeds + 1)), "largest"):
+        table.add_column(heading, justify="right")
+    for time_step in TIME_STEPS_PS:
+        for strength in (0.0, *STRENGTHS):
+            found = []
+            for seed in range(1, options.seeds + 1):
+                umbrella = Umbrella(strength, 0.0)
+                biased = copy.deepcopy(system)
+                force = BiasForce(cv, topology, umbrella, (options.output,))
+                force.add_to(biased)
+                warm = openmm.LangevinMiddleIntegrator(300, 5.0, 0.001)
+                warm.setRandomNumberSeed(seed)
+                first = context_of(system, warm)
+                first.setPositions(start)
+                first.setVelocitiesToTemperature(300, seed)
+                warm.step(EQUILIBRATION_STEPS)
+                state = first.getState(positions=True, velocities=True)
+                integrator = openmm.VerletIntegrator(time_step)
+                context = context_of(biased, integrator)
+                context.setPositions(state.getPositions())
+                context.setVelocities(state.getVelocities())
+                fluctuation = cv.ranges.fluctuation[options.output]
+                umbrella.centre = float(force.values(context).values[0]) + fluctuation
+                force.changed(context)
+                steps, energies = round(options.ps / time_step), []
+                for _ in range(SAMPLES):
+                    integrator.step(steps // SAMPLES)
+                    now = context.getState(energy=True)
+                    energies.append(now.getPotentialEnergy()._value + now.getKineticEnergy()._value)
+                force.check()
+                found.append(drift(np.array(energies), options.ps))
+            cells = (f"{value:.3f}" for value in found)
+            table.add_row(f"{1000 * time_step:g}", f"{strength:g}", *cells, f"{max(map(abs, found)):.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
