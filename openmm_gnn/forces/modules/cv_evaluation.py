@@ -8,6 +8,7 @@ chooses.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -53,7 +54,7 @@ def cv_evaluation(module: CVModule, outputs: Sequence[int], device: torch.device
     """The evaluation of these outputs of a CV on a device: compiled where that is possible.
 
     Args:
-        module: in evaluation mode; on a GPU it is moved there.
+        module: in evaluation mode, on the CPU.
     """
     spec = module.encoder.spec
     largest = int(torch.bincount(module.graph).max())
@@ -72,7 +73,8 @@ class AutogradEvaluation:
     def __init__(self, module: CVModule, outputs: Sequence[int], device: torch.device) -> None:
         """As `cv_evaluation`."""
         # Frozen weights cannot follow to another device.
-        self._module = torch.jit.freeze(torch.jit.script(module.to(device)), ["prepared", "values"])
+        placed = module if device.type == "cpu" else copy.deepcopy(module).to(device)
+        self._module = torch.jit.freeze(torch.jit.script(placed), ["prepared", "values"])
         self._chosen = torch.tensor(outputs, device=device)
         self._num_selected, self._per_nm = module.num_selected, module.per_nm
 
@@ -87,10 +89,11 @@ class AutogradEvaluation:
 
     def forces(self, slope: np.ndarray) -> Tensor:
         """As `CVEvaluation.forces`."""
-        direction = torch.from_numpy(slope).to(self._outputs)
-        (gradient,) = torch.autograd.grad([self._outputs], [self._centred], [direction])
-        forces = torch.zeros_like(self._read)
-        forces[: self._num_selected] = gradient.to(forces.dtype) * -self._per_nm
+        with torch.inference_mode(False):
+            direction = torch.from_numpy(slope).to(self._outputs)
+            (gradient,) = torch.autograd.grad([self._outputs], [self._centred], [direction])
+            forces = torch.zeros_like(self._read)
+            forces[: self._num_selected] = gradient.to(forces.dtype) * -self._per_nm
         return forces
 
 
