@@ -18,7 +18,8 @@ import openmm
 from rich.console import Console
 from rich.table import Table
 
-from openmm_gnn import BiasForce, load_learned_cv, load_system
+from openmm_gnn import load_learned_cv, load_system
+from openmm_gnn.forces.cv_force import BiasForce
 
 STRENGTHS = (35.0, 140.0)
 """kJ/mol per unit squared of the CV."""

@@ -51,6 +51,9 @@ class AnalysisSettings:
     is used."""
     mixer: Mixer = Mixer.SUBMIXER
     """Layers of the network that mix the tokens of the residues."""
+    chiral: bool = False
+    """Tell a shape from its mirror image, such as the left and right helices of glycine, which are the same to all
+    other networks, by a triple product of each token's vectors."""
     window: int = 1
     """Number of consecutive residues that are merged into one token; 1: none are merged; 0: all residues of a chain."""
     merging: Merging | None = None

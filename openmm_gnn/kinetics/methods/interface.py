@@ -115,6 +115,7 @@ def network_spec(settings: AnalysisSettings, data: AnalysisData) -> CVNetworkSpe
         input_width=tokens.shape[3],
         num_outputs=settings.outputs,
         mixer=settings.mixer,
+        chiral=settings.chiral,
         width=settings.width,
         num_layers=settings.layers,
         merging=settings.merging,

@@ -17,6 +17,7 @@ from openmm_gnn.base.specs.tokens import (
     Pooling,
 )
 from openmm_gnn.networks.tokens.equivariant_layers import (
+    Chirality,
     EquivariantLinear,
     EquivariantTransformer,
     GatedProjection,
@@ -38,9 +39,9 @@ from openmm_gnn.networks.tokens.token_mixers import (
 class CVNetwork(nn.Module):
     """Tokens and their coordinates -> outputs, invariant under rotation and translation. Scriptable.
 
-    Projection, graph convolution, merging, messages in space, global token, mixer, pooling, perceptron; what the spec
-    does not ask for is left out. Buffers standardise what comes in and turn what goes out; both do nothing until they
-    are set.
+    Projection, chirality, graph convolution, merging, messages in space, global token, mixer, pooling, perceptron;
+    what the spec does not ask for is left out. Buffers standardise what comes in and turn what goes out; both do
+    nothing until they are set.
 
     Source: the lobes of Pengmei et al., J. Chem. Phys. 162 (2025), arXiv 2409.19838, and arXiv 2512.06520.
     """
@@ -68,6 +69,7 @@ class CVNetwork(nn.Module):
         width, merged = spec.width, spec.merged_tokens
         equivariant = spec.mixer is Mixer.EQUIVARIANT_ATTENTION
         self.projection = (EquivariantLinear if equivariant else GatedProjection)(spec.input_width, width)
+        self.chirality = Chirality(width) if spec.chiral else None
         self.convolution = _convolution(spec)
         self.merger = _merger(spec)
         self.messages = None
@@ -176,6 +178,8 @@ class CVNetwork(nn.Module):
         scalars = (tokens[:, :, 0] - self.scalar_mean) / self.scalar_scale
         vectors = tokens[:, :, 1:] / self.vector_scale.unsqueeze(1)
         scalars, vectors = self.projection(scalars, vectors)
+        if self.chirality is not None:
+            scalars = self.chirality(scalars, vectors)
         if self.convolution is not None:
             scalars, vectors = self.convolution(scalars, vectors, coordinates)
         if self.merger is not None:

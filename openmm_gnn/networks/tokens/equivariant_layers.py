@@ -30,6 +30,32 @@ class EquivariantLinear(nn.Module):
         return self.scalars(scalars), self.vectors(vectors)
 
 
+class Chirality(nn.Module):
+    """Adds to scalars a linear map of triple products of vectors, which change sign in a mirror. Scriptable.
+
+    The channels c, c + 1 and c + 2 make one: a . (b x c) / sqrt((1 + a^2) (1 + b^2) (1 + c^2)), smooth and below 1.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width, bias=False)
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> Tensor:
+        """(B, tokens, width) scalars.
+
+        Args:
+            scalars: (B, tokens, width).
+            vectors: (B, tokens, 3, width).
+        """
+        vectors = vectors / torch.sqrt(1.0 + vectors.square().sum(dim=2, keepdim=True))
+        ax, ay, az = vectors[:, :, 0], vectors[:, :, 1], vectors[:, :, 2]
+        second, third = torch.roll(vectors, 1, dims=[3]), torch.roll(vectors, 2, dims=[3])
+        bx, by, bz = second[:, :, 0], second[:, :, 1], second[:, :, 2]
+        cx, cy, cz = third[:, :, 0], third[:, :, 1], third[:, :, 2]
+        triple = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+        return scalars + self.linear(triple)
+
+
 class GatedProjection(nn.Module):
     """Two gated blocks, by which the lengths of the vectors come into the scalars.
 
