@@ -96,8 +96,9 @@ def test_values_and_forces_are_those_of_every_mixer(mixer: Mixer) -> None:
         {"mixer": "mlp", "pooling": "flatten", "softmax": True, "head_layers": 3},
         {"mixer": "equivariant-attention", "local_attention": "chiral", "chains": (0, 0, 0, 1, 1, 1)},
         {"mixer": "mlp", "graph_convolution": GraphConvolution.CHIRAL},
+        {"mixer": "mlp", "chiral": True},
     ],
-    ids=["merged", "own token", "softmax", "chiral", "convolution"],
+    ids=["merged", "own token", "softmax", "chiral", "convolution", "mirror"],
 )
 def test_values_and_forces_are_those_of_other_networks(network: dict[str, Any]) -> None:
     check(cv_with(network))
