@@ -109,7 +109,7 @@ def test_a_run_killed_at_random_moments_loses_no_row_and_repeats_none(
     short = MemoryTrajectory(*(array[:6] for array in vars(trajectories[0]).values()))
     directory, chance, last_step = tmp_path / "run", random.Random(0), 0
     with KilledCalls(_run, short, directory, 1_000_000) as calls:
-        for kill in range(10):
+        for kill in range(10):  # what goes wrong in one moment of four is missed in 6 % of the runs of this test
             calls.kill_one(chance.uniform(0.0, 0.3), directory / "last.ckpt" if kill % 2 else None)
             if (directory / "last.ckpt").exists():
                 step = torch.load(directory / "last.ckpt", weights_only=True)["global_step"]
