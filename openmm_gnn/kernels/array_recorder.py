@@ -88,7 +88,7 @@ class Recorder(TorchDispatchMode):
         self.instructions: list[Instruction] = []
         self._arrays: dict[int, RecordedArray] = {}
         self._alive: list[Any] = []
-        """Whatever has been seen: storages are told apart by their addresses, which must not be used again."""
+        """Whatever has been seen: storages are known by their addresses, which must not be used again."""
         self._packed: dict[tuple[Any, ...], tuple[RecordedArray, Tensor]] = {}
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
@@ -240,12 +240,12 @@ class Recorder(TorchDispatchMode):
         starts = [0]
         for line in self.instructions:
             strides = [list(tensor.stride()) for _, tensor in line.operands]
-            sizes = list(line.sizes)
+            sizes: list[int] = [int(size) for size in line.sizes]
             if line.operation in _BY_PLACE or line.operation == Operation.SUM:
                 sizes, strides = _joined(sizes, strides)
             body = [*sizes]
             for (array, tensor), steps in zip(line.operands, strides, strict=True):
-                body += [array.offset + tensor.storage_offset(), *steps]
+                body += [array.offset + int(tensor.storage_offset()), *steps]
             body += line.rows
             numbers += [int(line.operation), 4 + len(body), len(sizes), len(line.operands), *body]
             starts.append(len(numbers))

@@ -46,7 +46,7 @@ class MoleculeSearch:
     cutoff: float
     """In the encoder's unit."""
     max_neighbors: int
-    """Of the rule fading; 0: the rule full."""
+    """Neighbours of an atom that count by the rule fading; 0: all within the cutoff."""
 
     def arguments(self, read: Tensor, box_vectors: Tensor | None) -> tuple[Tensor | float, ...]:
         """What the operators take of positions and of the search."""
