@@ -1,7 +1,7 @@
 """Drift of the energy under an umbrella on a learned CV, without a thermostat, beside the run without an umbrella.
 
-python benchmarks/studies/umbrella_drift.py [--system alanine-dipeptide] [--cv alanine-dipeptide] [--output 0]
-    [--ps 5] [--seeds 4]
+    python benchmarks/studies/umbrella_drift.py [--system alanine-dipeptide] [--cv alanine-dipeptide] [--output 0]
+                                                [--ps 5] [--seeds 4]
 
 A continuous CV changes a leapfrog's energy no more than the molecule's own forces do; one that jumps heats it with
 every jump. Each seed begins from an equilibrated frame; the umbrella's centre is the CV's value there plus its
