@@ -306,6 +306,11 @@ def test_outputs_that_are_not_slow_in_held_out_frames_are_left_out_or_refused(tm
     looked = load_learned_cv(path)
     assert looked.slowness == Slowness(1.0, 80, correlations)
     assert BiasSettings().chosen_outputs(looked) == (0,)
+    with pytest.warns(UserWarning, match=r"output 1, counted from 0, is not slow.*: the bias leaves it out"):
+        made = run(tmp_path / "first", path, replace(SETTINGS, steps=20), OPES)
+    assert read_bias_meta(made)["outputs"] == [0] and read_bias_records(made)["values"].shape[1] == 1
+    with pytest.raises(SpecError, match=r"bias.outputs: \[0\] stored"):
+        run(made, path, replace(SETTINGS, steps=40), replace(OPES, allow_few_data=True), resume=True)
     assert BiasSettings(outputs=(1,), allow_few_data=True).chosen_outputs(looked) == (1,)
     words = r"output 1, counted from 0, is not slow.*0\.10 there, over 80 pairs.*slow \(\[0\]\).*--bias-allow-few-data"
     with pytest.raises(SpecError, match=words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ class RunBias:
         self._check(run_settings)
         cv = load_learned_cv(cv_path)
         self._outputs = settings.chosen_outputs(cv)
+        for output in sorted(set(range(cv.num_outputs)) - set(self._outputs)) if settings.outputs is None else ():
+            assert cv.slowness is not None
+            warnings.warn(f"{cv.slowness.words_of(output)}: the bias leaves it out", stacklevel=2)
         self.walls, self._widths = settings.walls_for(cv), settings.widths_for(cv)
         self.bias = settings.potential(self.walls, self._widths, run_settings.temperature)
         self._temperature = run_settings.temperature
@@ -101,7 +105,7 @@ class RunBias:
 
     def identity(self) -> dict[str, Any]:
         """What decides the course of the bias, for run.json."""
-        return {"cv": self._cv, **self.settings.to_record()}
+        return {"cv": self._cv, **self.settings.to_record(), "outputs": list(self._outputs)}
 
     def added_to(self, forces: RunForces, run: RunCourse) -> RunForces:
         """The forces of a run with this one among them; energies and forces that are logged leave it out."""
@@ -190,7 +194,7 @@ class RunBias:
             last = f"; at {values} it pushed an atom with {seen.largest_force:.3g} kJ/mol/nm at last"
         return (
             f". Or the bias along {self._cv['name']} was too steep{last}: wider kernels (--bias-width), a lower "
-            "barrier (--bias-barrier), a shorter time step (--time-step), or a CV of more data help"
+            "barrier (--bias-barrier) or --bias-stiffness, a shorter time step (--time-step), or a CV of more data help"
         )
 
     def sync(self) -> None:
