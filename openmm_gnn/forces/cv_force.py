@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -148,6 +149,8 @@ class BiasForce(PythonCall):
         self.latest: SeenValues | None = None
         """Values at the last force call; None before the first."""
         self._cv_module = module.eval()
+        # Between the values and the forces of a step an evaluation keeps what is theirs; Contexts may step in threads.
+        self._lock = threading.Lock()
         # Made for the CPU at once, and for a GPU at the first call from there.
         self._evaluations = {"cpu": cv_evaluation(module, self.outputs, torch.device("cpu"))}
         self.force = make_force(self.module, "BiasForce", uses_box, backend, group=group)
@@ -207,8 +210,9 @@ class BiasForce(PythonCall):
         read = torch.from_numpy(np.array(positions[self.read_atoms], np.float64))
         box = torch.from_numpy(np.array(box_vectors, np.float64)) if self.periodic else None
         for slope in np.eye(len(self.outputs)):
-            values = cv.values(read, box)
-            lengths.append(np.square(cv.forces(slope).numpy()).sum(axis=1))
+            with self._lock:
+                values = cv.values(read, box)
+                lengths.append(np.square(cv.forces(slope).numpy()).sum(axis=1))
         if not np.isfinite(lengths).all():
             raise NonFiniteError(
                 f"the gradients of the CVs are not finite at {values.tolist()}: atoms overlap, or the simulation has "
@@ -227,10 +231,11 @@ class BiasForce(PythonCall):
 
     def evaluate(self, read: Tensor, box_vectors: Tensor | None) -> tuple[float, Tensor]:
         """Energy of the bias and its forces, as `PythonCall.evaluate`."""
-        cv = self._on(read.device)
-        values = cv.values(read, box_vectors)
-        energy, slope = self.potential.value_and_gradient(values)
-        forces = cv.forces(slope)
+        with self._lock:
+            cv = self._on(read.device)
+            values = cv.values(read, box_vectors)
+            energy, slope = self.potential.value_and_gradient(values)
+            forces = cv.forces(slope)
         on_host = forces.cpu().numpy()
         largest = math.sqrt(np.einsum("ij,ij->i", on_host, on_host).max())
         if not (math.isfinite(largest) and np.isfinite(values).all()):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import threading
 from typing import Any
 
 import numpy as np
 import openmm
 import pytest
+import torch
 from learned_cvs import chain, rounding_of_values, untrained_cv, values_of
 
 from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
@@ -149,3 +151,28 @@ def test_the_steepness_is_the_mass_weighted_length_of_the_gradient(periodic: boo
         forces = state.getForces(asNumpy=True)._value
         # float32 sums of some hundred terms in two orders
         assert length == pytest.approx(np.sqrt(np.square(forces).sum(axis=1) @ inverse), rel=1e-4)
+
+
+def test_contexts_in_two_threads_have_the_forces_of_their_own_positions() -> None:
+    """One force, evaluated at two places at once, against the same one after the other."""
+    start = chain()
+    bias = BiasForce(CV, start.topology, Springs(), backend=BACKENDS[0], periodic=False)
+    read = torch.from_numpy(start.positions[bias.read_atoms])
+    places = [read, read + 0.02 * torch.sin(torch.arange(read.numel())).reshape(read.shape)]
+    alone = [bias.called(place, None) for place in places]
+    assert (alone[0][1] - alone[1][1]).abs().max() > 1.0
+    wrong: list[int] = []
+
+    def again(number: int) -> None:
+        for _ in range(300):
+            energy, forces = bias.called(places[number], None)
+            if energy != alone[number][0] or not torch.equal(forces, alone[number][1]):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=again, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    bias.check()
+    assert wrong == []
