@@ -20,6 +20,9 @@ import openmm_gnn.kernels.library  # noqa: F401  (loads the operators)
 from openmm_gnn.kernels.array_operations import SAME_FOR_ALL, WRITERS
 from openmm_gnn.kernels.array_recorder import NotRecordable, RecordedArray, Recorder
 
+_ROUNDING = 1e-2
+"""Of the largest number: what float32 leaves of a network's norms, and far below what a wrong operation gives."""
+
 
 class ArrayProgram:
     """A program of a function and of its vector-Jacobian product."""
@@ -30,7 +33,7 @@ class ArrayProgram:
             function: tensors -> one tensor (K,), differentiable.
             examples: float32 inputs, of the shapes of all later ones.
         Raises:
-            NotRecordable: if it has no program.
+            NotRecordable: if it has no program, or one that does not give what PyTorch gives for the examples.
         """
         recorder = Recorder(WRITERS, SAME_FOR_ALL)
         inputs = [example.detach().clone().contiguous().requires_grad_() for example in examples]
@@ -59,6 +62,12 @@ class ArrayProgram:
         self._outputs = views[0]
         left = iter(views[1:])
         self._gradients: list[Tensor | None] = [None if one is None else next(left) for one in gradients]
+        again = [self.forward(*examples), *self.backward(torch.ones(outputs.shape))]
+        for right, found_again in zip([outputs.detach(), *gradients], again, strict=True):
+            if right is None or found_again is None:
+                continue
+            if not bool((right - found_again).abs().max() <= _ROUNDING * right.abs().max()):
+                raise NotRecordable("its program does not compute what PyTorch does")
 
     def _view(self, array: RecordedArray, tensor: Tensor) -> Tensor:
         return self.memory.as_strided(tensor.shape, tensor.stride(), array.offset + tensor.storage_offset())

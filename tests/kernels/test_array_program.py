@@ -10,6 +10,7 @@ from rounding import rounding_of_sum
 from torch import Tensor
 from torch.nn import functional
 
+from openmm_gnn.kernels.array_operations import WRITERS
 from openmm_gnn.kernels.array_program import ArrayProgram
 from openmm_gnn.kernels.array_recorder import NotRecordable
 
@@ -79,3 +80,10 @@ def test_an_input_without_gradient_has_none() -> None:
 def test_what_is_not_the_same_for_all_numbers_is_refused(function: Callable[..., Tensor]) -> None:
     with pytest.raises(NotRecordable):
         ArrayProgram(function, [torch.randn(*shape) for shape in SHAPES])
+
+
+def test_a_program_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it would be if an operation of PyTorch came to mean something else."""
+    monkeypatch.setitem(WRITERS, "exp", WRITERS["sigmoid"])
+    with pytest.raises(NotRecordable, match="does not compute what PyTorch does"):
+        ArrayProgram(lambda a, b: torch.exp(a).flatten() + b.sum(), [torch.randn(*shape) for shape in SHAPES])

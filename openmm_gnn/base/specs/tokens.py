@@ -98,7 +98,7 @@ class CVNetworkSpec:
     token_hidden: int | None = None
     """Hidden width of SubMixer's perceptron along the tokens; None: twice the number of tokens, at most 512."""
     chiral: bool = False
-    """Whether each token's scalars hear a triple product of its vectors, which changes sign in a mirror."""
+    """Whether a triple product of each token's vectors, which changes sign in a mirror, is added to its scalars."""
     merging: Merging = Merging.NONE
     window: int = 1
     """Consecutive tokens that become one; 0: all tokens of a chain. A window ends with its chain."""

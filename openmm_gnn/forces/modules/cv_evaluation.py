@@ -258,8 +258,10 @@ def _outputs_stage(module: CVModule, outputs: tuple[int, ...]) -> Stage:
     def of_atoms(scalars: Tensor, vectors: Tensor, centred: Tensor) -> Tensor:
         return module.outputs(scalars, vectors, centred).index_select(0, chosen)
 
-    examples = (torch.ones(atoms, width), torch.ones(atoms, 3, width), torch.rand(module.num_selected, 3))
+    own = torch.Generator().manual_seed(0)  # nobody else's random numbers change
+    shapes = ((atoms, width), (atoms, 3, width), (module.num_selected, 3))
+    examples = [torch.randn(shape, generator=own) for shape in shapes]
     try:
         return ArrayProgram(of_atoms, examples)
-    except NotRecordable:  # messages between tokens that are near in space, whose number varies
+    except NotRecordable:  # such as messages between tokens that are near in space, whose number varies
         return AutogradStage(of_atoms)
