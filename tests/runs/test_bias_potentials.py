@@ -250,6 +250,17 @@ def test_the_stiffest_bias_of_least_width_has_the_frequency_that_is_allowed(barr
         assert 0.97 * low * allowed < frequency * time_step < 1.01 * allowed
 
 
+def test_an_exploring_kernel_is_bent_no_more_at_its_centre_than_is_allowed() -> None:
+    opes = OpesBias(np.array([1e-3]), 40.0, TEMPERATURE, explore=True)
+    steepness, time_step, allowed = np.array([80.0]), 0.004, 0.8
+    least = LeastWidths(opes.depth, time_step, allowed, steepness / START_FACTOR)
+    opes.deposit(np.zeros(1), least.widths)
+    bend = second_derivatives(opes, np.linspace(-8, 8, 801) * least.widths[0])
+    share = np.sqrt(1 / (1 + np.exp(-opes.barrier / (40.0 - KT))))  # the centre's own weight beside epsilon
+    assert np.sqrt(-bend.min()) * steepness[0] * time_step == pytest.approx(share * allowed, rel=0.01)
+    assert np.sqrt(bend.max()) * steepness[0] * time_step < allowed
+
+
 def test_least_widths_follow_the_last_samples_and_walls_the_steepest() -> None:
     least = LeastWidths(32.0, 0.002, 0.5, np.array([1.0, 2.0]))
     per_steepness = 0.002 * 4 / 0.5

@@ -5,8 +5,9 @@ the bias has the frequency sqrt(V'') g, with g the steepness of `BiasForce.steep
 frequency times its time step reaches 2; the molecule's own bonds, at most 1.4 with the usual steps, leave room for 1.
 
 Largest V'' of a single OPES kernel of width w and barrier B: V = c log(exp(-x^2 / 2 w^2) + epsilon) with
-epsilon = exp(-B / c) bends most where both terms are equal, by (B - c) / (2 w^2), below B / (2 w^2). That of hills
-stacked to a height of B: 2 exp(-3/2) B / w^2, below B / (2 w^2) as well. That of a wall: 2 WALL_KJ_MOL / reach^2.
+epsilon = exp(-B / c) bends most where both terms are equal, by (B - c) / (2 w^2), below B / (2 w^2); and the other way
+at its centre, by less than c / w^2, which is more where OPES explores. That of hills stacked to a height of B:
+2 exp(-3/2) B / w^2, below B / (2 w^2) as well. That of a wall: 2 WALL_KJ_MOL / reach^2.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class LeastWidths:
     def __init__(self, energy_kj_mol: float, time_step_ps: float, stiffness: float, first: np.ndarray) -> None:
         """
         Args:
-            energy_kj_mol: height to which the bias may rise over one kernel's width.
+            energy_kj_mol: `depth` of the bias.
             time_step_ps: between two evaluations of the bias.
             stiffness: largest frequency of the bias times that time step.
             first: (D,) steepness of the start.

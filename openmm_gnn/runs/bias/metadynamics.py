@@ -73,7 +73,7 @@ class MetadynamicsBias:
 
     @property
     def depth(self) -> float:
-        """Height to which hills may be stacked, kJ/mol: the barrier that this bias factor suits."""
+        """Height to which hills may be stacked, kJ/mol: the barrier that the bias factor suits."""
         return self.bias_factor * self.kt
 
     def value_and_gradient(self, values: np.ndarray) -> tuple[float, np.ndarray]:

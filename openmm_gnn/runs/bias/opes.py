@@ -73,8 +73,8 @@ class OpesBias:
 
     @property
     def depth(self) -> float:
-        """Height to which the bias may rise over one kernel's width, kJ/mol."""
-        return self.barrier
+        """Twice the largest |V''| of a single kernel, times its width squared, kJ/mol; at its edge or at its centre."""
+        return max(self.barrier, 2 * self._prefactor)
 
     @property
     def log_z(self) -> float:
