@@ -208,6 +208,7 @@ def reweighted_free_energy(
     Raises:
         DataError: as for `frame_log_weights`, or if the observable has another number of frames.
     """
+    steps = _trajectory_steps(run) if steps is None else steps
     log_weights = frame_log_weights(run, steps, reweighting)
     if len(observable) != len(log_weights):
         raise DataError(f"{len(observable)} values came for the {len(log_weights)} frames of {run}: give one for each")
@@ -215,27 +216,32 @@ def reweighted_free_energy(
     meta = read_bias_meta(run)
     chosen = np.asarray(observable)[first:]
     line = free_energy_line([chosen], float(meta["temperature"]), [log_weights[first:]], bins)
-    if BiasMethod(meta["settings"]["method"]) is not BiasMethod.METAD:
+    drift = bias_drift(run, steps)
+    if drift is None:
         return line
-    drifts = np.abs(bias_drift(run, steps))[first:]
+    drifts = np.abs(drift)[first:]
     edges = _edges(chosen, bins)
     counts, sums = (np.histogram(chosen, edges, weights=own)[0] for own in (np.ones(len(chosen)), drifts))
     of_bins = np.divide(sums, counts, out=np.zeros(bins), where=counts > 0)
     return replace(line, errors=np.hypot(line.errors, of_bins))
 
 
-def bias_drift(run: Path | str, steps: np.ndarray | None = None) -> np.ndarray:
-    """Change of a bias in the second half of a run, where its frames are, less its mean over them; (frames,) kJ/mol.
+def bias_drift(run: Path | str, steps: np.ndarray | None = None) -> np.ndarray | None:
+    """Change of metadynamics' bias in the second half of a run, where its frames are, less its mean over them.
 
     The weights of metadynamics take the bias for converged: where it still grows or sinks, the free energy of a frame
     is unknown by about as much, and blocks of the run cannot show it.
 
     Args:
         steps: as for `frame_log_weights`.
+    Returns:
+        (frames,) kJ/mol; None for OPES, whose weights are those of the moment.
     Raises:
         DataError: as for `frame_log_weights`.
     """
     meta, records = read_bias_meta(run), read_bias_records(run)
+    if BiasMethod(meta["settings"]["method"]) is not BiasMethod.METAD:
+        return None
     rows = _rows_of(run, records, _trajectory_steps(run) if steps is None else np.asarray(steps))
     values = records["values"][rows]
     middle = records[records["step"] <= records["step"][-1] / 2]

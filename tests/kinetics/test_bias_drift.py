@@ -74,7 +74,7 @@ def test_the_drift_sinks_as_the_bias_settles(tmp_path: Path) -> None:
     for steps in (2000, 16000):
         times, _ = walk(tmp_path / str(steps), steps, 1)
         drift = bias_drift(tmp_path / str(steps), times)
-        assert drift.mean() == pytest.approx(0.0, abs=1e-9)
+        assert drift is not None and drift.mean() == pytest.approx(0.0, abs=1e-9)
         sizes.append(drift.std())
     assert sizes[1] < 0.8 * sizes[0]  # seen: 4.6 and 2.5 kJ/mol
     with pytest.raises(DataError, match="no record of the bias at step 7"):

@@ -17,6 +17,7 @@ from openmm_gnn.kinetics.markov import Interval, MarkovModel, MarkovSettings, es
 from openmm_gnn.kinetics.methods.interface import SeedScore
 from openmm_gnn.kinetics.report.results import (
     connection_warnings,
+    drift_warnings,
     duration,
     markov_json,
     seed_warnings,
@@ -158,3 +159,10 @@ def test_weights_of_few_frames_are_warned_of() -> None:
 @pytest.mark.parametrize(("time", "words"), [(12.34, "12.3 ps"), (1234.0, "1.23 ns"), (2.5e6, "2.5 µs")])
 def test_times_have_a_unit_that_suits_them(time: float, words: str) -> None:
     assert duration(time) == words
+
+
+def test_a_bias_that_has_not_settled_is_named_with_how_much_it_changed() -> None:
+    drifts = {"calm": np.array([0.9, -0.9]), "restless": np.array([2.5, -2.5, 2.5, -2.5])}
+    [words] = drift_warnings(drifts)
+    assert words.startswith("The bias of restless still changed by 2.5 kJ/mol")
+    assert drift_warnings({}) == []

@@ -25,19 +25,27 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import flattened, locked, write_arrays, write_json
 from openmm_gnn.kinetics.data import AnalysedRun, AnalysisData, find_runs, lag_frames, read_data
-from openmm_gnn.kinetics.free_energy import free_energy_line, free_energy_map
+from openmm_gnn.kinetics.free_energy import bias_drift, free_energy_line, free_energy_map
 from openmm_gnn.kinetics.markov import MarkovModel, MarkovSettings, estimate_markov_model
 from openmm_gnn.kinetics.methods.interface import Learned, learn, method_file
 from openmm_gnn.kinetics.report.figures import draw_all
 from openmm_gnn.kinetics.report.page import write_report
 from openmm_gnn.kinetics.report.representative_frames import closest_frames, write_state
-from openmm_gnn.kinetics.report.results import Analysis, UnconnectedPart, all_warnings, unconnected_parts
+from openmm_gnn.kinetics.report.results import (
+    Analysis,
+    UnconnectedPart,
+    all_warnings,
+    drift_warnings,
+    unconnected_parts,
+)
 from openmm_gnn.kinetics.report.saliency import residue_attention, residue_saliency
 from openmm_gnn.kinetics.settings import AnalysisSettings, Method
 from openmm_gnn.kinetics.vamp import LagScores, held_out_slowness, score_lags
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from openmm_gnn.features.learned_cv import Slowness
 
 MODELS_PER_STATE = 5
 MOST_CLUSTERS, FRAMES_PER_CLUSTER = 100, 20
@@ -170,10 +178,11 @@ def _report(
             if frames:
                 write_state(frames, data.runs, out / "states" / f"state-{state}.pdb")
         files["structures of the states"] = "states/"
-    notes = _write_cv(settings, data, learned, variables, encoder, out / "cv.safetensors")
+    slowness = held_out_slowness(variables, data, data.in_frames(settings.lag))
+    notes = _write_cv(settings, data, learned, variables, slowness, encoder, out / "cv.safetensors")
     if not notes:
         files["the slow variables, for a bias"] = "cv.safetensors"
-        notes = [*_jumps(data), *_not_slow(variables, data, settings)]
+        notes = [*_jumps(data), *_not_slow(slowness)]
     by_variable = [[own[:, k] for own in variables] for k in range(variables[0].shape[1])]
     weights, num_frames = data.log_weights, sum(map(len, variables))
     bins = min(MOST_BINS, max(FEWEST_BINS, num_frames // FRAMES_PER_BIN))
@@ -200,7 +209,7 @@ def _report(
         attention=residue_attention(learned, data),
         files=files,
     )
-    analysis.warnings.extend([*all_warnings(analysis, data.log_weights), *notes])
+    analysis.warnings.extend([*all_warnings(analysis, data.log_weights), *notes, *drift_warnings(_drifts(data))])
     figures = draw_all(analysis, data, out / "figures")
     files["figures"] = "figures/"
     analysis.save(out / "analysis.json")
@@ -289,6 +298,7 @@ def _write_cv(
     data: AnalysisData,
     learned: Learned,
     variables: Sequence[np.ndarray],
+    slowness: Slowness,
     encoder: str | None,
     path: Path,
 ) -> list[str]:
@@ -305,7 +315,6 @@ def _write_cv(
         made_by = load_encoder(name, spec["neighbor_rule"], spec.get("smooth", False))
         metadata = {"settings": settings.to_json(), "runs": [run.fingerprint() for run in data.runs]}
         cv = LearnedCV.from_store(data.runs[0].store, network, made_by, metadata)
-        slowness = held_out_slowness(variables, data, data.in_frames(settings.lag))
         cv = dataclasses.replace(cv, ranges=OutputRanges.of_series(variables), slowness=slowness)
         save_learned_cv(cv, path)
     except (FileNotFoundError, DataError, SpecError) as error:
@@ -325,12 +334,22 @@ def _jumps(data: AnalysisData) -> list[str]:
     return [f"The slow variables jump, and a bias along them is refused: {words}; {remedy}."] if words else []
 
 
-def _not_slow(variables: Sequence[np.ndarray], data: AnalysisData, settings: AnalysisSettings) -> list[str]:
+def _not_slow(slowness: Slowness) -> list[str]:
     """The variables that a bias leaves out, since they are not slow in held-out frames."""
-    slowness = held_out_slowness(variables, data, data.in_frames(settings.lag))
     remedy = "a bias leaves it out. Run longer, choose a shorter lag, or fewer outputs"
     fast = [output for output in range(len(slowness.correlations)) if output not in slowness.slow]
     return [f"The data are too few for all outputs: {slowness.words_of(output)}; {remedy}." for output in fast]
+
+
+def _drifts(data: AnalysisData) -> dict[str, np.ndarray]:
+    """What the bias of each run of metadynamics still changed by, (frames,) kJ/mol, by the run's name."""
+    drifts = {}
+    for run in data.runs if data.log_weights is not None else ():
+        assert run.directory is not None
+        drift = bias_drift(run.directory.path, run.steps)
+        if drift is not None:
+            drifts[run.name] = drift
+    return drifts
 
 
 def _system(runs: Sequence[AnalysedRun]) -> str:

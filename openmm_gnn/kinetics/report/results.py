@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ OVERFIT = 0.1
 CROSS_VALIDATED = "cross-validated"
 SMALL_PART = 0.01
 """Share of the frames below which parts that are not connected are counted together."""
+UNSETTLED_KJ_MOL = 1.0
+"""Change of a bias in the second half of a run, rms over its frames, of which the report warns."""
 EFFECTIVE = 0.05
 """Share of effective frames below which a few frames have all the weight."""
 
@@ -348,3 +350,18 @@ def weight_warnings(log_weights: Sequence[np.ndarray]) -> list[str]:
             "are noisy. Run longer with the bias as it is now."
         ]
     return []
+
+
+def drift_warnings(drifts: Mapping[str, np.ndarray]) -> list[str]:
+    """Names the runs of metadynamics whose bias has not settled, which errors from blocks do not show.
+
+    Args:
+        drifts: by the run's name, (frames,) kJ/mol of `bias_drift`.
+    """
+    sizes = {name: float(drift.std()) for name, drift in drifts.items()}
+    return [
+        f"The bias of {name} still changed by {size:.1f} kJ/mol (rms over its frames) in the second half of the run: "
+        "free energies and populations are unknown by about as much. Run longer."
+        for name, size in sizes.items()
+        if size > UNSETTLED_KJ_MOL
+    ]
