@@ -87,3 +87,25 @@ def test_a_program_that_computes_something_else_is_refused(monkeypatch: pytest.M
     monkeypatch.setitem(WRITERS, "exp", WRITERS["sigmoid"])
     with pytest.raises(NotRecordable, match="does not compute what PyTorch does"):
         ArrayProgram(lambda a, b: torch.exp(a).flatten() + b.sum(), [torch.randn(*shape) for shape in SHAPES])
+
+
+PRODUCT = [20, 23, 4, 3, 1, 2, 3, 16, 64, 0, 16, 0, 1, 0, 0, 3, 1, 0, 8, 0, 0, 16, 1]
+"""(2, 16) at number 64 is (2, 3) at 0 times (3, 16) at 8."""
+NORM = [21, 25, 2, 6, 2, 4, 0, 4, 1, 8, 1, 0, 10, 1, 0, 16, 4, 1, 24, 0, 1, 28, 0, 1, 10_000_000]
+"""(2, 4) at 0, its means and scales at 8 and 10, from (2, 4) at 16 with gain and bias at 24 and 28."""
+
+
+@pytest.mark.parametrize(
+    ("program", "place", "number"),
+    [(PRODUCT, 10, 17), (PRODUCT, 12, 2), (PRODUCT, 18, 85), (NORM, 8, 2), (NORM, 17, 2), (NORM, 20, 3), (NORM, 23, 0)],
+    ids=["rows", "columns", "weight", "result", "input", "gain", "bias"],
+)
+def test_rows_in_pieces_are_refused_where_they_are_read_as_whole_ones(
+    program: list[int], place: int, number: int
+) -> None:
+    """A stride or an offset with which the instruction would leave the memory, or write where it does not say."""
+    memory = torch.randn(128, generator=torch.Generator().manual_seed(3))
+    torch.ops.openmm_gnn.run_array_program(torch.tensor(program), memory, 0, len(program))
+    wrong = [*program[:place], number, *program[place + 1 :]]
+    with pytest.raises(RuntimeError, match="rows in pieces|reaches number"):
+        torch.ops.openmm_gnn.run_array_program(torch.tensor(wrong), memory, 0, len(wrong))

@@ -53,6 +53,25 @@ Form form_of(ArrayOperation operation, const int64_t* sizes) {
   }
 }
 
+// Whether products and norms, which read and write some operands as rows one behind the other, may do so.
+bool has_whole_rows(const ArrayInstruction& in, int64_t memory_left_for_weight) {
+  const auto steps_by_one = [&](int k, int last) { return in.sizes[last] == 1 || in.strides[k][last] == 1; };
+  if (in.operation == ArrayOperation::kProduct) {
+    const int64_t columns = (in.sizes[3] + 15) / 16 * 16;
+    const bool as_it_is = in.strides[2][3] == 1 && in.strides[2][2] == columns;
+    const int64_t read = in.strides[2][0] * (in.sizes[0] - 1) + in.sizes[2] * columns;
+    return (in.sizes[1] == 1 || in.strides[0][1] == in.sizes[3]) && steps_by_one(0, 3) &&
+           (!as_it_is || read <= memory_left_for_weight);
+  }
+  if (in.operation == ArrayOperation::kNormalize) {
+    return steps_by_one(0, 1) && steps_by_one(3, 1) && steps_by_one(4, 1) && steps_by_one(5, 1);
+  }
+  if (in.operation == ArrayOperation::kNormalizeBack) {
+    return steps_by_one(0, 1) && steps_by_one(1, 1) && steps_by_one(2, 1) && steps_by_one(5, 1);
+  }
+  return true;
+}
+
 ArrayInstruction checked(const int64_t* program, int64_t at, int64_t end, float* memory, int64_t memory_size) {
   if (end - at < 5) refuse(at, "is cut off");
   const int64_t* head = program + at;
@@ -74,8 +93,9 @@ ArrayInstruction checked(const int64_t* program, int64_t at, int64_t end, float*
   }
   const Form form = form_of(found.operation, found.sizes);
   const bool product = found.operation == ArrayOperation::kProduct;
+  const bool norm = found.operation == ArrayOperation::kNormalize || found.operation == ArrayOperation::kNormalizeBack;
   if ((operands != form.operands && !(product && operands == 4)) || length != written + form.listed ||
-      (product && dimensions != 4)) {
+      (product && dimensions != 4) || (norm && dimensions != 2)) {
     refuse(at, "is no form of its operation");
   }
   int64_t most = 0;
@@ -99,6 +119,7 @@ ArrayInstruction checked(const int64_t* program, int64_t at, int64_t end, float*
     }
     found.at[k] = memory + operand[0];
   }
+  if (!has_whole_rows(found, memory_size - (product ? found.at[2] - memory : 0))) refuse(at, "has rows in pieces");
   return found;
 }
 
