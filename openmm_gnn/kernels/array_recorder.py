@@ -118,6 +118,10 @@ class Recorder(TorchDispatchMode):
             self._arrays[address] = RecordedArray(flat.numel(), flat.detach().to(torch.float32))
         return self._arrays[address]
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise PyTorch imports its compiler, seconds, so as not to compile what nobody compiles
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)

@@ -90,8 +90,9 @@ class AutogradEvaluation:
     def forces(self, slope: np.ndarray) -> Tensor:
         """As `CVEvaluation.forces`."""
         with torch.inference_mode(False):
-            direction = torch.from_numpy(slope).to(self._outputs)
-            (gradient,) = torch.autograd.grad([self._outputs], [self._centred], [direction])
+            with torch.enable_grad():  # of a sum: a direction as an argument makes PyTorch import SymPy, most of a second
+                energy = (self._outputs * torch.from_numpy(slope).to(self._outputs)).sum()
+            (gradient,) = torch.autograd.grad([energy], [self._centred])
             forces = torch.zeros_like(self._read)
             forces[: self._num_selected] = gradient.to(forces.dtype) * -self._per_nm
         return forces
@@ -128,8 +129,9 @@ class AutogradStage:
         """Gradients by all inputs but the constants."""
         results = self._results if isinstance(self._results, tuple) else (self._results,)
         with torch.inference_mode(False):
-            given = [one.clone() for one in gradients]
-            found = torch.autograd.grad(results, self._inputs, given, allow_unused=True)
+            with torch.enable_grad():
+                total = sum((one * given.clone()).sum() for one, given in zip(results, gradients, strict=True))
+            found = torch.autograd.grad([total], self._inputs, allow_unused=True)
             return [None if one is None else one.contiguous() for one in found]
 
 
