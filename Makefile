@@ -25,7 +25,8 @@ SOURCES := $(shell find csrc -type f)
 TESTS ?= tests
 PYTEST ?= -n 2 --dist loadscope --max-worker-restart 0
 # One thread in each of the two workers: OpenMP threads that spin on cores they have to share cost far more than they give.
-THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1
+# Compiled Python is kept, whatever the shell says: rewriting the assertions of all test files takes 8 s in each worker.
+THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 # Any Python with torch for CUDA serves the two GPU targets: make test-gpu GPU_PYTHON=python3. Nothing is installed into it.
 GPU_PYTHON ?= $(BIN)/python

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_python import run_python
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISED = {
@@ -30,13 +29,7 @@ def test_each_example_has_its_number_here() -> None:
 
 @pytest.mark.parametrize("name", PROMISED)
 def test_an_example_prints_the_number_it_promises(name: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), "--short"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    done = run_python(EXAMPLES / f"{name}.py", "--short", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     pattern, lowest, highest = PROMISED[name]
     number = re.search(pattern, done.stdout)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_python import run_python
 
 from openmm_gnn import cli
 from openmm_gnn.cli.options import Command, parse
@@ -30,7 +29,7 @@ def commands(document: str, program: str) -> list[str]:
 
 @pytest.mark.parametrize("block", blocks("README.md", "python"), ids=lambda block: block.splitlines()[-1][:40])
 def test_python_in_the_readme_runs(block: str, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_python("-c", block, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

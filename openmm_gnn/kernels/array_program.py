@@ -45,7 +45,7 @@ class ArrayProgram:
                 turn = len(recorder.instructions)
                 direction = torch.ones(outputs.shape, dtype=torch.float32)
                 along = recorder.variable(direction)
-                # Of a sum: a direction as an argument makes PyTorch import SymPy, most of a second.
+                # Of a sum: given a direction as an argument, PyTorch imports SymPy.
                 found = torch.autograd.grad([(outputs * direction).sum()], inputs, allow_unused=True)
                 gradients = [None if one is None else one.contiguous() for one in found]
         results = [outputs, *(one for one in gradients if one is not None)]

@@ -18,6 +18,7 @@ import openmm
 import pytest
 import torch
 from command_lines import invoke
+from warm_python import run_python
 
 from openmm_gnn import cli
 from openmm_gnn.base.errors import DataError
@@ -160,7 +161,7 @@ def test_a_missing_file_is_a_clean_message_unless_debugging(
     options: list[str], shows_traceback: bool, tmp_path: Path
 ) -> None:
     missing = tmp_path / "none.safetensors"
-    failed = run(*options, "export", str(missing), "argon", "--out", str(tmp_path / "out.pt"))
+    failed = run_python("-m", "openmm_gnn", *options, "export", missing, "argon", "--out", tmp_path / "out.pt")
     assert failed.returncode == 1
     assert str(missing) in failed.stderr
     assert failed.stderr.startswith("Error: ") is not shows_traceback

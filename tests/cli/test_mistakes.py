@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import mdtraj
@@ -15,6 +13,7 @@ import openmm
 import pytest
 import torch
 from openmm import app, unit
+from warm_python import run_python
 
 from openmm_gnn import cli
 from openmm_gnn.base.errors import DataError
@@ -212,9 +211,8 @@ def test_a_warning_comes_once(folder: Path) -> None:
     lines = [carbon.format(1, "CL1", 0.0), carbon.format(2, "C1", 1.7), "CONECT    1    2", "END"]
     (folder / "ligand.pdb").write_text("\n".join(lines))
     command = "featurize ligand.pdb --topology ligand.pdb --encoder biomolecule-et-small --out ligand --no-progress"
-    done = subprocess.run(
-        [sys.executable, "-m", "openmm_gnn", *command.split()], cwd=folder, capture_output=True, text=True, check=True
-    )
+    done = run_python("-m", "openmm_gnn", *command.split(), cwd=folder)
+    assert done.returncode == 0, done.stderr
     assert done.stderr.count("Warning: ") == 1 and "1 atoms have the first letter of their names" in done.stderr
 
 

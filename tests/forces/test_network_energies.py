@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
+from warm_python import run_python
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
@@ -183,7 +182,6 @@ def test_a_system_with_a_network_runs_from_xml_in_a_new_process(backend: str, tm
         app.PDBFile.writeFile(FLUID.topology, FLUID.positions * unit.nanometer, file)
     command = f"simulate {tmp_path}/fluid.xml --topology {tmp_path}/fluid.pdb --out {tmp_path}/run --steps 4 --stride 2"
     options = "--equilibration 0 --platform CPU --threads 1 --no-progress"
-    arguments = [sys.executable, "-m", "openmm_gnn", *command.split(), *options.split()]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = run_python("-m", "openmm_gnn", *command.split(), *options.split())
     assert done.returncode == 0, done.stderr
     assert len(RunDirectory(tmp_path / "run").read_positions()[0]) == 2

@@ -10,6 +10,7 @@ import openmm
 import pytest
 from openmm import app
 from small_water import water_on_a_lattice
+from warm_python import run_python
 
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.base.specs.force import GAMDSpec, NeighborSpec, VectorGAMDSpec
@@ -215,7 +216,7 @@ def test_the_potential_offers_all_that_openmm_ml_asks_for(potential_class: type,
 @pytest.mark.parametrize("first", ["openmmml", "openmm_gnn.forces.openmm_ml"])
 def test_our_file_and_openmm_ml_can_be_imported_in_any_order(potential_class: type, first: str) -> None:
     program = f"import {first}, openmmml, openmm_gnn.forces.openmm_ml; print(openmmml.MLPotential.__name__)"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    told = run_python("-c", program)
     assert told.stdout.strip() == "MLPotential", told.stderr
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
+from warm_python import run_python
 
 from openmm_gnn.kernels import neighbor_pairs
 
@@ -150,12 +149,7 @@ print(digest.hexdigest())
 def test_all_instruction_sets_give_the_same_bits() -> None:
     digests = set()
     for name in ("portable", "avx2", "avx512"):
-        run = subprocess.run(
-            [sys.executable, "-c", INSTRUCTION_SET_SCRIPT],
-            env={**os.environ, "OPENMM_GNN_CPU": name},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        run = run_python("-c", INSTRUCTION_SET_SCRIPT, env={**os.environ, "OPENMM_GNN_CPU": name})
+        assert run.returncode == 0, run.stderr
         digests.add(run.stdout.strip())
     assert len(digests) == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import openmm
@@ -14,6 +12,7 @@ import torch
 from openmm import unit
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
+from warm_python import run_python
 
 from openmm_gnn.kernels.particle_mesh import COULOMB, particle_mesh, particle_mesh_reference
 from openmm_gnn.networks.pair_term import grid_sizes
@@ -173,8 +172,7 @@ def test_a_processor_without_wide_instructions_gives_the_same() -> None:
         "    assert (forces - truth).abs().max() < 3e-6 * truth.abs().max(), order\n"
         "    assert (energy - true_energy).abs() < 3e-6 * true_energy, order\n"
     )
-    environment = {**os.environ, "OPENMM_GNN_CPU": "portable"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = run_python("-c", program, env={**os.environ, "OPENMM_GNN_CPU": "portable"})
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
+from warm_python import run_python
 
 from openmm_gnn.graph.radial_basis import CutoffEnvelope
 from openmm_gnn.kernels.pair_rows import PairGraph, pair_graph
@@ -127,7 +127,8 @@ def test_one_thread_and_three_give_the_same_sums() -> None:
 def test_every_instruction_set_gives_the_same(instructions: str) -> None:
     """Compiled three times from one source; a processor without the instructions takes the next best."""
     program = (
-        "import torch\n"
+        "import sys, torch\n"
+        "sys.path.insert(0, 'tests/samples')\n"
         "from tests.kernels.test_vector_network import Case\n"
         "for function in ('messages', 'strengths'):\n"
         "    case = Case(32, True)\n"
@@ -137,8 +138,7 @@ def test_every_instruction_set_gives_the_same(instructions: str) -> None:
         "            error = (result.double() - truth).abs().max() / truth.abs().max()\n"
         "            assert error < 1e-5, (function, float(error))\n"
     )
-    environment = {**os.environ, "OPENMM_GNN_CPU": instructions, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = run_python("-c", program, cwd=Path(__file__).parents[2], env={**os.environ, "OPENMM_GNN_CPU": instructions})
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from command_lines import invoke
+from warm_python import WarmProcess
 
 from openmm_gnn.data.conformers.conformers import make_conformations
 from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.networks.weights import load_encoder
 
 COMMAND = (
-    *(sys.executable, "-m", "openmm_gnn", "pretrain", "data", "--hold-out", "4", "--no-progress", "--threads", "1"),
+    *("pretrain", "data", "--hold-out", "4", "--no-progress", "--threads", "1"),
     *("--layers", "2", "--width", "16", "--heads", "4", "--radial", "16", "--cutoff", "4", "--noise", "0.2"),
     *("--noise", "0.1", "--batch-size", "5", "--steps", "40", "--validate-every", "4", "--warmup", "10"),
     *("--learning-rate", "1e-2", "--average-decay", "0.9"),
@@ -32,9 +31,13 @@ def rows_of(directory: Path) -> list[list[float]]:
         return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
 
 
-def started(where: Path, out: str, *options: str) -> subprocess.Popen[bytes]:
+ALONE = "import os, runpy; os.setsid(); runpy.run_module('openmm_gnn', run_name='__main__', alter_sys=True)"
+"""The command line in a session of its own."""
+
+
+def started(where: Path, out: str, *options: str) -> WarmProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*COMMAND, "--out", out, *options], cwd=where, env=environment, start_new_session=True)
+    return WarmProcess(["-c", ALONE, *COMMAND, "--out", out, *options], [0, 1, 2], where, environment)
 
 
 def test_two_processes_learn_what_one_learns_though_they_are_killed(
@@ -44,17 +47,17 @@ def test_two_processes_learn_what_one_learns_though_they_are_killed(
     make_conformations(tmp_path / "data", 8, settings, processes=1, progress=False)
     two = ("--devices", "2")
     killed, log, deadline = started(tmp_path, "two", *two), tmp_path / "two" / "log.csv", time.monotonic() + 120
-    while killed.poll() is None and time.monotonic() < deadline:
+    while (alive := Path(f"/proc/{killed.pid}").exists()) and time.monotonic() < deadline:
         if log.is_file() and len(log.read_text().splitlines()) > 3:
             break
         time.sleep(0.005)
-    assert killed.poll() is None
+    assert alive
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert 0 < len(rows_of(tmp_path / "two")) < 10
     assert started(tmp_path, "two", *two).wait() == 0
     monkeypatch.chdir(tmp_path)
-    alone = invoke([*COMMAND[3:], "--out", "one"])
+    alone = invoke([*COMMAND, "--out", "one"])
     assert alone.exit_code == 0, alone.output
 
     one, other = torch.tensor(rows_of(tmp_path / "one")), torch.tensor(rows_of(tmp_path / "two"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 from openmm import app
 from small_simulations import DistanceFeaturizer, argon_simulation, save_checkpoint
+from warm_python import run_python
 from whole_runs import SCRIPT, assert_same_frames, run_to
 
 from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
@@ -304,7 +303,7 @@ simulation.step(40)
 @pytest.mark.parametrize("worker", WORKERS[1:])
 def test_nothing_is_lost_at_the_end_of_the_interpreter(tmp_path: Path, worker: str) -> None:
     script = SCRIPT + FORGETFUL
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), worker], capture_output=True, text=True)
+    done = run_python("-c", script, tmp_path, worker)
     assert (done.returncode, done.stderr) == (0, "")
     store = EmbeddingStore.open(tmp_path)
     assert store.steps.tolist() == list(range(1, 41))
@@ -314,15 +313,15 @@ def test_nothing_is_lost_at_the_end_of_the_interpreter(tmp_path: Path, worker: s
 def test_an_error_nobody_asked_for_is_printed_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     broken = FORGETFUL.replace("simulation.reporters", "featurizer.nan_from = 30\nsimulation.reporters")
     script = SCRIPT + broken
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), "thread"], capture_output=True, text=True)
+    done = run_python("-c", script, tmp_path, "thread")
     assert "NonFiniteError: step 31: the embedding of token 2 (AR3) is NaN" in done.stderr
     assert EmbeddingStore.open(tmp_path).steps.tolist() == list(range(1, 31))
 
 
 def test_a_full_disk_stops_the_simulation_in_words_and_the_store_can_be_gone_on_with(tmp_path: Path) -> None:
     script = SCRIPT + FORGETFUL.replace("40", "100000").replace("0.02", "0")
-    command = ["prlimit", "--fsize=40000", sys.executable, "-c", script, str(tmp_path), "thread"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))\n" + script
+    done = run_python("-c", script, tmp_path, "thread")
     assert done.returncode == 1
     assert f"DataError: {tmp_path / 'frames.npy'} takes no more (File too large)" in done.stderr
     store = EmbeddingStore.open(tmp_path)
@@ -351,7 +350,8 @@ with EmbeddingReporter(sys.argv[1], 1, DistanceFeaturizer()) as reporter:
 
 def test_memory_stays_flat_over_ten_thousand_reports(tmp_path: Path) -> None:
     script = SCRIPT + MEMORY
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = run_python("-c", script, tmp_path)
+    assert done.returncode == 0, done.stderr
     count, growth_kib = map(int, done.stdout.split())
     assert count >= 12000 - 17
     assert growth_kib < 1024, "a frame is 0.4 KiB: keeping each would take 4 MiB"

@@ -1,7 +1,7 @@
 """Processes that are killed at any moment, again and again.
 
-They are forked from one that has imported what they need and done nothing else: what takes time is their work, not
-their imports, and no thread or lock of the test is in them.
+They are forked from one that has imported what they need and done nothing else (itself a fork of `warm_python`): what
+takes time is their work, not their imports, and no thread or lock of the test is in them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from warm_python import WarmProcess
+
 SERVER = """
-import importlib.util, os, pickle, sys, traceback
+import importlib.util, os, pickle, sys, traceback, warnings
+warnings.simplefilter("ignore")
 sys.path[:0] = pickle.load(sys.stdin.buffer)
 file, name, arguments = pickle.load(sys.stdin.buffer)
 spec = importlib.util.spec_from_file_location(os.path.basename(file)[:-3], file)
@@ -39,12 +40,12 @@ class KilledCalls:
     """Calls of a function, defined at the top of a module, with arguments that can be pickled."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        (read, give), (answers, tell) = os.pipe(), os.pipe()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._server = WarmProcess(["-c", SERVER], [read, tell, 2], None, environment)
+        os.close(read)
+        os.close(tell)
+        self._to, self._from = os.fdopen(give, "wb"), os.fdopen(answers)
         code = function.__code__
         self._send(pickle.dumps([str(Path(__file__).parent)]))
         self._send(pickle.dumps((code.co_filename, code.co_name, arguments)))
@@ -53,7 +54,9 @@ class KilledCalls:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._server.communicate()
+        self._to.close()
+        self._server.wait()
+        self._from.close()
 
     def kill_one(self, delay: float, after: Path | None = None, size: int = 0) -> None:
         """Call the function in a process of its own, which gets SIGKILL on the way.
@@ -77,13 +80,11 @@ class KilledCalls:
         assert self._answer() == -signal.SIGKILL, "it ended by itself"
 
     def _send(self, content: bytes) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.write(content)
-        self._server.stdin.flush()
+        self._to.write(content)
+        self._to.flush()
 
     def _answer(self) -> int:
-        assert self._server.stdout is not None
-        return int(self._server.stdout.readline())
+        return int(self._from.readline())
 
 
 def _written_at(file: Path | None, size: int) -> int:

@@ -90,7 +90,7 @@ class AutogradEvaluation:
     def forces(self, slope: np.ndarray) -> Tensor:
         """As `CVEvaluation.forces`."""
         with torch.inference_mode(False):
-            with torch.enable_grad():  # of a sum: a direction as an argument makes PyTorch import SymPy, most of a second
+            with torch.enable_grad():  # of a sum: given a direction as an argument, PyTorch imports SymPy
                 energy = (self._outputs * torch.from_numpy(slope).to(self._outputs)).sum()
             (gradient,) = torch.autograd.grad([energy], [self._centred])
             forces = torch.zeros_like(self._read)
