@@ -1,7 +1,9 @@
 """Forces from learned CVs: one CV as an energy, and a bias along several.
 
-OpenMM's CustomCVForce evaluates a network per CV. In a `BiasForce` the energy is V(s(x)) of all CVs s together, and the
-forces are -(dV/ds) . ds/dx, which costs one backward pass however many CVs there are. The bias V is an object in Python
+OpenMM's CustomCVForce asks for the gradient of each CV: those of one learned CV share an evaluation, see
+`forces.shared_cv`, and cost one forward pass together, and a backward pass for each. In a `BiasForce` the energy is
+V(s(x)) of all CVs s together, and the forces are -(dV/ds) . ds/dx, which costs one backward pass however many CVs there
+are. The bias V is an object in Python
 that changes while the simulation runs, see `forces.python_call`; the networks run there too, from one place for both
 backends. OpenMM may have kept the forces of the positions when the bias changes: `changed` says so.
 """
@@ -23,8 +25,9 @@ from openmm_gnn.base.errors import BackendError, NonFiniteError, SpecError
 from openmm_gnn.features.learned_cv import LearnedCV, load_learned_cv
 from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
 from openmm_gnn.forces.modules.cv_evaluation import CVEvaluation, cv_evaluation
-from openmm_gnn.forces.modules.cv_module import CVModule, cv_energy_module
+from openmm_gnn.forces.modules.cv_module import CVModule, check_output
 from openmm_gnn.forces.python_call import PythonCall
+from openmm_gnn.forces.shared_cv import shared_cv
 
 _WARM_UP_CALLS = 4
 """TorchScript rewrites a module in its first calls, and its last digits with it: a restart must not see that."""
@@ -47,8 +50,12 @@ def cv_force(
     metadynamics = Metadynamics(system, [variable], 300, 10, 1.0, 500)
     ```
 
+    Forces of several outputs share one evaluation of the networks, in any of OpenMM's samplers and in as many Contexts
+    and threads as there are: the first Force that is asked at some positions computes what the others need there. Each
+    has a gradient of its own, which OpenMM asks for; a `BiasForce` needs one for all.
+
     OpenMM's Metadynamics has no bias outside the variable's range: keep walls there, or use `openmm-gnn simulate
-    --bias`, which has them. In a CustomCVForce each output costs a network of its own; `bias_force` needs one for all.
+    --bias`, which has them.
 
     Args:
         cv: a learned CV, or the path of one.
@@ -67,7 +74,8 @@ def cv_force(
     cv = load_learned_cv(cv)
     if not allow_jumps:
         cv.check_continuous()
-    module = cv_energy_module(cv, topology, output)
+    check_output(cv, output)
+    module = shared_cv(CVModule(cv, topology)).output_module(output)
     return make_force(module, "CVForce", is_periodic(topology, periodic, cv.cutoff_nm), chosen)
 
 
@@ -206,19 +214,18 @@ class BiasForce(PythonCall):
         Raises:
             NonFiniteError: if a gradient is not finite.
         """
-        cv, lengths = self._on(torch.device("cpu")), []
+        cv = self._on(torch.device("cpu"))
         read = torch.from_numpy(np.array(positions[self.read_atoms], np.float64))
         box = torch.from_numpy(np.array(box_vectors, np.float64)) if self.periodic else None
-        for slope in np.eye(len(self.outputs)):
-            with self._lock:
-                values = cv.values(read, box)
-                lengths.append(np.square(cv.forces(slope).numpy()).sum(axis=1))
+        with self._lock:
+            values = cv.values(read, box)
+            lengths = np.square(cv.forces(np.eye(len(self.outputs))).numpy()).sum(axis=2)
         if not np.isfinite(lengths).all():
             raise NonFiniteError(
                 f"the gradients of the CVs are not finite at {values.tolist()}: atoms overlap, or the simulation has "
                 "blown up; look at the last good frame, or take a lower bias"
             )
-        return np.sqrt(np.array(lengths) @ inverse_masses[self.read_atoms])
+        return np.asarray(np.sqrt(lengths @ inverse_masses[self.read_atoms]))
 
     def warm_up(self, positions: np.ndarray, box_vectors: np.ndarray | None) -> None:
         """Evaluate a few times at (num_particles, 3) nm, so that later calls at the same positions agree exactly."""
@@ -235,7 +242,7 @@ class BiasForce(PythonCall):
             cv = self._on(read.device)
             values = cv.values(read, box_vectors)
             energy, slope = self.potential.value_and_gradient(values)
-            forces = cv.forces(slope)
+            (forces,) = cv.forces(slope[None])
         on_host = forces.cpu().numpy()
         largest = math.sqrt(np.einsum("ij,ij->i", on_host, on_host).max())
         if not (math.isfinite(largest) and np.isfinite(values).all()):

@@ -51,7 +51,7 @@ class ArrayProgram:
         results = [outputs, *(one for one in gradients if one is not None)]
         arrays = [recorder.array_of(one) for one in results]
         kept = [*given, along, *arrays]
-        memory_size = recorder.place(kept)
+        memory_size = recorder.place(kept, turn)
         self.memory = torch.zeros(memory_size)
         recorder.write_constants(self.memory)
         numbers, starts = recorder.program()
@@ -97,6 +97,8 @@ class ArrayProgram:
 
     def backward(self, *directions: Tensor) -> list[Tensor | None]:
         """Gradients by the inputs of the last `forward`, None where there is none; the next call overwrites them.
+
+        It may be called several times.
 
         Args:
             directions: one, (K,), the gradient by its value.

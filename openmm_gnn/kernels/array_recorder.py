@@ -201,8 +201,13 @@ class Recorder(TorchDispatchMode):
 
     # ---- memory ------------------------------------------------------------------------------------------------------
 
-    def place(self, kept: Sequence[RecordedArray]) -> int:
-        """Give every array its place: constants and what is kept for good, the others while they are needed."""
+    def place(self, kept: Sequence[RecordedArray], turn: int) -> int:
+        """Give every array its place: constants and what is kept for good, the others while they are needed.
+
+        Args:
+            turn: number of the first instruction of the way back; what it reads of the way forth is kept for good, so
+                that it can be run again.
+        """
         used = {id(one): one for line in self.instructions for one, _ in line.operands}
         used |= {id(one): one for one in kept}
         end = 0
@@ -225,7 +230,8 @@ class Recorder(TorchDispatchMode):
                     if fits[0] > size:
                         free.append((fits[0] - size, fits[1] + size))
                 ends.setdefault(array.last, []).append(array)
-            free += [(_rounded(array.size), array.offset) for array in ends.pop(number, [])]
+            ended = [one for one in ends.pop(number, []) if not one.first < turn <= one.last]
+            free += [(_rounded(array.size), array.offset) for array in ended]
         return max(end, 1)
 
     def write_constants(self, memory: Tensor) -> None:

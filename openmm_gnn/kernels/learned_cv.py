@@ -53,6 +53,6 @@ class CompiledCV:
         values, *self._kept = torch.ops.openmm_gnn.learned_cv_values(*found.arguments(read, box_vectors), *networks)
         return values if values.shape[0] > 0 else None
 
-    def forces(self, slope: Tensor) -> Tensor:
-        """(num_read, 3) float64, kJ/mol/nm, of an energy whose gradient by the last values is (D,) float64."""
-        return torch.ops.openmm_gnn.learned_cv_forces(*self._given, *self._kept, slope)
+    def forces(self, slopes: Tensor) -> Tensor:
+        """(M, num_read, 3) float64, kJ/mol/nm, of M energies whose gradients by the last values are (M, D) float64."""
+        return torch.ops.openmm_gnn.learned_cv_forces(*self._given, *self._kept, slopes)

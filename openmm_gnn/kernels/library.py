@@ -10,6 +10,7 @@ from torch import Tensor
 
 from openmm_gnn.base.errors import BackendError
 from openmm_gnn.base.version_rules import BUILD_AGAIN
+from openmm_gnn.kernels import shared_calls  # noqa: F401  (modules that are loaded may call its operator)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

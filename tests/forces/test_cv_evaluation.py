@@ -68,7 +68,7 @@ def deviations(cv: LearnedCV, box: np.ndarray | None = None) -> tuple[Evaluation
         slope = generator.normal(size=2)
         (gradient,) = torch.autograd.grad(outputs, centred, torch.from_numpy(slope))
         right, right_forces = outputs.detach().numpy(), -exact.per_nm * gradient
-        found, forces = staged.values(read, cell), staged.forces(slope)
+        found, (forces,) = staged.values(read, cell), staged.forces(slope[None])
         assert forces.dtype == read.dtype
         of_values = max(of_values, float(np.abs(found - right).max() / max(1.0, np.abs(right).max())))
         of_forces = max(of_forces, float((forces - right_forces).abs().max() / right_forces.abs().max()))
@@ -129,9 +129,11 @@ def test_stages_are_the_same_as_both_operators_together() -> None:
     tail = ArrayProgram(module.outputs, [torch.ones(12, 16), torch.ones(12, 3, 16), torch.rand(12, 3)])
     staged = StagedEvaluation(module, (0, 1, 2), AttentionStage(network, module.numbers), tail)
     together = cv_evaluation(module, (0, 1, 2), CPU)
-    read, slope = torch.from_numpy(SYSTEM.positions), np.array([1.0, -0.5, 2.0])
+    read, slopes = torch.from_numpy(SYSTEM.positions), np.array([[1.0, -0.5, 2.0], [0.0, 1.0, 0.0]])
     np.testing.assert_array_equal(staged.values(read, None), together.values(read, None))
-    np.testing.assert_array_equal(staged.forces(slope), together.forces(slope))
+    np.testing.assert_array_equal(staged.forces(slopes), together.forces(slopes))
+    for row, forces in zip(slopes, together.forces(slopes), strict=True):  # again, and each alone
+        np.testing.assert_array_equal(together.forces(row[None])[0], forces)
 
 
 def test_other_rules_and_precisions_are_left_to_autograd() -> None:

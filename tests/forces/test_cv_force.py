@@ -18,7 +18,9 @@ from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.features.learned_cv import save_learned_cv
 from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.cv_force import cv_force
-from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule
+from openmm_gnn.forces.modules.cv_evaluation import cv_evaluation
+from openmm_gnn.forces.modules.cv_module import CVModule
+from openmm_gnn.forces.shared_cv import shared_cv
 from openmm_gnn.md.simulation_system import SimulationSystem
 
 BACKENDS = available_backends()
@@ -56,7 +58,8 @@ def test_energy_is_the_value_and_forces_its_negative_gradient(backend: Any, peri
     context = context_of(system, platform_name, start.positions)
     truth = values_of(CV, start, start.positions, box if periodic else None)[1]
     cell = torch.from_numpy(box) if periodic else None
-    value = float(CVEnergyModule(CVModule(CV, start.topology), 1, "")(torch.from_numpy(start.positions), cell)[0])
+    evaluation = cv_evaluation(CVModule(CV, start.topology).eval(), (1,), torch.device("cpu"))
+    (value,) = evaluation.values(torch.from_numpy(start.positions), cell)
     assert energy_of(context, start.positions) == pytest.approx(value, abs=2e-6)
     assert value == pytest.approx(truth, abs=ROUNDING)
     forces = context.getState(forces=True).getForces(asNumpy=True)._value
@@ -70,41 +73,29 @@ def test_energy_is_the_value_and_forces_its_negative_gradient(backend: Any, peri
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_custom_cv_force_takes_it(backend: Any, platform_name: str) -> None:
-    start = chain()
-    system = copy.deepcopy(start.system)
-    system.removeForce(0)
-    custom = openmm.CustomCVForce("3*first + second^2")
-    custom.addCollectiveVariable("first", cv_force(CV, start.topology, 0, backend))
-    custom.addCollectiveVariable("second", cv_force(CV, start.topology, 1, backend))
-    system.addForce(custom)
-    context = context_of(system, platform_name, start.positions)
-    first, second = values_of(CV, start, start.positions, None)
-    found = custom.getCollectiveVariableValues(context)
-    np.testing.assert_allclose(found, [first, second], atol=ROUNDING)
-    # OpenMM evaluates the expression of the float32 values in float64.
-    assert energy_of(context, start.positions) == pytest.approx(3 * found[0] + found[1] ** 2, rel=1e-6)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_metadynamics_of_openmm_runs_along_it(backend: Any, tmp_path: Path) -> None:
+def test_metadynamics_of_openmm_along_two_outputs_evaluates_them_once_a_step(backend: Any, tmp_path: Path) -> None:
     start = chain()
     path = save_learned_cv(CV, tmp_path / "cv.safetensors")
-    system = copy.deepcopy(start.system)
-    low, high = CV.ranges.minimum[0] - 1, CV.ranges.maximum[0] + 1
-    variable = app.BiasVariable(
-        openmm_gnn.cv_force(path, start.topology, backend=backend), low, high, 0.3, gridWidth=80
-    )
-    metadynamics = app.Metadynamics(system, [variable], 300, 8, 2.0, 10)
+    system, variables = copy.deepcopy(start.system), []
+    for output in range(2):
+        low, high = CV.ranges.minimum[output] - 1, CV.ranges.maximum[output] + 1
+        force = openmm_gnn.cv_force(path, start.topology, output, backend=backend)
+        variables.append(app.BiasVariable(force, low, high, 0.3, gridWidth=80))
+    metadynamics = app.Metadynamics(system, variables, 300, 8, 2.0, 10)
     integrator = openmm.LangevinMiddleIntegrator(300, 2, 0.001)
     integrator.setRandomNumberSeed(1)
     reference = openmm.Platform.getPlatformByName("Reference")
     simulation = app.Simulation(start.topology, system, integrator, reference)
     simulation.context.setPositions(start.positions)
+    shared = shared_cv(CVModule(CV, start.topology))
+    before = shared.evaluations, shared.gradients
     metadynamics.step(simulation, 60)
-    (seen,) = metadynamics.getCollectiveVariables(simulation)
+    # One at each step; the hills are placed where the next step begins. The first one does not know yet of the second.
+    assert 60 <= shared.evaluations - before[0] <= 61
+    assert shared.gradients - before[1] == 2 * (shared.evaluations - before[0])
+    seen = metadynamics.getCollectiveVariables(simulation)
     positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
-    assert seen == pytest.approx(values_of(CV, start, positions, None)[0], abs=ROUNDING)
+    np.testing.assert_allclose(seen, values_of(CV, start, positions, None), atol=ROUNDING)
     free_energy = metadynamics.getFreeEnergy()._value
     assert np.isfinite(free_energy).all()
     assert free_energy.max() - free_energy.min() > 2.0  # hills were there

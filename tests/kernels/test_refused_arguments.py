@@ -80,7 +80,7 @@ def arguments(operator: str) -> list[Any]:
     if operator == "learned_cv_forces":
         given = arguments("learned_cv_values")
         _, *kept = torch.ops.openmm_gnn.learned_cv_values(*given)
-        return [given[0], *given[3:5], *given[6:], *kept, normal(2).double()]
+        return [given[0], *given[3:5], *given[6:], *kept, normal(3, 2).double()]
     if operator == "molecule_edges_backward":
         found = arguments("molecule_edges")
         centred, _, edge_vectors, distances, within, lengths = torch.ops.openmm_gnn.molecule_edges(*found)

@@ -94,6 +94,91 @@ static void attention_gradient_edges(const EncoderEdges& edges, int64_t begin, i
   }
 }
 
+// As attention_gradient_edges without a table, for gradients along several directions, which follow each other in each
+// array: what does not depend on them is computed once for an edge.
+template <bool kAtoms>
+static void attention_direction_edges(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
+                                      int64_t atoms, int64_t directions, const AttentionGradients& out) {
+  const int64_t width = in.width, groups = width / 16;
+  Lanes attention[kMostEncoderGroups], slopes[kMostEncoderGroups], agreement[kMostEncoderGroups];
+  Lanes filters[4][kMostEncoderGroups], changes[4][kMostEncoderGroups];
+  for (int64_t e = begin; e < end; ++e) {
+    const int64_t i = edges.receivers[e], j = edges.senders[e];
+    const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
+    const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
+    const float envelope = edges.envelope[e];
+    const EdgeFilter at = edge_filter(in.filters, edges.places[e]), slope = filter_slopes(in.filters, edges.places[e]);
+    for (int64_t g = 0; g < groups; ++g) {
+      for (int64_t k = 0; k < 4; ++k) {
+        filters[k][g] = filter(in.filters, at, k * width + 16 * g);
+        changes[k][g] = filter(in.filters, slope, k * width + 16 * g);
+      }
+      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filters[0][g];
+    }
+    sum_heads(attention, groups, in.head_width);
+    for (int64_t g = 0; g < groups; ++g) {
+      const Activated active = silu(attention[g]);
+      attention[g] = active.value;
+      slopes[g] = active.slope * envelope;
+    }
+    for (int64_t m = 0; m < directions; ++m) {
+      const int64_t first = m * atoms;
+      const float *from_scalars = out.from_scalars + width * (first + i), *from_vectors = out.from_vectors + 3 * width * (first + i);
+      float* to_receiver = kAtoms ? out.node + 5 * width * (first + i) : nullptr;
+      float* to_sender = kAtoms ? out.node + 5 * width * (first + j) + width : nullptr;
+      float* to_carried = kAtoms ? out.carried + 3 * width * (first + j) : nullptr;
+      Lanes to_envelope = fill(0.f), place = fill(0.f), to_direction[3] = {fill(0.f), fill(0.f), fill(0.f)};
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t c = 16 * g;
+        const Lanes from = load(from_scalars + c), value = load(sender + width + c);
+        const Lanes to_attention = from * value * filters[1][g];  // by channel; the sum over the head comes below
+        to_envelope += to_attention * attention[g];
+        agreement[g] = to_attention;
+        const Lanes weighted = from * attention[g] * envelope;
+        if (kAtoms) add_to(to_sender + width + c, weighted * filters[1][g]);
+        place += weighted * value * changes[1][g];
+
+        const Lanes scale = load(sender + 2 * width + c), along = load(sender + 3 * width + c);
+        const Lanes filtered_scale = scale * filters[2][g], filtered_along = along * filters[3][g];
+        Lanes to_scale = fill(0.f), to_along = fill(0.f);
+        for (int d = 0; d < 3; ++d) {
+          const Lanes vector = load(from_vectors + d * width + c);
+          to_scale += vector * load(carried + d * width + c);
+          to_along += vector * u[d];
+          if (kAtoms) add_to(to_carried + d * width + c, vector * filtered_scale);
+          to_direction[d] += vector * filtered_along;
+        }
+        if (kAtoms) {
+          add_to(to_sender + 2 * width + c, to_scale * filters[2][g]);
+          add_to(to_sender + 3 * width + c, to_along * filters[3][g]);
+        }
+        place += to_scale * scale * changes[2][g];
+        place += to_along * along * changes[3][g];
+      }
+      sum_heads(agreement, groups, in.head_width);
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t c = 16 * g;
+        const Lanes to_product = agreement[g] * slopes[g], query = load(receiver + c), key = load(sender + c);
+        if (kAtoms) {
+          add_to(to_receiver + c, to_product * key * filters[0][g]);
+          add_to(to_sender + c, to_product * query * filters[0][g]);
+        }
+        place += to_product * query * key * changes[0][g];
+      }
+      const int64_t to = m * edges.count + e;
+      for (int d = 0; d < 3; ++d) out.directions[3 * to + d] = sum(to_direction[d]);
+      out.envelope[to] = sum(to_envelope);
+      out.places[to] = sum(place);
+    }
+  }
+}
+
+static void attention_direction_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
+                                     int64_t atoms, int64_t directions, const AttentionGradients& out) {
+  (out.node != nullptr ? attention_direction_edges<true> : attention_direction_edges<false>)(edges, begin, end, in, atoms,
+                                                                                            directions, out);
+}
+
 static void attention_gradient_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                                     const AttentionGradients& out) {
   const bool table = out.table != nullptr, geometry = out.directions != nullptr, atoms = out.node != nullptr;

@@ -1,4 +1,4 @@
-// A learned CV of a TorchMD-ET in two operators: positions to values, and a bias's slope to forces. Each calls the
+// A learned CV of a TorchMD-ET in two operators: positions to values, and slopes of energies to their forces. Each calls the
 // operators of molecule_edges.h, network_operators.h and programs/cpu/array_program.h in turn: from Python, these calls
 // would take as long as the work of ten atoms.
 #include <cmath>
@@ -24,12 +24,12 @@ inline constexpr char kLearnedCvValues[] =
     " int head_width, int num_threads, Tensor program, Tensor memory, Tensor places) -> (Tensor values, Tensor edge_index,"
     " Tensor edge_vectors, Tensor edge_distances, Tensor pairs, Tensor lengths, Tensor kept)";
 
-// Forces (R, 3) float64, kJ/mol/nm, of an energy whose gradient by the values is slope (D,) float64.
+// Forces (M, R, 3) float64, kJ/mol/nm, of M energies whose gradients by the values are slopes (M, D) float64.
 inline constexpr char kLearnedCvForces[] =
     "learned_cv_forces(Tensor read, Tensor molecule, Tensor copies, float per_nm, float cutoff, int max_neighbors,"
     " Tensor embedded, Tensor weights, Tensor tables, Tensor norm, int head_width, int num_threads, Tensor program,"
     " Tensor memory, Tensor places, Tensor edge_index, Tensor edge_vectors, Tensor edge_distances, Tensor pairs,"
-    " Tensor lengths, Tensor kept, Tensor slope) -> Tensor";
+    " Tensor lengths, Tensor kept, Tensor slopes) -> Tensor";
 
 namespace {
 
@@ -73,13 +73,11 @@ struct Places {
     std::memcpy(to, data<float>(tensor), sizeof(float) * static_cast<size_t>(tensor.numel()));
   }
 
-  Tensor taken_out(Place place, const Tensor& like, std::initializer_list<int64_t> sizes) const {
-    const Tensor found = floats_like(like, sizes);
-    const auto bytes = sizeof(float) * static_cast<size_t>(found.numel());
-    const float* from = numbers(place, found.numel());
-    if (from != nullptr) std::memcpy(data<float>(found), from, bytes);
-    else std::memset(data<float>(found), 0, bytes);
-    return found;
+  void take_out(Place place, int64_t count, float* to) const {
+    const auto bytes = sizeof(float) * static_cast<size_t>(count);
+    const float* from = numbers(place, count);
+    if (from != nullptr) std::memcpy(to, from, bytes);
+    else std::memset(to, 0, bytes);
   }
 };
 
@@ -106,7 +104,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> learned_cv_va
 
 struct CvState {
   using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-  Tensor index, vectors, distances, pairs, lengths, kept, slope;
+  Tensor index, vectors, distances, pairs, lengths, kept, slopes;
 };
 
 struct Atoms {
@@ -120,20 +118,33 @@ Tensor learned_cv_forces_cpu(const Atoms& in, const Networks& cv, const CvState&
   const Places places(cv);
   const int64_t count = places.at[Places::kCount];
   const CheckedArguments given(cv.memory, "memory");
-  const double* slope = given.get<double>(state.slope, "slope", {count});
+  const int64_t directions = size_of(state.slopes, "slopes", 0, 2);
+  const double* slopes = given.get<double>(state.slopes, "slopes", {directions, count});
+  const int64_t atoms = size_of(cv.embedded, "embedded", 0, 2), width = cv.embedded.size(1);
+  const int64_t selected = size_of(in.molecule, "molecule", 0, 1), read = size_of(in.read, "read", 0, 2);
   float* direction = places.numbers(Places::kSlope, count);
   check(direction != nullptr, "the slope has no place");
-  for (int64_t k = 0; k < count; ++k) direction[k] = static_cast<float>(slope[k]);
-  run_array_program_cpu(cv.program, cv.memory, places.at[Places::kTurn], places.at[Places::kEnd]);
-  const int64_t atoms = size_of(cv.embedded, "embedded", 0, 2), width = cv.embedded.size(1);
-  const int64_t selected = size_of(in.molecule, "molecule", 0, 1);
-  const Tensor scalars = places.taken_out(Places::kScalarsBack, cv.embedded, {atoms, width});
-  const Tensor vectors = places.taken_out(Places::kVectorsBack, cv.embedded, {atoms, 3, width});
-  const Tensor centred = places.taken_out(Places::kCentredBack, cv.embedded, {selected, 3});
-  const auto [of_vectors, of_distances] = attention_network_backward_cpu(
-      cv.on(state.index, state.vectors, state.distances, in.cutoff), state.kept, scalars, vectors);
-  return molecule_edges_backward_cpu({in.read, in.copies, state.pairs, state.lengths, of_vectors, of_distances, centred,
-                                      in.per_nm, in.cutoff, in.max_neighbors});
+  std::vector<float> scalars(static_cast<size_t>(directions * atoms * width)), vectors(3 * scalars.size());
+  std::vector<Tensor> centred;
+  for (int64_t m = 0; m < directions; ++m) {
+    for (int64_t k = 0; k < count; ++k) direction[k] = static_cast<float>(slopes[m * count + k]);
+    run_array_program_cpu(cv.program, cv.memory, places.at[Places::kTurn], places.at[Places::kEnd]);
+    const int64_t size = atoms * width;
+    places.take_out(Places::kScalarsBack, size, scalars.data() + m * size);
+    places.take_out(Places::kVectorsBack, 3 * size, vectors.data() + 3 * m * size);
+    centred.push_back(floats_like(cv.embedded, {selected, 3}));
+    places.take_out(Places::kCentredBack, 3 * selected, data<float>(centred.back()));
+  }
+  const auto of_edges = attention_network_directions(cv.on(state.index, state.vectors, state.distances, in.cutoff),
+                                                     state.kept, directions, scalars.data(), vectors.data());
+  const Tensor forces = empty(in.read, {directions, read, 3}, aoti_torch_dtype_float64());
+  for (int64_t m = 0; m < directions; ++m) {
+    const auto& [of_vectors, of_distances] = of_edges[m];
+    const Tensor found = molecule_edges_backward_cpu({in.read, in.copies, state.pairs, state.lengths, of_vectors,
+                                                      of_distances, centred[m], in.per_nm, in.cutoff, in.max_neighbors});
+    std::memcpy(data<double>(forces) + m * read * 3, data<double>(found), sizeof(double) * static_cast<size_t>(3 * read));
+  }
+  return forces;
 }
 
 }  // namespace

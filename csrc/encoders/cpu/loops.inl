@@ -51,7 +51,7 @@ INLINE Lanes activated(Lanes x) { return x * sigmoid(x); }
 
 static const EncoderKernels kernels{
     attention_loop, edge_layer_loop, tensors_loop, atoms_loop<TensorFormula::kScaled>, atoms_loop<TensorFormula::kProduct>,
-    atoms_loop<TensorFormula::kSquare>, filters_loop, attention_gradient_loop, tensor_gradient_loop, activate_loop,
+    atoms_loop<TensorFormula::kSquare>, filters_loop, attention_gradient_loop, attention_direction_loop, tensor_gradient_loop, activate_loop,
     activate_back_loop};
 static const AttentionNetworkKernels network_kernels{normalize_loop, normalize_back_loop, multiply_loop, update_loop,
                                                      update_back_loop};

@@ -58,6 +58,9 @@ struct EncoderKernels {
   void (*filters)(const double* places, int64_t begin, int64_t end, const FilterTable&, float* values);
   void (*attention_gradients)(const EncoderEdges&, int64_t begin, int64_t end, const AttentionInputs&,
                               const AttentionGradients&);
+  // Without a table, and along `directions` at once, one behind the other in each array of the gradients.
+  void (*attention_directions)(const EncoderEdges&, int64_t begin, int64_t end, const AttentionInputs&, int64_t atoms,
+                               int64_t directions, const AttentionGradients&);
   void (*tensor_gradients)(const EncoderEdges&, int64_t begin, int64_t end, const TensorInputs&, const TensorGradients&);
   void (*activate)(const ActivatedRows&, int64_t begin, int64_t end, float* table);
   void (*activate_back)(const ActivatedRows&, int64_t begin, int64_t end, float* rows, float* bias);

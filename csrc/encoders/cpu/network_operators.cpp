@@ -1,4 +1,5 @@
 // The operators of network.h: checks, and the order of the steps.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -150,78 +151,107 @@ std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments&
   return {scalars, vectors, kept};
 }
 
-std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments& arguments, const Tensor& kept,
-                                                          const Tensor& scalar_gradient,
-                                                          const Tensor& vector_gradient) {
+std::vector<std::tuple<Tensor, Tensor>> attention_network_directions(const NetworkArguments& arguments, const Tensor& kept,
+                                                                     int64_t directions, const float* from_scalars,
+                                                                     const float* from_vectors) {
   const Network net(arguments);
   const Tensor& embedded = arguments.embedded;
   const AttentionNetworkKernels& kernels = attention_network_kernels();
-  const int64_t atoms = net.atoms, width = net.width, count = net.num_edges;
+  const int64_t atoms = net.atoms, width = net.width, count = net.num_edges, rows = directions * atoms;
   net.given.get<float>(kept, "kept", {net.kept_size()});
-  const float* from_scalars = net.given.get<float>(scalar_gradient, "the gradient of scalars", {atoms, width});
-  const float* from_vectors = net.given.get<float>(vector_gradient, "the gradient of vectors", {atoms, 3, width});
-  const Tensor to_vectors = floats_like(embedded, {count, 3});
-  const Tensor to_distances = floats_like(embedded, {count});
-  const auto size = static_cast<size_t>(atoms * width);
-  std::vector<float> scalars(size, 0.f), vectors(3 * size), mixed(9 * size), gates(3 * size), sums_back(size),
-      mixed_back(3 * size), normalized(size);
-  std::vector<float> directions(static_cast<size_t>(3 * count)), envelope(static_cast<size_t>(count)),
-      places(static_cast<size_t>(count)), total(static_cast<size_t>(5 * count), 0.f);
-  if (atoms > 0) {
-    std::memcpy(vectors.data(), from_vectors, sizeof(float) * vectors.size());
-    kernels.normalize_back(state_of(kept, net.layers, atoms, width).scalars(), 0, atoms, width, net.norm,
-                           from_scalars, scalars.data());
-  }
+  const auto size = static_cast<size_t>(rows * width), edge_count = static_cast<size_t>(directions * count);
+  std::vector<float> scalars(size, 0.f), vectors(from_vectors, from_vectors + 3 * size), mixed(9 * size), gates(3 * size),
+      sums_back(size), mixed_back(3 * size), normalized(size);
+  std::vector<float> to_directions(3 * edge_count), envelope(edge_count), places(edge_count), total(5 * edge_count, 0.f);
+  // Calls body(direction, begin, end) on the atoms among rows [begin, end), where each direction has a row for each atom.
+  const auto for_directions = [&](int64_t begin, int64_t end, const auto& body) {
+    for (int64_t m = begin / std::max<int64_t>(atoms, 1); m * atoms < end; ++m) {
+      body(m, std::max(begin - m * atoms, int64_t{0}), std::min(end - m * atoms, atoms));
+    }
+  };
+  const auto for_rows = [&](const auto& body) {
+    for_parts(threads_for(arguments.num_threads, rows, kAtomsPerThread), rows,
+              [&](int, int64_t begin, int64_t end) { body(begin, end); });
+  };
+  const auto normalize_back = [&](int64_t begin, int64_t end, const float* before, const float* norm, const float* from) {
+    for_directions(begin, end, [&](int64_t m, int64_t first, int64_t last) {
+      kernels.normalize_back(before, first, last, width, norm, from + m * atoms * width, scalars.data() + m * atoms * width);
+    });
+  };
+  if (atoms > 0) normalize_back(0, rows, state_of(kept, net.layers, atoms, width).scalars(), net.norm, from_scalars);
   const EncoderEdges edges = net.edge_list();
   for (int64_t layer = net.layers - 1; layer >= 0 && atoms > 0; --layer) {
     const AttentionState state = state_of(kept, layer, atoms, width);
     const AttentionWeights weights = net.weights_of(layer);
-    net.for_atoms([&](int64_t begin, int64_t end) {
-      kernels.update_back(state, begin, end, scalars.data(), vectors.data(), mixed.data(), gates.data());
+    for_rows([&](int64_t begin, int64_t end) {
+      for_directions(begin, end, [&](int64_t m, int64_t first, int64_t last) {
+        const int64_t at = m * atoms * width;
+        kernels.update_back(state, first, last, scalars.data() + at, vectors.data() + 3 * at, mixed.data() + 9 * at,
+                            gates.data() + 3 * at);
+      });
       kernels.multiply(gates.data(), begin, end, 3 * width, weights.out_back(), nullptr, width, sums_back.data());
       if (layer == 0) return;  // what comes in is fixed
       kernels.multiply(mixed.data(), 3 * begin, 3 * end, 3 * width, weights.mixing_back(), nullptr, width,
                        mixed_back.data());
     });
     Sums sums;
-    const Tensor node = sums.add(embedded, {atoms, 5 * width}), carried = sums.add(embedded, {atoms, 3, width});
+    // Rows of atoms, however many directions each has: they decide the number of threads, and that the last digits.
+    const Tensor node = sums.add(embedded, {atoms, directions * 5 * width});
+    const Tensor carried = sums.add(embedded, {atoms, directions * 3 * width});
     const AttentionInputs in = net.inputs(layer, state);
     sums.run(
         arguments.num_threads, count,
         [&](int64_t begin, int64_t end, const Arrays& out) {
           const bool wanted = layer > 0;
           const AttentionGradients gradients{sums_back.data(), vectors.data(), wanted ? out[0] : nullptr,
-                                             wanted ? out[1] : nullptr, nullptr, directions.data(), envelope.data(),
+                                             wanted ? out[1] : nullptr, nullptr, to_directions.data(), envelope.data(),
                                              places.data()};
-          encoder_kernels().attention_gradients(edges, begin, end, in, gradients);
+          encoder_kernels().attention_directions(edges, begin, end, in, atoms, directions, gradients);
         },
         kEdgesPerThread);
-    for (int64_t k = 0; k < 3 * count; ++k) total[k] += directions[k];
-    for (int64_t e = 0; e < count; ++e) total[3 * count + e] += envelope[e], total[4 * count + e] += places[e];
+    for (size_t k = 0; k < 3 * edge_count; ++k) total[k] += to_directions[k];
+    for (size_t e = 0; e < edge_count; ++e) total[3 * edge_count + e] += envelope[e], total[4 * edge_count + e] += places[e];
     if (layer == 0) break;
-    net.for_atoms([&](int64_t begin, int64_t end) {
+    for_rows([&](int64_t begin, int64_t end) {
       kernels.multiply(data<float>(node), begin, end, 5 * width, weights.node_back(), nullptr, width,
                        normalized.data());
-      kernels.normalize_back(state.scalars(), begin, end, width, weights.norm(), normalized.data(), scalars.data());
+      normalize_back(begin, end, state.scalars(), weights.norm(), normalized.data());
       for (int64_t k = 3 * width * begin; k < 3 * width * end; ++k) {
         vectors[k] += mixed_back[k] + data<float>(carried)[k];
       }
     });
   }
   const double cutoff = arguments.cutoff, pi = kPi / cutoff, fall = 5.0 / cutoff;
-  for (int64_t e = 0; e < count; ++e) {
-    const double d = net.distances[e], inverse = d > 0 ? 1.0 / d : 1.0;
-    double along = 0;
-    for (int64_t k = 3 * e; k < 3 * e + 3; ++k) {
-      data<float>(to_vectors)[k] = static_cast<float>(total[k] * inverse);
-      along += static_cast<double>(total[k]) * net.vectors[k];
+  std::vector<std::tuple<Tensor, Tensor>> found;
+  for (int64_t m = 0; m < directions; ++m) {
+    const Tensor to_vectors = floats_like(embedded, {count, 3}), to_distances = floats_like(embedded, {count});
+    const float *of_vectors = total.data() + 3 * m * count, *of_envelopes = total.data() + 3 * edge_count + m * count;
+    const float* of_places = of_envelopes + edge_count;
+    for (int64_t e = 0; e < count; ++e) {
+      const double d = net.distances[e], inverse = d > 0 ? 1.0 / d : 1.0;
+      double along = 0;
+      for (int64_t k = 3 * e; k < 3 * e + 3; ++k) {
+        data<float>(to_vectors)[k] = static_cast<float>(of_vectors[k] * inverse);
+        along += static_cast<double>(of_vectors[k]) * net.vectors[k];
+      }
+      const double of_direction = d > 0 ? -along * inverse * inverse : 0.0;
+      const double of_envelope = d < cutoff ? -0.5 * pi * std::sin(pi * d) * of_envelopes[e] : 0.0;
+      const double knots = kDecaying * fall / (1.0 - std::exp(-5.0)) * std::exp(-fall * d) + kEven / cutoff;
+      data<float>(to_distances)[e] = static_cast<float>(of_direction + of_envelope + knots * of_places[e]);
     }
-    const double of_direction = d > 0 ? -along * inverse * inverse : 0.0;
-    const double of_envelope = d < cutoff ? -0.5 * pi * std::sin(pi * d) * total[3 * count + e] : 0.0;
-    const double knots = kDecaying * fall / (1.0 - std::exp(-5.0)) * std::exp(-fall * d) + kEven / cutoff;
-    data<float>(to_distances)[e] = static_cast<float>(of_direction + of_envelope + knots * total[4 * count + e]);
+    found.emplace_back(to_vectors, to_distances);
   }
-  return {to_vectors, to_distances};
+  return found;
+}
+
+std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments& arguments, const Tensor& kept,
+                                                          const Tensor& scalar_gradient,
+                                                          const Tensor& vector_gradient) {
+  const CheckedArguments given(arguments.index, "edge_index");
+  const int64_t atoms = size_of(arguments.embedded, "scalars", 0, 2), width = arguments.embedded.size(1);
+  const float* from_scalars = given.get<float>(scalar_gradient, "the gradient of scalars", {atoms, width});
+  const float* from_vectors = given.get<float>(vector_gradient, "the gradient of vectors", {atoms, 3, width});
+  return attention_network_directions(arguments, kept, 1, from_scalars, from_vectors)[0];
 }
 
 OPENMM_GNN_CPU_OPERATORS(library) {

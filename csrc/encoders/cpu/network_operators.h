@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tuple>
+#include <vector>
 
 #include "base/arguments.h"
 #include "base/boxed.h"
@@ -16,6 +17,12 @@ struct NetworkArguments {
 };
 
 std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments&);
+
+// Gradients by vectors and distances of edges, for each of some directions. These are gradients by scalars and by vectors
+// of atoms, (directions, N, width) and (directions, N, 3, width). No direction changes the digits of another one.
+std::vector<std::tuple<Tensor, Tensor>> attention_network_directions(const NetworkArguments&, const Tensor& kept,
+                                                                     int64_t directions, const float* from_scalars,
+                                                                     const float* from_vectors);
 
 std::tuple<Tensor, Tensor> attention_network_backward_cpu(const NetworkArguments&, const Tensor& kept,
                                                           const Tensor& scalar_gradient, const Tensor& vector_gradient);

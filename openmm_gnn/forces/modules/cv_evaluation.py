@@ -1,4 +1,4 @@
-"""Values of a learned CV at some positions, then forces from a bias's slope there: what `BiasForce` asks at every step.
+"""Values of a learned CV at some positions, then forces from slopes there: what a bias asks at every step.
 
 By `torch.autograd` a step of ten atoms is 500 operations of PyTorch. On the CPU it is two compiled ones instead. They
 are made of three stages, each with its vector-Jacobian product: positions to edges, edges to atoms, atoms to outputs.
@@ -30,7 +30,7 @@ _MOST_ATOMS = 2000
 
 
 class CVEvaluation(Protocol):
-    """A CV at positions, in two parts: between them the bias says its slope."""
+    """A CV at positions, in two parts: between them the bias says its slope. Not for several threads at once."""
 
     def values(self, read: Tensor, box_vectors: Tensor | None) -> np.ndarray:
         """(D,) float64, of the chosen outputs.
@@ -41,11 +41,13 @@ class CVEvaluation(Protocol):
         """
         ...
 
-    def forces(self, slope: np.ndarray) -> Tensor:
-        """(num_read, 3) kJ/mol/nm, of the dtype and device of the last positions.
+    def forces(self, slopes: np.ndarray) -> Tensor:
+        """(M, num_read, 3) kJ/mol/nm, of the dtype and device of the last positions; may be asked again.
+
+        Those of a row do not depend on the other rows, to the last bit.
 
         Args:
-            slope: (D,) kJ/mol per unit of each output, at the last values.
+            slopes: (M, D) kJ/mol per unit of each output, at the last values, of M energies.
         """
         ...
 
@@ -87,14 +89,16 @@ class AutogradEvaluation:
             self._outputs = self._module.values(self._centred, box)[self._chosen]
         return self._outputs.detach().double().cpu().numpy()
 
-    def forces(self, slope: np.ndarray) -> Tensor:
+    def forces(self, slopes: np.ndarray) -> Tensor:
         """As `CVEvaluation.forces`."""
         with torch.inference_mode(False):
-            with torch.enable_grad():  # of a sum: given a direction as an argument, PyTorch imports SymPy
-                energy = (self._outputs * torch.from_numpy(slope).to(self._outputs)).sum()
-            (gradient,) = torch.autograd.grad([energy], [self._centred])
-            forces = torch.zeros_like(self._read)
-            forces[: self._num_selected] = gradient.to(forces.dtype) * -self._per_nm
+            directions = torch.from_numpy(slopes).to(self._outputs)
+            forces = self._read.new_zeros((len(slopes), *self._read.shape))
+            for direction, to in zip(directions, forces, strict=True):
+                with torch.enable_grad():  # of a sum: given a direction as an argument, PyTorch imports SymPy
+                    energy = (self._outputs * direction).sum()
+                (gradient,) = torch.autograd.grad([energy], [self._centred], retain_graph=True)
+                to[: self._num_selected] = gradient.to(forces.dtype) * -self._per_nm
         return forces
 
 
@@ -131,7 +135,7 @@ class AutogradStage:
         with torch.inference_mode(False):
             with torch.enable_grad():
                 total = sum((one * given.clone()).sum() for one, given in zip(results, gradients, strict=True))
-            found = torch.autograd.grad([total], self._inputs, allow_unused=True)
+            found = torch.autograd.grad([total], self._inputs, retain_graph=True, allow_unused=True)
             return [None if one is None else one.contiguous() for one in found]
 
 
@@ -186,16 +190,16 @@ class _Evaluation:
             self._general = AutogradEvaluation(self._module, self._outputs, torch.device("cpu"))
         return self._general.values(read, box_vectors)
 
-    def forces(self, slope: np.ndarray) -> Tensor:
+    def forces(self, slopes: np.ndarray) -> Tensor:
         """As `CVEvaluation.forces`."""
         if self._general is not None and not self.served:
-            return self._general.forces(slope)
-        return self._forces(torch.from_numpy(slope)).to(self._dtype)
+            return self._general.forces(slopes)
+        return self._forces(torch.from_numpy(slopes)).to(self._dtype)
 
     def _values(self, read: Tensor, box: Tensor | None) -> np.ndarray | None:
         raise NotImplementedError
 
-    def _forces(self, slope: Tensor) -> Tensor:
+    def _forces(self, slopes: Tensor) -> Tensor:
         raise NotImplementedError
 
 
@@ -211,8 +215,8 @@ class CompiledEvaluation(_Evaluation):
         values = self._cv.values(read, box)
         return None if values is None else values.numpy()
 
-    def _forces(self, slope: Tensor) -> Tensor:
-        return self._cv.forces(slope)
+    def _forces(self, slopes: Tensor) -> Tensor:
+        return self._cv.forces(slopes)
 
 
 class StagedEvaluation(_Evaluation):
@@ -235,13 +239,16 @@ class StagedEvaluation(_Evaluation):
             outputs: Tensor = self._tail.forward(scalars, atom_vectors, found.centred)
             return outputs.numpy().astype(np.float64)
 
-    def _forces(self, slope: Tensor) -> Tensor:
-        assert self._found is not None
+    def _forces(self, slopes: Tensor) -> Tensor:
         with torch.inference_mode():
-            scalars, atom_vectors, centred = self._tail.backward(slope.to(torch.float32))
-            vectors, distances = self._atoms.backward(scalars, atom_vectors)
-            centred = torch.zeros_like(self._found.centred) if centred is None else centred
-            return self._search.forces(self._found, -vectors if self._turned else vectors, distances, centred)
+            return torch.stack([self._forces_of(slope) for slope in slopes.to(torch.float32)])
+
+    def _forces_of(self, slope: Tensor) -> Tensor:
+        assert self._found is not None
+        scalars, atom_vectors, centred = self._tail.backward(slope)
+        vectors, distances = self._atoms.backward(scalars, atom_vectors)
+        centred = torch.zeros_like(self._found.centred) if centred is None else centred
+        return self._search.forces(self._found, -vectors if self._turned else vectors, distances, centred)
 
 
 def _atoms_stage(module: CVModule) -> Stage:

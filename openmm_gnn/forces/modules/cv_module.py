@@ -234,11 +234,53 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
         SpecError: if there is no such output.
         TopologyError: if the CV was learned for another topology.
     """
-    if not 0 <= output < cv.num_outputs:
-        raise SpecError(f"output is {output}: the CV has {cv.num_outputs}, counted from 0")
+    check_output(cv, output)
     return without_calls(
         torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, spec_to_json(cv.network.spec)).eval())
     )
+
+
+class SharedCVEnergyModule(nn.Module):
+    """One output of a CV as an energy, computed by a `forces.shared_cv.SharedCV` of this process. Scriptable.
+
+    In a process that has none of this name, it is computed from `source`.
+    """
+
+    atoms: Tensor
+    source: Tensor
+
+    def __init__(self, alone: CVEnergyModule, source: bytes, name: str, output: int) -> None:
+        """
+        Args:
+            alone: the module of any output of the CV.
+            source: TorchScript of `alone`.
+            name: that the evaluation is known by.
+        """
+        super().__init__()
+        self.spec_json = alone.spec_json
+        self.name, self.output = name, output
+        self.num_particles = alone.num_particles
+        self.register_buffer("atoms", alone.cv_module.read_atoms.clone())
+        self.register_buffer("source", torch.frombuffer(bytearray(source), dtype=torch.uint8))
+
+    def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `CVEnergyModule`."""
+        check_num_positions(positions, self.num_particles)
+        with torch.no_grad():
+            box = torch.empty((0, 3), dtype=positions.dtype) if box_vectors is None else box_vectors
+            read = positions.index_select(0, self.atoms)
+            energy, forces = torch.ops.openmm_gnn_python.shared_output(read, box, self.name, self.output, self.source)
+            return energy, torch.zeros_like(positions).index_copy_(0, self.atoms, forces)
+
+
+def check_output(cv: LearnedCV, output: int) -> None:
+    """Refuse an output that a CV has not.
+
+    Raises:
+        SpecError: saying how many there are.
+    """
+    if not 0 <= output < cv.num_outputs:
+        raise SpecError(f"output is {output}: the CV has {cv.num_outputs}, counted from 0")
 
 
 def check_same_topology(cv: LearnedCV, topology: Any, selected: np.ndarray) -> None:
