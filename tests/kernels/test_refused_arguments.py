@@ -38,6 +38,7 @@ FREE_SIZES = {
     ("molecule_edges", "hops", 0),
     *((f"learned_cv_{what}", "tables", 1) for what in ("values", "forces")),
     *(("learned_cv_values", name, 0) for name in ("hops", "program", "memory")),
+    ("learned_cv_forces", "slopes", 0),
     *(
         (f"{operator}{way}", "table", 1)
         for operator in ("vector_messages", "pair_strengths")
