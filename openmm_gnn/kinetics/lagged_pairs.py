@@ -25,17 +25,22 @@ from openmm_gnn.kinetics.token_trajectories import (
 
 
 class PairBatch(NamedTuple):
-    """Pairs of frames, float32."""
+    """Pairs of frames, float32; a frame that ends one pair and begins another is here once."""
 
     tokens: Tensor
-    """(B, T, 4, H) at time t."""
+    """(F, T, 4, H) of the distinct frames, in the order of time."""
     coordinates: Tensor
-    """(B, T, 3) nm."""
-    later_tokens: Tensor
-    """(B, T, 4, H) at time t + lag."""
-    later_coordinates: Tensor
+    """(F, T, 3) nm."""
+    first: Tensor
+    """(B,) the frame at time t of each pair."""
+    later: Tensor
+    """(B,) the frame at time t + lag of each pair."""
     weights: Tensor | None
     """(B,) weights of the pairs; None: all equal."""
+
+    def ends(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(F, ...) values of the distinct frames -> (B, ...) values at t, and at t + lag."""
+        return frames.index_select(0, self.first), frames.index_select(0, self.later)
 
 
 class LaggedPairs:
@@ -71,10 +76,17 @@ class LaggedPairs:
 
     def batch(self, indices: np.ndarray | slice) -> PairBatch:
         """The pairs of these numbers, 0 to len - 1, as float32."""
-        now = frames_at(self.trajectories, self.starts[indices])
-        later = frames_at(self.trajectories, self.starts[indices] + self.lag_frames)
-        weights = None if self.weights is None else torch.from_numpy(self.weights[indices].astype(np.float32))
-        return PairBatch(*now, *later, weights)
+        starts = self.starts[indices]
+        frames, ends = np.unique([starts, starts + self.lag_frames], return_inverse=True)
+        first, later = torch.from_numpy(ends.reshape(2, -1))
+        return PairBatch(*frames_at(self.trajectories, frames), first, later, self._weights_of(indices))
+
+    def first_frames(self, indices: np.ndarray | slice) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Tokens (B, T, 4, H) and coordinates (B, T, 3) of the pairs' first frames, and the pairs' weights (B,)."""
+        return *frames_at(self.trajectories, self.starts[indices]), self._weights_of(indices)
+
+    def _weights_of(self, indices: np.ndarray | slice) -> Tensor | None:
+        return None if self.weights is None else torch.from_numpy(self.weights[indices].astype(np.float32))
 
     def evenly_spaced(self, most: int, memory: int | None = None) -> np.ndarray:
         """Numbers of at most `most` pairs, spread over all of them, of which each end takes so many bytes at most."""

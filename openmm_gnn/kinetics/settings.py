@@ -68,8 +68,9 @@ class AnalysisSettings:
     variations that a network of few residues starts with."""
     steps: int = 1000
     """Largest number of training steps of each network; with spib, of those between two updates of the states."""
-    batch_size: int = 4000
-    """Number of pairs of frames per training step."""
+    batch_size: int | None = None
+    """Number of pairs of frames per training step. Default: 4000, whose covariances vampnet can trust, or 500 with
+    spib."""
     temperature: float | None = None
     """Temperature of the runs, K. Default: that of run.json."""
     quick: bool = False

@@ -32,9 +32,9 @@ def numbered(name: str, frames: int, first: int = 0) -> TokenTrajectory:
 
 def pair_numbers(pairs: LaggedPairs) -> list[tuple[int, int]]:
     batch = pairs.batch(np.arange(len(pairs)))
-    return list(
-        zip(batch.tokens[:, 0, 0, 0].int().tolist(), batch.later_tokens[:, 0, 0, 0].int().tolist(), strict=True)
-    )
+    first, later = batch.ends(batch.tokens[:, 0, 0, 0].int())
+    assert len(batch.tokens) == len(torch.unique(torch.cat([first, later])))
+    return list(zip(first.tolist(), later.tolist(), strict=True))
 
 
 def test_no_pair_goes_from_one_trajectory_to_another() -> None:
@@ -62,11 +62,12 @@ def test_batches_are_the_frames_of_the_store_in_any_order(
     chosen = np.array([70, 3, 36, 37, 0])
     batch = pairs.batch(chosen)
     both = np.concatenate([tokens[:37], tokens[:37] + 5]), np.concatenate([tokens[3:], tokens[3:] + 5])
-    for found, expected in zip((batch.tokens, batch.later_tokens), both, strict=True):
+    for found, expected in zip(batch.ends(batch.tokens), both, strict=True):
         assert found.dtype == torch.float32
         np.testing.assert_array_equal(found.numpy(), expected[chosen].astype(np.float16).astype(np.float32))
-    assert batch.later_coordinates[1, 0, 0] == pytest.approx(0.6)
+    assert batch.ends(batch.coordinates)[1][1, 0, 0] == pytest.approx(0.6)
     assert batch.weights is None
+    np.testing.assert_array_equal(pairs.first_frames(chosen)[0], batch.ends(batch.tokens)[0])
 
 
 def test_a_restarted_store_keeps_its_gap(tmp_path: Path) -> None:

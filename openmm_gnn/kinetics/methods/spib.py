@@ -57,7 +57,8 @@ class SpibSettings:
     beta: float = 1e-3
     """Weight of the information that z keeps of the frame."""
     learning_rate: float = 1e-3
-    batch_size: int = 2000
+    batch_size: int = 500
+    """Pairs per step; a step on more of them takes longer and learns hardly more."""
     round_steps: int = 50
     """Steps per round; after each it is checked whether the loss still falls."""
     flat: float = 0.005
@@ -152,7 +153,7 @@ def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder:
     folder.mkdir(parents=True, exist_ok=True)
     training = SpibSettings(
         num_states=settings.states or INITIAL_STATES,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or SpibSettings.batch_size,
         round_steps=min(ROUND_STEPS, settings.used_steps),
         most_rounds=max(1, settings.used_steps // ROUND_STEPS),
         refinements=QUICK_REFINEMENTS if settings.quick else SpibSettings.refinements,
@@ -174,7 +175,8 @@ def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder:
     network.set_output_map(model.mean_0, model.left)
     save_network(network, folder / "slow_variables.safetensors", {"method": "spib", "seed": seed})
     write_arrays(folder / "states.npz", **{str(number): own for number, own in enumerate(states)})
-    epochs = result.refinements[-1].step * settings.batch_size / max(1, sum(p.stop - p.start for p in data.training))
+    frames = sum(part.stop - part.start for part in data.training)
+    epochs = result.refinements[-1].step * min(1.0, training.batch_size / max(1, frames))
     row = SeedScore(seed, score, validation, epochs, round(epochs))
     # The last file of all: it says that the others are complete.
     write_json(folder / "result.json", asdict(row))
@@ -291,10 +293,9 @@ def initial_clusters(
     pairs = LaggedPairs(trajectories, lag_ps)
     sample = pairs.batch(pairs.evenly_spaced(MOST_INITIAL_FRAMES, INITIAL_BYTES))
     # Principal components first: among hundreds of scalars, chance alone makes combinations that look slow.
-    scalars = standardised(sample.tokens.numpy())
-    directions = np.linalg.svd(scalars - scalars.mean(axis=0), full_matrices=False)[2][: settings.components].T
-    x, y = (standardised(tokens.numpy()) @ directions for tokens in (sample.tokens, sample.later_tokens))
-    model = TICA(lagtime=pairs.lag_frames).fit_fetch((x, y))
+    x, y = (ends.numpy() for ends in sample.ends(torch.from_numpy(standardised(sample.tokens.numpy()))))
+    directions = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][: settings.components].T
+    model = TICA(lagtime=pairs.lag_frames).fit_fetch((x @ directions, y @ directions))
     slow = [np.asarray(model.transform(standardised(one.tokens) @ directions)) for one in trajectories]
     return discretise(slow, settings.num_states, seed)
 
@@ -319,9 +320,9 @@ def _learn(
         total = np.zeros(3)
         for _ in range(settings.round_steps):
             numbers = np.asarray(batches.frames_of(step))
-            batch = pairs.batch(numbers)
-            z_mean = network.encode(batch.tokens, batch.coordinates)
-            loss = network.loss(z_mean, network.sample(z_mean), states[numbers], settings.beta, batch.weights)
+            tokens, coordinates, weights = pairs.first_frames(numbers)
+            z_mean = network.encode(tokens, coordinates)
+            loss = network.loss(z_mean, network.sample(z_mean), states[numbers], settings.beta, weights)
             if not bool(torch.isfinite(loss.total)):
                 raise NonFiniteError(
                     f"the loss became {float(loss.total.detach())} after {step} steps: lower the learning rate, now "
@@ -349,12 +350,12 @@ def _held_out_loss(network: SpibNetwork, held_out: LaggedPairs, labels: Sequence
     """The loss of at most MOST_INITIAL_FRAMES pairs, at the means of z."""
     _, future, _ = held_out.pairs_of(labels[-len(held_out.trajectories) :])
     numbers = held_out.evenly_spaced(MOST_INITIAL_FRAMES, INITIAL_BYTES)
-    batch = held_out.batch(numbers)
+    tokens, coordinates, weights = held_out.first_frames(numbers)
     states = torch.nn.functional.one_hot(torch.from_numpy(future[numbers]), network.num_states).float()
     network.eval()
     with torch.no_grad():
-        means = network.encode(batch.tokens, batch.coordinates)
-        loss = network.loss(means, means, states, beta, batch.weights).total
+        means = network.encode(tokens, coordinates)
+        loss = network.loss(means, means, states, beta, weights).total
     network.train()
     return float(loss)
 

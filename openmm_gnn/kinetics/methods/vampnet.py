@@ -44,9 +44,10 @@ from openmm_gnn.networks.tokens.cv_network import CVNetwork
 from openmm_gnn.networks.weights import load_cv_network, save_network
 
 TITLE = "VAMPnet"
-VALIDATIONS = 20
-"""Validations of a training that goes on to its last step."""
-PATIENCE = 8
+VALIDATIONS, FEWEST_STEPS = 50, 5
+"""Validations of a training that goes on to its last step, and steps between two of them, at least. Of few frames a
+network has learned all there is within some dozen steps, and learns them by heart from then on."""
+PATIENCE = 10
 """Validations without a better score that end a training; many, because the score rises late at first."""
 SATURATED = 0.999
 """Share of the highest possible training score, 1 + outputs, that ends a training: nothing is left to learn."""
@@ -92,10 +93,10 @@ class VampnetResult:
 
 def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: bool) -> Learned:
     """Train every seed that is not complete; the variables are those of the best one."""
-    every = max(1, settings.used_steps // VALIDATIONS)
+    every = min(settings.used_steps, max(FEWEST_STEPS, settings.used_steps // VALIDATIONS))
     training = VampnetSettings(
         num_steps=every * max(1, settings.used_steps // every),
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or VampnetSettings.batch_size,
         validate_every=every,
         patience=PATIENCE,
         epsilon=EPSILON,
@@ -112,7 +113,7 @@ def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: 
         {"runs": [run.name for run in data.runs]},
     )
     pairs = sum(part.stop - part.start for part in data.training)
-    per_epoch = max(1.0, pairs / settings.batch_size)
+    per_epoch = max(1.0, pairs / training.batch_size)
     seeds, curves = [], []
     for run in result.runs:
         steps = np.array([row["step"] for row in run.rows])

@@ -115,9 +115,10 @@ class PairOutputs:
         self._weights: list[Tensor] = []
 
     def add(self, network: CVNetwork, batch: PairBatch) -> None:
-        """Both ends of a batch through the network."""
-        self._x.append(network(batch.tokens, batch.coordinates).detach())
-        self._y.append(network(batch.later_tokens, batch.later_coordinates).detach())
+        """The frames of a batch through the network."""
+        x, y = batch.ends(network(batch.tokens, batch.coordinates).detach())
+        self._x.append(x)
+        self._y.append(y)
         if batch.weights is not None:
             self._weights.append(batch.weights)
 
@@ -146,12 +147,10 @@ class Vampnet(ResumableModule):
 
     def training_step(self, batch: PairBatch, _: int) -> Tensor:
         settings = self.settings
-        # Both ends in one call: one pass of large matrices, and one dropout mask per frame.
-        both = self.network(
-            torch.cat([batch.tokens, batch.later_tokens]), torch.cat([batch.coordinates, batch.later_coordinates])
-        )
-        x, y = both.chunk(2)
-        if not bool(torch.isfinite(both).all()):
+        # All frames in one call, each once: one pass of large matrices, and one dropout mask per frame.
+        outputs = self.network(batch.tokens, batch.coordinates)
+        x, y = batch.ends(outputs)
+        if not bool(torch.isfinite(outputs).all()):
             raise NonFiniteError(
                 f"the outputs became NaN or infinite after {self.global_step} steps: lower the learning rate, now "
                 f"{settings.learning_rate:g}"
