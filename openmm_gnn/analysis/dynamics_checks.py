@@ -15,9 +15,10 @@ from openmm_gnn.base.statistics import Estimate, block_means, mean_with_error
 from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.element_temperatures import ElementTemperatures
-from openmm_gnn.md.nan_guard import NanGuard
+from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import BONDED_GROUP, NONBONDED_GROUP, split_groups
+from openmm_gnn.md.state_checks import run_checks
 
 if TYPE_CHECKING:
     from openmm import app
@@ -171,7 +172,7 @@ def stability_run(
     context.computeVirtualSites()
     context.setVelocitiesToTemperature(settings.temperature, settings.seed)
     measure = ElementTemperatures(system, topology)
-    guard = NanGuard(context, topology, directory)
+    guard = RunGuard(context, topology, directory, checks=run_checks(context, topology, settings))
     times, temperatures, frames, failure = [], [], [], ""
     for sample in range(1, settings.num_frames + 1):
         try:

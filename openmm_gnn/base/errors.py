@@ -50,7 +50,7 @@ class DataError(OpenMMGNNError, ValueError):
 
 
 class NonFiniteError(OpenMMGNNError, RuntimeError):
-    """Positions, velocities or forces became NaN or infinite during a run."""
+    """Numbers became NaN or infinite, or a molecule came apart, during a run."""
 
 
 def in_words(error: BaseException) -> str:

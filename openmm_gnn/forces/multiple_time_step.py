@@ -23,6 +23,7 @@ from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.md.contexts import refuse_virtual_sites, repartition_hydrogen_mass
 from openmm_gnn.md.integrators import NUM_GROUPS, MultipleTimeStepIntegrator
 from openmm_gnn.md.simulation_system import ForcePart, part_of
+from openmm_gnn.md.time_steps import accelerated_steps
 from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def accelerate(
     system: openmm.System,
     topology: app.Topology,
     model: ForceModel | str | os.PathLike[str],
-    inner_steps: int = 3,
-    time_step: Any = 0.006,
+    inner_steps: int | None = None,
+    time_step: Any | None = None,
     bonded_substeps: int = 4,
     temperature: Any | None = 300.0,
     friction: Any | None = 1.0,
@@ -80,8 +81,9 @@ def accelerate(
         topology: of the System.
         model: a network, or a name or path for `load_model`; trained on the non-bonded forces
             (`label --forces nonbonded`) if the System has bonded ones.
-        inner_steps: evaluations of the network per outer step; with 1 it cancels.
-        time_step: the outer step, ps.
+        inner_steps: evaluations of the network per outer step; with 1 it cancels. None: 3, or 4 where the bonds of
+            hydrogens are the network's.
+        time_step: the outer step, ps. None: 0.006, or 0.004 where the bonds of light hydrogens are the network's.
         bonded_substeps: steps of the bonded forces per inner step; of no effect where there are none.
         temperature: K; with friction, of BAOAB Langevin dynamics. None for both: constant energy.
         friction: 1/ps.
@@ -103,6 +105,7 @@ def accelerate(
         repartition_hydrogen_mass(copied, topology, dalton(hydrogen_mass))
     if not any(isinstance(force, openmm.CMMotionRemover) for force in copied.getForces()):
         copied.addForce(openmm.CMMotionRemover())  # a network's net force need not be exactly zero
+    safe_step_ps, safe_inner_steps = accelerated_steps(copied, topology)
     groups, bonded_groups = _separate_bonded(copied)
     negated_group, network_group = _free_groups(copied, 2)
     chosen = chosen_backend(backend)
@@ -119,8 +122,8 @@ def accelerate(
     copied.addForce(force)
     copied.addForce(negated)
     integrator = MultipleTimeStepIntegrator(
-        time_step_ps=float(picoseconds(time_step)),
-        inner_steps=inner_steps,
+        time_step_ps=safe_step_ps if time_step is None else float(picoseconds(time_step)),
+        inner_steps=safe_inner_steps if inner_steps is None else inner_steps,
         bonded_substeps=bonded_substeps,
         bonded_groups=bonded_groups,
         network_group=network_group,

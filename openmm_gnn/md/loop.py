@@ -20,7 +20,7 @@ from openmm_gnn.base.files import Checkpoint, read_checkpoint, write_checkpoint
 if TYPE_CHECKING:
     import openmm
 
-    from openmm_gnn.md.nan_guard import NanGuard
+    from openmm_gnn.md.run_guard import RunGuard
     from openmm_gnn.md.run_settings import RunCourse
 
 
@@ -78,7 +78,7 @@ def start_or_resume(
 
 
 def advance(
-    guard: NanGuard,
+    guard: RunGuard,
     step: int,
     course: RunCourse,
     listeners: Sequence[Listener],

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.errors import SettingsError, SpecError, at_least, positive, whole
 from openmm_gnn.md.simulation_system import Thermostat
-from openmm_gnn.md.time_steps import longest_time_step, question_time_step
+from openmm_gnn.md.time_steps import accelerated_steps, longest_time_step, question_time_step
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
 
-ACCELERATED_STEP_PS, BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.006, 0.0005, 1.0
+BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.0005, 1.0
 LONGEST_OUTER_STEP_PS = 0.004
 """Customary with bonded substeps, which follow the bonds of hydrogens."""
 FRAMES_PER_CHECKPOINT = 20
@@ -55,7 +55,8 @@ class RunSettings:
     """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's."""
     time_step: float | None = None
     """Time step in fs. Default: a named system's own; else 4 with heavy hydrogens whose bonds are fixed, 2 with light
-    ones, 1 where they vibrate; 6 for accelerated runs, for which `scan-steps` finds the longest stable one."""
+    ones, 1 where they vibrate; 6 for accelerated runs, 4 where the network holds the bonds of light hydrogens;
+    `scan-steps` finds the longest stable one."""
     seed: int = 1
     """Seed of initial velocities and random forces, 1 or more."""
     checkpoint_every: int | None = None
@@ -63,8 +64,9 @@ class RunSettings:
     20 frames."""
     accelerate: bool = False
     """Sample the system's own ensemble: the network acts in short steps, the system's own forces correct its error."""
-    inner_steps: int = 3
-    """Number of evaluations of the network per time step of an accelerated run."""
+    inner_steps: int | None = None
+    """Number of evaluations of the network per time step of an accelerated run. Default: 3, or 4 where the network
+    holds the bonds of hydrogens."""
     bonded_substeps: int | None = None
     """Number of steps of the bonded forces per step of the rest. Default: the system's; in accelerated runs the fewest
     of at most 0.5 fs."""
@@ -78,6 +80,9 @@ class RunSettings:
     network_pressure: bool = False
     """Let a barostat act on the pressure of a network, which no training fits: the network that you give has been
     checked for it. Default: it is refused."""
+    allow_broken_bonds: bool = False
+    """Go on when a bond of the topology breaks, as in a reaction. Default: a run stops where one is longer than 1.5
+    times the sum of its atoms' covalent radii."""
 
     def __post_init__(self) -> None:
         if self.thermostat is not None:
@@ -100,17 +105,19 @@ class RunSettings:
         thermostat = self.thermostat or system.thermostat
         friction = system.friction_per_ps if self.friction is None else self.friction
         bonded_substeps = self.bonded_substeps or system.bonded_substeps
+        safe_step_ps, safe_inner_steps = accelerated_steps(system.system, system.topology, self.hydrogen_mass)
+        inner_steps = (self.inner_steps or safe_inner_steps) if self.accelerate else 0
         if self.time_step is not None:
             time_step_ps = self.time_step / 1000
         elif self.accelerate:
-            time_step_ps = ACCELERATED_STEP_PS
+            time_step_ps = safe_step_ps
         elif self.hydrogen_mass is not None:
             longest, _ = longest_time_step(system.system, system.topology, self.hydrogen_mass)
             time_step_ps = max(longest, system.time_step_ps)
         else:
             time_step_ps = system.time_step_ps
         if self.accelerate:
-            inner_step_ps = time_step_ps / self.inner_steps
+            inner_step_ps = time_step_ps / inner_steps
             bonded_substeps = self.bonded_substeps or max(1, math.ceil(inner_step_ps / BONDED_STEP_PS - 1e-9))
             if self.thermostat is None and system.thermostat is not Thermostat.LANGEVIN:
                 thermostat = Thermostat.LANGEVIN
@@ -118,7 +125,7 @@ class RunSettings:
         if self.time_step is not None:
             longest, reason = longest_time_step(system.system, system.topology, self.hydrogen_mass)
             longest = max(longest, min(bonded_substeps * longest, LONGEST_OUTER_STEP_PS))
-            question_time_step(time_step_ps / (self.inner_steps if self.accelerate else 1), longest, reason)
+            question_time_step(time_step_ps / max(1, inner_steps), longest, reason)
         equilibration_ps = system.equilibration_ps if self.equilibration is None else self.equilibration
         return RunCourse(
             steps=self.steps,
@@ -129,7 +136,7 @@ class RunSettings:
             thermostat=thermostat,
             friction_per_ps=friction,
             bonded_substeps=bonded_substeps,
-            inner_steps=self.inner_steps if self.accelerate else 0,
+            inner_steps=inner_steps,
             hydrogen_mass=self.hydrogen_mass,
             pressure=self.pressure,
             seed=self.seed,

@@ -25,9 +25,10 @@ from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_con
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.loop import Listener, advance, start_or_resume
-from openmm_gnn.md.nan_guard import NanGuard
+from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
 from openmm_gnn.md.simulation_system import is_periodic_system
+from openmm_gnn.md.state_checks import HOT_PS, run_checks
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import is_store
 from openmm_gnn.runs.directory import FEATURES_FOLDER, LOG_COLUMNS, RunDirectory, element_column, log_columns
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
 
 SECONDS_PER_DAY = 86_400.0
-HOT_PS = 5.0
-"""Picoseconds from the start in which twice the temperature that is asked for is warned of."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,8 @@ def simulate(
         SpecError: if a resumed run has other settings than the stored one, the model does not fit the system, or a
             barostat asks for an energy or a pressure that a network does not have.
         TopologyError: if the CV of the bias was learned for another topology.
-        NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite.
+        NonFiniteError: if an atom's position, velocity or force becomes NaN or infinite, a bond breaks, or the
+                temperature goes far above the thermostat's.
     """
     featurizer = None
     if features is not None:
@@ -136,7 +136,9 @@ def simulate(
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         suspect = (lambda: "") if biased is None else biased.suspect
-        guard = NanGuard(context, simulation_system.topology, run.path, forces.groups, forces.check, suspect)
+        broken = isinstance(settings, RunSettings) and settings.allow_broken_bonds
+        checks = run_checks(context, simulation_system.topology, course, broken)
+        guard = RunGuard(context, simulation_system.topology, run.path, forces.groups, forces.check, suspect, checks)
         listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
         if features is not None and featurizer is not None:
             periodic = is_periodic_system(forces.system)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openmm_gnn.base.errors import SettingsError, at_least, one_of, whole
+from openmm_gnn.base.errors import SettingsError, at_least, one_of, positive, whole
 from openmm_gnn.md.run_settings import RunCourse, RunSettings, check_time_step
 from openmm_gnn.md.simulation_system import LabelledForces, Thermostat
 
@@ -56,8 +56,14 @@ class LabelSettings:
     """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's."""
     time_step: float | None = None
     """Time step in fs. Default: the system's."""
+    hydrogen_mass: float | None = None
+    """Mass of bonded hydrogens in dalton, taken from their neighbours, which allows longer steps. Default: masses
+    stay as they are."""
     forces: LabelledForces = LabelledForces.ALL
     """Forces that frames carry: all, or nonbonded without the bonded terms, for networks that accelerate a run."""
+    allow_broken_bonds: bool = False
+    """Go on when a bond of the topology breaks, as in a reaction. Default: a run stops where one is longer than 1.5
+    times the sum of its atoms' covalent radii."""
     platform: str = "CPU"
     """Name of an OpenMM platform; Reference computes in double precision, and resumes bit for bit."""
     processes: int | None = None
@@ -72,6 +78,7 @@ class LabelSettings:
         check_time_step(self)
         whole(self, 1, "frames", "stride", "processes")
         at_least(self, 0, "checkpoint_seconds")
+        positive(self, "hydrogen_mass")
         for name in ("seeds", "temperature"):
             values = getattr(self, name)
             if len(set(values)) < len(values) or (name == "seeds" and not values):
@@ -99,6 +106,7 @@ class LabelSettings:
                 thermostat=self.thermostat,
                 friction=self.friction,
                 time_step=self.time_step,
+                hydrogen_mass=self.hydrogen_mass,
                 seed=seed,
                 checkpoint_every=self.stride,
             ).course(system)
@@ -111,6 +119,7 @@ class LabelSettings:
             platform=choose_platform(self.platform),
             bonded_substeps=asked.bonded_substeps,
             forces=self.forces,
+            allow_broken_bonds=self.allow_broken_bonds,
         )
 
 
@@ -131,6 +140,7 @@ class LabelCourse:
     """Steps of the bonded forces within one time step."""
     forces: LabelledForces = LabelledForces.ALL
     """Which forces the frames carry; the dynamics is that of all."""
+    allow_broken_bonds: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
@@ -156,5 +166,6 @@ class LabelCourse:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "thermostat": self.thermostat.value, "forces": self.forces.value}
+        """Plain values for JSON; whether bonds may break only where they may."""
+        values = {**dataclasses.asdict(self), "thermostat": self.thermostat.value, "forces": self.forces.value}
+        return {name: value for name, value in values.items() if name != "allow_broken_bonds" or value}

@@ -7,11 +7,14 @@ reports its progress on standard output. Frames are appended in chunks, and afte
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,12 +37,14 @@ from openmm_gnn.data.labels.trajectories import (
     trajectory_name,
 )
 from openmm_gnn.forces.network_energies import check_networks
-from openmm_gnn.md.contexts import make_context
+from openmm_gnn.md.contexts import make_context, repartition_hydrogen_mass
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.loop import advance, start_or_resume
-from openmm_gnn.md.nan_guard import NanGuard
+from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
+from openmm_gnn.md.state_checks import run_checks
+from openmm_gnn.md.systems.structure_files import relaxed
 from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, load_system, save_system
 
 
@@ -85,7 +90,8 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
 
         remedy = f"go on with the OpenMM and the machine that wrote it, or delete {trajectory.path} to run it again"
         step = start_or_resume(context, trajectory.checkpoint_file, start, course, remedy)
-        guard = NanGuard(context, system.topology, trajectory.path)
+        checks = run_checks(context, system.topology, course, labels.allow_broken_bonds)
+        guard = RunGuard(context, system.topology, trajectory.path, checks=checks)
         try:
             advance(
                 guard,
@@ -128,7 +134,7 @@ class _LabelledFrames:
         """Keep a record of everything the context knows now; its forces belong to exactly its positions.
 
         Raises:
-            NonFiniteError: if the energy is NaN or infinite; a `NanGuard` has seen to positions and forces.
+            NonFiniteError: if the energy is NaN or infinite; a `RunGuard` has seen to positions and forces.
         """
         labelled = state
         if self._labels.forces is LabelledForces.NONBONDED:
@@ -183,7 +189,9 @@ def label(
 ) -> LabelledTrajectories:
     """Run every seed at every temperature and store labelled frames; resumes what was interrupted.
 
-    Called again with the same settings it completes what is missing; seeds, temperatures and frames may be added.
+    Called again with the same settings it completes what is missing; seeds, temperatures and frames may be added. A
+    start that the system does not prepare itself is minimised, where its forces have an energy. Frames of a run that
+    came apart are not stored.
 
     Args:
         out: directory of the data; made if it does not exist.
@@ -196,8 +204,9 @@ def label(
     """
     out = Path(out)
     settings = settings or LabelSettings()
-    course = settings.course(system)
     _check_can_run(system)
+    system = _prepared(system, settings.hydrogen_mass)
+    course = settings.course(system)
     with locked(out):
         meta = _prepare(out, system, settings, course)
         _write_starts(out, meta, system)
@@ -222,6 +231,26 @@ def _check_can_run(system: SimulationSystem) -> None:
         raise SpecError(
             f"{system.name} holds an AndersenThermostat: remove it, the temperature is held by `thermostat`"
         )
+
+
+def _prepared(system: SimulationSystem, hydrogen_mass: float | None) -> SimulationSystem:
+    """The system with the masses of the settings, and with a start that is not strained."""
+    if hydrogen_mass is not None:
+        heavier = copy.deepcopy(system.system)
+        repartition_hydrogen_mass(heavier, system.topology, hydrogen_mass)
+        system = replace(system, system=heavier)
+    if system.prepare is not None:
+        return system
+    minimised = relaxed(system.system, system.positions)
+
+    def start(seed: int) -> np.ndarray:
+        try:
+            return minimised(seed)
+        except SpecError:
+            warnings.warn("the start is not minimised, as a force of the System has no energy", stacklevel=2)
+            return system.positions
+
+    return replace(system, prepare=start)
 
 
 def _prepare(out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Finds the first atom that went NaN or infinite, and keeps the last good frame.
+"""Stops a run at the first step that is wrong, says what broke there, and keeps the last good frame.
 
 A network asked about an arrangement it never met may answer with forces that tear the system apart. By the time
-a reporter looks, every atom is NaN. So the guard keeps a snapshot of the last good report in memory; when
+a reporter looks, every atom is elsewhere. So the guard keeps a snapshot of the last good report in memory; when
 something is wrong it returns there and repeats the interval one step at a time, until it meets the first step
 and the first atom that broke.
 """
@@ -9,8 +9,7 @@ and the first atom that broke.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,23 +19,14 @@ from openmm import app
 
 from openmm_gnn.base.errors import NonFiniteError
 from openmm_gnn.md.simulation_system import is_periodic_system
+from openmm_gnn.md.state_checks import FiniteNumbers, StateCheck
 
-FARTHEST_NM = 1e6
-"""A millimetre: a position beyond is as lost as one that is NaN, and neighbour lists refuse it."""
 LAST_GOOD_PDB = "last_good.pdb"
 LAST_GOOD_STATE = "last_good_state.xml"
 
 
-@dataclass(frozen=True)
-class _Fault:
-    step: int
-    quantity: str
-    atom: int
-    num_atoms: int
-
-
-class NanGuard:
-    """Steps a Context and stops at the first non-finite position, velocity or force.
+class RunGuard:
+    """Steps a Context and stops at the first position, velocity or force that is not finite, or other sign of trouble.
 
     Args:
         context: holds the positions to start from.
@@ -45,6 +35,7 @@ class NanGuard:
         groups: force groups of the energy and forces that are looked at and returned; all of them if None.
         check: called after every `step`, to raise what a force written in Python met.
         suspect: says what else may have broken the run, for the message of the error.
+        checks: what else is looked at after every `step`.
     """
 
     def __init__(
@@ -55,12 +46,14 @@ class NanGuard:
         groups: frozenset[int] | None = None,
         check: Callable[[], None] = lambda: None,
         suspect: Callable[[], str] = lambda: "",
+        checks: Sequence[StateCheck] = (),
     ) -> None:
         self._context = context
         self._groups: set[int] | int = -1 if groups is None else set(groups)
         self._topology = copy.copy(topology)  # its box follows the last good frame; a deep copy loses its bonds' atoms
         self._directory = Path(directory)
         self._check, self._suspect = check, suspect
+        self._checks: tuple[StateCheck, ...] = (FiniteNumbers(topology), *checks)
         self._state: openmm.State | None = None
         self.snapshot: bytes = context.createCheckpoint()
         """OpenMM's checkpoint of the last good state."""
@@ -84,7 +77,7 @@ class NanGuard:
             state = self._full_state()
         except openmm.OpenMMException as error:
             self._stop(num_steps, error)
-        if _first_fault(state) is not None:
+        if self._fault(state) is not None:
             self._stop(num_steps, None)
         self._state, self.snapshot = state, self._context.createCheckpoint()
         self._check()
@@ -94,7 +87,7 @@ class NanGuard:
         self._context.loadCheckpoint(self.snapshot)
         fault, good = self._look()
         if fault is not None:
-            raise NonFiniteError(self._describe(fault) + ". It was so before the first step: mend the start") from error
+            raise NonFiniteError(f"{fault}. It was so before the first step: mend the start") from error
         for _ in range(num_steps):
             if good is None:
                 break  # an error of OpenMM's own, with finite positions: not ours to name
@@ -107,18 +100,20 @@ class NanGuard:
                 raise NonFiniteError(self._message(fault, good)) from error
             good = state
         raise error or NonFiniteError(
-            "positions or forces became NaN or infinite, but not when the same steps were repeated one by one: "
-            "the run is not reproducible on this platform; try the Reference platform"
+            "the run went wrong, but not when the same steps were repeated one by one: it is not reproducible on this "
+            "platform; try the Reference platform"
         )
 
-    def _look(self) -> tuple[_Fault | None, openmm.State | None]:
+    def _look(self) -> tuple[str | None, openmm.State | None]:
         """The fault of the present state if there is one; a state of None if its forces cannot be computed."""
         try:
             state = self._full_state()
-            return _first_fault(state), state
         except openmm.OpenMMException:
-            state = self._context.getState(positions=True, velocities=True)
-            return _first_fault(state), None
+            return self._checks[0].fault(self._context.getState(positions=True, velocities=True)), None
+        return self._fault(state), state
+
+    def _fault(self, state: openmm.State) -> str | None:
+        return next((fault for check in self._checks if (fault := check.fault(state)) is not None), None)
 
     def _full_state(self) -> openmm.State:
         return self._context.getState(
@@ -131,17 +126,10 @@ class NanGuard:
             groups=self._groups,
         )
 
-    def _describe(self, fault: _Fault) -> str:
-        atom = list(self._topology.atoms())[fault.atom]
-        return (
-            f"{fault.quantity} became NaN or infinite at step {fault.step}: first atom {fault.atom} "
-            f"({atom.name} of residue {atom.residue.name} {atom.residue.id}), {fault.num_atoms} atom(s) in that step"
-        )
-
-    def _message(self, fault: _Fault, good: openmm.State) -> str:
+    def _message(self, fault: str, good: openmm.State) -> str:
         pdb_path = self._write(good)
         return (
-            f"{self._describe(fault)}. The last good frame, step {good.getStepCount()}, is saved in {pdb_path} "
+            f"{fault}. The last good frame, step {good.getStepCount()}, is saved in {pdb_path} "
             f"(full state: {LAST_GOOD_STATE} beside it). Look there for atoms that are too close; "
             f"a shorter time step, or a model trained on such frames, helps{self._suspect()}"
         )
@@ -163,20 +151,3 @@ class NanGuard:
 
 def _values(quantity: object) -> np.ndarray:
     return np.asarray(quantity._value)  # type: ignore[attr-defined]
-
-
-def _first_fault(state: openmm.State) -> _Fault | None:
-    """The first atom with a position, velocity or force that is not finite, in that order."""
-    getters = {"positions": state.getPositions, "velocities": state.getVelocities, "forces": state.getForces}
-    for quantity, getter in getters.items():
-        try:
-            values = _values(getter(asNumpy=True))
-        except openmm.OpenMMException:
-            continue  # this part was not asked for
-        good = np.isfinite(values)
-        if quantity == "positions":
-            good &= np.abs(values) < FARTHEST_NM
-        bad = ~good.all(axis=1)
-        if bad.any():
-            return _Fault(state.getStepCount(), quantity, int(np.flatnonzero(bad)[0]), int(bad.sum()))
-    return None

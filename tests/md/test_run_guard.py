@@ -10,7 +10,7 @@ import pytest
 from openmm import app
 
 from openmm_gnn.base.errors import NonFiniteError
-from openmm_gnn.md.nan_guard import LAST_GOOD_PDB, LAST_GOOD_STATE, NanGuard
+from openmm_gnn.md.run_guard import LAST_GOOD_PDB, LAST_GOOD_STATE, RunGuard
 
 NUM_ATOMS, DOOMED = 5, 3
 
@@ -46,7 +46,7 @@ def test_a_molecule_with_bonds_is_saved_too(tmp_path: Path) -> None:
     ligand = topology.addResidue("LIG", topology.addChain())
     atoms = [topology.addAtom(f"A{number}", app.element.argon, ligand) for number in range(NUM_ATOMS)]
     topology.addBond(atoms[0], atoms[1])
-    guard = NanGuard(context_with("1e-9*sqrt(1.001 - x)", velocity=2.0), topology, tmp_path)
+    guard = RunGuard(context_with("1e-9*sqrt(1.001 - x)", velocity=2.0), topology, tmp_path)
     with pytest.raises(NonFiniteError, match=f"A{DOOMED} of residue LIG 1"):
         guard.step(60)
     bonds = list(app.PDBFile(str(tmp_path / LAST_GOOD_PDB)).topology.bonds())
@@ -56,7 +56,7 @@ def test_a_molecule_with_bonds_is_saved_too(tmp_path: Path) -> None:
 def test_first_bad_step_and_atom_are_named_and_the_frame_before_is_saved(tmp_path: Path) -> None:
     """sqrt(1 - x) has no force beyond x = 1; at 2 nm/ps and 10 fs an atom passes 1.001 in step 51."""
     context = context_with("1e-9*sqrt(1.001 - x)", velocity=2.0)
-    guard = NanGuard(context, topology_of(NUM_ATOMS), tmp_path)
+    guard = RunGuard(context, topology_of(NUM_ATOMS), tmp_path)
     for _ in range(4):
         guard.step(10)
     with pytest.raises(NonFiniteError) as caught:
@@ -77,12 +77,12 @@ def test_infinite_forces_count_too(tmp_path: Path) -> None:
     """exp(1e5 (x - 0.55)) is zero at 0.54 nm, after step 27, and beyond all numbers at 0.56 nm."""
     context = context_with("exp(1e5*(x - 0.55))", velocity=2.0)
     with pytest.raises(NonFiniteError, match=f"forces became NaN or infinite at step 28: first atom {DOOMED} "):
-        NanGuard(context, topology_of(NUM_ATOMS), tmp_path).step(100)
+        RunGuard(context, topology_of(NUM_ATOMS), tmp_path).step(100)
 
 
 def test_an_atom_a_millimetre_away_counts_as_lost(tmp_path: Path) -> None:
     """At 3e7 nm/ps and 10 fs per step an atom passes a million nm in step 4, with nothing NaN about it."""
-    guard = NanGuard(context_with("0*x", velocity=3e7), topology_of(NUM_ATOMS), tmp_path)
+    guard = RunGuard(context_with("0*x", velocity=3e7), topology_of(NUM_ATOMS), tmp_path)
     with pytest.raises(NonFiniteError, match=f"at step 4: first atom 0 .* {NUM_ATOMS} atom"):
         guard.step(10)
 
@@ -90,13 +90,13 @@ def test_an_atom_a_millimetre_away_counts_as_lost(tmp_path: Path) -> None:
 def test_a_start_that_is_not_finite_is_said_to_be_the_start(tmp_path: Path) -> None:
     context = context_with("sqrt(-1 - x^2)")
     with pytest.raises(NonFiniteError, match="before the first step"):
-        NanGuard(context, topology_of(NUM_ATOMS), tmp_path).step(10)
+        RunGuard(context, topology_of(NUM_ATOMS), tmp_path).step(10)
     assert not (tmp_path / LAST_GOOD_PDB).exists()
 
 
 def test_good_runs_are_the_same_as_without_a_guard(tmp_path: Path) -> None:
     guarded, plain = context_with("100*x^2", velocity=1.0), context_with("100*x^2", velocity=1.0)
-    guard = NanGuard(guarded, topology_of(NUM_ATOMS), tmp_path)
+    guard = RunGuard(guarded, topology_of(NUM_ATOMS), tmp_path)
     for _ in range(5):
         guard.step(7)
     plain.getIntegrator().step(35)
@@ -108,7 +108,7 @@ def test_good_runs_are_the_same_as_without_a_guard(tmp_path: Path) -> None:
 def test_errors_of_openmm_that_are_no_nan_pass_unchanged(tmp_path: Path) -> None:
     """A box that has become smaller than twice the cutoff."""
     context = openmm_context_with_cutoff()
-    guard = NanGuard(context, topology_of(2), tmp_path)
+    guard = RunGuard(context, topology_of(2), tmp_path)
     guard.step(5)
     context.setPeriodicBoxVectors((1.5, 0, 0), (0, 1.5, 0), (0, 0, 1.5))
     with pytest.raises(openmm.OpenMMException, match="cutoff"):
