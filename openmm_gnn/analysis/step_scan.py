@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError
+from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, positive
 from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
@@ -103,10 +104,18 @@ class ScanSettings:
     """Friction of Langevin dynamics in 1/ps. Default: the system's, or 1 where it has no Langevin dynamics."""
     reference: bool = True
     """Run the system's own forces alone too, to compare with."""
+    reference_step: float | None = None
+    """Time step of that run in fs. Default: the system's."""
+    expensive: tuple[str, ...] = ()
+    """Name or force group of a force that the network stands for; may be given again. Default: all but the bonded
+    ones."""
+    network_atoms: str | None = None
+    """Atoms that the network sees, as a selection of MDTraj such as "resname LIG". Default: all."""
     seed: int = 1
     """Seed of initial velocities and random forces, 1 or more."""
 
     def __post_init__(self) -> None:
+        positive(self, "reference_step")
         if not self.outer or not self.inner:
             raise SpecError("the scan has no step sizes: give at least one outer step and one number of inner steps")
         if min(self.outer) <= 0 or min(self.inner) < 1:
@@ -134,10 +143,17 @@ class ScanSettings:
             seed=self.seed,
         )
         accelerated = replace(
-            common, accelerate=True, bonded_substeps=self.bonded_substeps, hydrogen_mass=self.hydrogen_mass
+            common,
+            accelerate=True,
+            bonded_substeps=self.bonded_substeps,
+            hydrogen_mass=self.hydrogen_mass,
+            expensive=self.expensive,
+            network_atoms=self.network_atoms,
         )
         if self.reference:
-            yield REFERENCE, self._of_length(common, system.time_step_ps).course(system)
+            step_ps = system.time_step_ps if self.reference_step is None else self.reference_step / 1000
+            own = replace(self._of_length(common, step_ps), time_step=self.reference_step)
+            yield REFERENCE, own.course(system)
         for inner_steps in self.inner:
             for outer in self.outer:
                 settings = self._of_length(accelerated, outer / 1000)
@@ -190,7 +206,14 @@ def scan_steps(
             row = _measure(name, run, course, speed, remark, reference)
             run.path.mkdir(parents=True, exist_ok=True)
             write_json(run.path / ROW_FILE, {"key": key, "row": dataclasses.asdict(row)}, indent=2)
-        reference = row if name == REFERENCE else reference
+        if name == REFERENCE and row.verdict is Verdict.BLEW_UP:
+            warnings.warn(
+                f"the system's own forces blew up in steps of {row.time_step_fs:g} fs ({row.remark or 'too hot'}): no "
+                "energy is compared with them; give a shorter --reference-step, or relax the start (--minimize)",
+                stacklevel=2,
+            )
+        elif name == REFERENCE:
+            reference = row
         rows.append(dataclasses.asdict(row))
         write_json(Path(directory) / "scan.json", rows, indent=2)
         yield row

@@ -7,7 +7,8 @@ With --bias a learned CV is driven over its whole range; OUT/bias has what is ne
 `analyze` does so. The energies logged are without the bias.
 
 Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
-become NaN, the run stops, names step and atom, and saves the last good frame.
+become NaN, a bond break, or the temperature rise to twice the thermostat's, the run stops, names step and atom, and
+saves the last good frame.
 """
 
 from __future__ import annotations

@@ -82,17 +82,46 @@ def trained_on_nonbonded(model: ForceModel) -> bool | None:
     return labels == {"nonbonded"} if labels else None
 
 
-def check_trained_on_nonbonded(model: ForceModel, system: openmm.System) -> None:
+def check_trained_on_nonbonded(
+    model: ForceModel, bonded: Sequence[openmm.Force], atoms: Sequence[int] | None = None
+) -> None:
     """Refuse a network beside bonded forces that it has learned.
 
+    Args:
+        bonded: bonded forces that stay in the System.
+        atoms: indices of those that the network sees; None: all.
     Raises:
-        SpecError: if the network has learned bonded forces, and the System has some that stay in it.
+        SpecError: if the network has learned bonded forces, and there are some between its atoms.
     """
-    if trained_on_nonbonded(model) is False and any(has_bonded_terms(force) for force in system.getForces()):
+    if trained_on_nonbonded(model) is False and any(_acts_within(force, atoms) for force in bonded):
         raise SpecError(
             "the model was trained on all forces of its System, and this System has bonded ones, which would count "
             "twice: train on data of `openmm-gnn label --forces nonbonded`"
         )
+
+
+def _acts_within(force: openmm.Force, atoms: Sequence[int] | None) -> bool:
+    """Whether a bonded force has a term of these atoms alone; one whose terms cannot be told counts as one that has."""
+    if atoms is None:
+        return has_bonded_terms(force)
+    for name, (count, get, size) in _TERMS.items():
+        if type(force).__name__ == name:
+            chosen = set(atoms)
+            terms = (getattr(force, get)(k)[:size] for k in range(getattr(force, count)()))
+            return any(chosen.issuperset(term) for term in terms)
+    return has_bonded_terms(force)
+
+
+_TERMS = {
+    "HarmonicBondForce": ("getNumBonds", "getBondParameters", 2),
+    "CustomBondForce": ("getNumBonds", "getBondParameters", 2),
+    "HarmonicAngleForce": ("getNumAngles", "getAngleParameters", 3),
+    "CustomAngleForce": ("getNumAngles", "getAngleParameters", 3),
+    "PeriodicTorsionForce": ("getNumTorsions", "getTorsionParameters", 4),
+    "RBTorsionForce": ("getNumTorsions", "getTorsionParameters", 4),
+    "CustomTorsionForce": ("getNumTorsions", "getTorsionParameters", 4),
+}
+"""Bonded forces whose terms begin with their atoms: how many there are, how they are asked for, and atoms of each."""
 
 
 def check_model_fits(model: ForceModel, system: openmm.System, topology: app.Topology) -> None:

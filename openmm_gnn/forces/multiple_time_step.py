@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import openmm
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import dalton, kelvin, per_picosecond, picoseconds
 from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, make_force
+from openmm_gnn.forces.force_levels import Level, free_groups, levels_of, separate
 from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
 from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.md.contexts import refuse_virtual_sites, repartition_hydrogen_mass
@@ -63,18 +64,30 @@ def accelerate(
     hydrogen_mass: Any | None = None,
     backend: Backend | str = Backend.AUTO,
     device: str = "cpu",
+    expensive: Sequence[openmm.Force | str | int] | None = None,
+    atoms: Sequence[int] | None = None,
 ) -> Accelerated:
     """A System and an integrator that sample what the given System does, with fewer evaluations of its forces.
 
-    Three levels: cheap bonded forces every time_step / inner_steps / bonded_substeps, the network every
-    time_step / inner_steps, everything else less the network every time_step. The best step sizes are found by
+    Three levels: bonded forces every time_step / inner_steps / bonded_substeps, the network every time_step /
+    inner_steps, the expensive forces less the network every time_step. The best step sizes are found by
     `openmm-gnn scan-steps`: too long an outer step heats, which no average can hide.
+
+    Where few of the forces are expensive, such as the machine-learned potential of a ligand in water that a force
+    field describes, say which, and which atoms the network sees. All others are as exact as ever, and those that are
+    not bonded act as often as the network:
+
+    ```python
+    mixed = MLPotential("ani2x").createMixedSystem(topology, system, ligand)
+    accelerated = accelerate(mixed, topology, "ligand.safetensors", expensive=["PythonForce"], atoms=ligand)
+    ```
 
     Energies and forces of the System returned are those of the original, summed over all groups: the network is in
     it twice, the second time negated, in force groups of their own (the highest that were free). The original's
     groups are kept: `groups` of the result says where they are, and only bonded forces that share a group with
     others move to a free one. Minimisers and barostats see the original forces alone. A force added later (as by
-    Metadynamics) is integrated with the expensive ones unless it is put into a group of the bonded forces.
+    Metadynamics, which must be made with the System returned) is integrated with the expensive ones unless it is put
+    into a group of the bonded forces.
 
     Args:
         system: stays as it is. Constraints and barostats work, virtual sites and Drude particles do not.
@@ -90,29 +103,34 @@ def accelerate(
         hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to.
         backend: see `gamd_force`.
         device: see `gamd_force`.
+        expensive: the forces of `system` that the network stands for: Forces, their names, or force groups; None: all
+            but the bonded ones.
+        atoms: indices of those that the network sees and moves; None: all that have an element.
     Raises:
         SpecError: if a number is out of range; the System has no expensive forces, or a part that does not go with
-            this integrator; or the model was trained on all forces and the System has bonded ones.
+            this integrator; or the model was trained on all forces and bonded ones between its atoms stay.
         TopologyError: if the topology does not fit the System or the model.
         BackendError: if the backend does not work here.
     """
     network = load_model(model)
     _check_system(system)
     check_model_fits(network, system, topology)
-    check_trained_on_nonbonded(network, system)
-    copied = _copy_without_empty_forces(system)
+    levels = levels_of(system, expensive)
+    check_trained_on_nonbonded(network, _at(Level.BONDED, system, levels), atoms)
+    copied, levels = _copy_without_empty_forces(system, levels)
     if hydrogen_mass is not None:
         repartition_hydrogen_mass(copied, topology, dalton(hydrogen_mass))
     if not any(isinstance(force, openmm.CMMotionRemover) for force in copied.getForces()):
         copied.addForce(openmm.CMMotionRemover())  # a network's net force need not be exactly zero
+        levels.append(Level.NONE)
     safe_step_ps, safe_inner_steps = accelerated_steps(copied, topology)
-    groups, bonded_groups = _separate_bonded(copied)
-    negated_group, network_group = _free_groups(copied, 2)
+    groups, by_level = separate(copied, levels)
+    negated_group, network_group = free_groups(copied, 2)
     chosen = chosen_backend(backend)
     periodic = is_periodic(topology, system, network.spec.neighbors.cutoff)
     # Both networks cancel where an energy is asked for: unlike that of `gamd_force`, they need not warn of barostats.
     force, other = (
-        make_force(script_module(network, topology), NETWORK_NAME, periodic, chosen, device) for _ in range(2)
+        make_force(script_module(network, topology, atoms), NETWORK_NAME, periodic, chosen, device) for _ in range(2)
     )
     force.setForceGroup(network_group)
     negated = openmm.CustomCVForce("-network")
@@ -125,12 +143,13 @@ def accelerate(
         time_step_ps=safe_step_ps if time_step is None else float(picoseconds(time_step)),
         inner_steps=safe_inner_steps if inner_steps is None else inner_steps,
         bonded_substeps=bonded_substeps,
-        bonded_groups=bonded_groups,
+        bonded_groups=by_level[Level.BONDED],
         network_group=network_group,
         negated_group=negated_group,
         temperature=None if temperature is None else float(kelvin(temperature)),
         friction_per_ps=None if friction is None else float(per_picosecond(friction)),
         constrained=copied.getNumConstraints() > 0,
+        inner_groups=by_level[Level.INNER],
     )
     own = frozenset(range(NUM_GROUPS)) - {network_group, negated_group}
     return Accelerated(copied, integrator, groups, own)
@@ -149,59 +168,35 @@ def _check_system(system: openmm.System) -> None:
                 "the System has a DrudeForce, whose particles need an integrator of their own: accelerate a System "
                 "that computes its polarisation, such as AMOEBA"
             )
-    if not any(part_of(force) is ForcePart.NONBONDED for force in system.getForces()):
+
+
+def _at(level: Level, system: openmm.System, levels: Sequence[Level]) -> list[openmm.Force]:
+    return [force for force, own in zip(system.getForces(), levels, strict=True) if own is level]
+
+
+def _copy_without_empty_forces(system: openmm.System, levels: Sequence[Level]) -> tuple[openmm.System, list[Level]]:
+    """A copy, and the levels of what is left in it.
+
+    Raises:
+        SpecError: if a force cannot be copied.
+    """
+    try:
+        copied = copy.deepcopy(system)
+    except Exception as error:
+        if not any(type(force).__name__ == "PythonForce" for force in system.getForces()):
+            raise
         raise SpecError(
-            "the System has bonded forces at most: nothing in it is expensive enough to accelerate, run it as it is"
-        )
-
-
-def _copy_without_empty_forces(system: openmm.System) -> openmm.System:
-    copied = copy.deepcopy(system)
+            f"the System has a PythonForce that cannot be copied ({error}): give it a function or an object of a "
+            "module, which pickle can store, in place of a lambda or an inner function"
+        ) from error
     for original, force in zip(system.getForces(), copied.getForces(), strict=True):
         force.setName(original.getName())  # some forces of plugins lose it
+    kept = list(levels)
     # OpenMM reads the expressions of AMOEBA's empty forces for 7 s in each Context.
     for index in reversed(range(copied.getNumForces())):
         force = copied.getForce(index)
         parameters = force.getNumGlobalParameters() if hasattr(force, "getNumGlobalParameters") else 0
         if part_of(force) is ForcePart.BONDED and not has_bonded_terms(force) and parameters == 0:
             copied.removeForce(index)
-    return copied
-
-
-def _separate_bonded(system: openmm.System) -> tuple[dict[int, frozenset[int]], list[int]]:
-    """Move bonded forces out of groups that they share with expensive ones, in place.
-
-    Returns:
-        for each force group where its forces are now, and the groups of the bonded forces.
-    """
-    expensive: set[int] = set()
-    for force in system.getForces():
-        if part_of(force) is ForcePart.NONBONDED:
-            expensive |= _groups_of(force)
-    groups: dict[int, set[int]] = {group: {group} for group in expensive}
-    bonded: dict[int, int] = {}
-    for force in [force for force in system.getForces() if has_bonded_terms(force)]:
-        before = force.getForceGroup()
-        if before not in bonded:
-            bonded[before] = _free_groups(system, 1, lowest=True)[0] if before in expensive else before
-        force.setForceGroup(bonded[before])
-        groups.setdefault(before, set()).add(bonded[before])
-    return {group: frozenset(now) for group, now in sorted(groups.items())}, sorted(bonded.values())
-
-
-def _groups_of(force: openmm.Force) -> set[int]:
-    """The group of a force, and that of its reciprocal space where it has another."""
-    reciprocal = force.getReciprocalSpaceForceGroup() if hasattr(force, "getReciprocalSpaceForceGroup") else -1
-    return {force.getForceGroup()} | ({reciprocal} if reciprocal >= 0 else set())
-
-
-def _free_groups(system: openmm.System, count: int, lowest: bool = False) -> list[int]:
-    """Force groups that no force is in, in ascending order: the highest, or the lowest."""
-    taken = set().union(*(_groups_of(force) for force in system.getForces()))
-    free = [group for group in range(NUM_GROUPS) if group not in taken]
-    if len(free) < count:
-        raise SpecError(
-            f"the forces of the System are in {len(taken)} of OpenMM's {NUM_GROUPS} force groups, and too few are "
-            "left for bonded forces and network: put several forces into one"
-        )
-    return free[:count] if lowest else free[-count:]
+            del kept[index]
+    return copied, kept

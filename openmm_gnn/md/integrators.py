@@ -23,12 +23,13 @@ the first above; for a bias, Ferrarotti, Bottaro, Perez-Villa, Bussi, J. Chem. T
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import openmm
 from openmm import unit
 
 from openmm_gnn.base.errors import SpecError
-from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K, kelvin, per_picosecond
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import BONDED_GROUP, NONBONDED_GROUP, Thermostat
 
@@ -70,8 +71,8 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
     """Bonded forces, a network and the expensive rest, each with a time step of its own.
 
     The whole System without the two network groups is the integration force groups: what a minimiser or a barostat
-    sees, and what the network corrects to. The expensive force is that whole less the bonded groups, so a force that
-    is added to the System in any other group is integrated as part of it.
+    sees, and what the network corrects to. The expensive force is that whole less the bonded and the inner groups, so
+    a force that is added to the System in any other group is integrated as part of it.
 
     Forces are remembered from one step to the next. A change of positions or parameters from outside is noticed in the
     forces that it changes, and everything is computed anew. OpenMM notifies no integrator of a new box alone: set the
@@ -87,6 +88,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         temperature: K; None for constant energy.
         friction_per_ps: friction of the Langevin thermostat; None for constant energy.
         constrained: whether the System has constraints.
+        inner_groups: force groups that act as often as the network, and are not replaced by it.
     Raises:
         SpecError: if a number is out of range, or only one of temperature and friction is given.
     """
@@ -102,6 +104,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         temperature: float | None,
         friction_per_ps: float | None,
         constrained: bool,
+        inner_groups: Sequence[int] = (),
     ) -> None:
         if not (time_step_ps > 0 and time_step_ps < float("inf")):
             raise SpecError(f"time_step is {time_step_ps} ps: give a finite time above 0")
@@ -120,7 +123,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         self.inner_steps = inner_steps
         self.bonded_substeps = bonded_substeps if bonded_groups else 1
         self._bonded = tuple(bonded_groups)
-        self._network = network_group
+        self._inner = (network_group, *inner_groups)
         self._thermostatted = temperature is not None
         self._constrained = constrained
         self._drifts = self.inner_steps * self.bonded_substeps
@@ -139,6 +142,19 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
             self.addGlobalVariable("mts_noise", 0)
         self._write_step()
 
+    def setTemperature(self, temperature: Any) -> None:
+        """Set the temperature of the thermostat, K; without a thermostat SpecError."""
+        self._set("mts_kT", BOLTZMANN_KJ_MOL_K * float(kelvin(temperature)))
+
+    def setFriction(self, friction: Any) -> None:
+        """Set the friction of the thermostat, 1/ps; without a thermostat SpecError."""
+        self._set("mts_friction", float(per_picosecond(friction)))
+
+    def _set(self, name: str, value: float) -> None:
+        if not self._thermostatted:
+            raise SpecError("this integrator keeps the energy, not a temperature: give temperature and friction")
+        self.setGlobalVariableByName(name, value)
+
     def _write_step(self) -> None:
         self.addUpdateContextState()
         if self._thermostatted:
@@ -153,9 +169,10 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
             for group in self._bonded:
                 self.addComputePerDof("v", f"v+dt/{self._drifts}*f{group}/m")
             if drift % self.bonded_substeps == 0:
-                self.addComputePerDof("v", f"v+dt/{self.inner_steps}*f{self._network}/m")
+                for group in self._inner:
+                    self.addComputePerDof("v", f"v+dt/{self.inner_steps}*f{group}/m")
         self.addComputePerDof("mts_kick", "0")
-        self._write_kick_of_bonded_and_network()
+        self._write_kick_of_inner_levels()
         self.addComputePerDof("mts_whole", "f")  # last: OpenMM keeps these forces for the check of the next step
         self.addComputePerDof("mts_kick", "mts_kick+mts_whole")
         self.addComputePerDof("v", "v+0.5*dt*mts_kick/m")
@@ -172,19 +189,21 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         self.beginIfBlock("mts_changed > 0")
         self.addComputePerDof("mts_whole", "f")
         self.addComputePerDof("mts_kick", "mts_whole")
-        self._write_kick_of_bonded_and_network()
+        self._write_kick_of_inner_levels()
         self.endBlock()
 
-    def _write_kick_of_bonded_and_network(self) -> None:
-        """Add to the kick what bonded forces and network have of it, beside the whole System's forces.
+    def _write_kick_of_inner_levels(self) -> None:
+        """Add to the kick what bonded forces, inner groups and network have of it, beside the whole System's forces.
 
-        In units of dt/2: whole - bonded - network for the outer level, network/n and bonded/nm for the inner ones.
+        In units of dt/2: whole - bonded - inner - network for the outer level, (inner + network)/n and bonded/nm for
+        the others.
         """
         for group in self._bonded:
             if self._drifts > 1:
                 self.addComputePerDof("mts_kick", f"mts_kick+(1/{self._drifts}-1)*f{group}")
         if self.inner_steps > 1:
-            self.addComputePerDof("mts_kick", f"mts_kick+(1/{self.inner_steps}-1)*f{self._network}")
+            for group in self._inner:
+                self.addComputePerDof("mts_kick", f"mts_kick+(1/{self.inner_steps}-1)*f{group}")
 
     def _write_drift(self) -> None:
         """Positions over one bonded substep, with friction and noise in its middle."""

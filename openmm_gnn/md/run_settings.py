@@ -67,6 +67,12 @@ class RunSettings:
     inner_steps: int | None = None
     """Number of evaluations of the network per time step of an accelerated run. Default: 3, or 4 where the network
     holds the bonds of hydrogens."""
+    expensive: tuple[str, ...] = ()
+    """Name or force group of a force that the network stands for, in an accelerated run; may be given again. Default:
+    all but the bonded ones."""
+    network_atoms: str | None = None
+    """Atoms that the network sees, in an accelerated run, as a selection of MDTraj such as "resname LIG". Default:
+    all."""
     bonded_substeps: int | None = None
     """Number of steps of the bonded forces per step of the rest. Default: the system's; in accelerated runs the fewest
     of at most 0.5 fs."""
@@ -88,6 +94,9 @@ class RunSettings:
         if self.thermostat is not None:
             object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
         check_time_step(self)
+        for name in ("expensive", "network_atoms"):
+            if getattr(self, name) and not self.accelerate:
+                raise SettingsError(self, name, "it is for accelerated runs: give accelerate too")
         at_least(self, 0, "pressure")
         whole(self, 1, "steps", "stride", "seed", "checkpoint_every", "inner_steps", "bonded_substeps")
         positive(self, "temperature", "friction", "time_step", "hydrogen_mass")
@@ -139,6 +148,8 @@ class RunSettings:
             inner_steps=inner_steps,
             hydrogen_mass=self.hydrogen_mass,
             pressure=self.pressure,
+            expensive=tuple(self.expensive),
+            network_atoms=self.network_atoms,
             seed=self.seed,
             checkpoint_interval=self.checkpoint_every or FRAMES_PER_CHECKPOINT * self.stride,
         )
@@ -191,9 +202,14 @@ class RunCourse:
     """Dalton, taken from the atoms that the hydrogens are bonded to; None: masses stay."""
     pressure: float | None = None
     """Bar, of the barostat that the run adds; None: it adds none."""
+    expensive: tuple[str, ...] = ()
+    """Names or groups of the forces that the network of an accelerated run stands for; none: all but the bonded."""
+    network_atoms: str | None = None
+    """Selection of the atoms that this network sees; None: all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        object.__setattr__(self, "expensive", tuple(self.expensive))
         whole(self, 1, "steps", "report_interval", "bonded_substeps", "seed", "checkpoint_interval")
         whole(self, 0, "equilibration_steps", "inner_steps")
         positive(self, "time_step_ps", "temperature", "friction_per_ps")
@@ -226,11 +242,12 @@ class RunCourse:
         return self.report_interval * self.time_step_ps
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a pressure only where there is one."""
-        values = {**dataclasses.asdict(self), "thermostat": self.thermostat.value}
-        return {name: value for name, value in values.items() if name != "pressure" or value is not None}
+        """Plain values for JSON; those that not every run has only where there are some."""
+        values = {**dataclasses.asdict(self), "thermostat": self.thermostat.value, "expensive": list(self.expensive)}
+        return {name: value for name, value in values.items() if name not in _OPTIONAL or value not in (None, [])}
 
 
+_OPTIONAL = ("pressure", "expensive", "network_atoms")
 EXTENDABLE = ("steps", "checkpoint_interval")
 """Settings that a resumed run may change: they do not alter what is stored already."""
 

@@ -82,6 +82,13 @@ def _accelerated(
         raise SpecError(f"inner_steps is {settings.inner_steps} without a network: give the model (--model)")
     from openmm_gnn.forces.multiple_time_step import accelerate
 
+    expensive = [int(one) if one.isdecimal() else one for one in settings.expensive]
+    atoms = None
+    if settings.network_atoms is not None:
+        from openmm_gnn.features.selection import select_atoms
+        from openmm_gnn.features.topologies import as_mdtraj
+
+        atoms = select_atoms(as_mdtraj(start.topology), settings.network_atoms).tolist()
     accelerated = accelerate(
         start.system,
         start.topology,
@@ -94,6 +101,8 @@ def _accelerated(
         hydrogen_mass=settings.hydrogen_mass,
         backend=backend,
         device=device,
+        expensive=expensive or None,
+        atoms=atoms,
     )
     accelerated.integrator.setRandomNumberSeed(settings.seed)
     return RunForces(accelerated.system, accelerated.integrator, accelerated.own_groups, knows_energy=True)

@@ -12,9 +12,10 @@ from openmm import app
 from small_water import water_on_a_lattice
 from untrained_networks import untrained
 
-from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, judge
+from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, judge, scan_steps
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.statistics import Estimate
+from openmm_gnn.md.run_settings import ComputeSettings
 from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
 from openmm_gnn.networks.gamd import GAMD
@@ -79,6 +80,18 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
     again = invoke(command, env={"COLUMNS": "200"})
     assert again.exit_code == 0 and again.output == done.output
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")} == before
+
+
+def test_nothing_is_compared_with_a_reference_that_blew_up(tmp_path: Path) -> None:
+    """Steps of 20 fs tear flexible water apart; the accelerated run is then judged by its temperatures alone."""
+    settings = ScanSettings(
+        outer=(1.0,), inner=(2,), picoseconds=0.8, equilibration=0.0, friction=20.0, reference_step=20.0
+    )
+    compute = ComputeSettings(platform="Reference")
+    with pytest.warns(UserWarning, match=r"blew up in steps of 20 fs \(the bond of atoms .* --reference-step"):
+        reference, accelerated = scan_steps(droplet(), weak_network(), tmp_path, settings, compute)
+    assert (reference.verdict, reference.time_step_fs) == (Verdict.BLEW_UP, 20.0)
+    assert accelerated.verdict not in (Verdict.BLEW_UP, Verdict.ENERGY_OFF)
 
 
 def test_a_scan_of_nothing_is_refused() -> None:

@@ -9,9 +9,10 @@ import openmm
 import pytest
 import torch
 from accelerated_water import CUTOFF, EDGE, MOLECULES, TOPOLOGY, make_context, network, values, water
-from openmm import app
+from openmm import app, unit
 
 from openmm_gnn import accelerate
+from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces import python_force
 
@@ -62,6 +63,58 @@ def test_steps_are_those_of_openmms_integrator_with_the_network_subtracted_by_ha
         assert x == pytest.approx(x_theirs, abs=1e-9)
         assert v == pytest.approx(v_theirs, abs=1e-7)
     assert np.abs(x - start[0]).max() > 0.005
+
+
+def pulled_to_a_plane(atoms: list[int]) -> openmm.CustomCompoundBondForce:
+    """A stand-in for a potential of some of the atoms: no force field, and none that is a bonded one to OpenMM."""
+    force = openmm.CustomCentroidBondForce(1, "300*x1^2+20*sin(10*y1)")
+    for atom in atoms:
+        force.addBond([force.addGroup([atom])], [])
+    hidden = openmm.CustomCVForce("potential")
+    hidden.addCollectiveVariable("potential", force)
+    hidden.setName("potential")
+    return hidden
+
+
+@pytest.mark.parametrize(("inner_steps", "bonded_substeps"), [(1, 2), (3, 2)])
+def test_what_is_not_said_to_be_expensive_acts_as_often_as_the_network(
+    start: tuple[np.ndarray, np.ndarray], inner_steps: int, bonded_substeps: int
+) -> None:
+    """As a machine-learned potential of two molecules in water of a force field, with a network for these alone."""
+    solute = list(range(6))
+    original = water()
+    original.addForce(pulled_to_a_plane(solute))
+    named = {"expensive": ["potential"], "atoms": solute}
+    steps = (inner_steps, 0.002, bonded_substeps)
+    accelerated = accelerate(original, TOPOLOGY, network(), *steps, temperature=None, friction=None, **named)
+    assert accelerated.groups == {0: {0, 1, 2}}
+    system = openmm.XmlSerializer.clone(accelerated.system)
+    for force in system.getForces():
+        if force.getName() in ("potential", "NegatedGAMDForce"):
+            force.setForceGroup(WHOLE)
+        elif type(force).__name__ == "NonbondedForce":
+            force.setForceGroup(31)  # with the network
+    theirs = openmm.MTSIntegrator(0.002, [(WHOLE, 1), (31, inner_steps), (FAST, inner_steps * bonded_substeps)])
+    contexts = [make_context(accelerated.system, accelerated.integrator), make_context(system, theirs)]
+    for context in contexts:
+        context.setPositions(start[0])
+        context.setVelocities(start[1])
+        context.getIntegrator().step(10)
+    x, x_theirs = (values(context.getState(positions=True).getPositions(asNumpy=True)) for context in contexts)
+    assert x == pytest.approx(x_theirs, abs=1e-9)
+    forces = contexts[0].getState(forces=True, groups={31}).getForces(asNumpy=True)
+    assert np.abs(values(forces)[:6]).max() > 100.0 and not values(forces)[6:].any()
+
+
+def test_the_thermostat_of_the_integrator_can_be_set() -> None:
+    _, integrator = accelerate(water(), TOPOLOGY, network())
+    integrator.setTemperature(350.0)
+    integrator.setFriction(2.0 / unit.picosecond)
+    assert integrator.getGlobalVariableByName("mts_kT") == pytest.approx(350 * BOLTZMANN_KJ_MOL_K)
+    assert integrator.getGlobalVariableByName("mts_friction") == 2.0
+    _, integrator = accelerate(water(), TOPOLOGY, network(), temperature=None, friction=None)
+    with pytest.raises(SpecError, match="keeps the energy"):
+        integrator.setTemperature(350.0)
 
 
 def test_a_network_that_is_zero_leaves_the_plain_two_level_scheme(start: tuple[np.ndarray, np.ndarray]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import openmm
 import pytest
 from accelerated_water import EDGE, TOPOLOGY, network, water
+from openmm import app
 
-from openmm_gnn import accelerate
+from openmm_gnn import accelerate, gamd_force
 from openmm_gnn.base.errors import SpecError, TopologyError
 from openmm_gnn.md.systems.fluids import water_topology
 
@@ -45,6 +47,34 @@ def in_all_groups() -> openmm.System:
     return system
 
 
+def with_metadynamics() -> openmm.System:
+    """OpenMM's Metadynamics changes the System that it was given, and no copy."""
+    system = water()
+    distance = openmm.CustomBondForce("r")
+    distance.addBond(0, 3)
+    variable = app.BiasVariable(distance, 0.1, 1.0, 0.05)
+    app.Metadynamics(system, [variable], 300.0, 10.0, 1.0, 100)
+    return system
+
+
+def partly_bonded() -> openmm.System:
+    """Two water molecules without bonded forces, as where a potential has taken the place of these."""
+    system = water()
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicBondForce):
+            for bond in range(force.getNumBonds()):
+                first, second, length, strength = force.getBondParameters(bond)
+                if first < 6:
+                    force.setBondParameters(bond, first + 6, second + 6, length, strength)
+        if isinstance(force, openmm.HarmonicAngleForce):
+            for angle in range(force.getNumAngles()):
+                *atoms, size, strength = force.getAngleParameters(angle)
+                if atoms[0] < 6:
+                    force.setAngleParameters(angle, *(atom + 6 for atom in atoms), size, strength)
+    return system
+
+
+SOLUTE = range(6)
 LABELS_OF_ALL = {"data": [{"forces": "nonbonded"}, {"forces": "all"}]}
 
 
@@ -68,6 +98,13 @@ LABELS_OF_ALL = {"data": [{"forces": "nonbonded"}, {"forces": "all"}]}
         (water, {"friction": -1.0}, SpecError, "friction is -1.0"),
         (water, {"hydrogen_mass": 8.0}, SpecError, "would leave 2.0"),
         (water, {"hydrogen_mass": 0.0}, SpecError, "hydrogen_mass is 0.0"),
+        (water, {"expensive": ["PythonForce"]}, SpecError, "expensive has 'PythonForce', .* it has HarmonicBondForce"),
+        (water, {"expensive": [7]}, SpecError, "expensive has 7, which is no force"),
+        (water, {"expensive": [0], "atoms": SOLUTE}, None, ""),
+        (water, {"atoms": [0, 0]}, TopologyError, "give each index once"),
+        (with_metadynamics, {}, SpecError, "make the Metadynamics afterwards"),
+        (water, {"atoms": SOLUTE, "model": network(metadata=LABELS_OF_ALL)}, SpecError, "would count twice"),
+        (partly_bonded, {"atoms": SOLUTE, "model": network(metadata=LABELS_OF_ALL)}, None, ""),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(
@@ -87,3 +124,25 @@ def test_a_box_is_too_narrow_only_for_a_model_that_knows_bonds() -> None:
     with pytest.raises(TopologyError, match="0.650 nm wide, less than twice the model's cutoff of 0.35 nm"):
         accelerate(narrow, TOPOLOGY, network(use_bonds=True))
     accelerate(narrow, TOPOLOGY, network())
+
+
+def test_a_potential_beside_a_force_field_is_questioned() -> None:
+    system = water()
+    hidden = openmm.XmlSerializer.clone(next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)))
+    hidden.setName("field")
+    system.addForce(hidden)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accelerate(system, TOPOLOGY, network())  # a force field in two parts is none of it
+        accelerate(with_potential(), TOPOLOGY, network(), expensive=["potential"], atoms=SOLUTE)
+    with pytest.warns(UserWarning, match=r"stands for NonbondedForce and potential .* give expensive=\['potential'\]"):
+        accelerate(with_potential(), TOPOLOGY, network())
+
+
+def with_potential() -> openmm.System:
+    """A network of its own stands for a machine-learned potential."""
+    system = water()
+    force = gamd_force(network(), TOPOLOGY, atoms=SOLUTE, periodic=True)
+    force.setName("potential")
+    system.addForce(force)
+    return system

@@ -16,7 +16,7 @@ from small_water import water_on_a_lattice
 from untrained_networks import untrained
 
 from openmm_gnn import accelerate
-from openmm_gnn.base.errors import BackendError, SpecError
+from openmm_gnn.base.errors import BackendError, SettingsError, SpecError
 from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.forces.python_force import why_unavailable
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
@@ -155,6 +155,25 @@ def test_a_network_of_nonbonded_forces_alone_runs_with_the_bonded_ones() -> None
         assert not forces.knows_energy
     heavier = run_forces(start, replace(plain, hydrogen_mass=2.0)).system
     assert heavier.getParticleMass(1)._value == 2.0 and start.system.getParticleMass(1)._value < 1.1
+
+
+def test_a_run_says_what_is_expensive_and_which_atoms_the_network_sees() -> None:
+    start = flexible_water()
+    asked = RunSettings(steps=100, accelerate=True, expensive=("NonbondedForce",), network_atoms="resid 0 1")
+    course = asked.course(start)
+    assert RunCourse(**json.loads(json.dumps(course.to_dict()))) == course
+    assert "expensive" not in RunSettings(steps=100, accelerate=True).course(start).to_dict()
+    system = run_forces(start, course, network()).system
+    names = [force.getName() for force in system.getForces()]
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(start.positions)
+    group = system.getForce(names.index("GAMDForce")).getForceGroup()
+    forces = context.getState(forces=True, groups={group}).getForces(asNumpy=True)._value
+    assert forces[:6].any() and not forces[6:].any()
+    with pytest.raises(SpecError, match="expensive has 'AmoebaMultipoleForce', which is no force"):
+        run_forces(start, replace(course, expensive=("AmoebaMultipoleForce",)), network())
+    with pytest.raises(SettingsError, match="for accelerated runs"):
+        RunSettings(network_atoms="resid 0")
 
 
 @pytest.mark.skipif(why_unavailable() is not None, reason="PythonForce is not installed")
