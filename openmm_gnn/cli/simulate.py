@@ -4,7 +4,7 @@ With --accelerate the network takes the place of the expensive forces between tw
 time step; the averages and the energies logged are those of the system's own forces.
 
 With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
-`analyze` does so. The energies logged are without the bias.
+`analyze` does so. The energies logged are without the bias. With --bias-walkers several runs build one bias together.
 
 Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
 become NaN, a bond break, or the temperature rise to twice the thermostat's, the run stops, names step and atom, and

@@ -19,7 +19,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.kinetics.token_trajectories import relative_weights
-from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
+from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records, read_hills
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.settings import BiasMethod, BiasSettings, BiasWalls
 
@@ -168,19 +168,23 @@ def frame_log_weights(
     energies = chosen["bias"]
     if BiasMethod(meta["settings"]["method"]) is BiasMethod.METAD:
         if Reweighting(reweighting) is Reweighting.FINAL:
-            energies = final_bias(meta, records).energies(chosen["values"])
+            energies = final_bias(meta, read_hills(run)).energies(chosen["values"])
         else:
             energies = energies - chosen["offset"]
     return np.asarray((energies + chosen["wall"]) / kt)
 
 
-def final_bias(meta: dict[str, Any], records: np.ndarray) -> Any:
-    """The bias that a run's records build: a MetadynamicsBias or an OpesBias, without walls."""
+def final_bias(meta: dict[str, Any], hills: np.ndarray) -> Any:
+    """The bias of a run's hills or kernels: a MetadynamicsBias or an OpesBias, without walls.
+
+    Args:
+        hills: of `read_hills`.
+    """
     settings = BiasSettings.from_record(meta["settings"])
     walls = BiasWalls(**{name: np.array(ends) for name, ends in meta["walls"].items()})
     bias = settings.potential(walls, np.array(meta["widths"]), float(meta["temperature"]))
-    for record in records[np.isfinite(records["height"])]:
-        bias.repeat(record["values"], float(record["height"]), record["widths"])
+    for hill in hills:
+        bias.repeat(hill["values"], float(hill["height"]), hill["widths"])
     return bias
 
 
@@ -244,8 +248,9 @@ def bias_drift(run: Path | str, steps: np.ndarray | None = None) -> np.ndarray |
         return None
     rows = _rows_of(run, records, _trajectory_steps(run) if steps is None else np.asarray(steps))
     values = records["values"][rows]
-    middle = records[records["step"] <= records["step"][-1] / 2]
-    change = final_bias(meta, records).energies(values) - final_bias(meta, middle).energies(values)
+    hills = read_hills(run)
+    middle = hills[hills["step"] <= records["step"][-1] / 2]
+    change = final_bias(meta, hills).energies(values) - final_bias(meta, middle).energies(values)
     return np.asarray(change - change.mean())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,6 +137,9 @@ class BiasSettings:
     """Bias a CV whose encoder is not continuous, too: each neighbour that crosses the cutoff heats the molecule."""
     allow_few_data: bool = False
     """Bias outputs that were not slow in frames which they were not learned from, too."""
+    walkers: Path | None = None
+    """Directory that several runs of one system share to build one bias (multiple walkers): each adds the hills or
+    kernels of all. Runs may begin, end and be killed at any time. Default: the run has a bias of its own."""
 
     def __post_init__(self) -> None:
         one_of(self, BiasMethod, "method")

@@ -35,7 +35,7 @@ from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, START_FACTOR
 from openmm_gnn.runs.bias.opes import OpesBias
-from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records
+from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records, read_hills
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.settings import WALL_KJ_MOL, BiasMethod, BiasSettings, BiasWalls, FeatureSettings
 from openmm_gnn.runs.simulate import simulate
@@ -101,7 +101,7 @@ def test_weights_are_those_of_the_bias_of_each_moment_or_the_end(tmp_path: Path,
     chosen = records[np.isin(records["step"], range(20, 121, 20))]
     moment = (chosen["bias"] + chosen["wall"] - chosen["offset"]) / KT
     np.testing.assert_allclose(frame_log_weights(path), moment, atol=1e-12)
-    final = final_bias(read_bias_meta(path), records).energies(chosen["values"])
+    final = final_bias(read_bias_meta(path), read_hills(path)).energies(chosen["values"])
     np.testing.assert_allclose(
         frame_log_weights(path, reweighting=Reweighting.FINAL), (final + chosen["wall"]) / KT, atol=1e-12
     )

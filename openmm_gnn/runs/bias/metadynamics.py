@@ -108,11 +108,17 @@ class MetadynamicsBias:
             Its height in kJ/mol, and its (D,) widths.
         """
         height = self.height * float(np.exp(-self.value_and_gradient(values)[0] / (self.kt * (self.bias_factor - 1))))
-        return height, self.repeat(values, height, least_widths)
-
-    def repeat(self, values: np.ndarray, height: float, least_widths: np.ndarray | None = None) -> np.ndarray:
-        """Add the hill that a `deposit` has added before; returns its (D,) widths."""
         widths = self.widths if least_widths is None else np.maximum(self.widths, least_widths)
+        self.repeat(values, height, widths)
+        return height, widths
+
+    def repeat(self, values: np.ndarray, height: float, widths: np.ndarray | None = None) -> None:
+        """Add the hill that a `deposit`, of this bias or another walker's, has added before.
+
+        Args:
+            widths: (D,) that it had; None: its own.
+        """
+        widths = self.widths if widths is None else widths
         factors, cuts = [], []
         for axis, points in enumerate(self.axes):
             away = (points - values[axis]) / widths[axis]
@@ -123,7 +129,6 @@ class MetadynamicsBias:
         for factor in factors[1:]:
             hill = np.multiply.outer(hill, factor)
         self.grid[tuple(cuts)] += height * hill
-        return widths
 
     def offset(self) -> float:
         """c(t), kJ/mol: V - c(t) is what a frame of this moment is weighed with."""

@@ -114,19 +114,29 @@ class OpesBias:
             The logarithm of its weight, and its (D,) widths.
         """
         log_weight = 0.0 if self.explore else self.value_and_gradient(values)[0] / self.kt
-        return log_weight, self.repeat(values, log_weight, least_widths)
-
-    def repeat(self, values: np.ndarray, height: float, least_widths: np.ndarray | None = None) -> np.ndarray:
-        """Add the kernel that a `deposit` has added before, of log weight `height`; returns its (D,) widths."""
-        self._evaluated = None
-        weight = float(np.exp(height))
-        self._sum_of_weights += weight
-        self._sum_of_squares += weight**2
-        widths = self._width_of_next()
+        weight, widths = self._counted(log_weight)
         if least_widths is not None:
             widths = np.maximum(widths, least_widths)
         self._add(weight, np.array(values, np.float64), widths)
-        return widths
+        return log_weight, widths
+
+    def repeat(self, values: np.ndarray, height: float, widths: np.ndarray | None = None) -> None:
+        """Add the kernel that a `deposit`, of this bias or another walker's, has added before.
+
+        Args:
+            height: the logarithm of its weight.
+            widths: (D,) that it had; None: those of a next one.
+        """
+        weight, own = self._counted(height)
+        self._add(weight, np.array(values, np.float64), own if widths is None else np.array(widths, np.float64))
+
+    def _counted(self, log_weight: float) -> tuple[float, np.ndarray]:
+        """The weight of one more frame, counted, and the (D,) widths of its kernel."""
+        self._evaluated = None
+        weight = float(np.exp(log_weight))
+        self._sum_of_weights += weight
+        self._sum_of_squares += weight**2
+        return weight, self._width_of_next()
 
     def _width_of_next(self) -> np.ndarray:
         """(D,) the width of the kernel whose weight was counted last; one of weight 1 is counted before all of them."""

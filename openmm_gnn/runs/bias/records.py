@@ -2,6 +2,7 @@
 
     meta.json    method and settings, the CV and its outputs, widths, walls, temperature
     records.npy  a growing array: a record per hill or kernel, several between two of them, and one per frame
+    hills.npy    of a run that shares its bias: every hill or kernel, its own and others', as walkers.py writes them
 
 A record has `step` and `time` (ps) from the start of production on, `values` of the CVs, `bias` and `wall` (kJ/mol) at
 that moment, before the hill of the record itself; `steepness` of the CVs (1 / (nm sqrt(Da)), as `BiasForce.steepness`);
@@ -20,7 +21,7 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import read_document
 from openmm_gnn.base.growing_array import intact, read_growing_array
 
-FOLDER, META, RECORDS = "bias", "meta.json", "records.npy"
+FOLDER, META, RECORDS, HILLS = "bias", "meta.json", "records.npy", "hills.npy"
 VERSION = 2
 
 
@@ -37,6 +38,12 @@ def record_fields(num_cvs: int) -> list[tuple[Any, ...]]:
         ("widths", "<f8", (num_cvs,)),
         ("offset", "<f8"),
     ]
+
+
+def hill_fields(num_cvs: int) -> list[tuple[Any, ...]]:
+    """For `GrowingArray.open`: when a hill was added, whose it is, and what it is."""
+    shape = (num_cvs,)
+    return [("step", "<i8"), ("walker", "S64"), ("values", "<f8", shape), ("height", "<f8"), ("widths", "<f8", shape)]
 
 
 def read_bias_meta(run: Path | str) -> dict[str, Any]:
@@ -63,3 +70,19 @@ def read_bias_records(run: Path | str) -> np.ndarray:
         step = int(records["step"][np.flatnonzero(~good)[0]])
         raise DataError(f"{path}: the record of step {step} fails its checksum; copy the run again, or run it anew")
     return records
+
+
+def read_hills(run: Path | str) -> np.ndarray:
+    """All hills or kernels that a run has added up to its last record, in order, those of other walkers among them.
+
+    Returns:
+        A structured array with `step`, `values`, `height` and `widths`.
+    Raises:
+        DataError: as `read_bias_records`, or if a hill fails its checksum.
+    """
+    records = read_bias_records(run)
+    path = Path(run) / FOLDER / HILLS
+    if not path.exists():
+        return records[np.isfinite(records["height"])]
+    hills = np.array(read_growing_array(path, verify=True))
+    return hills[hills["step"] <= records["step"][-1]] if len(records) else hills[:0]

@@ -17,13 +17,23 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.features.learned_cv import LEARNED_CVS, load_learned_cv
+from openmm_gnn.features.topologies import as_mdtraj, topology_hash
 from openmm_gnn.forces.cv_force import BiasForce
 from openmm_gnn.md.integrators import ImpulseLangevinIntegrator
-from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.run_settings import RunCourse, text_hash
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.networks.weights import path_of
 from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, LeastWidths
-from openmm_gnn.runs.bias.records import FOLDER, META, RECORDS, VERSION, read_bias_records, record_fields
+from openmm_gnn.runs.bias.records import (
+    FOLDER,
+    META,
+    RECORDS,
+    VERSION,
+    read_bias_meta,
+    read_bias_records,
+    record_fields,
+)
+from openmm_gnn.runs.bias.walkers import Walker, WalkerGroup, walker_name
 from openmm_gnn.runs.forces import RunForces
 from openmm_gnn.runs.settings import BiasSettings
 
@@ -42,12 +52,12 @@ class RunBias:
         run_settings: RunCourse,
         backend: str = "auto",
     ) -> None:
-        """Nothing is written yet.
+        """Nothing is written yet, but for the settings of a first walker.
 
         Raises:
             FileNotFoundError: if there is no such CV.
             TopologyError: if the CV was learned for another topology.
-            SpecError: if settings, run and CV do not go together.
+            SpecError: if settings, run and CV do not go together, or other walkers have other settings.
         """
         self.settings = settings
         self._time_step_ps = run_settings.time_step_ps
@@ -82,6 +92,10 @@ class RunBias:
         self._least = LeastWidths(self.bias.depth, step_ps, settings.stiffness, first)
         self._given_walls = self.walls
         self.walls = self._given_walls.reaching(self._least.reach)
+        self._group_of_walkers: WalkerGroup | None = None
+        if settings.walkers is not None:
+            self._group_of_walkers = WalkerGroup(Path(settings.walkers), self._in_common(system))
+        self._walker: Walker | None = None
         self._writer: GrowingArray | None = None
         self._offset = self.bias.offset()
 
@@ -105,7 +119,9 @@ class RunBias:
 
     def identity(self) -> dict[str, Any]:
         """What decides the course of the bias, for run.json."""
-        return {"cv": self._cv, **self.settings.to_record(), "outputs": list(self._outputs)}
+        identity = {"cv": self._cv, **self.settings.to_record(), "outputs": list(self._outputs)}
+        group = self._group_of_walkers
+        return identity if group is None else {**identity, "walkers": group.group}
 
     def added_to(self, forces: RunForces, run: RunCourse) -> RunForces:
         """The forces of a run with this one among them; energies and forces that are logged leave it out."""
@@ -141,16 +157,22 @@ class RunBias:
         """
         folder = self._run / FOLDER
         folder.mkdir(exist_ok=True)
-        write_json(folder / META, self._meta(), indent=1)
+        name = ""
+        if self._group_of_walkers is not None:
+            stored = read_bias_meta(self._run) if (folder / META).exists() else {}
+            name = stored.get("walker") or walker_name(self._run)
+        write_json(folder / META, {**self._meta(), **({"walker": name} if name else {})}, indent=1)
         self._writer = GrowingArray.open(folder / RECORDS, record_fields(len(self._outputs)))
-        if len(self._writer):
-            records = read_bias_records(self._run)
-            keep = int(np.searchsorted(records["step"], step, side="right"))
-            self._writer.truncate(keep)
-            for record in records[:keep]:
-                self._observe(record["steepness"])
-                if np.isfinite(record["height"]):
-                    self.bias.repeat(record["values"], float(record["height"]), record["widths"])
+        records = read_bias_records(self._run) if len(self._writer) else self._writer.empty_records(0)
+        keep = int(np.searchsorted(records["step"], step, side="right"))
+        self._writer.truncate(keep)
+        for record in records[:keep]:
+            self._observe(record["steepness"])
+        if self._group_of_walkers is not None:
+            self._walker = Walker(self._group_of_walkers, name, folder, len(self._outputs))
+            self._repeat(self._walker.until(step))
+        else:
+            self._repeat(records[:keep][np.isfinite(records["height"][:keep])])
         self._offset = self.bias.offset()
 
     def take(self, step: int, state: openmm.State) -> None:
@@ -174,11 +196,31 @@ class RunBias:
         walls = self.walls
         self._observe(record["steepness"][0])
         if step % self.settings.stride == 0:
-            record["height"], record["widths"] = self.bias.deposit(seen.values, self._least.widths)
+            record["height"], record["widths"] = self._deposit(step, seen.values)
             self._offset = self.bias.offset()
         if step % self.settings.stride == 0 or self.walls is not walls:
             self.force.changed(self._context)
         self._writer.append(record)
+
+    def _deposit(self, step: int, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Add a hill or kernel, and those of other walkers; returns the height and the widths of the own one."""
+        walker = self._walker
+        if walker is None:
+            return self.bias.deposit(values, self._least.widths)
+        own = walker.own_again(step)
+        if own is None:
+            height, widths = self.bias.deposit(values, self._least.widths)
+            walker.publish(step, values, height, widths)
+        else:
+            height, widths = float(own["height"]), own["widths"]
+            self.bias.repeat(own["values"], height, widths)
+        self._repeat(walker.others_at(step))
+        return height, widths
+
+    def _repeat(self, hills: np.ndarray) -> None:
+        """Add hills or kernels that were deposited before, or elsewhere."""
+        for hill in hills:
+            self.bias.repeat(hill["values"], float(hill["height"]), hill["widths"])
 
     def _observe(self, steepness: np.ndarray) -> None:
         """Take in a sample of the steepness, of which walls become softer and kernels wider."""
@@ -199,13 +241,24 @@ class RunBias:
 
     def sync(self) -> None:
         """Wait until all records are on the disk."""
-        if self._writer is not None:
-            self._writer.sync()
+        for file in (self._writer, self._walker):
+            if file is not None:
+                file.sync()
 
     def close(self) -> None:
-        """Give up the file of records."""
-        if self._writer is not None:
-            self._writer.close()
+        """Give up the files."""
+        for file in (self._writer, self._walker):
+            if file is not None:
+                file.close()
+
+    def _in_common(self, system: SimulationSystem) -> dict[str, Any]:
+        """What all walkers of one bias have in common, in the types of JSON."""
+        meta = {name: value for name, value in self._meta().items() if name not in ("version", "units")}
+        physics = [openmm.XmlSerializer.serialize(force) for force in system.system.getForces() if _decides(force)]
+        masses = [system.system.getParticleMass(atom)._value for atom in range(system.system.getNumParticles())]
+        topology = topology_hash(as_mdtraj(system.topology))
+        meta["cv"] = self._cv["hash"]
+        return {**meta, "topology": topology, "forces": text_hash("".join([repr(masses), *physics]))}
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -218,3 +271,8 @@ class RunBias:
             "temperature": self._temperature,
             "units": {"time": "ps", "bias": "kJ/mol", "wall": "kJ/mol", "offset": "kJ/mol"},
         }
+
+
+def _decides(force: openmm.Force) -> bool:
+    """Whether a force is part of the physics that walkers share; those with random numbers differ by their seeds."""
+    return not any(word in type(force).__name__ for word in ("Barostat", "Thermostat"))
