@@ -76,8 +76,8 @@ Case liquid(uint64_t seed, int64_t atoms, double edge, double cutoff) {
 
 void large_systems(uint64_t repetitions) {
   for (uint64_t seed = 0; seed < repetitions; ++seed) {
-    Case given = liquid(seed, 3000, 4, 0.35);
-    require_equal(find<float>(given, Path::cells, seed, 1).pairs, given, tolerance<float>(given), "3000 atoms");
+    Case given = liquid(seed, 2000, 3.5, 0.35);
+    require_equal(find<float>(given, Path::cells, seed, 1).pairs, given, tolerance<float>(given), "2000 atoms");
     given.positions.resize(700);
     given.periodic = seed % 2 == 0;
     given.full = false;
