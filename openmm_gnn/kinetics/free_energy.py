@@ -184,6 +184,7 @@ def final_bias(meta: dict[str, Any], hills: np.ndarray) -> Any:
     walls = BiasWalls(**{name: np.array(ends) for name, ends in meta["walls"].items()})
     bias = settings.potential(walls, np.array(meta["widths"]), float(meta["temperature"]))
     for hill in hills:
+        bias.widen(hill["least"])
         bias.repeat(hill["values"], float(hill["height"]), hill["widths"])
     return bias
 

@@ -11,7 +11,7 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, START_FACTOR, LeastWidths
+from openmm_gnn.runs.bias.least_widths import START_FACTOR, LeastWidths
 from openmm_gnn.runs.bias.metadynamics import MetadynamicsBias
 from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.settings import WALL_KJ_MOL, BiasMethod, BiasSettings, BiasWalls
@@ -237,10 +237,12 @@ def test_the_stiffest_bias_of_least_width_has_the_frequency_that_is_allowed(barr
     steepness, time_step, allowed = np.array([80.0]), 0.004, 0.8
     least = LeastWidths(barrier, time_step, allowed, steepness / START_FACTOR)
     opes = OpesBias(np.array([1e-3]), barrier, TEMPERATURE)
-    assert opes.deposit(np.zeros(1), least.widths)[1] == least.widths
+    opes.widen(least.widths)
+    assert opes.deposit(np.zeros(1))[1] == least.widths
     ends = 20 * least.widths
     hills = MetadynamicsBias(-ends, ends, least.widths / 5, barrier, 1e9, TEMPERATURE)
-    hills.deposit(np.zeros(1), least.widths)
+    hills.widen(least.widths)
+    hills.deposit(np.zeros(1))
     walls = BiasWalls(-np.ones(1), np.ones(1), np.full(1, 1e-3)).reaching(least.reach)
     for potential, share in ((opes, 0.9), (hills, 0.9), (walls, 1.0)):
         places = np.linspace(-16 * least.widths[0], 16 * least.widths[0], 8001)
@@ -254,20 +256,73 @@ def test_an_exploring_kernel_is_bent_no_more_at_its_centre_than_is_allowed() -> 
     opes = OpesBias(np.array([1e-3]), 40.0, TEMPERATURE, explore=True)
     steepness, time_step, allowed = np.array([80.0]), 0.004, 0.8
     least = LeastWidths(opes.depth, time_step, allowed, steepness / START_FACTOR)
-    opes.deposit(np.zeros(1), least.widths)
+    opes.widen(least.widths)
+    opes.deposit(np.zeros(1))
     bend = second_derivatives(opes, np.linspace(-8, 8, 801) * least.widths[0])
     share = np.sqrt(1 / (1 + np.exp(-opes.barrier / (40.0 - KT))))  # the centre's own weight beside epsilon
     assert np.sqrt(-bend.min()) * steepness[0] * time_step == pytest.approx(share * allowed, rel=0.01)
     assert np.sqrt(bend.max()) * steepness[0] * time_step < allowed
 
 
-def test_least_widths_follow_the_last_samples_and_walls_the_steepest() -> None:
+def test_least_widths_and_walls_follow_the_steepest_sample() -> None:
     least = LeastWidths(32.0, 0.002, 0.5, np.array([1.0, 2.0]))
-    per_steepness = 0.002 * 4 / 0.5
-    np.testing.assert_allclose(least.widths, per_steepness * np.array([2.0, 4.0]))
-    least.observe(np.array([5.0, 3.0]))
-    np.testing.assert_allclose(least.widths, per_steepness * np.array([5.0, 4.0]))
-    for _ in range(2 * SAMPLES_PER_STRIDE):
-        least.observe(np.array([0.5, 1.5]))
-    np.testing.assert_allclose(least.widths, per_steepness * np.array([0.5, 1.5]))
-    np.testing.assert_allclose(least.reach, 0.002 * np.sqrt(2 * WALL_KJ_MOL) / 0.5 * np.array([5.0, 4.0]))
+    per_steepness, per_reach = 0.002 * 4 / 0.5, 0.002 * np.sqrt(2 * WALL_KJ_MOL) / 0.5
+    for sample, steeper, expected in (
+        ([1.9, 4.0], False, [2.0, 4.0]),  # twice the first frame's is prepared for
+        ([5.0, 3.0], True, [5.5, 4.0]),
+        ([5.4, 3.9], False, [5.5, 4.0]),
+        ([0.5, 4.1], True, [5.5, 4.51]),
+    ):
+        assert least.observe(np.array(sample)) is steeper
+        np.testing.assert_allclose(least.widths, per_steepness * np.array(expected))
+        np.testing.assert_allclose(least.reach, per_reach * np.array(expected))
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_widened_kernels_are_those_of_a_bias_that_was_as_wide_from_the_first(explore: bool) -> None:
+    """Without merges, whose order the widths decide: far places, and the same log weights."""
+    places = np.array([[-6.0], [-2.0], [2.0], [6.0]])
+    late, early = (OpesBias(np.array([0.3]), 20.0, TEMPERATURE, explore=explore) for _ in range(2))
+    least = np.array([1.1 * late.deposit(places[0])[1][0]])
+    for place in places[1:]:
+        late.repeat(place, 0.3)
+    late.widen(least)
+    early.widen(least)
+    early.repeat(places[0], 0.0 if explore else -20.0 / late.kt)
+    for place in places[1:]:
+        early.repeat(place, 0.3)
+    for value in np.linspace(-8, 8, 33):
+        found, expected = (bias.value_and_gradient(np.array([value])) for bias in (late, early))
+        np.testing.assert_allclose(np.append(*found[::-1]), np.append(*expected[::-1]), rtol=1e-10, atol=1e-10)
+    assert late.offset() == pytest.approx(early.offset(), rel=1e-12)
+    assert late.deposit(np.array([20.0]))[1] == least
+
+
+def test_widened_hills_are_those_of_a_bias_that_was_as_wide_from_the_first() -> None:
+    late, early = (MetadynamicsBias(-np.ones(2), np.ones(2), np.full(2, 0.1), 1.0, 8.0, TEMPERATURE) for _ in range(2))
+    least = np.array([0.25, 0.05])
+    early.widen(least)
+    for place in np.random.default_rng(0).uniform(-0.8, 0.8, (20, 2)):
+        late.repeat(place, 0.7)
+        early.repeat(place, 0.7)
+    late.widen(least)
+    np.testing.assert_allclose(late.grid, early.grid, rtol=1e-13)
+    assert late.deposit(np.zeros(2))[1].tolist() == [0.25, 0.1]
+
+
+def test_a_bias_is_bounded_where_a_variable_is_steep_at_the_edge_of_what_was_explored() -> None:
+    """Kernels of a flat basin act on the steep slope beside it: one sample there, and they bear the time step again."""
+    time_step, flat, steep = 0.004, 8.0, 26.0
+    opes = OpesBias(np.array([0.12]), 40.0, TEMPERATURE)
+    least = LeastWidths(opes.depth, time_step, 1.0, np.array([flat / START_FACTOR]))
+    opes.widen(least.widths)
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        opes.deposit(rng.normal(-1.0, 0.1, 1))
+    places = np.linspace(-1.0, 1.5, 2001)
+    frequency = steep * time_step * np.sqrt(np.abs(second_derivatives(opes, places)).max())
+    assert frequency > 2, "leapfrog would bear it"
+    assert least.observe(np.array([steep]))
+    opes.widen(least.widths)
+    frequency = steep * time_step * np.sqrt(np.abs(second_derivatives(opes, places)).max())
+    assert frequency < 1

@@ -33,7 +33,7 @@ from openmm_gnn.kinetics.free_energy import (
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, START_FACTOR
+from openmm_gnn.runs.bias.least_widths import MARGIN, START_FACTOR
 from openmm_gnn.runs.bias.opes import OpesBias
 from openmm_gnn.runs.bias.records import read_bias_meta, read_bias_records, read_hills
 from openmm_gnn.runs.directory import RunDirectory
@@ -78,7 +78,7 @@ def run(path: Path, cv: Path, settings: RunCourse, bias: BiasSettings, resume: b
 def test_records_are_of_the_frames_and_rebuild_the_bias(tmp_path: Path, cv_path: Path, bias: BiasSettings) -> None:
     path = run(tmp_path / "run", cv_path, SETTINGS, bias)
     records, meta = read_bias_records(path), read_bias_meta(path)
-    assert records["step"].tolist() == sorted({*range(3, 121, 3), *range(20, 121, 20)})
+    assert records["step"].tolist() == list(range(1, 121))
     assert records["step"][np.isfinite(records["height"])].tolist() == list(range(15, 121, 15))
     positions, _ = RunDirectory(path).read_positions()
     cv = untrained_cv(chain())
@@ -89,8 +89,9 @@ def test_records_are_of_the_frames_and_rebuild_the_bias(tmp_path: Path, cv_path:
     for record in records:
         assert rebuilt.value_and_gradient(record["values"])[0] == record["bias"]
         assert rebuilt.offset() == record["offset"]
+        rebuilt.widen(record["least"])
         if np.isfinite(record["height"]):
-            height, widths = rebuilt.deposit(record["values"], record["widths"])
+            height, widths = rebuilt.deposit(record["values"])
             assert height == record["height"]
             np.testing.assert_array_equal(widths, record["widths"])
 
@@ -106,8 +107,8 @@ def test_weights_are_those_of_the_bias_of_each_moment_or_the_end(tmp_path: Path,
         frame_log_weights(path, reweighting=Reweighting.FINAL), (final + chosen["wall"]) / KT, atol=1e-12
     )
     np.testing.assert_allclose(frame_log_weights(path, np.array([40, 120])), moment[[1, 5]], atol=1e-12)
-    with pytest.raises(DataError, match="no record of the bias at step 7"):
-        frame_log_weights(path, np.array([7, 40]))
+    with pytest.raises(DataError, match="no record of the bias at step 130"):
+        frame_log_weights(path, np.array([40, 130]))
     with pytest.raises(DataError, match="holds no meta.json: give a directory written by `openmm-gnn simulate --bias`"):
         frame_log_weights(tmp_path)
     assert effective_frames(np.zeros(8)) == pytest.approx(8.0)
@@ -260,6 +261,23 @@ def test_the_command_biases(tmp_path: Path) -> None:
     assert isinstance(wrong.exception, TopologyError)
 
 
+def first_steepness(cv: Path) -> np.ndarray:
+    """(D,) steepness of the CV at the start of the chain."""
+    start, learned = chain(), load_learned_cv(cv)
+    inverse = 1 / np.array([start.system.getParticleMass(atom)._value for atom in range(len(start.positions))])
+    force = BiasForce(learned, start.topology, OpesBias(np.ones(learned.num_outputs), 15.0, 300.0))
+    return force.steepness(start.positions, start.box_vectors, inverse)
+
+
+def prepared_for(steepness: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """(samples, D) the steepness that kernels and walls bear after each sample."""
+    steepest, found = START_FACTOR * first, []
+    for sample in steepness:
+        steepest = np.where(sample > steepest, MARGIN * sample, steepest)
+        found.append(steepest)
+    return np.array(found)
+
+
 @pytest.mark.parametrize("bias", [OPES, METAD], ids=["opes", "metad"])
 def test_kernels_are_as_wide_as_the_steepness_along_the_run_asks(
     tmp_path: Path, cv_path: Path, bias: BiasSettings
@@ -269,11 +287,11 @@ def test_kernels_are_as_wide_as_the_steepness_along_the_run_asks(
     records = read_bias_records(run(tmp_path / "run", cv_path, SETTINGS, soft))
     depth = soft.barrier if bias is OPES else 10 * KT
     assert read_bias_meta(tmp_path / "run")["settings"]["stiffness"] == 0.01
-    (added,) = np.nonzero(np.isfinite(records["height"]))
-    for row in added[added >= 2 * SAMPLES_PER_STRIDE]:
-        steepest = records["steepness"][row + 1 - 2 * SAMPLES_PER_STRIDE : row + 1].max(axis=0)
-        least = SETTINGS.time_step_ps * np.sqrt(depth / 2) / 0.01 * steepest
-        np.testing.assert_allclose(records["widths"][row], least, rtol=1e-12)
+    steepest = prepared_for(records["steepness"], first_steepness(cv_path))
+    least = SETTINGS.time_step_ps * np.sqrt(depth / 2) / 0.01 * steepest
+    np.testing.assert_allclose(records["least"], least, rtol=1e-6)
+    added = np.isfinite(records["height"])
+    np.testing.assert_array_equal(records["widths"][added], records["least"][added])
     assert np.isnan(records["widths"][np.isnan(records["height"])]).all()
 
 
@@ -287,11 +305,8 @@ def test_walls_are_as_soft_as_the_steepest_place_so_far_asks(tmp_path: Path, cv_
     )
     records = read_bias_records(run(tmp_path / "run", path, SETTINGS, OPES))
     assert (records["wall"] > 0).all()
-    start = chain()
-    inverse = 1 / np.array([start.system.getParticleMass(atom)._value for atom in range(len(start.positions))])
-    force = BiasForce(cv, start.topology, OpesBias(np.ones(cv.num_outputs), 15.0, 300.0))
-    first = START_FACTOR * force.steepness(start.positions, start.box_vectors, inverse)
-    before = np.maximum.accumulate(np.vstack([first, records["steepness"][:-1]]))
+    first = first_steepness(path)
+    before = np.vstack([START_FACTOR * first, prepared_for(records["steepness"], first)[:-1]])
     for record, steepest in zip(records, before, strict=True):
         least = SETTINGS.time_step_ps * np.sqrt(2 * WALL_KJ_MOL) * steepest
         walls = BiasWalls.around(ends[0], ends[1], OPES.margin).reaching(least)

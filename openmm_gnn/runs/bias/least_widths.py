@@ -12,22 +12,24 @@ at its centre, by less than c / w^2, which is more where OPES explores. That of 
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from openmm_gnn.runs.settings import WALL_KJ_MOL
 
-SAMPLES_PER_STRIDE = 5
+SAMPLES_PER_STRIDE = 10
 """Samples of the steepness between two hills or kernels."""
-_SAMPLES = 2 * SAMPLES_PER_STRIDE
-"""Last samples of which the largest counts for the next hill or kernel."""
 START_FACTOR = 2.0
 """Steepness of the first picoseconds over that of the first frame: variables vary in it by about as much."""
+MARGIN = 1.1
+"""Steepness that is prepared for over the steepest sample, so that few samples make everything wider."""
 
 
 class LeastWidths:
-    """Least widths of the next kernel, and least reaches of the walls, for what was seen so far."""
+    """Least widths of kernels, and least reaches of the walls, for the steepest place so far.
+
+    A kernel acts far from where it was added: at the edge of the region that was explored the bias of all kernels bends
+    most, and there a variable may be much steeper than within it.
+    """
 
     def __init__(self, energy_kj_mol: float, time_step_ps: float, stiffness: float, first: np.ndarray) -> None:
         """
@@ -39,18 +41,18 @@ class LeastWidths:
         """
         self._per_steepness = time_step_ps * np.sqrt(energy_kj_mol / 2) / stiffness
         self._reach_per_steepness = time_step_ps * np.sqrt(2 * WALL_KJ_MOL) / stiffness
-        self._recent: deque[np.ndarray] = deque([START_FACTOR * np.asarray(first)], maxlen=_SAMPLES)
-        self._steepest = self._recent[0]
+        self._steepest = START_FACTOR * np.asarray(first)
 
-    def observe(self, steepness: np.ndarray) -> None:
-        """Take in one more sample, (D,)."""
-        self._recent.append(np.array(steepness))
-        self._steepest = np.maximum(self._steepest, steepness)
+    def observe(self, steepness: np.ndarray) -> bool:
+        """Take in one more sample, (D,); whether it is the steepest, and the widths have grown."""
+        steeper = np.asarray(steepness) > self._steepest
+        self._steepest = np.where(steeper, MARGIN * np.asarray(steepness), self._steepest)
+        return bool(steeper.any())
 
     @property
     def widths(self) -> np.ndarray:
-        """(D,) least widths of a kernel or hill here."""
-        return np.asarray(self._per_steepness * np.max(self._recent, axis=0))
+        """(D,) least widths of kernels or hills, which only grow."""
+        return np.asarray(self._per_steepness * self._steepest)
 
     @property
     def reach(self) -> np.ndarray:

@@ -70,6 +70,9 @@ class MetadynamicsBias:
             low + step * np.arange(count) for low, step, count in zip(self.lower, self.spacing, self.shape, strict=True)
         ]
         self.grid = np.zeros(self.shape)
+        self._least = np.zeros(self.num_cvs)
+        self._hills: list[tuple[np.ndarray, float, np.ndarray]] = []
+        """Centre, height and widths of each hill."""
 
     @property
     def depth(self) -> float:
@@ -99,18 +102,24 @@ class MetadynamicsBias:
         """(frames,) kJ/mol of (frames, D) values."""
         return np.array([self.value_and_gradient(row)[0] for row in np.asarray(values, np.float64)])
 
-    def deposit(self, values: np.ndarray, least_widths: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    def widen(self, least: np.ndarray) -> None:
+        """From now on every hill, those that are there too, is at least as wide as (D,) `least`."""
+        self._least = np.maximum(self._least, least)
+        if any(np.any(widths < self._least) for _, _, widths in self._hills):
+            hills, self._hills = self._hills, []
+            self.grid[...] = 0.0
+            for values, height, widths in hills:
+                self.repeat(values, height, widths)
+
+    def deposit(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Add a hill at (D,) values, as high as the bias there allows.
 
-        Args:
-            least_widths: (D,) what the hill is at least as wide as.
         Returns:
             Its height in kJ/mol, and its (D,) widths.
         """
         height = self.height * float(np.exp(-self.value_and_gradient(values)[0] / (self.kt * (self.bias_factor - 1))))
-        widths = self.widths if least_widths is None else np.maximum(self.widths, least_widths)
-        self.repeat(values, height, widths)
-        return height, widths
+        self.repeat(values, height)
+        return height, self._hills[-1][2]
 
     def repeat(self, values: np.ndarray, height: float, widths: np.ndarray | None = None) -> None:
         """Add the hill that a `deposit`, of this bias or another walker's, has added before.
@@ -118,7 +127,8 @@ class MetadynamicsBias:
         Args:
             widths: (D,) that it had; None: its own.
         """
-        widths = self.widths if widths is None else widths
+        widths = np.maximum(self.widths if widths is None else widths, self._least)
+        self._hills.append((np.array(values), height, widths))
         factors, cuts = [], []
         for axis, points in enumerate(self.axes):
             away = (points - values[axis]) / widths[axis]

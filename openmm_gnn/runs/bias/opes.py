@@ -11,6 +11,7 @@ frames are gathered: the fewer, the faster it is. Weights are exact for any widt
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -66,6 +67,7 @@ class OpesBias:
         self.centers = np.empty((0, self.num_cvs))
         self.widths = np.empty((0, self.num_cvs))
         self.masses = np.empty(0)
+        self._least = np.zeros(self.num_cvs)
         self._sum_of_weights = self._sum_of_squares = 0.0
         self._density_at_centers = 0.0
         self._evaluated: tuple[np.ndarray, np.ndarray] | None = None
@@ -105,18 +107,22 @@ class OpesBias:
         """kT log Z, kJ/mol."""
         return self.kt * self.log_z
 
-    def deposit(self, values: np.ndarray, least_widths: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    def widen(self, least: np.ndarray) -> None:
+        """From now on every kernel, those that are there too, is at least as wide as (D,) `least`."""
+        self._least = np.maximum(self._least, least)
+        if len(self.masses) and np.any(self.widths < self._least):
+            self._evaluated = None
+            self.widths = np.maximum(self.widths, self._least)
+            self._density_at_centers = sum(float(self._kernels_from(away).sum()) for away in self._in_widths())
+
+    def deposit(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Add a kernel at (D,) values, weighed by the bias there unless exploring.
 
-        Args:
-            least_widths: (D,) what the kernel is at least as wide as.
         Returns:
             The logarithm of its weight, and its (D,) widths.
         """
         log_weight = 0.0 if self.explore else self.value_and_gradient(values)[0] / self.kt
         weight, widths = self._counted(log_weight)
-        if least_widths is not None:
-            widths = np.maximum(widths, least_widths)
         self._add(weight, np.array(values, np.float64), widths)
         return log_weight, widths
 
@@ -128,7 +134,8 @@ class OpesBias:
             widths: (D,) that it had; None: those of a next one.
         """
         weight, own = self._counted(height)
-        self._add(weight, np.array(values, np.float64), own if widths is None else np.array(widths, np.float64))
+        used = own if widths is None else np.maximum(widths, self._least)
+        self._add(weight, np.array(values, np.float64), used)
 
     def _counted(self, log_weight: float) -> tuple[float, np.ndarray]:
         """The weight of one more frame, counted, and the (D,) widths of its kernel."""
@@ -141,10 +148,10 @@ class OpesBias:
     def _width_of_next(self) -> np.ndarray:
         """(D,) the width of the kernel whose weight was counted last; one of weight 1 is counted before all of them."""
         widths = self.kernel_widths * np.sqrt(self.bias_factor if self.explore else 1.0)
-        if not self.shrink:
-            return widths
-        effective = (1.0 + self._sum_of_weights) ** 2 / (1.0 + self._sum_of_squares)
-        return widths * (effective * (self.num_cvs + 2) / 4) ** (-1 / (self.num_cvs + 4))
+        if self.shrink:
+            effective = (1.0 + self._sum_of_weights) ** 2 / (1.0 + self._sum_of_squares)
+            widths = widths * (effective * (self.num_cvs + 2) / 4) ** (-1 / (self.num_cvs + 4))
+        return np.maximum(widths, self._least)
 
     def _add(self, mass: float, center: np.ndarray, widths: np.ndarray) -> None:
         """Add a kernel, merged with its neighbours until none is near."""
@@ -184,6 +191,10 @@ class OpesBias:
         mean = (mass * center + other_mass * other_center) / total
         spread = mass * (widths**2 + (center - mean) ** 2) + other_mass * (other_widths**2 + (other_center - mean) ** 2)
         return float(total), mean, np.sqrt(spread / total)
+
+    def _in_widths(self) -> Iterator[np.ndarray]:
+        """Of each centre in turn, how far (kernels, D) it is from all kernels, in widths of these."""
+        return ((center - self.centers) / self.widths for center in self.centers)
 
     def _kernels_from(self, away: np.ndarray) -> np.ndarray:
         """(kernels,) densities at a point `away` from each, in its widths."""

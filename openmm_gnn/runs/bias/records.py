@@ -6,8 +6,9 @@
 
 A record has `step` and `time` (ps) from the start of production on, `values` of the CVs, `bias` and `wall` (kJ/mol) at
 that moment, before the hill of the record itself; `steepness` of the CVs (1 / (nm sqrt(Da)), as `BiasForce.steepness`);
-`height` (kJ/mol of a hill, the logarithm of the weight of an OPES kernel) and `widths` of what was added, NaN where
-nothing was; `offset` (kJ/mol; c(t) of metadynamics, kT log Z of OPES); and `crc`.
+`least` widths that all kernels or hills have from then on; `height` (kJ/mol of a hill, the logarithm of the weight of
+an OPES kernel) and `widths` of what was added, NaN where nothing was; `offset` (kJ/mol; c(t) of metadynamics, kT log Z
+of OPES); and `crc`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from openmm_gnn.base.files import read_document
 from openmm_gnn.base.growing_array import intact, read_growing_array
 
 FOLDER, META, RECORDS, HILLS = "bias", "meta.json", "records.npy", "hills.npy"
-VERSION = 2
+VERSION = 3
 
 
 def record_fields(num_cvs: int) -> list[tuple[Any, ...]]:
@@ -34,6 +35,7 @@ def record_fields(num_cvs: int) -> list[tuple[Any, ...]]:
         ("bias", "<f8"),
         ("wall", "<f8"),
         ("steepness", "<f8", (num_cvs,)),
+        ("least", "<f8", (num_cvs,)),
         ("height", "<f8"),
         ("widths", "<f8", (num_cvs,)),
         ("offset", "<f8"),
@@ -76,7 +78,7 @@ def read_hills(run: Path | str) -> np.ndarray:
     """All hills or kernels that a run has added up to its last record, in order, those of other walkers among them.
 
     Returns:
-        A structured array with `step`, `values`, `height` and `widths`.
+        A structured array with `step`, `values`, `least`, `height` and `widths`.
     Raises:
         DataError: as `read_bias_records`, or if a hill fails its checksum.
     """
@@ -85,4 +87,9 @@ def read_hills(run: Path | str) -> np.ndarray:
     if not path.exists():
         return records[np.isfinite(records["height"])]
     hills = np.array(read_growing_array(path, verify=True))
-    return hills[hills["step"] <= records["step"][-1]] if len(records) else hills[:0]
+    hills = hills[hills["step"] <= records["step"][-1]] if len(records) else hills[:0]
+    found = np.zeros(len(hills), [*hills.dtype.descr, ("least", "<f8", hills["widths"].shape[1:])])
+    for name in hills.dtype.names or ():
+        found[name] = hills[name]
+    found["least"] = records["least"][np.searchsorted(records["step"], hills["step"])]
+    return found

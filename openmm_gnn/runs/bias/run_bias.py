@@ -91,7 +91,7 @@ class RunBias:
         step_ps = run_settings.time_step_ps * settings.interval
         self._least = LeastWidths(self.bias.depth, step_ps, settings.stiffness, first)
         self._given_walls = self.walls
-        self.walls = self._given_walls.reaching(self._least.reach)
+        self._soften()
         self._group_of_walkers: WalkerGroup | None = None
         if settings.walkers is not None:
             self._group_of_walkers = WalkerGroup(Path(settings.walkers), self._in_common(system))
@@ -166,13 +166,16 @@ class RunBias:
         records = read_bias_records(self._run) if len(self._writer) else self._writer.empty_records(0)
         keep = int(np.searchsorted(records["step"], step, side="right"))
         self._writer.truncate(keep)
-        for record in records[:keep]:
-            self._observe(record["steepness"])
+        hills = records[:keep][np.isfinite(records["height"][:keep])]
         if self._group_of_walkers is not None:
             self._walker = Walker(self._group_of_walkers, name, folder, len(self._outputs))
-            self._repeat(self._walker.until(step))
-        else:
-            self._repeat(records[:keep][np.isfinite(records["height"][:keep])])
+            hills = self._walker.until(step)
+        added = 0
+        for record in records[:keep]:
+            self._observe(record["steepness"])
+            until = int(np.searchsorted(hills["step"], record["step"], side="right"))
+            self._repeat(hills[added:until])
+            added = until
         self._offset = self.bias.offset()
 
     def take(self, step: int, state: openmm.State) -> None:
@@ -193,12 +196,13 @@ class RunBias:
         box = state.getPeriodicBoxVectors(asNumpy=True)._value if self.force.periodic else None
         positions = state.getPositions(asNumpy=True)._value
         record["steepness"] = self.force.steepness(positions, box, self._inverse_masses)
-        walls = self.walls
-        self._observe(record["steepness"][0])
+        changed = self._observe(record["steepness"][0])
+        record["least"] = self._least.widths
         if step % self.settings.stride == 0:
             record["height"], record["widths"] = self._deposit(step, seen.values)
+            changed = True
+        if changed:
             self._offset = self.bias.offset()
-        if step % self.settings.stride == 0 or self.walls is not walls:
             self.force.changed(self._context)
         self._writer.append(record)
 
@@ -206,10 +210,10 @@ class RunBias:
         """Add a hill or kernel, and those of other walkers; returns the height and the widths of the own one."""
         walker = self._walker
         if walker is None:
-            return self.bias.deposit(values, self._least.widths)
+            return self.bias.deposit(values)
         own = walker.own_again(step)
         if own is None:
-            height, widths = self.bias.deposit(values, self._least.widths)
+            height, widths = self.bias.deposit(values)
             walker.publish(step, values, height, widths)
         else:
             height, widths = float(own["height"]), own["widths"]
@@ -222,11 +226,17 @@ class RunBias:
         for hill in hills:
             self.bias.repeat(hill["values"], float(hill["height"]), hill["widths"])
 
-    def _observe(self, steepness: np.ndarray) -> None:
-        """Take in a sample of the steepness, of which walls become softer and kernels wider."""
-        self._least.observe(steepness)
-        if np.any(self._least.reach > self.walls.reach):
-            self.walls = self._given_walls.reaching(self._least.reach)
+    def _observe(self, steepness: np.ndarray) -> bool:
+        """Take in a sample of the steepness; whether walls became softer and kernels wider by it."""
+        steeper = self._least.observe(steepness)
+        if steeper:
+            self._soften()
+        return steeper
+
+    def _soften(self) -> None:
+        """Make walls as soft, and kernels or hills as wide, as the steepest place asks."""
+        self.walls = self._given_walls.reaching(self._least.reach)
+        self.bias.widen(self._least.widths)
 
     def suspect(self) -> str:
         """What the bias did last, and what helps where it has torn the molecule apart."""
