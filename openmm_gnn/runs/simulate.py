@@ -24,15 +24,16 @@ from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures
+from openmm_gnn.md.integrators import MultipleTimeStepIntegrator
 from openmm_gnn.md.loop import Listener, advance, start_or_resume
 from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
-from openmm_gnn.md.simulation_system import is_periodic_system
+from openmm_gnn.md.simulation_system import is_periodic_system, masses_of
 from openmm_gnn.md.state_checks import HOT_PS, run_checks
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import is_store
 from openmm_gnn.runs.directory import FEATURES_FOLDER, LOG_COLUMNS, RunDirectory, element_column, log_columns
-from openmm_gnn.runs.forces import network_device, run_forces
+from openmm_gnn.runs.forces import RunForces, network_device, run_forces
 
 if TYPE_CHECKING:
     from openmm_gnn.features.featurizer import Featurizer
@@ -139,7 +140,7 @@ def simulate(
         broken = isinstance(settings, RunSettings) and settings.allow_broken_bonds
         checks = run_checks(context, simulation_system.topology, course, broken)
         guard = RunGuard(context, simulation_system.topology, run.path, forces.groups, forces.check, suspect, checks)
-        listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces.knows_energy)]
+        listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces)]
         if features is not None and featurizer is not None:
             periodic = is_periodic_system(forces.system)
             listeners.append(RunFeatures(features, featurizer, run.path, periodic, course))
@@ -236,15 +237,20 @@ class _SpeedBar(ProgressBar):
 class RunFrames:
     """Frames and log rows of a run, appended to those that are there; a `Listener` of the run.
 
-    A log keeps the columns it was begun with.
+    A log keeps the columns it was begun with. Kinetic energies and temperatures are those of `half_step_velocities` in
+    an accelerated run without constraints, where velocities at a step are too cold.
     """
 
     def __init__(
-        self, run: RunDirectory, course: RunCourse, context: openmm.Context, topology: app.Topology, knows_energy: bool
+        self, run: RunDirectory, course: RunCourse, context: openmm.Context, topology: app.Topology, forces: RunForces
     ) -> None:
         system = context.getSystem()
         self.intervals = (course.report_interval,)
-        self._run, self._course, self._knows_energy = run, course, knows_energy
+        self._run, self._course, self._knows_energy = run, course, forces.knows_energy
+        self._masses = masses_of(system)
+        self._accelerated: MultipleTimeStepIntegrator | None = None
+        if isinstance(forces.integrator, MultipleTimeStepIntegrator) and not forces.integrator.constrained:
+            self._accelerated = forces.integrator
         self._element_temperatures = ElementTemperatures(system, topology)
         self._freedom, self._num_atoms = degrees_of_freedom(system), system.getNumParticles()
         self._periodic = is_periodic_system(system)
@@ -274,15 +280,19 @@ class RunFrames:
         """Append a frame and its row."""
         assert self._frames is not None and self._log is not None
         box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
-        self._frames.write(state.getPositions(asNumpy=True)._value, box)
+        positions, velocities = (get(asNumpy=True)._value for get in (state.getPositions, state.getVelocities))
+        self._frames.write(positions, box)
         kinetic = state.getKineticEnergy()._value
+        if self._accelerated is not None:
+            velocities = self._accelerated.half_step_velocities(velocities, self._masses)
+            kinetic = 0.5 * float(self._masses @ np.square(velocities).sum(axis=1))
         temperature = kinetic_temperature(kinetic, self._freedom)
         potential = f"{state.getPotentialEnergy()._value:.6f}" if self._knows_energy else ""
         volume = f"{abs(np.linalg.det(box)):.6f}" if box is not None else ""
         time_ps = step * self._course.time_step_ps
         row = f"{step},{time_ps:.6f},{potential},{kinetic:.6f},{temperature:.4f},{volume}"
         if self._logs_elements:
-            row += "".join(f",{value:.4f}" for value in self._element_temperatures.of_state(state))
+            row += "".join(f",{value:.4f}" for value in self._element_temperatures(positions, velocities))
         self._log.write(row + "\n")
         self._log.flush()
 
