@@ -23,7 +23,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 SOURCES := $(shell find csrc -type f)
 # What pytest runs, and how: make test TESTS=tests/kernels PYTEST="-x -n 0"
 TESTS ?= tests
-PYTEST ?= -n 2 --dist loadscope --max-worker-restart 0
+PYTEST ?= -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 # One thread in each of the two workers: OpenMP threads that spin on cores they have to share cost far more than they give.
 # Compiled Python is kept, whatever the shell says: rewriting the assertions of all test files takes 8 s in each worker.
 THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1 PYTHONDONTWRITEBYTECODE=

@@ -24,8 +24,34 @@ def pytest_sessionstart() -> None:
         pytest.exit(f"no GPU tests here: {reason}", returncode=1)
 
 
+LONGEST = [
+    "test_examples",
+    "cli/test_analyze",
+    "kernels/test_cuda_build",
+    "learning/test_scaling",
+    "kernels/test_cuda_emulator",
+    "test_readme",
+    "data/test_teacher",
+    "networks/test_cv_network",
+    "forces/test_openmm_ml",
+    "kernels/test_neighbor_pairs_oracle",
+    "learning/test_denoising_processes",
+    "kernels/test_edge_rows",
+    "graph/test_neighbor_list",
+    "runs/test_accelerated_runs",
+    "cli/test_demo",
+    "cli/test_doctor",
+    "kinetics/test_vampnet",
+    "kinetics/test_spib",
+    "learning/test_denoising",
+]
+"""Files whose tests take longest: they come first, so that no worker is busy with one when the others have ended."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped by name where there is no CUDA device; the closing lines count them."""
+    """The longest first; those marked `gpu` are skipped by name where no device is; the closing lines count them."""
+    places = {str(TESTS / f"{name}.py"): place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
     if torch.cuda.is_available():
         return
     for item in items:

@@ -21,7 +21,7 @@ from openmm_gnn.kernels.array_operations import SAME_FOR_ALL, WRITERS
 from openmm_gnn.kernels.array_recorder import NotRecordable, RecordedArray, Recorder
 
 _ROUNDING = 1e-2
-"""Of the largest number: what float32 leaves of a network's norms, and far below what a wrong operation gives."""
+"""Share of the largest number: what float32 leaves of a network's norms, and far below what a wrong operation gives."""
 
 
 class ArrayProgram:

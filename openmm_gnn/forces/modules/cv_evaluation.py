@@ -21,8 +21,7 @@ from openmm_gnn.forces.modules.cv_module import CVModule
 from openmm_gnn.kernels.array_program import ArrayProgram
 from openmm_gnn.kernels.array_recorder import NotRecordable
 from openmm_gnn.kernels.encoder_messages import attention_network_and_kept, attention_network_gradients
-from openmm_gnn.kernels.learned_cv import CompiledCV
-from openmm_gnn.kernels.molecule_edges import MoleculeEdges, MoleculeSearch
+from openmm_gnn.kernels.learned_cv import CompiledCV, MoleculeEdges, MoleculeSearch
 from openmm_gnn.networks.encoders.torchmd_et import TorchMDET
 
 _MOST_ATOMS = 2000
