@@ -3,6 +3,9 @@
 Stores positions, velocities, forces, energies and box of every frame. Forces are those of the potential alone:
 what holds constrained bonds and rigid water together is not among them. Killed, it resumes when the same command is
 given again. Hold out whole trajectories by their seeds when you train.
+
+With --geometries the frames of trajectories that are there already are labelled, one evaluation each, and nothing is
+run: of an expensive System, label a run of a cheaper one.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.cli.options import Nested, ShownCommand
-from openmm_gnn.data.labels.settings import LabelSettings
+from openmm_gnn.data.labels.settings import GeometrySettings, LabelSettings
 from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
@@ -27,11 +30,21 @@ class Label(ShownCommand):
     """Directory of the data; given again, the run is resumed or extended."""
     files: SystemFiles
     settings: Annotated[LabelSettings, Nested(repeated=("temperature",))]
+    geometries: tuple[Path, ...] = ()
+    """Trajectory whose frames are labelled, and nothing is run; may be given again. Default: run and label."""
+    geometry: Annotated[GeometrySettings, Nested(prefix="geometry")]
 
     def run(self) -> None:
+        from openmm_gnn.data.labels.given_frames import label_geometries
         from openmm_gnn.data.labels.teacher import label
 
-        system = self.files.load(self.system)
+        system, asked = self.files.load(self.system), self.settings
+        if self.geometries:
+            how = (asked.forces, asked.platform, asked.allow_broken_bonds)
+            given = label_geometries(system, self.geometries, self.out, self.geometry, *how, self.progress)
+            print(given.summary)
+            print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")
+            return
         data = label(system, self.out, self.settings, self.progress)
         num_frames = sum(len(trajectory) for trajectory in data.trajectories)
         print(f"{num_frames} frames of {len(data)} trajectories in {self.out}")

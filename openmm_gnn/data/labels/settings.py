@@ -36,6 +36,24 @@ class ImportSettings:
 
 
 @dataclass(frozen=True)
+class GeometrySettings:
+    """Which frames of trajectories are labelled, and as which seeds they are held out."""
+
+    stride: int = 1
+    """Label every so many frames of each trajectory, the first one included."""
+    blocks: int | None = None
+    """Number of blocks of consecutive frames that each trajectory is cut into; each becomes a seed. Default: 10 for a
+    single trajectory, 1 for several."""
+    gap: int = 0
+    """Number of labelled frames left out between two blocks of a trajectory, so that none has a neighbour in another
+    block."""
+
+    def __post_init__(self) -> None:
+        whole(self, 1, "stride", "blocks")
+        whole(self, 0, "gap")
+
+
+@dataclass(frozen=True)
 class LabelSettings:
     """Which trajectories are run and labelled. What is left at None follows from the system."""
 
