@@ -2,10 +2,8 @@
 
 Stores positions, velocities, forces, energies and box of every frame. Forces are those of the potential alone:
 what holds constrained bonds and rigid water together is not among them. Killed, it resumes when the same command is
-given again. Hold out whole trajectories by their seeds when you train.
-
-With --geometries the frames of trajectories that are there already are labelled, one evaluation each, and nothing is
-run: of an expensive System, label a run of a cheaper one.
+given again. Hold out whole trajectories by their seeds when you train. With --geometries the frames of trajectories
+that are there are labelled, one evaluation each: of an expensive System, those of a cheaper one.
 """
 
 from __future__ import annotations
@@ -41,11 +39,8 @@ class Label(ShownCommand):
         system, asked = self.files.load(self.system), self.settings
         if self.geometries:
             how = (asked.forces, asked.platform, asked.allow_broken_bonds)
-            given = label_geometries(system, self.geometries, self.out, self.geometry, *how, self.progress)
-            print(given.summary)
-            print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")
-            return
-        data = label(system, self.out, self.settings, self.progress)
-        num_frames = sum(len(trajectory) for trajectory in data.trajectories)
-        print(f"{num_frames} frames of {len(data)} trajectories in {self.out}")
-        print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")
+            said = label_geometries(system, self.geometries, self.out, self.geometry, *how, self.progress).summary
+        else:
+            data = label(system, self.out, asked, self.progress)
+            said = f"{sum(map(len, data.trajectories))} frames of {len(data)} trajectories in {self.out}"
+        print(f"{said}\nNext: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")

@@ -6,9 +6,8 @@ time step; the averages and the energies logged are those of the system's own fo
 With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
 `analyze` does so. The energies logged are without the bias. With --bias-walkers several runs build one bias together.
 
-Killed, it goes on where it was when the same command is given with --resume. Should an atom's position or force
-become NaN, a bond break, or the temperature rise to twice the thermostat's, the run stops, names step and atom, and
-saves the last good frame.
+Killed, it goes on where it was when the same command is given with --resume. At a NaN, a broken bond or twice the
+temperature that is asked for, the run stops, names step and atom, and saves the last good frame.
 """
 
 from __future__ import annotations
@@ -25,6 +24,9 @@ from openmm_gnn.cli.options import Nested, ShownCommand
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.systems.structure_files import SystemFiles
 from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
+
+_NAMES = {name: name for name in ("context", "window", "replace")}
+_LIVE = Nested(FeatureSettings, prefix="features", names=_NAMES, without=("encoder", "dtype"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,7 @@ class Simulate(ShownCommand):
     settings: RunSettings
     features: str | None = None
     """Encoder whose features of every residue are stored during the run, in OUT/features. Default: no features."""
-    live: Annotated[
-        Callable[..., FeatureSettings],
-        Nested(
-            FeatureSettings,
-            prefix="features",
-            names={"context": "context", "window": "window", "replace": "replace"},
-            without=("encoder", "dtype"),
-        ),
-    ]
+    live: Annotated[Callable[..., FeatureSettings], _LIVE]
     bias: str | None = None
     """Learned CV along which the production is biased: a file by `analyze`, or a shipped name (alanine-dipeptide).
     Default: no bias."""
@@ -87,7 +81,5 @@ class Simulate(ShownCommand):
         )
         speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
         print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}")
-        after = "analyze " if self.features or self.bias else "compare "
-        print(
-            f"Next: `openmm-gnn {after}{self.out}" + (" --lag PS --out slow`" if "analyze" in after else " REFERENCE`")
-        )
+        after = "analyze {} --lag PS --out slow" if self.features or self.bias else "compare {} REFERENCE"
+        print(f"Next: `openmm-gnn {after.format(self.out)}`")

@@ -101,7 +101,7 @@ def check_trained_on_nonbonded(
 
 
 def _acts_within(force: openmm.Force, atoms: Sequence[int] | None) -> bool:
-    """Whether a bonded force has a term of these atoms alone; one whose terms cannot be told counts as one that has."""
+    """Whether a bonded force has a term of these atoms alone; one whose terms are not known counts as one that has."""
     if atoms is None:
         return has_bonded_terms(force)
     for name, (count, get, size) in _TERMS.items():

@@ -100,7 +100,8 @@ def accelerate(
         bonded_substeps: steps of the bonded forces per inner step; of no effect where there are none.
         temperature: K; with friction, of BAOAB Langevin dynamics. None for both: constant energy.
         friction: 1/ps.
-        hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to.
+        hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to: at most 3
+            where there are methyl groups, 4 in water.
         backend: see `gamd_force`.
         device: see `gamd_force`.
         expensive: the forces of `system` that the network stands for: Forces, their names, or force groups; None: all

@@ -193,7 +193,7 @@ class OpesBias:
         return float(total), mean, np.sqrt(spread / total)
 
     def _in_widths(self) -> Iterator[np.ndarray]:
-        """Of each centre in turn, how far (kernels, D) it is from all kernels, in widths of these."""
+        """Distances (kernels, D) of each centre in turn from all kernels, in widths of these."""
         return ((center - self.centers) / self.widths for center in self.centers)
 
     def _kernels_from(self, away: np.ndarray) -> np.ndarray:
