@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from warm_python import run_python
+
 PROGRAM = """
 import openmm
 assert "torch" not in __import__("sys").modules
@@ -27,5 +29,5 @@ def test_every_backend_works_where_openmm_was_imported_first(platform_name: str)
 
 def test_choosing_a_backend_prints_nothing() -> None:
     program = "from openmm_gnn.forces.backends import available_backends; assert available_backends()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = run_python("-c", program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

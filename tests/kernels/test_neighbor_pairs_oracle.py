@@ -14,8 +14,8 @@ from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 from openmm_gnn.kernels.neighbor_pairs import reference_images
 
 DTYPES = [torch.float32, torch.float64]
-NUM_BATCHES, BATCH = 20, 50  # 1000 systems: a fault in one of 250 is missed in one of 50 choices of them
-# Distances that the image sum may look at, so that the whole takes 15 seconds: one system in fifty may be large.
+NUM_BATCHES, BATCH = 10, 50  # 500 systems: a fault in one of 125 is missed in one of 50 choices of them
+# Distances that the image sum may look at, so that the whole takes 8 seconds: one system in fifty may be large.
 SMALL, LARGE = 8e5, 4e7
 MOST_PAIRS = 1.5e5
 

@@ -42,7 +42,7 @@ TRAINED: dict[str, CVNetwork] = {}
 
 
 def network(kind: str) -> CVNetwork:
-    """In float64 and evaluation mode, after 100 steps towards random targets."""
+    """In float64 and evaluation mode, after 40 steps towards random targets."""
     if kind not in TRAINED:
         torch.manual_seed(1)
         made = CVNetwork(dataclasses.replace(BASE, **KINDS[kind])).double()

@@ -72,7 +72,7 @@ TRAINED: dict[str, OfTokens] = {}
 
 
 def trained(name: str) -> OfTokens:
-    """The module after 100 steps towards targets that turn with nothing, so that any slip can be learned."""
+    """The module after 40 steps towards targets that turn with nothing, so that any slip can be learned."""
     if name not in TRAINED:
         torch.manual_seed(1)
         module = MODULES[name]().double()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from openmm_gnn.learning.training.frames import random_rotation
 
-TRAINING_STEPS = 100
+TRAINING_STEPS = 40
 
 
 def random_tokens(frames: int, num_tokens: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
