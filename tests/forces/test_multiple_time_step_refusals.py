@@ -132,7 +132,7 @@ def test_a_potential_beside_a_force_field_is_questioned() -> None:
     hidden.setName("field")
     system.addForce(hidden)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         accelerate(system, TOPOLOGY, network())  # a force field in two parts is none of it
         accelerate(with_potential(), TOPOLOGY, network(), expensive=["potential"], atoms=SOLUTE)
     with pytest.warns(UserWarning, match=r"stands for NonbondedForce and potential .* give expensive=\['potential'\]"):
