@@ -1,8 +1,10 @@
-"""What a bias along a learned CV costs per step: all CVs in a single pass, beside OpenMM's CustomCVForce of each.
+"""What a bias along a learned CV costs per step: all CVs in a single pass, beside OpenMM's samplers of several CVs.
 
 Alanine dipeptide (22 atoms, 10 of them heavy) in implicit solvent, the shipped encoder peptide-et and a small network
 of random weights, which change no time. The contenders run in turn; medians of blocks of steps. Target: three CVs in a
-single pass cost at most 1.05 times one.
+single pass cost at most 1.05 times one. OpenMM's samplers ask for the gradient of each CV: one evaluation serves all
+(forces/shared_cv.py), but each gradient is a way back of its own. OPES of the package openmm-opes, and OpenMM's replica
+exchange, which came with OpenMM 8.6, are measured where they are installed.
 
     python benchmarks/learned_bias.py [--quick] [--platform CPU] [--backend auto]
 """
@@ -13,12 +15,14 @@ import argparse
 import copy
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import openmm
 import torch
 from harness import interleaved_medians, save_results
+from openmm import app
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +39,9 @@ from openmm_gnn.runs.bias.opes import OpesBias
 
 STEPS_PER_BLOCK = 20
 WARM_UP_STEPS = 30
+HILL_STRIDE = 500
+WINDOWS = 4
+"""Umbrella windows, or replicas."""
 
 
 def random_cv(system: SimulationSystem, num_outputs: int) -> LearnedCV:
@@ -87,11 +94,64 @@ def single_pass(cv: LearnedCV, system: SimulationSystem, num_cvs: int, backend: 
 
 
 def one_by_one(cv: LearnedCV, system: SimulationSystem, num_cvs: int, backend: str) -> Any:
-    """OpenMM's way: a CustomCVForce, which evaluates the networks of each CV."""
-    force = openmm.CustomCVForce("+".join(f"(s{output}-1)^2" for output in range(num_cvs)))
+    """OpenMM's way: a CustomCVForce, which asks for the gradient of each CV."""
+    force = openmm.CustomCVForce("+".join(f"(s{output}-center)^2" for output in range(num_cvs)))
+    force.addGlobalParameter("center", 1.0)
     for output in range(num_cvs):
         force.addCollectiveVariable(f"s{output}", cv_force(cv, system.topology, output, backend, system.system))
     return force
+
+
+def replicas(system: SimulationSystem, force: Any, platform: str, exchange: bool) -> Callable[[], object]:
+    """One block of umbrella windows, each a Context that steps in turn, or of OpenMM's replica exchange of as many."""
+    if exchange:
+        simulation = simulation_of(system, force, platform)
+        states = [{"center": 0.5 * window} for window in range(WINDOWS)]
+        sampler = app.ReplicaExchangeSampler(states, simulation, STEPS_PER_BLOCK // WINDOWS)
+        return lambda: sampler.simulate(1)
+    windows = [simulation_of(system, copy.deepcopy(force), platform) for _ in range(WINDOWS)]
+    for window, simulation in enumerate(windows):
+        simulation.context.setParameter("center", 0.5 * window)
+
+    def block() -> None:
+        for simulation in windows:
+            simulation.step(STEPS_PER_BLOCK // WINDOWS)
+
+    return block
+
+
+def simulation_of(system: SimulationSystem, force: Any, platform: str, prepared: Any = None) -> app.Simulation:
+    """A warm Simulation with a force added, or of a System that has its bias already."""
+    made = copy.deepcopy(system.system) if prepared is None else prepared
+    if force is not None:
+        made.addForce(force)
+    integrator = openmm.LangevinMiddleIntegrator(system.temperature, 1.0, 0.001)
+    chosen = openmm.Platform.getPlatformByName(platform)
+    properties = {"Threads": "1"} if platform == "CPU" else {}
+    simulation = app.Simulation(system.topology, made, integrator, chosen, properties)
+    simulation.context.setPositions(system.start(1))
+    simulation.context.setVelocitiesToTemperature(system.temperature, 1)
+    simulation.step(WARM_UP_STEPS)
+    return simulation
+
+
+def sampled(
+    cv: LearnedCV, system: SimulationSystem, num_cvs: int, platform: str, backend: str, opes: bool
+) -> Callable[[], object]:
+    """One block of OpenMM's Metadynamics, or of openmm-opes; the median one has no hill or kernel."""
+    made = copy.deepcopy(system.system)
+    variables = [
+        app.BiasVariable(cv_force(cv, system.topology, output, backend, made), -8.0, 8.0, 0.5, gridWidth=24)
+        for output in range(num_cvs)
+    ]
+    if opes:
+        from openmm_opes import OPES
+
+        sampler = OPES(made, variables, system.temperature, 20.0, HILL_STRIDE, None)
+    else:
+        sampler = app.Metadynamics(made, variables, system.temperature, 10, 1.0, HILL_STRIDE)
+    simulation = simulation_of(system, None, platform, made)
+    return lambda: sampler.step(simulation, STEPS_PER_BLOCK)
 
 
 def main() -> None:
@@ -104,11 +164,19 @@ def main() -> None:
     system = load_system("alanine-dipeptide")
     cv = random_cv(system, 3)
     contenders = {"no bias": stepper(system, None, options.platform)}
-    for num_cvs in (1, 2, 3):
+    for num_cvs in (1, 3):
         force = single_pass(cv, system, num_cvs, options.backend)
         contenders[f"single pass, D = {num_cvs}"] = stepper(system, force, options.platform)
         custom = one_by_one(cv, system, num_cvs, options.backend)
         contenders[f"CustomCVForce, D = {num_cvs}"] = stepper(system, custom, options.platform)
+        for name, opes in (("Metadynamics", False), ("openmm-opes", True)):
+            if not opes or find_spec("openmm_opes") is not None:
+                made = sampled(cv, system, num_cvs, options.platform, options.backend, opes)
+                contenders[f"{name}, D = {num_cvs}"] = made
+        for name, exchange in (("umbrella windows", False), ("replica exchange", True)):
+            if not exchange or hasattr(app, "ReplicaExchangeSampler"):
+                custom = one_by_one(cv, system, num_cvs, options.backend)
+                contenders[f"{name}, D = {num_cvs}"] = replicas(system, custom, options.platform, exchange)
     # The processor time of this process: one thread, and other programs may use the machine.
     seconds = interleaved_medians(contenders, 15 if options.quick else 90, clock=time.process_time)
     per_step = {name: 1000 * value / STEPS_PER_BLOCK for name, value in seconds.items()}
@@ -120,7 +188,12 @@ def main() -> None:
     console.print(table)
     ratio = per_step["single pass, D = 3"] / per_step["single pass, D = 1"]
     console.print(f"three CVs cost {ratio:.2f} times one in a single pass (target: at most 1.05)")
-    results = {"platform": options.platform, "ms_per_step": per_step, "three_over_one": ratio}
+    ratios = {
+        name.removesuffix(", D = 3"): value / per_step[name[:-1] + "1"]
+        for name, value in per_step.items()
+        if name.endswith("D = 3")
+    }
+    results = {"platform": options.platform, "ms_per_step": per_step, "three_over_one": ratios}
     save_results(f"learned_bias_{chosen_backend(options.backend).value}", results, options.quick)
 
 
