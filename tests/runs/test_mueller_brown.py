@@ -1,4 +1,4 @@
-"""OPES and metadynamics of several walkers on the potential of Mueller and Brown against free energies by quadrature."""
+"""OPES and metadynamics of several walkers on the potential of Mueller and Brown, against quadrature."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
-from openmm_gnn.kinetics.free_energy import free_energy_line
 from openmm_gnn.runs.settings import BiasMethod, BiasSettings, BiasWalls
 
 TEMPERATURE = 300.0
@@ -70,7 +69,6 @@ def deviation(method: BiasMethod, seed: int, moves: int) -> float:
     """Root mean square in kJ/mol over the bins below 17 kJ/mol, the highest pass along x among them."""
     x, weights = sampled(method, seed, moves)
     kept = slice(moves // 5, None)
-    inside = [(one > BINS[0]) & (one < BINS[-1]) for one in x[:, kept]]
     counts = sum(
         np.histogram(one, BINS, weights=np.exp(own - weights.max()))[0]
         for one, own in zip(x[:, kept], weights[:, kept], strict=True)
@@ -81,3 +79,9 @@ def deviation(method: BiasMethod, seed: int, moves: int) -> float:
     seen = (truth < truth.min() + 17) & np.isfinite(found)
     away = (found - truth)[seen]
     return float(np.sqrt(np.mean((away - np.average(away, weights=np.exp(-truth[seen] / KT))) ** 2)))
+
+
+@pytest.mark.parametrize("method", [BiasMethod.OPES, BiasMethod.METAD], ids=["opes", "metad"])
+def test_the_free_energy_of_many_walkers_is_that_by_quadrature(method: BiasMethod) -> None:
+    """From the deepest basin over a pass of 8 kT; in twenty seeds it was off by 0.2 to 1.5, 0.8 in the mean, kJ/mol."""
+    assert deviation(method, 0, 2000) < KT

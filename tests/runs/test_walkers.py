@@ -23,6 +23,7 @@ from openmm_gnn.md.run_settings import ComputeSettings, RunCourse
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.bias.records import (
     FOLDER,
+    HILLS,
     META,
     RECORDS,
     VERSION,
@@ -107,7 +108,8 @@ def test_a_killed_walker_has_no_hill_twice_and_reads_on(tmp_path: Path, cv_path:
     bias, killed = replace(OPES, walkers=tmp_path / "shared"), RunDirectory(tmp_path / "killed")
     other = run(tmp_path / "other", cv_path, replace(COURSE, seed=2), bias)
     with KilledCalls(run, killed.path, cv_path, replace(COURSE, steps=100_000_000), bias) as calls:
-        calls.kill_one(random.Random(3).uniform(0, 0.3), killed.checkpoint)
+        # Behind four hills of its own and twelve of the other one, 120 bytes each.
+        calls.kill_one(random.Random(3).uniform(0, 0.3), killed.path / FOLDER / HILLS, 640 + 16 * 120)
     run(other, cv_path, replace(COURSE, seed=2, steps=80), bias)
     end = int(read_bias_records(killed.path)["step"][-1]) // 10 * 10 + 60
     run(killed.path, cv_path, replace(COURSE, steps=end), bias)
