@@ -3,9 +3,9 @@
 OpenMM's CustomCVForce asks for the gradient of each CV: those of one learned CV share an evaluation, see
 `forces.shared_cv`, and cost one forward pass together, and a backward pass for each. In a `BiasForce` the energy is
 V(s(x)) of all CVs s together, and the forces are -(dV/ds) . ds/dx, which costs one backward pass however many CVs there
-are. The bias V is an object in Python
-that changes while the simulation runs, see `forces.python_call`; the networks run there too, from one place for both
-backends. OpenMM may have kept the forces of the positions when the bias changes: `changed` says so.
+are. The bias V is an object in Python that changes while the simulation runs, see `forces.python_call`; the networks
+run there too, from one place for both backends. OpenMM may have kept the forces of the positions when the bias changes:
+`changed` says so.
 """
 
 from __future__ import annotations
