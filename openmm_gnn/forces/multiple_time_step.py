@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import os
+import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from openmm_gnn.networks.force_model import ForceModel
 
 NETWORK_NAME, NEGATED_NAME = "GAMDForce", "NegatedGAMDForce"
+_TRIALS = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Accelerated:
     forces had shared it with others. `getState(groups=set(groups[3]))` is the original's `getState(groups={3})`."""
     own_groups: frozenset[int]
     """All groups but the network's two. A State of these is the original's, and costs no evaluation of the network."""
+    levels: dict[str, frozenset[int]]
+    """Groups of the network, of the bonded and of the other inner forces, and of what is expensive."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.system, self.integrator))
@@ -153,7 +158,41 @@ def accelerate(
         inner_groups=by_level[Level.INNER],
     )
     own = frozenset(range(NUM_GROUPS)) - {network_group, negated_group}
-    return Accelerated(copied, integrator, groups, own)
+    inner, bonded = (frozenset(by_level[level]) for level in (Level.INNER, Level.BONDED))
+    by_name = {
+        "network": frozenset({network_group}),
+        "inner": inner,
+        "bonded": bonded,
+        "expensive": own - inner - bonded,
+    }
+    return Accelerated(copied, integrator, groups, own, by_name)
+
+
+def measured_costs(context: openmm.Context, levels: dict[str, frozenset[int]]) -> dict[str, float]:
+    """Milliseconds of one evaluation of the forces of each level, the shortest of three."""
+    costs = {}
+    for name, groups in levels.items():
+        times = []
+        for _ in range(_TRIALS if groups else 0):
+            context.setPositions(context.getState(positions=True).getPositions())  # or OpenMM may keep the forces
+            begin = time.perf_counter()
+            context.getState(forces=True, groups=set(groups))
+            times.append(1000 * (time.perf_counter() - begin))
+        costs[name] = min(times, default=0.0)
+    return costs
+
+
+def question_costs(costs: dict[str, float], inner_steps: int) -> None:
+    """Warn where an outer step costs more than as many steps of the System's own forces would."""
+    own = sum(costs[name] for name in ("expensive", "inner", "bonded"))
+    step = costs["expensive"] + inner_steps * (costs["network"] + costs["inner"])
+    if step > inner_steps * own:
+        warnings.warn(
+            f"the network makes nothing faster here: an evaluation takes {costs['network']:.3g} ms, one of the forces "
+            f"that it stands for {costs['expensive']:.3g} ms, and of all others {costs['inner'] + costs['bonded']:.3g} "
+            "ms; run without it, or say which forces are expensive",
+            stacklevel=2,
+        )
 
 
 def _check_system(system: openmm.System) -> None:

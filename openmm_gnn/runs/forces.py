@@ -32,6 +32,8 @@ class RunForces:
     """A network that predicts the expensive forces directly knows none."""
     check: Callable[[], None] = lambda: None
     """Raises the error that a force call met, if one did."""
+    levels: dict[str, frozenset[int]] | None = None
+    """Force groups of each level of an accelerated run, see `Accelerated`."""
 
 
 def network_device(platform: str) -> str:
@@ -105,4 +107,5 @@ def _accelerated(
         atoms=atoms,
     )
     accelerated.integrator.setRandomNumberSeed(settings.seed)
-    return RunForces(accelerated.system, accelerated.integrator, accelerated.own_groups, knows_energy=True)
+    own, levels = accelerated.own_groups, accelerated.levels
+    return RunForces(accelerated.system, accelerated.integrator, own, knows_energy=True, levels=levels)

@@ -134,6 +134,10 @@ def simulate(
         start = partial(simulation_system.start, course.seed)
         step = start_or_resume(context, run.checkpoint, start, course, remedy)
         run.write_identity(identity)
+        if forces.levels is not None and step == 0:
+            from openmm_gnn.forces.multiple_time_step import measured_costs, question_costs
+
+            question_costs(measured_costs(context, forces.levels), course.inner_steps)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         suspect = (lambda: "") if biased is None else biased.suspect

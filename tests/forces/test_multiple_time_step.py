@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import openmm
 import pytest
@@ -11,6 +13,7 @@ from openmm import app, unit
 from openmm_gnn import accelerate
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces.gamd_force import has_bonded_terms
+from openmm_gnn.forces.multiple_time_step import measured_costs, question_costs
 from openmm_gnn.md.simulation_system import ForcePart, part_of
 from openmm_gnn.md.systems.fluids import water_topology
 
@@ -161,3 +164,32 @@ def test_quantities_are_taken_and_masses_move_within_molecules() -> None:
     before = np.array([water().getParticleMass(index)._value for index in range(3)])
     assert masses[:, 1:] == pytest.approx(np.full((MOLECULES, 2), 3.0))
     assert masses.sum(axis=1) == pytest.approx(np.full(MOLECULES, before.sum()))
+
+
+def test_a_network_that_makes_nothing_faster_is_said_to_do_so() -> None:
+    """By the sums: an outer step of 3 inner ones against 3 steps of all forces of the System."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        question_costs({"network": 1.0, "inner": 0.5, "bonded": 0.1, "expensive": 2.0}, 3)  # 6.5 against 7.8
+    with pytest.warns(UserWarning, match=r"an evaluation takes 2 ms, .* stands for 1 ms, and of all others 0\.6 ms"):
+        question_costs({"network": 2.0, "inner": 0.5, "bonded": 0.1, "expensive": 1.0}, 3)
+
+
+def test_costs_are_those_of_each_level(start: tuple[np.ndarray, np.ndarray]) -> None:
+    """A force that takes 20 ms: 2,000 sums of 81 atoms' distances, in the level where it stands."""
+    slow = openmm.CustomManyParticleForce(3, "+".join(["distance(p1,p2)*distance(p2,p3)"] * 20))
+    for _ in range(3 * MOLECULES):
+        slow.addParticle([], 0)
+    slow.setNonbondedMethod(openmm.CustomManyParticleForce.CutoffPeriodic)
+    slow.setCutoffDistance(CUTOFF)
+    slow.setName("slow")
+    for named in ("slow", "NonbondedForce"):
+        original = water()
+        original.addForce(openmm.XmlSerializer.clone(slow))
+        accelerated = accelerate(original, TOPOLOGY, network(), 2, 0.001, 2, expensive=[named])
+        context = make_context(accelerated.system, accelerated.integrator)
+        context.setPositions(start[0])
+        costs = measured_costs(context, accelerated.levels)
+        assert set(costs) == {"network", "inner", "bonded", "expensive"} and min(costs.values()) > 0
+        dear, other = ("expensive", "inner") if named == "slow" else ("inner", "expensive")
+        assert costs[dear] > 3 * costs[other], costs
