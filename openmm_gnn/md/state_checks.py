@@ -25,9 +25,10 @@ FARTHEST_NM = 1e6
 """A millimetre: a position beyond is as lost as one that is NaN, and neighbour lists refuse it."""
 LONGEST_BOND = 1.5
 """Length of a bond, over the sum of its atoms' covalent radii, above which it is broken. Vibrations stay below 1.2."""
-HOTTEST, CHANCE = 2.0, 1e-12
-"""Temperature over the thermostat's above which a run is not in equilibrium; in a small system, that which the given
-share of its states exceeds."""
+HOTTEST = 2.0
+"""Temperature over the thermostat's above which a run is not in equilibrium."""
+SIGMAS = 7.03
+"""In a small system it may be as high as a Gaussian is in 1e-12 of the states."""
 HOT_PS = 5.0
 """Picoseconds from the start in which a strained start may be hot; or five times what the thermostat takes to cool."""
 
@@ -124,6 +125,9 @@ class WholeBonds:
 class BoundedTemperature:
     """The kinetic temperature is at most twice the thermostat's, or what chance allows a small system.
 
+    Kinetic energies follow a chi-square distribution, the cube root of which is nearly a Gaussian. Source: Wilson and
+    Hilferty, Proc. Natl. Acad. Sci. USA 17, 684 (1931).
+
     Args:
         temperature: of the thermostat, K.
         friction_per_ps: of the thermostat; a start may be hot for 5 ps, or five times as long as that takes to cool.
@@ -131,11 +135,9 @@ class BoundedTemperature:
     """
 
     def __init__(self, system: openmm.System, temperature: float, friction_per_ps: float, time_step_ps: float) -> None:
-        from scipy.stats import chi2
-
         self._freedom, self._target = degrees_of_freedom(system), temperature
-        chance = chi2.isf(CHANCE, self._freedom) / self._freedom if self._freedom > 0 else np.inf
-        self._limit = temperature * max(HOTTEST, float(chance))
+        variance = 2 / (9 * max(1, self._freedom))
+        self._limit = temperature * max(HOTTEST, (1 - variance + SIGMAS * variance**0.5) ** 3)
         self._first_step = max(HOT_PS, 5 / friction_per_ps) / time_step_ps
 
     def fault(self, state: openmm.State) -> str | None:
