@@ -176,20 +176,28 @@ def test_a_network_that_makes_nothing_faster_is_said_to_do_so() -> None:
 
 
 def test_costs_are_those_of_each_level(start: tuple[np.ndarray, np.ndarray]) -> None:
-    """A force that takes 20 ms: 2,000 sums of 81 atoms' distances, in the level where it stands."""
-    slow = openmm.CustomManyParticleForce(3, "+".join(["distance(p1,p2)*distance(p2,p3)"] * 20))
-    for _ in range(3 * MOLECULES):
-        slow.addParticle([], 0)
-    slow.setNonbondedMethod(openmm.CustomManyParticleForce.CutoffPeriodic)
-    slow.setCutoffDistance(CUTOFF)
-    slow.setName("slow")
-    for named in ("slow", "NonbondedForce"):
-        original = water()
-        original.addForce(openmm.XmlSerializer.clone(slow))
-        accelerated = accelerate(original, TOPOLOGY, network(), 2, 0.001, 2, expensive=[named])
-        context = make_context(accelerated.system, accelerated.integrator)
-        context.setPositions(start[0])
-        costs = measured_costs(context, accelerated.levels)
-        assert set(costs) == {"network", "inner", "bonded", "expensive"} and min(costs.values()) > 0
-        dear, other = ("expensive", "inner") if named == "slow" else ("inner", "expensive")
-        assert costs[dear] > 3 * costs[other], costs
+    """The groups of each level hold its forces and no others, so that each is timed alone."""
+    original = water()
+    pull = openmm.CustomExternalForce("x")
+    pull.addParticle(0, [])
+    hidden = openmm.CustomCVForce("100*pull")
+    hidden.addCollectiveVariable("pull", pull)
+    hidden.setName("potential")
+    original.addForce(hidden)
+    accelerated = accelerate(original, TOPOLOGY, network(), 2, 0.001, 2, expensive=["potential"], atoms=range(3))
+    context = make_context(accelerated.system, accelerated.integrator)
+    context.setPositions(start[0])
+    for name, expected in (
+        ("expensive", {"potential"}),
+        ("inner", {"NonbondedForce"}),
+        ("bonded", {"HarmonicBondForce", "HarmonicAngleForce"}),
+        ("network", {"GAMDForce"}),
+    ):
+        groups = accelerated.levels[name]
+        forces = [force for force in accelerated.system.getForces() if part_of(force) is not ForcePart.NO_FORCE]
+        assert {force.getName() for force in forces if force.getForceGroup() in groups} == expected
+    state = context.getState(forces=True, groups=set(accelerated.levels["expensive"]))
+    np.testing.assert_array_equal(values(state.getForces(asNumpy=True))[:2], [[-100, 0, 0], [0, 0, 0]])
+    costs = measured_costs(context, accelerated.levels)
+    assert set(costs) == {"network", "inner", "bonded", "expensive"} and min(costs.values()) > 0
+    assert measured_costs(context, {"inner": frozenset()}) == {"inner": 0.0}
