@@ -38,8 +38,8 @@ class Label(ShownCommand):
 
         system, asked = self.files.load(self.system), self.settings
         if self.geometries:
-            how = (asked.forces, asked.platform, asked.allow_broken_bonds)
-            said = label_geometries(system, self.geometries, self.out, self.geometry, *how, self.progress).summary
+            how = (*asked.without_run(), self.progress)
+            said = label_geometries(system, self.geometries, self.out, self.geometry, *how).summary
         else:
             data = label(system, self.out, asked, self.progress)
             said = f"{sum(map(len, data.trajectories))} frames of {len(data)} trajectories in {self.out}"

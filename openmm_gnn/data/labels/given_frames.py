@@ -29,7 +29,7 @@ from openmm_gnn.data.labels.external_labels import ExternalFile, ExternalFrame
 from openmm_gnn.data.labels.imported_labels import ImportedLabels, import_labels
 from openmm_gnn.data.labels.settings import GeometrySettings, ImportSettings
 from openmm_gnn.features.topologies import as_mdtraj
-from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, frames_of
+from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of
 from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import choose_platform
 from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
@@ -64,13 +64,17 @@ def label_geometries(
     Raises:
         DataError: if a trajectory does not belong to the system, no frame is left, a force is not finite, or the
             directory holds something else.
-        SpecError: if the system has virtual sites, whose forces are those of atoms.
+        SpecError: if the system has virtual sites or particles without an element.
     """
     settings, out = settings or GeometrySettings(), Path(out)
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out} exists and is not empty: give a new directory")
-    if any(system.system.isVirtualSite(index) for index in range(system.system.getNumParticles())):
-        raise SpecError(f"{system.name} has virtual sites, which trajectories rarely hold: run and label it instead")
+    sites = [system.system.isVirtualSite(index) for index in range(system.system.getNumParticles())]
+    if any(sites) or any(atom.element is None for atom in system.topology.atoms()):
+        raise SpecError(
+            f"{system.name} has virtual sites or particles without an element, which trajectories rarely hold: run and "
+            "label it instead"
+        )
     check_networks(system.system, network_pressure=True)
     paths, topology = [Path(path) for path in trajectories], as_mdtraj(system.topology)
     for path in paths:
@@ -146,7 +150,9 @@ def _label_all(
     """Append a record for each frame that has none yet."""
     every = np.arange(topology.n_atoms)
     done, seen = len(records), 0
-    with ProgressBar(None, progress, done, "labelling") as bar:
+    counts = [count_frames(path) for path in paths]
+    total = None if None in counts else sum(-(-count // stride) for count in counts if count is not None)
+    with ProgressBar(total, progress, done, "labelling") as bar:
         for number, path in enumerate(paths):
             for frames in frames_of(path, topology, every, stride=stride, periodic=teacher.periodic):
                 for row, index in enumerate(frames.indices.tolist()):
@@ -189,7 +195,7 @@ def _whole(records: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _reduced(box_vectors: np.ndarray) -> Any:
-    """The same lattice in the form that OpenMM takes: a along x, b in the plane of x and y."""
-    from openmm.app.internal.unitcell import computeLengthsAndAngles, computePeriodicBoxVectors
+    """The same lattice by shorter vectors, as OpenMM takes it, which refuses one that is turned."""
+    from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
-    return computePeriodicBoxVectors(*computeLengthsAndAngles(box_vectors * openmm.unit.nanometer))
+    return reducePeriodicBoxVectors([openmm.Vec3(*vector) for vector in box_vectors.tolist()] * openmm.unit.nanometer)

@@ -102,6 +102,18 @@ class LabelSettings:
             if len(set(values)) < len(values) or (name == "seeds" and not values):
                 raise SettingsError(self, name, "give each once, and one seed at least")
 
+    def without_run(self) -> tuple[LabelledForces, str, bool]:
+        """Forces, platform and whether bonds may be broken: what is asked of frames that are there.
+
+        Raises:
+            SettingsError: if something is asked of a run.
+        """
+        kept = ("forces", "platform", "allow_broken_bonds", "processes", "checkpoint_seconds")
+        for one in dataclasses.fields(self):
+            if one.name not in kept and getattr(self, one.name) != one.default:
+                raise SettingsError(self, one.name, "it is for a run, and with geometries nothing is run: leave it out")
+        return self.forces, self.platform, self.allow_broken_bonds
+
     def runs(self, system: SimulationSystem) -> list[tuple[float, int]]:
         """Temperature in K and seed of every trajectory."""
         return [(kelvin, seed) for kelvin in self.temperature or (system.temperature,) for seed in self.seeds]
