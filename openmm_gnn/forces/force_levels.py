@@ -59,6 +59,10 @@ def levels_of(system: openmm.System, expensive: Sequence[openmm.Force | str | in
                 "the System has the bias of an openmm.app.Metadynamics, which would go on changing this System and not "
                 "the accelerated one: make the Metadynamics afterwards, with the System that `accelerate` returns"
             )
+    if Level.EXPENSIVE not in levels and expensive is not None:
+        raise SpecError(
+            f"expensive is {list(expensive)}, none of which has a force: name those that the network learned"
+        )
     if Level.EXPENSIVE not in levels:
         raise SpecError(
             "the System has bonded forces at most: nothing in it is expensive enough to accelerate, run it as it is"
@@ -71,10 +75,10 @@ def levels_of(system: openmm.System, expensive: Sequence[openmm.Force | str | in
 def _indices(forces: Sequence[openmm.Force], one: openmm.Force | str | int) -> list[int]:
     if isinstance(one, str):
         found = [index for index, force in enumerate(forces) if one in (force.getName(), type(force).__name__)]
-    elif isinstance(one, int):
-        found = [index for index, force in enumerate(forces) if one in groups_of(force)]
-    else:
+    elif hasattr(one, "this"):
         found = [index for index, force in enumerate(forces) if int(force.this) == int(one.this)]
+    else:
+        found = [index for index, force in enumerate(forces) if one in groups_of(force)]
     if not found:
         known = ", ".join(f"{force.getName()} (group {force.getForceGroup()})" for force in forces)
         raise SpecError(f"expensive has {one!r}, which is no force of the System: it has {known}")
