@@ -148,7 +148,8 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         """(N, 3) nm/ps after the first kick of the next step, whose mean kinetic energy is kT/2 for each coordinate.
 
         Velocities at a step are colder: by the factor 1 - (w h)^2 / 4 for a vibration of the frequency w in substeps of
-        h, 4 % for the bonds of hydrogen at 1 fs. Source: Leimkuhler and Matthews, Molecular Dynamics (2015), chapter 7.
+        h, which is 8 % for 3000 / cm, a bond of hydrogen, at 1 fs. Source: Leimkuhler and Matthews, Molecular Dynamics
+        (2015), chapter 7.
 
         Args:
             velocities: (N, 3) nm/ps at the end of a step, of a System without constraints.
