@@ -76,7 +76,7 @@ class ModuleComputation:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import openmm_gnn.forces.python_call
-        import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
+        import openmm_gnn.kernels.operators  # noqa: F401  (the module's ops must be known before it is loaded)
 
         self.__init__(_from_bytes(state.pop("source")), **state)  # type: ignore[misc]
 

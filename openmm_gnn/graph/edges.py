@@ -158,12 +158,6 @@ def frame_edges(positions: Tensor, batch: Tensor | None, cutoff: float, most: in
     return torch.ops.openmm_gnn.frame_edges(positions.detach(), frames, cutoff, most, nearest)
 
 
-@torch.library.register_fake("openmm_gnn::frame_edges")
-def _frame_edges_fake(positions: Tensor, batch: Tensor, cutoff: float, most: int, nearest: bool) -> Tensor:
-    num_edges = torch.library.get_ctx().new_dynamic_size()
-    return positions.new_empty((2, num_edges), dtype=torch.int64)
-
-
 def edges_frame_by_frame(
     positions: Tensor, cutoff: float, rule: str, max_neighbors: int, batch: Tensor | None, box_vectors: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -286,3 +286,102 @@ for _name, _gradients in (
     _setup = _save_network if _name == "attention_network" else _save_inputs
     torch.library.register_autograd(f"openmm_gnn::{_name}", _gradients, setup_context=_setup)
     torch.library.register_autograd(f"openmm_gnn::{_name}_backward", _no_second_gradients)
+
+
+# ---- shapes, for torch's compilers -----------------------------------------------------------------------------------
+
+
+def _floats(like: Tensor, *sizes: Any) -> Tensor:
+    return like.new_empty(sizes, dtype=torch.float32)
+
+
+@torch.library.register_fake("openmm_gnn::edge_rows")
+def _edge_rows_fake(index: Tensor, distances: Tensor, cutoff: float, receiving: int, atoms: int, senders: bool) -> Any:
+    length = (2 if senders else 1) * (atoms + 1 + index.shape[1])
+    return index.new_empty((0 if index.device.type == "cpu" else length,), dtype=torch.int32)
+
+
+@torch.library.register_fake("openmm_gnn::attention_messages")
+def _attention_messages_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    vectors = arguments[6]
+    return _floats(vectors, vectors.shape[0], vectors.shape[2]), _floats(vectors, *vectors.shape)
+
+
+@torch.library.register_fake("openmm_gnn::attention_messages_backward")
+def _attention_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    index, (node, vectors, table), (geometry, filters) = arguments[0], arguments[5:8], arguments[12:]
+    count = index.shape[1] if geometry else 0
+    of_table = _floats(table, table.shape[0] if filters else 0, 2, table.shape[2])
+    of_edges = _floats(node, count, 3), _floats(node, count), _floats(node, count)
+    return _floats(node, *node.shape), _floats(vectors, *vectors.shape), of_table, *of_edges
+
+
+@torch.library.register_fake("openmm_gnn::edge_layer")
+def _edge_layer_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    vectors, mixed, edges = arguments[6:9]
+    atoms, width = vectors.shape[0], vectors.shape[2]
+    changed = edges.shape[0] if mixed.shape[2] == 5 * width else 0
+    return _floats(vectors, atoms, width), _floats(vectors, atoms, 3, width), _floats(edges, changed, width)
+
+
+@torch.library.register_fake("openmm_gnn::tensor_messages")
+def _tensor_messages_fake(*arguments: Any) -> Tensor:
+    return _floats(arguments[5], *arguments[5].shape)
+
+
+@torch.library.register_fake("openmm_gnn::tensor_messages_backward")
+def _tensor_gradients_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    index, (parts, table), (geometry, filters) = arguments[0], arguments[5:7], arguments[9:]
+    of_table = _floats(table, table.shape[0] if filters else 0, 2, table.shape[2])
+    return _floats(parts, *parts.shape), of_table, _floats(parts, index.shape[1] if geometry else 0)
+
+
+@torch.library.register_fake("openmm_gnn::first_tensors")
+def _first_tensors_fake(*arguments: Any) -> Tensor:
+    receiver = arguments[5]
+    return _floats(receiver, receiver.shape[0], 9, receiver.shape[1])
+
+
+@torch.library.register_fake("openmm_gnn::first_tensors_backward")
+def _first_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    index, (receiver, _, table), (geometry, filters) = arguments[0], arguments[5:8], arguments[10:]
+    count = index.shape[1] if geometry else 0
+    of_table = _floats(table, table.shape[0] if filters else 0, 2, table.shape[2])
+    of_atoms = _floats(receiver, *receiver.shape), _floats(receiver, *receiver.shape)
+    return *of_atoms, of_table, _floats(receiver, count, 3), _floats(receiver, count)
+
+
+def _tensors_of_atoms_fake(parts: Tensor, *_: Any) -> Tensor:
+    return _floats(parts, *parts.shape)
+
+
+for _name in ("scaled_tensors", "tensor_products", "tensor_squares"):
+    torch.library.register_fake(f"openmm_gnn::{_name}", _tensors_of_atoms_fake)
+
+
+@torch.library.register_fake("openmm_gnn::tabulated_filters")
+def _tabulated_filters_fake(places: Tensor, table: Tensor, num_threads: int) -> Tensor:
+    return _floats(table, places.shape[0], table.shape[2])
+
+
+@torch.library.register_fake("openmm_gnn::activated_table")
+def _activated_table_fake(rows: Tensor, bias: Tensor) -> Tensor:
+    return _floats(rows, *rows.shape)
+
+
+@torch.library.register_fake("openmm_gnn::activated_table_backward")
+def _activated_gradients_fake(rows: Tensor, bias: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    return _floats(rows, *rows.shape), _floats(bias, *bias.shape)
+
+
+@torch.library.register_fake("openmm_gnn::attention_network")
+def _attention_network_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    scalars, layers = arguments[3], arguments[4].shape[0]
+    atoms, width = scalars.shape
+    kept = _floats(scalars, (21 * layers + 1) * atoms * width)
+    return _floats(scalars, atoms, width), _floats(scalars, atoms, 3, width), kept
+
+
+@torch.library.register_fake("openmm_gnn::attention_network_backward")
+def _network_gradients_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return _floats(arguments[1], *arguments[1].shape), _floats(arguments[2], *arguments[2].shape)

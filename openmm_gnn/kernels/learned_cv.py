@@ -129,3 +129,39 @@ class CompiledCV:
     def forces(self, slopes: Tensor) -> Tensor:
         """(M, num_read, 3) float64, kJ/mol/nm, of M energies whose gradients by the last values are (M, D) float64."""
         return torch.ops.openmm_gnn.learned_cv_forces(*self._given, *self._kept, slopes)
+
+
+# ---- shapes, for torch's compilers -----------------------------------------------------------------------------------
+
+
+@torch.library.register_fake("openmm_gnn::molecule_edges")
+def _molecule_edges_fake(read: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    selected, context = arguments[2].shape[0], torch.library.get_ctx()
+    edges, pairs = context.new_dynamic_size(), context.new_dynamic_size()
+    return (
+        read.new_empty((selected, 3), dtype=torch.float32),
+        read.new_empty((2, edges), dtype=torch.int64),
+        read.new_empty((edges, 3), dtype=torch.float32),
+        read.new_empty((edges,), dtype=torch.float32),
+        read.new_empty((3, pairs), dtype=torch.int64),
+        read.new_empty((pairs, 4), dtype=torch.float64),
+    )
+
+
+@torch.library.register_fake("openmm_gnn::molecule_edges_backward")
+def _molecule_edges_gradients_fake(read: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(read)
+
+
+@torch.library.register_fake("openmm_gnn::learned_cv_values")
+def _learned_cv_values_fake(read: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    context = torch.library.get_ctx()
+    values, kept = context.new_dynamic_size(), context.new_dynamic_size()
+    edges = _molecule_edges_fake(read, *arguments[:8])[1:]
+    numbers = read.new_empty((values,), dtype=torch.float64), arguments[8].new_empty((kept,))
+    return numbers[0], *edges, numbers[1]
+
+
+@torch.library.register_fake("openmm_gnn::learned_cv_forces")
+def _learned_cv_forces_fake(read: Tensor, *arguments: Any) -> Tensor:
+    return read.new_empty((arguments[-1].shape[0], *read.shape))

@@ -1,16 +1,13 @@
-"""Loads the compiled operators and tells torch.compile and torch.export the shapes they return."""
+"""Loads the compiled operators; the files beside this one wrap them, and tell PyTorch their shapes and gradients."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from openmm_gnn.base.errors import BackendError
 from openmm_gnn.base.version_rules import BUILD_AGAIN
-from openmm_gnn.kernels import shared_calls  # noqa: F401  (modules that are loaded may call its operator)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -60,29 +57,3 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 HAS_CUDA_LIBRARY: bool = _load_all()
-
-Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def _fake_pairs(positions: Tensor, num_pairs: int | torch.SymInt, geometry: bool) -> Pairs:
-    none = 0
-    return (
-        positions.new_empty((2, num_pairs), dtype=torch.int64),
-        positions.new_empty((none if geometry else num_pairs, 3), dtype=torch.int32),
-        positions.new_empty((num_pairs if geometry else none, 3)),
-        positions.new_empty((num_pairs if geometry else none,)),
-    )
-
-
-@torch.library.register_fake("openmm_gnn::neighbor_pairs")
-def _neighbor_pairs_fake(
-    positions: Tensor, box_vectors: Tensor, cutoff: float, full: bool, geometry: bool, num_threads: int
-) -> Pairs:
-    return _fake_pairs(positions, torch.library.get_ctx().new_dynamic_size(), geometry)
-
-
-@torch.library.register_fake("openmm_gnn::update_neighbor_list")
-def _update_neighbor_list_fake(positions: Tensor, *arguments: Any) -> Pairs:
-    geometry, trim, stored_pairs = arguments[4], arguments[5], arguments[9]
-    num_pairs = torch.library.get_ctx().new_dynamic_size() if trim else stored_pairs.shape[1]
-    return _fake_pairs(positions, num_pairs, geometry)

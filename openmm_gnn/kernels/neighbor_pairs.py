@@ -4,6 +4,7 @@ torch that tries every image of every pair."""
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -161,3 +162,43 @@ def reference_neighbor_pairs(
             vectors.append(inside[j] - inside[i] + image.double() @ box)
     vector = torch.cat(vectors)
     return torch.cat(pairs, dim=1), torch.cat(shifts), vector, vector.norm(dim=1)
+
+
+# ---- shapes, for torch's compilers -----------------------------------------------------------------------------------
+
+Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _fake_pairs(positions: Tensor, num_pairs: int | torch.SymInt, geometry: bool) -> Pairs:
+    none = 0
+    return (
+        positions.new_empty((2, num_pairs), dtype=torch.int64),
+        positions.new_empty((none if geometry else num_pairs, 3), dtype=torch.int32),
+        positions.new_empty((num_pairs if geometry else none, 3)),
+        positions.new_empty((num_pairs if geometry else none,)),
+    )
+
+
+@torch.library.register_fake("openmm_gnn::neighbor_pairs")
+def _neighbor_pairs_fake(
+    positions: Tensor, box_vectors: Tensor, cutoff: float, full: bool, geometry: bool, num_threads: int
+) -> Pairs:
+    return _fake_pairs(positions, torch.library.get_ctx().new_dynamic_size(), geometry)
+
+
+@torch.library.register_fake("openmm_gnn::update_neighbor_list")
+def _update_neighbor_list_fake(positions: Tensor, *arguments: Any) -> Pairs:
+    geometry, trim, stored_pairs = arguments[4], arguments[5], arguments[9]
+    num_pairs = torch.library.get_ctx().new_dynamic_size() if trim else stored_pairs.shape[1]
+    return _fake_pairs(positions, num_pairs, geometry)
+
+
+@torch.library.register_fake("openmm_gnn::frame_edges")
+def _frame_edges_fake(positions: Tensor, batch: Tensor, cutoff: float, most: int, nearest: bool) -> Tensor:
+    num_edges = torch.library.get_ctx().new_dynamic_size()
+    return positions.new_empty((2, num_edges), dtype=torch.int64)
+
+
+@torch.library.register_fake("openmm_gnn::nearest_edges")
+def _nearest_edges_fake(pairs: Tensor, distances: Tensor, num_atoms: int, max_neighbors: int) -> Tensor:
+    return pairs.new_empty((torch.library.get_ctx().new_dynamic_size(),))

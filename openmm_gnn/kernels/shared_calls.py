@@ -37,7 +37,7 @@ class _LoadedModule:
     """Computes with the networks of a module that another process has made."""
 
     def __init__(self, source: Tensor, device: torch.device) -> None:
-        import openmm_gnn.kernels.encoder_messages  # noqa: F401  (the gradients of its operators)
+        import openmm_gnn.kernels.operators  # noqa: F401  (with the gradients of what the module calls)
 
         self._module: Any = torch.jit.load(io.BytesIO(source.cpu().numpy().tobytes()), map_location=device)
         self._atoms: Tensor = self._module.cv_module.read_atoms

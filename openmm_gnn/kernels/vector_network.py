@@ -252,3 +252,24 @@ def _vector_messages_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
 @torch.library.register_fake("openmm_gnn::pair_strengths")
 def _pair_strengths_fake(*arguments: Any) -> Tensor:
     return torch.empty_like(arguments[GEOMETRY + 1])
+
+
+@torch.library.register_fake("openmm_gnn::vector_messages_backward")
+def _message_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    vectors, features, geometry, weights = arguments[GEOMETRY], arguments[FEATURES:13], *arguments[18:]
+    return _gradients_fake(vectors, features, 2, geometry, weights)
+
+
+@torch.library.register_fake("openmm_gnn::pair_strengths_backward")
+def _strength_gradients_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    vectors, features, geometry, weights = arguments[GEOMETRY], arguments[FEATURES:12], *arguments[16:]
+    return _gradients_fake(vectors, features, 3, geometry, weights)
+
+
+def _gradients_fake(
+    vectors: Tensor, features: tuple[Tensor, ...], num_weights: int, geometry: bool, weights: bool
+) -> tuple[Tensor, ...]:
+    """What a backward operator returns: the last `num_weights` features are weights."""
+    found = [one.new_empty(one.shape) for one in features[:-num_weights]]
+    found += [one.new_empty((one.shape[0] if weights else 0, *one.shape[1:])) for one in features[-num_weights:]]
+    return *found, vectors.new_empty((vectors.shape[0] if geometry else 0, 3))

@@ -79,7 +79,7 @@ def get_ready() -> None:
     Raises:
         BackendError: if TorchForce cannot be used here.
     """
-    import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
+    import openmm_gnn.kernels.operators  # noqa: F401  (the module's ops must be known before it is loaded)
 
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"TorchForce is not available: {reason}. `openmm-gnn doctor` says what to install")

@@ -80,7 +80,7 @@ def read_exported(path: Path) -> tuple[str, Weights]:
     Raises:
         DataError: if the file is no such module.
     """
-    import openmm_gnn.kernels.library  # noqa: F401  (the module's ops must be known before it is loaded)
+    import openmm_gnn.kernels.operators  # noqa: F401  (the module's ops must be known before it is loaded)
 
     try:
         module = torch.jit.load(str(path), map_location="cpu")

@@ -164,7 +164,7 @@ def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:
 def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Path:
     """Write the TorchScript module of a network for one topology; the file is complete or not there at all.
 
-    The result can be given to `load_model`, or loaded with torch.jit.load after `import openmm_gnn.kernels.library`.
+    The result can be given to `load_model`, or loaded with torch.jit.load after `import openmm_gnn.kernels.operators`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
