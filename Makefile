@@ -2,6 +2,7 @@
 #   make demo | test | check | bench | doctor | clean        STACK=torchforce (default) or STACK=pythonforce
 #   make test-cpus                                           the tests as processors without AVX, with AVX2 and with AVX-512 run them
 #   make test-sanitizers                                     the operators' tests under the address and undefined-behaviour sanitizers
+#   make docs                                                the site, in build/docs; make notebooks executes its notebooks again
 #   make test-gpu | bench-gpu                                on a machine with an NVIDIA GPU; see docs/gpu.md
 SHELL := /bin/bash
 STACK ?= torchforce
@@ -32,7 +33,7 @@ THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1 PYTHONDONTWRITEBYTECODE=
 GPU_PYTHON ?= $(BIN)/python
 GPU_ENVIRONMENT := PYTHONPATH=$(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH)) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test test-cpus test-sanitizers check bench doctor clean distclean test-gpu bench-gpu gpu-library
+.PHONY: demo test docs notebooks test-cpus test-sanitizers check bench doctor clean distclean test-gpu bench-gpu gpu-library
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -77,6 +78,16 @@ check: $(VENV)/installed
 bench: $(VENV)/bench-installed
 	$(BIN)/python benchmarks/run.py
 
+# The notebooks keep the results of their last execution: the site is built in half a minute.
+docs: $(VENV)/docs-installed
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+	@echo "The site is in build/docs/index.html"
+
+# Executes them all, some minutes each on two cores: make notebooks NOTEBOOKS=docs/tutorials/bias.ipynb
+NOTEBOOKS ?= $(wildcard docs/tutorials/*.ipynb)
+notebooks: $(VENV)/docs-installed
+	$(BIN)/python docs/extensions/execute.py $(NOTEBOOKS)
+
 # Fails where there is no device or no CUDA library: there it must not look as if all were well.
 test-gpu: gpu-library
 	$(GPU_ENVIRONMENT) $(GPU_PYTHON) tests/gpu_suite.py $(GPU_TESTS)
@@ -99,7 +110,7 @@ doctor: $(VENV)/installed
 # Everything that was built or printed; the environments stay and the next call builds the extension again.
 clean:
 	rm -rf build dist *.egg-info demo-output .pytest_cache .ruff_cache .mypy_cache
-	rm -f openmm_gnn/*.so .venv/*/installed .venv/*/bench-installed
+	rm -f openmm_gnn/*.so .venv/*/installed .venv/*/bench-installed .venv/*/docs-installed
 	find openmm_gnn tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
@@ -120,4 +131,8 @@ $(VENV)/installed: pyproject.toml setup.py constraints/$(STACK).txt $(SOURCES) |
 
 $(VENV)/bench-installed: $(VENV)/installed
 	$(PIP) install $(PINS) --no-build-isolation --editable ".[$(EXTRAS),bench]"
+	touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed constraints/docs.txt
+	$(PIP) install $(PINS) --constraint constraints/docs.txt --no-build-isolation --editable ".[$(EXTRAS),docs]"
 	touch $@

@@ -44,7 +44,7 @@ WINDOWS = range(9)
 COST_WINDOW = 2
 SPACING_NM = 1.73
 SPEED_RESIDUES, SPEED_FRAMES = 500, 4
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "residue_windows.png"
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "residue_windows.png"
 Row = dict[str, Any]
 
 
@@ -264,7 +264,7 @@ def speeds(rounds: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--plot", action="store_true", help="draw docs/residue_windows.png")
+    parser.add_argument("--plot", action="store_true", help="draw docs/figures/residue_windows.png")
     parser.add_argument("--checkpoint", type=Path, help="of geom2vec's, to have its error beside peptide-et's")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -294,7 +294,7 @@ def main() -> None:
     save_results("residue_windows", document, given.quick)
     if given.plot:
         draw(document)
-        console.print(f"drawn: docs/{PICTURE.name}")
+        console.print(f"drawn: docs/figures/{PICTURE.name}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ WINDOWS = (1, 2, 4, 8)
 MOST_MATRIX_TOKENS = 3000
 """With more, the matrices of one training step would fill the memory of a small machine."""
 WIDTH, HEADS, LAYERS = 64, 4, 1
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "token_merging.png"
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "token_merging.png"
 Row = dict[str, Any]
 
 
@@ -181,7 +181,7 @@ def main() -> None:
     save_results("token_merging", {"points": rows, "exponents": exponents}, given.quick)
     if not given.quick:
         draw(rows)
-        console.print(f"drawn: docs/{PICTURE.name}")
+        console.print(f"drawn: docs/figures/{PICTURE.name}")
 
 
 if __name__ == "__main__":

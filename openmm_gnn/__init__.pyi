@@ -40,6 +40,7 @@ from openmm_gnn.learning.settings import TrainingSettings as TrainingSettings
 from openmm_gnn.learning.training.data_sets import evaluate as evaluate
 from openmm_gnn.learning.training.force_matching import train as train
 from openmm_gnn.md.contexts import choose_platform as choose_platform
+from openmm_gnn.md.contexts import with_model_force as with_model_force
 from openmm_gnn.md.run_settings import ComputeSettings as ComputeSettings
 from openmm_gnn.md.run_settings import RunSettings as RunSettings
 from openmm_gnn.md.systems.systems import load_system as load_system

@@ -30,7 +30,7 @@ LONGEST = [
     "kernels/test_cuda_build",
     "learning/test_scaling",
     "kernels/test_cuda_emulator",
-    "test_readme",
+    "test_documents",
     "data/test_teacher",
     "networks/test_cv_network",
     "forces/test_openmm_ml",

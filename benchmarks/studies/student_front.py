@@ -6,7 +6,7 @@ in the working directory, so a killed run goes on.
 
     python benchmarks/studies/student_front.py amoeba-300K [--work students] [--steps 3000] [--quick]
 
-README says how the labels are made.
+docs/measured.md says how the labels are made.
 """
 
 from __future__ import annotations

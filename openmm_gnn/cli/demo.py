@@ -34,4 +34,4 @@ class Demo(Command):
         from openmm_gnn.analysis.demo import show
 
         show(self.out, self.minutes, self.model, self.threads)
-        print("Next: `openmm-gnn simulate argon --model gamd-argon --out run`, and README's walks through each part")
+        print("Next: `openmm-gnn simulate argon --model gamd-argon --out run`, and the tutorials in docs/")

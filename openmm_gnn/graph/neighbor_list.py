@@ -32,7 +32,7 @@ class NeighborList(nn.Module):
     there: if the list overflows or a position is not finite, all distances become NaN, and `check` says why.
 
     Args:
-        cutoff: pairs with |r_ij| < cutoff.
+        cutoff: pairs with `|r_ij| < cutoff`.
         skin: pairs are stored up to cutoff + skin; wider means fewer rebuilds and more pairs to look through.
         max_neighbors: capacity, as the mean number of stored pairs per atom, each pair counted once.
         full: give both (i, j) and (j, i); otherwise each pair once.

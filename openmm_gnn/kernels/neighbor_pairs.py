@@ -78,7 +78,7 @@ def neighbor_pairs(
 
     Args:
         positions: (num_atoms, 3) float32 or float64, any length unit, used consistently; inside or outside the box.
-        cutoff: pairs with |r_ij| < cutoff, strictly.
+        cutoff: pairs with `|r_ij| < cutoff`, strictly.
         box_vectors: (3, 3) of the same dtype, rows a, b, c of any cell with volume; None: open boundary.
         full: both (i, j) and (j, i); otherwise each pair once, with i < j or, for an image of i itself, the
             lexicographically positive lattice translation.
@@ -127,7 +127,7 @@ def reference_neighbor_pairs(
 
     Args:
         positions: (num_atoms, 3), any floating dtype; its values are taken as exact.
-        cutoff: pairs with |r_ij| < cutoff, strictly.
+        cutoff: pairs with `|r_ij| < cutoff`, strictly.
         box_vectors: (3, 3), rows a, b, c; None: open boundary.
         full: both directions of every pair, or one.
     Returns:
