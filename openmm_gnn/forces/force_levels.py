@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.forces.gamd_force import has_bonded_terms
-from openmm_gnn.md.integrators import NUM_GROUPS
+from openmm_gnn.md.multiple_time_steps import NUM_GROUPS
 from openmm_gnn.md.simulation_system import ForcePart, part_of
 
 if TYPE_CHECKING:

@@ -23,9 +23,17 @@ from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, mak
 from openmm_gnn.forces.force_levels import Level, free_groups, levels_of, separate
 from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
 from openmm_gnn.forces.modules.openmm_module import script_module
-from openmm_gnn.md.contexts import refuse_virtual_sites, repartition_hydrogen_mass
-from openmm_gnn.md.integrators import NUM_GROUPS, MultipleTimeStepIntegrator
-from openmm_gnn.md.simulation_system import ForcePart, part_of
+from openmm_gnn.md.contexts import HYDROGEN, repartition_hydrogen_mass
+from openmm_gnn.md.leapfrog_steps import IsokineticIntegrator, LeapfrogLangevinIntegrator
+from openmm_gnn.md.multiple_time_steps import (
+    NUM_GROUPS,
+    Bath,
+    LevelledIntegrator,
+    MultipleTimeStepIntegrator,
+    TimeLevels,
+)
+from openmm_gnn.md.run_settings import ACCELERATED_FRICTION_PER_PS, ISOKINETIC_FRICTION_PER_PS
+from openmm_gnn.md.simulation_system import ForcePart, Thermostat, part_of, virtual_sites_of
 from openmm_gnn.md.time_steps import accelerated_steps
 from openmm_gnn.networks.weights import load_model
 
@@ -44,7 +52,9 @@ class Accelerated:
 
     system: openmm.System
     """A copy of the original without its empty bonded forces, and with the network in it."""
-    integrator: MultipleTimeStepIntegrator
+    integrator: LevelledIntegrator
+    """Its `steps_per_outer_step` is the number of OpenMM's steps in one outer step: 1, or with virtual sites all
+    substeps."""
     groups: dict[int, frozenset[int]]
     """For each force group of the original System the groups that hold its forces here: more than one where bonded
     forces had shared it with others. `getState(groups=set(groups[3]))` is the original's `getState(groups={3})`."""
@@ -65,12 +75,14 @@ def accelerate(
     time_step: Any | None = None,
     bonded_substeps: int = 4,
     temperature: Any | None = 300.0,
-    friction: Any | None = 1.0,
+    friction: Any | None = None,
     hydrogen_mass: Any | None = None,
     backend: Backend | str = Backend.AUTO,
     device: str = "cpu",
     expensive: Sequence[openmm.Force | str | int] | None = None,
     atoms: Sequence[int] | None = None,
+    thermostat: Thermostat | str = Thermostat.LANGEVIN,
+    hydrogen_friction: Any | None = None,
 ) -> Accelerated:
     """A System and an integrator that sample what the given System does, with fewer evaluations of its forces.
 
@@ -94,17 +106,27 @@ def accelerate(
     Metadynamics, which must be made with the System returned) is integrated with the expensive ones unless it is put
     into a group of the bonded forces.
 
+    With `thermostat="isokinetic"` the outer step may be 10 to 20 fs without a resonance: each coordinate keeps below
+    its thermal velocity (SIN(R), see md/leapfrog_steps.py). It samples configurations alone: velocities, kinetic
+    energies and times have no physical meaning. It needs a System without constraints, and takes a CMMotionRemover
+    out, whose changes of the velocities would falsify it. How far averages are off at a step tells `scan-steps`; the
+    fault grows with the square of the step and of the network's error.
+
+    On the CPU, OpenMM moves virtual sites only between two of its steps. So in a System with such, as OPC and TIP4P
+    water, one step of OpenMM is one bonded substep: `integrator.steps_per_outer_step` of them are one outer step.
+
     Args:
-        system: stays as it is. Constraints and barostats work, virtual sites and Drude particles do not.
+        system: stays as it is. Constraints, barostats and virtual sites work, Drude particles do not.
         topology: of the System.
         model: a network, or a name or path for `load_model`; trained on the non-bonded forces
             (`label --forces nonbonded`) if the System has bonded ones.
         inner_steps: evaluations of the network per outer step; with 1 it cancels. None: 3, or 4 where the bonds of
-            hydrogens are the network's.
-        time_step: the outer step, ps. None: 0.006, or 0.004 where the bonds of light hydrogens are the network's.
+            hydrogens are the network's; 5 and 10 for isokinetic dynamics.
+        time_step: the outer step, ps. None: 0.006, or 0.004 where the bonds of light hydrogens are the network's;
+            0.01 for isokinetic dynamics.
         bonded_substeps: steps of the bonded forces per inner step; of no effect where there are none.
-        temperature: K; with friction, of BAOAB Langevin dynamics. None for both: constant energy.
-        friction: 1/ps.
+        temperature: K. None: constant energy, without friction.
+        friction: 1/ps, of the thermostat. None: 1 for Langevin dynamics, 10 for isokinetic dynamics.
         hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to: at most 3
             where there are methyl groups, 4 in water.
         backend: see `gamd_force`.
@@ -112,6 +134,9 @@ def accelerate(
         expensive: the forces of `system` that the network stands for: Forces, their names, or force groups; None: all
             but the bonded ones.
         atoms: indices of those that the network sees and moves; None: all that have an element.
+        thermostat: "langevin" (BAOAB), or "isokinetic", see above.
+        hydrogen_friction: 1/ps, of hydrogens in Langevin dynamics; a high one, such as 20, damps the resonances of
+            their vibrations and bears longer outer steps. None: that of the other atoms.
     Raises:
         SpecError: if a number is out of range; the System has no expensive forces, or a part that does not go with
             this integrator; or the model was trained on all forces and bonded ones between its atoms stay.
@@ -126,10 +151,9 @@ def accelerate(
     copied, levels = _copy_without_empty_forces(system, levels)
     if hydrogen_mass is not None:
         repartition_hydrogen_mass(copied, topology, dalton(hydrogen_mass))
-    if not any(isinstance(force, openmm.CMMotionRemover) for force in copied.getForces()):
-        copied.addForce(openmm.CMMotionRemover())  # a network's net force need not be exactly zero
-        levels.append(Level.NONE)
-    safe_step_ps, safe_inner_steps = accelerated_steps(copied, topology)
+    isokinetic = _is_isokinetic(thermostat)
+    levels = _with_center_of_mass_free(copied, levels) if isokinetic else _with_center_of_mass_at_rest(copied, levels)
+    safe_step_ps, safe_inner_steps = accelerated_steps(copied, topology, isokinetic=isokinetic)
     groups, by_level = separate(copied, levels)
     negated_group, network_group = free_groups(copied, 2)
     chosen = chosen_backend(backend)
@@ -145,18 +169,23 @@ def accelerate(
     negated.setForceGroup(negated_group)
     copied.addForce(force)
     copied.addForce(negated)
-    integrator = MultipleTimeStepIntegrator(
+    time_levels = TimeLevels(
         time_step_ps=safe_step_ps if time_step is None else float(picoseconds(time_step)),
         inner_steps=safe_inner_steps if inner_steps is None else inner_steps,
         bonded_substeps=bonded_substeps,
-        bonded_groups=by_level[Level.BONDED],
+        bonded_groups=tuple(by_level[Level.BONDED]),
         network_group=network_group,
         negated_group=negated_group,
+        inner_groups=tuple(by_level[Level.INNER]),
+    )
+    if friction is None and temperature is not None:
+        friction = ISOKINETIC_FRICTION_PER_PS if isokinetic else ACCELERATED_FRICTION_PER_PS
+    bath = Bath(
         temperature=None if temperature is None else float(kelvin(temperature)),
         friction_per_ps=None if friction is None else float(per_picosecond(friction)),
-        constrained=copied.getNumConstraints() > 0,
-        inner_groups=by_level[Level.INNER],
+        friction_of_atoms=_of_hydrogens(topology, hydrogen_friction),
     )
+    integrator = _integrator(copied, time_levels, bath, isokinetic)
     own = frozenset(range(NUM_GROUPS)) - {network_group, negated_group}
     inner, bonded = (frozenset(by_level[level]) for level in (Level.INNER, Level.BONDED))
     by_name = {
@@ -195,8 +224,58 @@ def question_costs(costs: dict[str, float], inner_steps: int) -> None:
         )
 
 
+def _integrator(system: openmm.System, levels: TimeLevels, bath: Bath, isokinetic: bool) -> LevelledIntegrator:
+    """The integrator of an accelerated System."""
+    has_sites = bool(virtual_sites_of(system))
+    if isokinetic:
+        return IsokineticIntegrator(levels, bath, has_sites)
+    kind = LeapfrogLangevinIntegrator if has_sites else MultipleTimeStepIntegrator
+    return kind(levels, bath, system.getNumConstraints() > 0, system.getNumParticles())
+
+
+def _is_isokinetic(thermostat: Thermostat | str) -> bool:
+    known = (Thermostat.LANGEVIN.value, Thermostat.ISOKINETIC.value)
+    name = thermostat.value if isinstance(thermostat, Thermostat) else thermostat
+    if name not in known:
+        raise SpecError(f"thermostat is {name}: give {' or '.join(known)}")
+    return name == Thermostat.ISOKINETIC.value
+
+
+def _of_hydrogens(topology: app.Topology, friction: Any | None) -> dict[int, float] | None:
+    """The same friction for each hydrogen, 1/ps by index."""
+    if friction is None:
+        return None
+    atoms = [atom.index for atom in topology.atoms() if atom.element is not None]
+    hydrogens = [atom.index for atom in topology.atoms() if getattr(atom.element, "atomic_number", 0) == HYDROGEN]
+    if not hydrogens:
+        raise SpecError(f"hydrogen_friction is given, but none of the {len(atoms)} atoms is a hydrogen: leave it out")
+    return dict.fromkeys(hydrogens, float(per_picosecond(friction)))
+
+
+def _with_center_of_mass_at_rest(system: openmm.System, levels: list[Level]) -> list[Level]:
+    """Add a CMMotionRemover where there is none: a network's net force need not be exactly zero."""
+    if any(isinstance(force, openmm.CMMotionRemover) for force in system.getForces()):
+        return levels
+    system.addForce(openmm.CMMotionRemover())
+    return [*levels, Level.NONE]
+
+
+def _with_center_of_mass_free(system: openmm.System, levels: list[Level]) -> list[Level]:
+    """Take out CMMotionRemovers, and refuse constraints: they would change velocities of isokinetic dynamics."""
+    if count := system.getNumConstraints():
+        raise SpecError(
+            f"the System has {count} constraints, which isokinetic dynamics cannot keep: make it without "
+            "(constraints=None, rigidWater=False), or take langevin"
+        )
+    kept = list(levels)
+    for index in reversed(range(system.getNumForces())):
+        if isinstance(system.getForce(index), openmm.CMMotionRemover):
+            system.removeForce(index)
+            del kept[index]
+    return kept
+
+
 def _check_system(system: openmm.System) -> None:
-    refuse_virtual_sites(system, "multiple time steps")
     for force in system.getForces():
         name = type(force).__name__
         if name == "AndersenThermostat":

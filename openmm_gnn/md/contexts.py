@@ -10,7 +10,7 @@ import openmm
 from openmm_gnn.base.errors import BackendError, SpecError, TopologyError
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.run_settings import RunCourse
-from openmm_gnn.md.simulation_system import ForcePart, masses_of, part_of, split_groups
+from openmm_gnn.md.simulation_system import ForcePart, masses_of, part_of, split_groups, virtual_sites_of
 
 if TYPE_CHECKING:
     import openmm
@@ -109,8 +109,7 @@ def refuse_virtual_sites(system: openmm.System, what: str) -> None:
         SpecError: if the system has virtual sites: within a step of several substeps, OpenMM's Reference and CPU
             platforms leave them where the step began, and their forces are wrong.
     """
-    sites = [index for index in range(system.getNumParticles()) if system.isVirtualSite(index)]
-    if sites:
+    if sites := virtual_sites_of(system):
         raise SpecError(
             f"particle {sites[0]} is a virtual site, and {what} do not go with these: OpenMM moves them only at the "
             "end of a step. Take a system without virtual sites"

@@ -73,7 +73,7 @@ class RunGuard:
             openmm.OpenMMException: any other error of OpenMM, as it came.
         """
         try:
-            self._context.getIntegrator().step(num_steps)
+            self._advance(num_steps)
             state = self._full_state()
         except openmm.OpenMMException as error:
             self._stop(num_steps, error)
@@ -81,6 +81,14 @@ class RunGuard:
             self._stop(num_steps, None)
         self._state, self.snapshot = state, self._context.createCheckpoint()
         self._check()
+
+    def _advance(self, num_steps: int) -> None:
+        """Steps of the run: where one is several of OpenMM's, the Context counts those of the run all the same."""
+        integrator, count = self._context.getIntegrator(), self._context.getStepCount()
+        several = getattr(integrator, "steps_per_outer_step", 1)
+        integrator.step(num_steps * several)
+        if several > 1:
+            self._context.setStepCount(count + num_steps)
 
     def _stop(self, num_steps: int, error: openmm.OpenMMException | None) -> NoReturn:
         """Return to the snapshot, repeat the interval step by step, and say what broke first."""
@@ -92,7 +100,7 @@ class RunGuard:
             if good is None:
                 break  # an error of OpenMM's own, with finite positions: not ours to name
             try:
-                self._context.getIntegrator().step(1)
+                self._advance(1)
             except openmm.OpenMMException as step_error:
                 error = error or step_error
             fault, state = self._look()

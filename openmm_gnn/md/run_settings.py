@@ -16,7 +16,7 @@ from openmm_gnn.md.time_steps import accelerated_steps, longest_time_step, quest
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
 
-BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS = 0.0005, 1.0
+BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS, ISOKINETIC_FRICTION_PER_PS = 0.0005, 1.0, 10.0
 LONGEST_OUTER_STEP_PS = 0.004
 """Customary with bonded substeps, which follow the bonds of hydrogens."""
 FRAMES_PER_CHECKPOINT = 20
@@ -50,12 +50,18 @@ class RunSettings:
     temperature: float | None = None
     """Temperature of the thermostat in K. Default: the system's."""
     thermostat: Thermostat | None = None
-    """Thermostat: nose-hoover or langevin. Default: the system's; accelerated runs take langevin."""
+    """Thermostat: nose-hoover or langevin; of accelerated runs langevin, or isokinetic, which bears outer steps of 10
+    fs and more and samples configurations alone: its velocities, temperatures and times mean nothing. Default: the
+    system's; accelerated runs take langevin."""
     friction: float | None = None
-    """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's."""
+    """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's; isokinetic 10."""
+    hydrogen_friction: float | None = None
+    """Friction of hydrogens in 1/ps, in an accelerated run with langevin; 20 damps the resonances of their vibrations
+    and bears longer outer steps. Default: that of the other atoms."""
     time_step: float | None = None
     """Time step in fs. Default: a named system's own; else 4 with heavy hydrogens whose bonds are fixed, 2 with light
-    ones, 1 where they vibrate; 6 for accelerated runs, 4 where the network holds the bonds of light hydrogens;
+    ones, 1 where they vibrate; 6 for accelerated runs, 4 where the network holds the bonds of light hydrogens, 10 for
+    isokinetic;
     `scan-steps` finds the longest stable one."""
     seed: int = 1
     """Seed of initial velocities and random forces, 1 or more."""
@@ -66,7 +72,7 @@ class RunSettings:
     """Sample the system's own ensemble: the network acts in short steps, the system's own forces correct its error."""
     inner_steps: int | None = None
     """Number of evaluations of the network per time step of an accelerated run. Default: 3, or 4 where the network
-    holds the bonds of hydrogens."""
+    holds the bonds of hydrogens; 5 and 10 for isokinetic."""
     expensive: tuple[str, ...] = ()
     """Name or force group of a force that the network stands for, in an accelerated run; may be given again. Default:
     all but the bonded ones."""
@@ -94,12 +100,12 @@ class RunSettings:
         if self.thermostat is not None:
             object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
         check_time_step(self)
-        for name in ("expensive", "network_atoms"):
+        for name in ("expensive", "network_atoms", "hydrogen_friction"):
             if getattr(self, name) and not self.accelerate:
                 raise SettingsError(self, name, "it is for accelerated runs: give accelerate too")
         at_least(self, 0, "pressure")
         whole(self, 1, "steps", "stride", "seed", "checkpoint_every", "inner_steps", "bonded_substeps")
-        positive(self, "temperature", "friction", "time_step", "hydrogen_mass")
+        positive(self, "temperature", "friction", "hydrogen_friction", "time_step", "hydrogen_mass")
         at_least(self, 0, "equilibration")
         for name in ("steps", "checkpoint_every"):
             if (getattr(self, name) or 0) % self.stride:
@@ -114,7 +120,12 @@ class RunSettings:
         thermostat = self.thermostat or system.thermostat
         friction = system.friction_per_ps if self.friction is None else self.friction
         bonded_substeps = self.bonded_substeps or system.bonded_substeps
-        safe_step_ps, safe_inner_steps = accelerated_steps(system.system, system.topology, self.hydrogen_mass)
+        isokinetic = thermostat is Thermostat.ISOKINETIC
+        if isokinetic and self.friction is None:
+            friction = ISOKINETIC_FRICTION_PER_PS
+        safe_step_ps, safe_inner_steps = accelerated_steps(
+            system.system, system.topology, self.hydrogen_mass, isokinetic
+        )
         inner_steps = (self.inner_steps or safe_inner_steps) if self.accelerate else 0
         if self.time_step is not None:
             time_step_ps = self.time_step / 1000
@@ -150,6 +161,7 @@ class RunSettings:
             pressure=self.pressure,
             expensive=tuple(self.expensive),
             network_atoms=self.network_atoms,
+            hydrogen_friction=self.hydrogen_friction,
             seed=self.seed,
             checkpoint_interval=self.checkpoint_every or FRAMES_PER_CHECKPOINT * self.stride,
         )
@@ -206,6 +218,8 @@ class RunCourse:
     """Names or groups of the forces that the network of an accelerated run stands for; none: all but the bonded."""
     network_atoms: str | None = None
     """Selection of the atoms that this network sees; None: all."""
+    hydrogen_friction: float | None = None
+    """1/ps, of hydrogens in an accelerated run with Langevin; None: that of the other atoms."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
@@ -217,7 +231,12 @@ class RunCourse:
             if getattr(self, name) % self.report_interval:
                 remedy = f"give a multiple of report_interval, the {self.report_interval} steps between two frames"
                 raise SettingsError(self, name, remedy)
-        if (self.bonded_substeps > 1 or self.accelerated) and self.thermostat is not Thermostat.LANGEVIN:
+        if self.thermostat is Thermostat.ISOKINETIC:
+            if not self.accelerated:
+                raise SettingsError(self, "thermostat", "isokinetic is for accelerated runs: give accelerate too")
+            if self.hydrogen_friction is not None:
+                raise SettingsError(self, "hydrogen_friction", "it is of langevin: leave it out with isokinetic")
+        elif (self.bonded_substeps > 1 or self.accelerated) and self.thermostat is not Thermostat.LANGEVIN:
             name = "inner_steps" if self.accelerated else "bonded_substeps"
             raise SpecError(
                 f"RunCourse.{name} is {getattr(self, name)} with thermostat {self.thermostat.value}: "
@@ -227,6 +246,11 @@ class RunCourse:
     @property
     def accelerated(self) -> bool:
         return self.inner_steps > 0
+
+    @property
+    def physical_velocities(self) -> bool:
+        """Whether kinetic energies and temperatures mean anything."""
+        return self.thermostat is not Thermostat.ISOKINETIC
 
     @property
     def total_steps(self) -> int:
@@ -247,7 +271,7 @@ class RunCourse:
         return {name: value for name, value in values.items() if name not in _OPTIONAL or value not in (None, [])}
 
 
-_OPTIONAL = ("pressure", "expensive", "network_atoms")
+_OPTIONAL = ("pressure", "expensive", "network_atoms", "hydrogen_friction")
 EXTENDABLE = ("steps", "checkpoint_interval")
 """Settings that a resumed run may change: they do not alter what is stored already."""
 

@@ -27,6 +27,8 @@ class Thermostat(str, Enum):
     """Nose-Hoover chain: deterministic, hardly disturbs the dynamics; the one to measure diffusion with."""
     LANGEVIN = "langevin"
     """Langevin, middle scheme: robust; its friction slows diffusion."""
+    ISOKINETIC = "isokinetic"
+    """Of accelerated runs: the longest outer steps; configurations alone, without temperatures or times."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ class SimulationSystem:
 def masses_of(system: openmm.System) -> np.ndarray:
     """(num_particles,) in dalton; 0 marks virtual sites and frozen atoms."""
     return np.array([system.getParticleMass(index)._value for index in range(system.getNumParticles())])
+
+
+def virtual_sites_of(system: openmm.System) -> list[int]:
+    """Indices of the particles that are virtual sites."""
+    return [index for index in range(system.getNumParticles()) if system.isVirtualSite(index)]
 
 
 BONDED_GROUP, NONBONDED_GROUP = 0, 1

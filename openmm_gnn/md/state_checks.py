@@ -170,7 +170,9 @@ def run_checks(
     checks: list[StateCheck] = []
     if not allow_broken_bonds:
         checks.append(WholeBonds(system, topology, context.getState(positions=True)))
-    checks.append(BoundedTemperature(system, course.temperature, course.friction_per_ps, course.time_step_ps))
+    if course.physical_velocities:
+        friction, step_ps = course.friction_per_ps, course.time_step_ps
+        checks.append(BoundedTemperature(system, course.temperature, friction, step_ps))
     return checks
 
 

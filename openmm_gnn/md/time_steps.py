@@ -48,13 +48,14 @@ def longest_time_step(
 
 
 def accelerated_steps(
-    system: openmm.System, topology: app.Topology, hydrogen_mass: float | None = None
+    system: openmm.System, topology: app.Topology, hydrogen_mass: float | None = None, isokinetic: bool = False
 ) -> tuple[float, int]:
     """Outer time step, ps, and inner steps of an accelerated run that are safe for a System.
 
     The network acts every 2 fs, three times in an outer step, where bonded forces in steps of their own or constraints
     hold all hydrogens. Where the bonds of hydrogens are the network's, as under a machine-learned potential, it acts
-    every 1 fs, or 1.5 fs with heavy hydrogens, four times in an outer step.
+    every 1 fs, or 1.5 fs with heavy hydrogens, four times in an outer step. Isokinetic dynamics bears 10 fs, with
+    network steps of 2 fs, or 1 fs where the bonds of hydrogens are the network's.
 
     Args:
         hydrogen_mass: of bonded hydrogens, dalton, in place of the System's.
@@ -64,6 +65,8 @@ def accelerated_steps(
         if type(force).__name__ in ("HarmonicBondForce", "CustomBondForce"):
             held.update(atom for k in range(force.getNumBonds()) for atom in force.getBondParameters(k)[:2])
     free = {atom: mass for atom, mass in _hydrogens(system, topology, hydrogen_mass).items() if atom not in held}
+    if isokinetic:
+        return 0.010, 10 if free else 5
     if not free:
         return 0.006, 3
     return (0.006, 4) if min(free.values()) >= HEAVY_FREE_HYDROGEN else (0.004, 4)

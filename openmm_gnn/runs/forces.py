@@ -105,6 +105,8 @@ def _accelerated(
         device=device,
         expensive=expensive or None,
         atoms=atoms,
+        thermostat=settings.thermostat,
+        hydrogen_friction=settings.hydrogen_friction,
     )
     accelerated.integrator.setRandomNumberSeed(settings.seed)
     own, levels = accelerated.own_groups, accelerated.levels

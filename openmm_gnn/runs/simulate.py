@@ -24,8 +24,8 @@ from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
 from openmm_gnn.md.dcd_frames import DCDWriter
 from openmm_gnn.md.element_temperatures import ElementTemperatures
-from openmm_gnn.md.integrators import MultipleTimeStepIntegrator
 from openmm_gnn.md.loop import Listener, advance, start_or_resume
+from openmm_gnn.md.multiple_time_steps import LevelledIntegrator
 from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
 from openmm_gnn.md.simulation_system import is_periodic_system, masses_of
@@ -157,7 +157,8 @@ def simulate(
             freedom = degrees_of_freedom(context.getSystem())
 
             def report(step: int) -> None:
-                bar.show(step, kinetic_temperature(guard.state.getKineticEnergy()._value, freedom))
+                kinetic = guard.state.getKineticEnergy()._value
+                bar.show(step, kinetic_temperature(kinetic, freedom) if course.physical_velocities else None)
 
             advance(
                 guard,
@@ -221,14 +222,17 @@ class _SpeedBar(ProgressBar):
         self._warned = False
         self.ns_per_day = 0.0
 
-    def show(self, step: int, temperature: float) -> None:
-        """`step` counts from the start of equilibration; temperature in K."""
+    def show(self, step: int, temperature: float | None) -> None:
+        """`step` counts from the start of equilibration; temperature in K, None where it means nothing."""
         simulated_ns = (step - self._first) * self._course.time_step_ps / 1000
         self.ns_per_day = simulated_ns / max(time.perf_counter() - self._start, 1e-9) * SECONDS_PER_DAY
         target, equilibrating = self._course.temperature, step < self._course.equilibration_steps
         done_ps = max(0, step - self._course.equilibration_steps) * self._course.time_step_ps
         title = f"{self._name} (equilibration)" if equilibrating else self._name
-        self.update(step, title, f"{done_ps:.1f} ps · {self.ns_per_day:.1f} ns/day · {temperature:.0f} K")
+        words = f"{done_ps:.1f} ps · {self.ns_per_day:.1f} ns/day"
+        self.update(step, title, words if temperature is None else f"{words} · {temperature:.0f} K")
+        if temperature is None:
+            return
         if not self._warned and step * self._course.time_step_ps <= HOT_PS and temperature > 2 * target:
             self._warned = True
             warnings.warn(
@@ -242,7 +246,8 @@ class RunFrames:
     """Frames and log rows of a run, appended to those that are there; a `Listener` of the run.
 
     A log keeps the columns it was begun with. Kinetic energies and temperatures are those of `half_step_velocities` in
-    an accelerated run without constraints, where velocities at a step are too cold.
+    an accelerated run without constraints, where velocities at a step are too cold; they are left empty in isokinetic
+    dynamics, whose velocities are not physical.
     """
 
     def __init__(
@@ -252,8 +257,8 @@ class RunFrames:
         self.intervals = (course.report_interval,)
         self._run, self._course, self._knows_energy = run, course, forces.knows_energy
         self._masses = masses_of(system)
-        self._accelerated: MultipleTimeStepIntegrator | None = None
-        if isinstance(forces.integrator, MultipleTimeStepIntegrator) and not forces.integrator.constrained:
+        self._accelerated: LevelledIntegrator | None = None
+        if isinstance(forces.integrator, LevelledIntegrator) and not forces.integrator.constrained:
             self._accelerated = forces.integrator
         self._element_temperatures = ElementTemperatures(system, topology)
         self._freedom, self._num_atoms = degrees_of_freedom(system), system.getNumParticles()
@@ -273,7 +278,8 @@ class RunFrames:
         )
         path = self._run.log
         new = not path.exists() or path.stat().st_size == 0
-        elements = [element_column(element) for element in self._element_temperatures.elements]
+        physical = self._course.physical_velocities
+        elements = [element_column(element) for element in self._element_temperatures.elements if physical]
         columns = [*LOG_COLUMNS, *elements] if new else log_columns(path)
         self._logs_elements = len(columns) > len(LOG_COLUMNS)
         self._log = open(path, "a")  # noqa: SIM115 - closed by close()
@@ -294,7 +300,8 @@ class RunFrames:
         potential = f"{state.getPotentialEnergy()._value:.6f}" if self._knows_energy else ""
         volume = f"{abs(np.linalg.det(box)):.6f}" if box is not None else ""
         time_ps = step * self._course.time_step_ps
-        row = f"{step},{time_ps:.6f},{potential},{kinetic:.6f},{temperature:.4f},{volume}"
+        thermal = f"{kinetic:.6f},{temperature:.4f}" if self._course.physical_velocities else ","
+        row = f"{step},{time_ps:.6f},{potential},{thermal},{volume}"
         if self._logs_elements:
             row += "".join(f",{value:.4f}" for value in self._element_temperatures(positions, velocities))
         self._log.write(row + "\n")

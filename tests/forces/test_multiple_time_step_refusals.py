@@ -22,13 +22,6 @@ def with_force(force: openmm.Force) -> openmm.System:
     return system
 
 
-def with_virtual_site() -> openmm.System:
-    system = water()
-    system.setParticleMass(2, 0.0)
-    system.setVirtualSite(2, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5))
-    return system
-
-
 def bonded_alone() -> openmm.System:
     system = water()
     for index in reversed(range(system.getNumForces())):
@@ -83,7 +76,6 @@ LABELS_OF_ALL = {"data": [{"forces": "nonbonded"}, {"forces": "all"}]}
     [
         (lambda: with_force(openmm.AndersenThermostat(300.0, 1.0)), {}, SpecError, "AndersenThermostat"),
         (lambda: with_force(openmm.DrudeForce()), {}, SpecError, "DrudeForce"),
-        (with_virtual_site, {}, SpecError, "particle 2 is a virtual site"),
         (bonded_alone, {}, SpecError, "nothing in it is expensive .* run it as it is"),
         (in_all_groups, {}, SpecError, "32 of OpenMM's 32 force groups"),
         (water, {"model": network(elements=(8,))}, TopologyError, "is element H"),
@@ -94,7 +86,13 @@ LABELS_OF_ALL = {"data": [{"forces": "nonbonded"}, {"forces": "all"}]}
         (water, {"inner_steps": 0}, SpecError, "inner_steps is 0"),
         (water, {"bonded_substeps": 1.5}, SpecError, "bonded_substeps is 1.5"),
         (water, {"time_step": 0.0}, SpecError, "time_step is 0.0"),
-        (water, {"temperature": None}, SpecError, "give both"),
+        (water, {"temperature": None, "friction": 1.0}, SpecError, "give both"),
+        (lambda: water(rigid=True), {"thermostat": "isokinetic"}, SpecError, "81 constraints, .* make it without"),
+        (water, {"thermostat": "isokinetic", "temperature": None}, SpecError, "needs one above 0"),
+        (water, {"thermostat": "isokinetic", "hydrogen_friction": 20.0}, SpecError, "hydrogen_friction is of Langevin"),
+        (water, {"thermostat": "nose-hoover"}, SpecError, "thermostat is nose-hoover: give langevin or isokinetic"),
+        (water, {"hydrogen_friction": -1.0}, SpecError, "hydrogen_friction is -1.0"),
+        (water, {"hydrogen_friction": 9.0, "temperature": None}, SpecError, "without a temperature"),
         (water, {"friction": -1.0}, SpecError, "friction is -1.0"),
         (water, {"hydrogen_mass": 8.0}, SpecError, "would leave 2.0"),
         (water, {"hydrogen_mass": 0.0}, SpecError, "hydrogen_mass is 0.0"),

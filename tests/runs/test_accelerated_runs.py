@@ -21,11 +21,12 @@ from openmm_gnn.base.files import read_checkpoint
 from openmm_gnn.forces.python_force import why_unavailable
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.state_checks import run_checks
 from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
 from openmm_gnn.networks.gamd import GAMD
 from openmm_gnn.networks.weights import save_network
-from openmm_gnn.runs.directory import RunDirectory
+from openmm_gnn.runs.directory import LOG_COLUMNS, RunDirectory
 from openmm_gnn.runs.forces import network_device, run_forces
 from openmm_gnn.runs.simulate import simulate
 
@@ -89,9 +90,20 @@ def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_pat
     assert document["forces"]["kind"] == "accelerated" and document["settings"]["inner_steps"] == 2
 
 
-def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
-    start, model, longer = flexible_water(), network(), replace(SETTINGS, steps=80)
-    simulate(start, tmp_path / "run", SETTINGS, model, compute=ComputeSettings("Reference"))
+ISOKINETIC = replace(SETTINGS, thermostat=Thermostat.ISOKINETIC, hydrogen_mass=None, time_step_ps=0.001)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rigid", "force_field"),
+    [
+        (SETTINGS, False, "tip3p.xml"),
+        (ISOKINETIC, False, "tip3p.xml"),
+        (replace(SETTINGS, hydrogen_friction=20.0), True, "tip4pew.xml"),
+    ],
+)
+def test_extended_run_equals_a_long_one(settings: RunCourse, rigid: bool, force_field: str, tmp_path: Path) -> None:
+    start, model, longer = flexible_water(rigid, force_field), network(), replace(settings, steps=80)
+    simulate(start, tmp_path / "run", settings, model, compute=ComputeSettings("Reference"))
     run = simulate(start, tmp_path / "run", longer, model, compute=ComputeSettings("Reference"), resume=True).directory
     whole = simulate(start, tmp_path / "whole", longer, model, compute=ComputeSettings("Reference")).directory
     assert_same(run, whole)
@@ -229,12 +241,50 @@ def test_what_cannot_be_accelerated_is_an_error_before_the_first_step(tmp_path: 
     for start, settings, model, message in (
         (flexible_water(), SETTINGS, None, "without a network"),
         (flexible_water(), SETTINGS, network("all"), "would count twice"),
-        (sites, SETTINGS, network(), "is a virtual site"),
         (sites, replace(SETTINGS, inner_steps=0, hydrogen_mass=None), network(), "bonded substeps do not go"),
     ):
         with pytest.raises(SpecError, match=message):
             simulate(start, tmp_path / "run", settings, model, compute=ComputeSettings("Reference"))
         assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_isokinetic_runs_show_no_temperature_and_are_not_judged_by_one(tmp_path: Path) -> None:
+    """The centre of mass is free; velocities on the constraint have a quarter of kT at most half of the time."""
+    start = flexible_water()
+    assert run_forces(start, ISOKINETIC, network()).system.getNumForces() == start.system.getNumForces() + 1
+    run = simulate(start, tmp_path, ISOKINETIC, network(), compute=ComputeSettings("Reference")).directory
+    log = run.read_log()
+    assert log.dtype.names == LOG_COLUMNS and np.isfinite(log["potential_kj_mol"]).all()
+    assert np.isnan(log["temperature_K"]).all() and np.isnan(log["kinetic_kj_mol"]).all()
+    context = openmm.Context(start.system, openmm.VerletIntegrator(0.001))
+    context.setPositions(start.positions)
+    names = [type(check).__name__ for check in run_checks(context, start.topology, ISOKINETIC)]
+    assert names == ["WholeBonds"]
+    for settings, message in (
+        ({"accelerate": False}, "isokinetic is for accelerated runs"),
+        ({"hydrogen_friction": 20.0}, "leave it out with isokinetic"),
+    ):
+        asked = RunSettings(**{"steps": 100, "accelerate": True, "thermostat": "isokinetic", **settings})
+        with pytest.raises(SettingsError, match=message):
+            asked.course(start)
+    course = RunSettings(steps=100, accelerate=True, thermostat="isokinetic").course(start)
+    assert (course.time_step_ps, course.inner_steps, course.friction_per_ps) == (0.010, 5, 10.0)
+
+
+def test_steps_of_a_run_with_virtual_sites_are_outer_steps(tmp_path: Path) -> None:
+    """One is four steps of OpenMM, which the checkpoint's count and the frames do not show."""
+    start = flexible_water(rigid=True, force_field="tip4pew.xml")
+    run = simulate(start, tmp_path, SETTINGS, network(), compute=ComputeSettings("Reference")).directory
+    frames, log = run.read_positions()[0], run.read_log()
+    assert len(frames) == len(log) == 8
+    assert log["time_ps"] == pytest.approx(0.01 * np.arange(1, 9))
+    state = openmm.XmlSerializer.deserialize(run.final_state.read_text())
+    assert state.getStepCount() == SETTINGS.total_steps
+    assert state.getTime()._value == pytest.approx(SETTINGS.total_steps * SETTINGS.time_step_ps)
+    molecules = frames[-1].reshape(27, 4, 3)
+    site = molecules[:, :3].transpose(0, 2, 1) @ np.array([0.786646558, 0.106676721, 0.106676721])
+    assert molecules[:, 3] == pytest.approx(site, abs=1e-6)
+    assert np.abs(molecules[:, 0] - start.positions.reshape(27, 4, 3)[:, 0]).max() > 1e-3
 
 
 def test_the_command_accelerates(tmp_path: Path) -> None:
