@@ -39,6 +39,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 default_role = "literal"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "extra_repr, forward, network_energy_and_forces, tiled_forces"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88

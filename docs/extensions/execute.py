@@ -22,14 +22,24 @@ def checksum_of_cells(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
 
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Drop the times of this machine, and the lines that mdtraj's reader of DCD files prints for each file."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                lines = output.text.splitlines(keepends=True)
+                output.text = "".join(line for line in lines if not line.startswith("dcdplugin)"))
+
+
 def execute(path: Path) -> None:
     """Execute a notebook and write it back with its results."""
     notebook = nbformat.read(path, as_version=4)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": folder}}).execute()
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # times of a machine
+        client = NotebookClient(notebook, timeout=1800, coalesce_streams=True, resources={"metadata": {"path": folder}})
+        client.execute()
+    tidy(notebook)
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "executed_cells": checksum_of_cells(notebook)}
     nbformat.write(notebook, path)
     print(f"{path}: {time.monotonic() - start:.0f} s")

@@ -81,7 +81,10 @@ def put_in_commands(app: Any, document: str, source: list[str]) -> None:
 
 
 def fences_to_blocks(app: Any, what: str, name: str, value: Any, settings: Any, lines: list[str]) -> None:
-    """Turn the fenced blocks of a docstring into those of reStructuredText, in place."""
+    """Turn the fenced blocks of a docstring into those of reStructuredText, in place.
+
+    An empty line before that of a field keeps napoleon from reading "Cutoff: in nm" as a type and a description.
+    """
     inside, turned = False, []
     for line in lines:
         bare = line.strip()
@@ -90,11 +93,19 @@ def fences_to_blocks(app: Any, what: str, name: str, value: Any, settings: Any, 
             turned += ["", line.replace(bare, f".. code-block:: {bare[3:] or 'text'}"), ""] if inside else [""]
         else:
             turned.append(f"   {line}" if inside and bare else line)
-    lines[:] = turned
+    lines[:] = ["", *turned] if what in ("attribute", "property") else turned
+
+
+def short_names(app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str) -> Any:
+    """Classes in a signature without the modules that they are in; a default that is made anew as three dots."""
+    if not signature or "~" not in signature:
+        return None
+    return re.sub(r"~(?:\w+\.)+(\w+)", r"\1", signature).replace("<factory>", "..."), returned
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("source-read", put_in_commands)
-    app.connect("autodoc-process-docstring", fences_to_blocks)
+    app.connect("autodoc-process-docstring", fences_to_blocks, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", short_names)
     return {"parallel_read_safe": True}

@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP threads that spin while they wait take the cores from the ones they wait for, wherever another process is
     # busy: a step of argon then takes 250 ms instead of 15. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A command draws into files alone. The backend of a Jupyter kernel, which its shell cells inherit, may not be here.
+    os.environ["MPLBACKEND"] = "agg"
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--debug"]:
         os.environ[DEBUG_VARIABLE] = given.pop(0)

@@ -24,6 +24,8 @@ def with_model_force(system: openmm.System, force: openmm.Force, keep_bonded: bo
     drifting centre of mass would spoil mean squared displacements: so a CMMotionRemover is always there.
 
     Args:
+        system: stays as it is.
+        force: the force of a network, as `gamd_force` makes it.
         keep_bonded: leave the bonded forces in, for a network of the non-bonded ones.
     """
     replaced = copy.deepcopy(system)

@@ -179,6 +179,16 @@ def test_waiting_threads_do_not_spin_unless_the_user_says_so(
     assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
+def test_a_command_in_a_cell_of_a_notebook_does_not_ask_for_the_notebook_to_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's backend, which is inherited, may not be installed beside this package."""
+    monkeypatch.setenv("MPLBACKEND", "module://of_another_environment")
+    program = "from openmm_gnn import cli; cli.main(['--version']); import matplotlib; print(matplotlib.get_backend())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["agg"]), done.stderr
+
+
 def test_an_unknown_command_is_a_usage_error() -> None:
     failed = run("optimise")
     assert failed.returncode == 2
