@@ -119,6 +119,8 @@ class LeapfrogLangevinIntegrator(_Impulses, LangevinLevels):
         if self.constrained:
             self.addConstrainVelocities()
         self._write_drift()
+        if not self.constrained:
+            self.addConstrainPositions()  # here OpenMM moves virtual sites on GPUs
 
 
 class IsokineticIntegrator(_Impulses):
@@ -160,6 +162,8 @@ class IsokineticIntegrator(_Impulses):
         self.addComputeGlobal("mts_started", "1")
         self.endBlock()
         self._write_substeps()
+        if virtual_sites:
+            self.addConstrainPositions()  # here OpenMM moves them on GPUs
         self.addComputePerDof("v", "sqrt(mts_kT/m)*tanh(mts_y)")
 
     def _write_substep(self) -> None:
