@@ -1,6 +1,7 @@
 """The interface of force models: what the modules of OpenMM's forces and the training ask of a network."""
 
 # No `from __future__ import annotations` here: TorchScript reads the types of functions.
+import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -38,6 +39,7 @@ class ForceModel(nn.Module):
     if TYPE_CHECKING:  # TorchScript reads the annotations of a class too, and cannot read these
         spec: ForceSpec
         pair_term: PairTerm | None
+        written: nn.Module | None
 
     def __init__(self, spec: ForceSpec) -> None:
         super().__init__()
@@ -45,6 +47,8 @@ class ForceModel(nn.Module):
         self.conservative = spec.conservative
         self.force_scale = spec.force_scale
         self.pair_term = None
+        self.written = None
+        """What `differentiated` computes, in an exported module of an energy model; see `with_written_gradient`."""
 
     def lists(self) -> list[NeighborSpec]:
         """The neighbour lists that `energy_and_forces` takes, in this order."""
@@ -93,6 +97,10 @@ class ForceModel(nn.Module):
 
     def differentiated(self, species: Tensor, near: PairList) -> tuple[Tensor, Tensor]:
         """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
+        if self.written is not None and near.vectors.is_cpu:
+            types = near.types
+            kinds = near.pairs[0] if types is None else types
+            return self.written(species, near.pairs, kinds, near.vectors, near.distances)
         again = self.training
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(True)  # TorchScript knows no enable_grad()
@@ -118,6 +126,33 @@ class ForceModel(nn.Module):
             SpecError: if the model is not made of that encoder.
         """
         raise SpecError(f"{type(self).__name__} is not made of an encoder: train it without one")
+
+
+def with_written_gradient(model: ForceModel, num_atoms: int) -> ForceModel:
+    """An energy model of the same weights whose gradient on the CPU is written out, for a module that is exported.
+
+    Any other model has no gradient, and is given back.
+
+    Args:
+        num_atoms: number of atoms that the module sees.
+    """
+    if not model.conservative:
+        return model
+    from openmm_gnn.kernels.written_gradients import OPEN_SIZE, scripted, written_out
+
+    fixed = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def energy_and_forces(
+        species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor, distances: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        near = PairList(pairs, vectors, distances, types if model.spec.uses_types else None)
+        return fixed.differentiated(species, near)
+
+    vectors = torch.ones((OPEN_SIZE, 3), dtype=next(model.parameters()).dtype)
+    pairs = torch.zeros((2, OPEN_SIZE), dtype=torch.int64)
+    examples = (torch.zeros(num_atoms, dtype=torch.int64), pairs, pairs[0], vectors, vectors[:, 0])
+    fixed.written = scripted(written_out(energy_and_forces, examples))
+    return fixed
 
 
 def mean_per_frame(values: Tensor, batch: Tensor | None) -> Tensor:

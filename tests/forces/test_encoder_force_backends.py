@@ -17,7 +17,7 @@ from openmm_gnn.base.errors import TopologyError
 from openmm_gnn.base.specs.encoder import Architecture
 from openmm_gnn.forces.backends import Backend, available_backends
 from openmm_gnn.forces.gamd_force import gamd_force
-from openmm_gnn.forces.modules.openmm_module import export
+from openmm_gnn.forces.modules.exports import export
 from openmm_gnn.forces.multiple_time_step import accelerate
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.md.systems.systems import load_system

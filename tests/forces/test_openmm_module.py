@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
 from openmm_gnn.base.specs.codec import spec_from_json
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.forces.modules.exports import export
 from openmm_gnn.forces.modules.openmm_module import (
     OpenMMModule,
     check_export,
-    export,
     frozen_deviation,
     script_module,
     translation_deviation,

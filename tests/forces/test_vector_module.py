@@ -13,7 +13,8 @@ from openmm import app, unit
 from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 from openmm_gnn.forces.backends import available_backends
 from openmm_gnn.forces.gamd_force import gamd_force
-from openmm_gnn.forces.modules.openmm_module import export, script_module
+from openmm_gnn.forces.modules.exports import export
+from openmm_gnn.forces.modules.openmm_module import script_module
 from openmm_gnn.graph.topology_tables import separation_table, species_table
 from openmm_gnn.kernels.neighbor_pairs import neighbor_pairs
 from openmm_gnn.kernels.radial_pairs import pair_types

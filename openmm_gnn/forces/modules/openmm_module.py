@@ -5,22 +5,18 @@ The checks say whether an exported module computes what the network computes, be
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 import io
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import OpenMMGNNError, TopologyError
-from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.kernels.radial_pairs import pair_types
-from openmm_gnn.md.simulation_system import SimulationSystem
 from openmm_gnn.networks.force_model import ForceModel, PairList
 
 
@@ -159,30 +155,6 @@ def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:
     modeller = app.Modeller(topology, [Vec3(0, 0, 0)] * known)
     modeller.delete([atom for atom in topology.atoms() if atom.index not in chosen])
     return modeller.topology
-
-
-def export(model: ForceModel, topology: Any, path: str | os.PathLike[str]) -> Path:
-    """Write the TorchScript module of a network for one topology; the file is complete or not there at all.
-
-    The result can be given to `load_model`, or loaded with torch.jit.load after `import openmm_gnn.kernels.operators`.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    module = script_module(model, topology)
-    write_atomically(path, lambda file: torch.jit.save(module, file))
-    return path
-
-
-def export_for(system: SimulationSystem, model: ForceModel, path: str | os.PathLike[str]) -> Path:
-    """Check the module of a network at the positions of a system, and `export` it.
-
-    Raises:
-        OpenMMGNNError: naming the check that failed, the deviation and the tolerance.
-    """
-    positions = torch.from_numpy(system.positions.copy())
-    box = None if system.box_vectors is None else torch.from_numpy(system.box_vectors)
-    check_export(script_module(model, system.topology), OpenMMModule(model, system.topology), positions, box)
-    return export(model, system.topology, path)
 
 
 def without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
