@@ -2,7 +2,9 @@
 
 Too long a step feeds energy into the fastest motions of the expensive forces (a resonance), and the thermostat cannot
 remove it: the first sign is that light elements are hotter than the thermostat. A scan therefore compares the
-temperature of each element, and the mean potential energy of the system's own forces.
+temperature of each element, and the mean potential energy of the system's own forces; in isokinetic dynamics, which has
+no temperature, the energy alone. Resonances are narrow, so that a step may be stable by chance: one is recommended when
+slightly shorter and longer ones are stable too.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, SpecError, positive
-from openmm_gnn.base.figures import COLORS, QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
+from openmm_gnn.base.errors import DataError, NonFiniteError, SettingsError, SpecError, positive
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
@@ -27,9 +28,6 @@ from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from rich.table import Table
-
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
@@ -42,7 +40,6 @@ SIGMAS, SMALLEST_DEVIATION = 3.0, 0.01
 """Deviations above which a temperature is wrong: in standard errors, and as a fraction; both must be exceeded."""
 BLOW_UP = 2.0
 """Temperature of an element, relative to the thermostat, above which a run has blown up."""
-_MARKERS = "osD^v"
 
 
 class Verdict(str, Enum):
@@ -73,6 +70,8 @@ class ScanRow:
     verdict: Verdict
     remark: str = ""
     """The error that ended the run, if there was one."""
+    neighbor_of: str = ""
+    """Name of the row whose step this one differs from by a few per cent; empty in rows that were asked for."""
 
     def energy_shift(self, reference: ScanRow | None) -> Estimate | None:
         """Mean potential energy less the reference's."""
@@ -101,7 +100,15 @@ class ScanSettings:
     temperature: float | None = None
     """Temperature of the thermostat in K. Default: the system's."""
     friction: float | None = None
-    """Friction of Langevin dynamics in 1/ps. Default: the system's, or 1 where it has no Langevin dynamics."""
+    """Friction of Langevin dynamics in 1/ps. Default: the system's, or 1 where it has no Langevin dynamics; isokinetic
+    10."""
+    thermostat: Thermostat = Thermostat.LANGEVIN
+    """Thermostat of the accelerated runs: langevin or isokinetic."""
+    hydrogen_friction: float | None = None
+    """Friction of hydrogens in 1/ps, in accelerated runs with langevin. Default: that of the other atoms."""
+    neighbors: tuple[float, ...] = (-5.0, 5.0)
+    """Changes in per cent of the longest stable outer step, with which it may not heat either to be recommended; 0: no
+    more runs."""
     reference: bool = True
     """Run the system's own forces alone too, to compare with."""
     reference_step: float | None = None
@@ -115,7 +122,13 @@ class ScanSettings:
     """Seed of initial velocities and random forces, 1 or more."""
 
     def __post_init__(self) -> None:
-        positive(self, "reference_step")
+        positive(self, "reference_step", "hydrogen_friction")
+        object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        if self.thermostat is Thermostat.ISOKINETIC and not self.reference:
+            raise SettingsError(self, "reference", "isokinetic runs are judged by their energy: run the reference too")
+        for percent in self.neighbors:
+            if not -50 <= percent <= 50:
+                raise SettingsError(self, "neighbors", "give changes in per cent, from -50 to 50")
         if not self.outer or not self.inner:
             raise SpecError("the scan has no step sizes: give at least one outer step and one number of inner steps")
         if min(self.outer) <= 0 or min(self.inner) < 1:
@@ -142,23 +155,37 @@ class ScanSettings:
             friction=friction,
             seed=self.seed,
         )
-        accelerated = replace(
-            common,
-            accelerate=True,
-            bonded_substeps=self.bonded_substeps,
-            hydrogen_mass=self.hydrogen_mass,
-            expensive=self.expensive,
-            network_atoms=self.network_atoms,
-        )
         if self.reference:
             step_ps = system.time_step_ps if self.reference_step is None else self.reference_step / 1000
             own = replace(self._of_length(common, step_ps), time_step=self.reference_step)
             yield REFERENCE, own.course(system)
         for inner_steps in self.inner:
             for outer in self.outer:
-                settings = self._of_length(accelerated, outer / 1000)
-                settings = replace(settings, time_step=outer, inner_steps=inner_steps)
-                yield f"outer-{outer:g}fs-inner-{inner_steps}", settings.course(system)
+                yield self.accelerated_run(system, outer, inner_steps, self.bonded_substeps)
+
+    def accelerated_run(
+        self, system: SimulationSystem, outer: float, inner_steps: int, bonded_substeps: int | None
+    ) -> tuple[str, RunCourse]:
+        """Name and course of a run with an outer step in fs."""
+        friction = self.friction
+        if friction is None and self.thermostat is Thermostat.LANGEVIN:
+            friction = system.friction_per_ps if system.thermostat is Thermostat.LANGEVIN else 1.0
+        settings = RunSettings(
+            equilibration=self.equilibration,
+            temperature=self.temperature,
+            thermostat=self.thermostat,
+            friction=friction,
+            hydrogen_friction=self.hydrogen_friction,
+            seed=self.seed,
+            accelerate=True,
+            inner_steps=inner_steps,
+            bonded_substeps=bonded_substeps,
+            hydrogen_mass=self.hydrogen_mass,
+            expensive=self.expensive,
+            network_atoms=self.network_atoms,
+            time_step=outer,
+        )
+        return f"outer-{outer:g}fs-inner-{inner_steps}", self._of_length(settings, outer / 1000).course(system)
 
     def _of_length(self, settings: RunSettings, time_step_ps: float) -> RunSettings:
         interval = max(1, round(SAMPLE_PS / time_step_ps))
@@ -189,8 +216,10 @@ def scan_steps(
     compute = compute or ComputeSettings()
     compute = replace(compute, platform=choose_platform(compute.platform))
     reference: ScanRow | None = None
-    rows: list[dict[str, Any]] = []
-    for name, course in settings.runs(system):
+    rows: list[ScanRow] = []
+
+    def measured(name: str, course: RunCourse, neighbor_of: str = "") -> ScanRow:
+        """The row of a run, read where it was run before."""
         run = RunDirectory(Path(directory) / name)
         network = model if course.accelerated else None
         identity = run_identity(system, course, network, name, compute.platform)
@@ -206,6 +235,12 @@ def scan_steps(
             row = _measure(name, run, course, speed, remark, reference)
             run.path.mkdir(parents=True, exist_ok=True)
             write_json(run.path / ROW_FILE, {"key": key, "row": dataclasses.asdict(row)}, indent=2)
+        rows.append(replace(row, neighbor_of=neighbor_of))
+        write_json(Path(directory) / "scan.json", [dataclasses.asdict(one) for one in rows], indent=2)
+        return rows[-1]
+
+    for name, course in settings.runs(system):
+        row = measured(name, course)
         if name == REFERENCE and row.verdict is Verdict.BLEW_UP:
             warnings.warn(
                 f"the system's own forces blew up in steps of {row.time_step_fs:g} fs ({row.remark or 'too hot'}): no "
@@ -214,9 +249,38 @@ def scan_steps(
             )
         elif name == REFERENCE:
             reference = row
-        rows.append(dataclasses.asdict(row))
-        write_json(Path(directory) / "scan.json", rows, indent=2)
         yield row
+    for candidate in candidates(rows):
+        stable = True
+        for percent in filter(None, settings.neighbors):
+            if stable:
+                outer = float(f"{candidate.time_step_fs * (1 + percent / 100):.4g}")
+                run = settings.accelerated_run(system, outer, candidate.inner_steps, candidate.bonded_substeps)
+                row = measured(*run, neighbor_of=candidate.name)
+                stable = not resonates(row, reference)
+                yield row
+        if stable:
+            return
+
+
+def candidates(rows: Sequence[ScanRow]) -> list[ScanRow]:
+    """The stable accelerated rows that were asked for, the longest outer step first, of these the cheapest."""
+    stable = [row for row in rows if row.inner_steps and not row.neighbor_of and row.verdict is Verdict.STABLE]
+    return sorted(stable, key=lambda row: (-row.time_step_fs, row.inner_steps))
+
+
+def resonates(row: ScanRow, reference: ScanRow | None) -> bool:
+    """Whether a run takes up energy: it heats, blew up, or has a potential energy above the reference's."""
+    shift = row.energy_shift(reference)
+    above = row.verdict is Verdict.ENERGY_OFF and shift is not None and shift.value > 0
+    return above or row.verdict in (Verdict.HEATS, Verdict.BLEW_UP)
+
+
+def recommended(rows: Sequence[ScanRow]) -> ScanRow | None:
+    """The first of the candidates none of whose neighbours resonates; None if there is none."""
+    reference = next((row for row in rows if row.inner_steps == 0 and row.potential is not None), None)
+    unstable = {row.neighbor_of for row in rows if resonates(row, reference)}
+    return next((row for row in candidates(rows) if row.name not in unstable), None)
 
 
 def _measure(
@@ -268,69 +332,3 @@ def _read_row(path: Path, key: str) -> ScanRow | None:
         return ScanRow(**{**fields, "verdict": Verdict(fields["verdict"])})
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): delete it to measure this row again") from error
-
-
-def save_scan_plot(rows: Sequence[ScanRow], title: str, path: Path | str) -> Path:
-    """Draw the rows into a PNG (or whatever the path's ending says)."""
-    with figure_file(path, 10.5, 4.4, title) as figure:
-        temperature_axes, speed_axes = figure.subplots(1, 2)
-        _draw_temperatures(temperature_axes, rows)
-        _draw_speed(speed_axes, rows)
-    return Path(path)
-
-
-def _draw_temperatures(axes: Axes, rows: Sequence[ScanRow]) -> None:
-    elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
-    for element, color, marker in zip(elements, COLORS, _MARKERS, strict=False):
-        measured = [row for row in rows if element in row.temperatures]
-        deviations = [100 * (row.temperatures[element].value / row.target - 1) for row in measured]
-        errors = [100 * row.temperatures[element].error / row.target for row in measured]
-        steps = [row.time_step_fs for row in measured]
-        axes.errorbar(steps, deviations, errors, label=element, color=color, marker=marker, linestyle="none", capsize=3)
-    broken = [row.time_step_fs for row in rows if row.verdict is Verdict.BLEW_UP and not row.temperatures]
-    if broken:
-        axes.plot(broken, [0.0] * len(broken), "x", color=QUIET_COLOR, markersize=9, label="blew up")
-    percent = 100 * SMALLEST_DEVIATION
-    axes.axhspan(-percent, percent, color=QUIET_COLOR, alpha=0.15, linewidth=0)
-    axes.set(xlabel="outer step (fs)", ylabel="off the thermostat (%)", title="Temperature of each element")
-    axes.legend()
-
-
-def _draw_speed(axes: Axes, rows: Sequence[ScanRow]) -> None:
-    for row in rows:
-        if row.inner_steps == 0:
-            axes.axhline(row.ns_per_day, color=REFERENCE_COLOR, linewidth=1.5, label="own forces alone")
-    for inner, marker in zip(sorted({row.inner_steps for row in rows} - {0}), _MARKERS, strict=False):
-        for stable, fill in ((True, RUN_COLOR), (False, "none")):
-            chosen = [r for r in rows if r.inner_steps == inner and (r.verdict is Verdict.STABLE) is stable]
-            if chosen:
-                steps, speeds = [row.time_step_fs for row in chosen], [row.ns_per_day for row in chosen]
-                label = f"{inner} inner steps, {'stable' if stable else 'not stable'}"
-                style: Any = {"marker": marker, "color": RUN_COLOR, "markerfacecolor": fill}
-                axes.plot(steps, speeds, linestyle="none", label=label, **style)
-    axes.set(xlabel="outer step (fs)", ylabel="ns/day", title="Speed", ylim=(0, None))
-    axes.legend()
-
-
-def scan_table(rows: Sequence[ScanRow]) -> Table:
-    """The rows for the terminal."""
-    reference = next((row for row in rows if row.inner_steps == 0), None)
-    elements = list(dict.fromkeys(name for row in rows for name in row.temperatures))
-    headings = ["run", "outer / inner / bonded (fs)", *(f"T({element}) (K)" for element in elements)]
-    headings += ["potential (kJ/mol)", "less reference", "ns/day", "verdict"]
-    cells = []
-    for row in rows:
-        inner = row.time_step_fs / max(1, row.inner_steps)
-        steps = [f"{row.time_step_fs:.3g}", f"{inner:.3g}" if row.inner_steps else "-"]
-        shift = row.energy_shift(reference) if row is not reference else None
-        cells.append(
-            [
-                row.name,
-                " / ".join([*steps, f"{inner / row.bonded_substeps:.3g}"]),
-                *(row.temperatures[name].format(1) if name in row.temperatures else "-" for name in elements),
-                *("-" if one is None else one.format(1) for one in (row.potential, shift)),
-                f"{row.ns_per_day:.3g}" if row.ns_per_day else "-",
-                row.verdict.value,
-            ]
-        )
-    return terminal_table(f"Thermostat {rows[0].target:g} K", headings, cells, left=(0, len(headings) - 1))

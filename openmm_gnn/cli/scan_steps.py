@@ -1,7 +1,8 @@
 """Try step sizes of `simulate --accelerate`: a short run for each, and a table that says which are stable.
 
 A step is too long where an element is hotter or colder than the thermostat, or the mean potential energy of the
-system's own forces differs from the reference. Longer runs see smaller faults.
+system's own forces differs from the reference. Longer runs see smaller faults. As resonances are narrow, the longest
+stable step is tried a few per cent shorter and longer too (--neighbors) before it is recommended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tyro
 from openmm_gnn.analysis.step_scan import ScanSettings
 from openmm_gnn.cli.options import ShownCommand
 from openmm_gnn.md.run_settings import ComputeSettings
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
@@ -35,7 +37,8 @@ class ScanSteps(ShownCommand):
     def run(self) -> None:
         from rich.console import Console
 
-        from openmm_gnn.analysis.step_scan import save_scan_plot, scan_steps, scan_table
+        from openmm_gnn.analysis.scan_report import save_scan_plot, scan_table
+        from openmm_gnn.analysis.step_scan import recommended, scan_steps
         from openmm_gnn.networks.weights import load_model
 
         system, rows = self.files.load(self.system), []
@@ -46,4 +49,14 @@ class ScanSteps(ShownCommand):
         Console().print(scan_table(rows))
         title = f"{system.name}, accelerated by {Path(self.model).stem}"
         print(f"Figure: {save_scan_plot(rows, title, self.out / 'scan.png')}")
-        print(f"Next: `openmm-gnn simulate {self.system} --model {self.model} --accelerate --time-step FS`")
+        best = recommended(rows)
+        if best is None:
+            print("Next: no step is stable: give shorter ones (--outer), more inner steps, or a better network")
+            return
+        steps = f"--time-step {best.time_step_fs:g} --inner-steps {best.inner_steps}"
+        if self.settings.thermostat is not Thermostat.LANGEVIN:
+            steps += f" --thermostat {self.settings.thermostat.value}"
+        for name in ("friction", "hydrogen_friction", "hydrogen_mass"):
+            if (value := getattr(self.settings, name)) is not None:
+                steps += f" --{name.replace('_', '-')} {value:g}"
+        print(f"Next: `openmm-gnn simulate {self.system} --model {self.model} --accelerate {steps}`")

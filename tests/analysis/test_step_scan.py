@@ -12,10 +12,11 @@ from openmm import app
 from small_water import water_on_a_lattice
 from untrained_networks import untrained
 
-from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, judge, scan_steps
+from openmm_gnn.analysis.step_scan import ScanRow, ScanSettings, Verdict, candidates, judge, recommended, scan_steps
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.statistics import Estimate
 from openmm_gnn.md.run_settings import ComputeSettings
+from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import SimulationSystem, save_system
 from openmm_gnn.networks.gamd import GAMD
@@ -56,20 +57,59 @@ def test_verdicts(measured: ScanRow, verdict: Verdict) -> None:
     assert judge(measured, row(300.0, name="reference")) is verdict
 
 
+def test_a_step_beside_a_resonance_is_not_recommended() -> None:
+    long, middle, few, hot = (
+        dataclasses.replace(row(300.0, name=name), time_step_fs=step, inner_steps=inner, verdict=verdict)
+        for name, step, inner, verdict in (
+            ("long", 8.0, 3, Verdict.STABLE),
+            ("middle", 6.0, 3, Verdict.STABLE),
+            ("few", 6.0, 2, Verdict.STABLE),
+            ("hot", 10.0, 3, Verdict.HEATS),
+        )
+    )
+    assert candidates([hot, middle, long, few]) == [long, few, middle]
+    assert recommended([hot, middle, long, few]) == long
+    narrow = dataclasses.replace(hot, name="narrow", time_step_fs=7.6, neighbor_of="long")
+    quiet = dataclasses.replace(few, name="quiet", time_step_fs=5.7, neighbor_of="few")
+    assert recommended([hot, middle, long, few, narrow, quiet]) == few
+    assert recommended([hot]) is None
+    reference = dataclasses.replace(row(300.0, name="reference"), inner_steps=0)
+    above, below = (
+        dataclasses.replace(quiet, verdict=Verdict.ENERGY_OFF, potential=Estimate(energy, 1.0))
+        for energy in (-90, -110)
+    )
+    assert recommended([reference, few, below]) == few and recommended([reference, few, above]) is None
+
+
+def test_isokinetic_runs_are_judged_by_their_energy() -> None:
+    without = dataclasses.replace(row(300.0), temperatures={})
+    assert judge(without, row(300.0)) is Verdict.STABLE
+    assert judge(dataclasses.replace(without, potential=Estimate(-90.0, 1.0)), row(300.0)) is Verdict.ENERGY_OFF
+    settings = ScanSettings((10.0,), thermostat=Thermostat.ISOKINETIC)
+    (_, reference), (_, accelerated) = settings.runs(droplet())
+    assert (reference.thermostat, accelerated.thermostat) == (Thermostat.LANGEVIN, Thermostat.ISOKINETIC)
+    assert accelerated.friction_per_ps == 10.0 and reference.friction_per_ps == 1.0
+
+
 def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> None:
     save_system(tmp_path / "droplet", droplet())
     bundle = save_network(weak_network(), tmp_path / "net.safetensors")
     command = ["scan-steps", str(tmp_path / "droplet"), "--model", str(bundle), "--out", str(tmp_path / "scan")]
     command += ["--outer", "1,40", "--inner", "2", "--picoseconds", "0.8", "--equilibration", "0.4"]
     command += ["--friction", "20", "--platform", "Reference", "--no-progress", "--bonded-substeps", "2"]
-    done = invoke(command, env={"COLUMNS": "200"})
+    command += ["--neighbors", "-5"]
+    done = invoke(command, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "scan" / "scan.json").read_text())
-    assert [entry["name"] for entry in rows] == ["reference", "outer-1fs-inner-2", "outer-40fs-inner-2"]
-    assert [entry["inner_steps"] for entry in rows] == [0, 2, 2]
-    assert rows[2]["verdict"] == "blew up" and rows[1]["verdict"] != "blew up"
+    names = ["reference", "outer-1fs-inner-2", "outer-40fs-inner-2", "outer-0.95fs-inner-2"]
+    assert [entry["name"] for entry in rows] == names
+    assert [entry["inner_steps"] for entry in rows] == [0, 2, 2, 2]
+    assert [entry["neighbor_of"] for entry in rows] == ["", "", "", "outer-1fs-inner-2"]
+    assert [entry["verdict"] for entry in rows[1:3]] == ["stable", "blew up"]
+    assert rows[3]["verdict"] in ("stable", "energy off")  # below: a droplet takes more than 1 ps to relax
     assert (tmp_path / "scan" / "scan.png").stat().st_size > 10_000
-    assert "outer-40fs-inner-2" in done.output and "blew up" in done.output
+    assert "40 / 20 / 10" in done.output and "--time-step 1 --inner-steps 2 --friction 20" in done.output
+    assert max(map(len, done.output.split("Figure")[0].splitlines())) <= 80
     for entry in rows[:2]:
         log = RunDirectory(tmp_path / "scan" / entry["name"]).read_log()
         assert entry["potential"]["value"] == pytest.approx(log["potential_kj_mol"].mean())
@@ -77,7 +117,7 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
         assert log["time_ps"][-1] == pytest.approx(0.8)
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")}
-    again = invoke(command, env={"COLUMNS": "200"})
+    again = invoke(command, env={"COLUMNS": "80"})
     assert again.exit_code == 0 and again.output == done.output
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")} == before
 
@@ -85,7 +125,13 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
 def test_nothing_is_compared_with_a_reference_that_blew_up(tmp_path: Path) -> None:
     """Steps of 20 fs tear flexible water apart; the accelerated run is then judged by its temperatures alone."""
     settings = ScanSettings(
-        outer=(1.0,), inner=(2,), picoseconds=0.8, equilibration=0.0, friction=20.0, reference_step=20.0
+        outer=(1.0,),
+        inner=(2,),
+        picoseconds=0.8,
+        equilibration=0.0,
+        friction=20.0,
+        reference_step=20.0,
+        neighbors=(0.0,),
     )
     compute = ComputeSettings(platform="Reference")
     with pytest.warns(UserWarning, match=r"blew up in steps of 20 fs \(the bond of atoms .* --reference-step"):
@@ -102,6 +148,8 @@ def test_a_scan_of_nothing_is_refused() -> None:
         ({"outer": (4.0, -1.0)}, "times above 0"),
         ({"inner": (0,)}, "1 or more"),
         ({"picoseconds": 0.1}, "give at least 0.2 ps"),
+        ({"neighbors": (60.0,)}, "from -50 to 50"),
+        ({"thermostat": Thermostat.ISOKINETIC, "reference": False}, "judged by their energy"),
     ):
         with pytest.raises(SpecError, match=message):
             dataclasses.replace(plan, **change)
