@@ -28,7 +28,7 @@ WITHOUT_OPENMM = ("tests/kernels", "tests/graph")
 WITHOUT_OPENMM += ("--ignore=tests/kernels/test_particle_mesh.py",)
 # Graphs are left out because the caching allocator is off, so that each tensor has borders of its own; large systems
 # and wide networks because the tools slow a kernel down by two orders of magnitude.
-SANITIZED_TESTS = "cuda and not graph and not large and not million and not 40000 and not 6144 and not 6145"
+SANITIZED_TESTS = "cuda and not graph and not large and not million and not 40000 and not 2048 and not 2049"
 SANITIZED_TESTS += " and not 12282 and not 128-8 and not 256-4"
 UNSUPPORTED = ("Device not supported", "Failed to initialize", "not supported on this")
 FOUND_ERRORS = 99

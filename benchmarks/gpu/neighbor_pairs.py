@@ -11,6 +11,7 @@ torch-cluster knows no periodic box and gives indices alone.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor
 from openmm_gnn import NeighborList, neighbor_pairs
 
 SIZES = (774, 6282, 12_282, 41_358, 72_279, 250_000, 1_000_000)
+CROSSOVER_SIZES = (500, 1000, 1500, 2000, 3000, 4000, 6000)
 CUTOFF, SKIN, MOST_NEIGHBORS = 0.36, 0.1, 64
 OURS = "ours"
 
@@ -85,9 +87,9 @@ def peers(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
 def row(num_atoms: int, bytes_per_ms: float, seconds: float) -> dict[str, Any]:
     positions, box = random_fluid(num_atoms)
     double, double_box = positions.double(), box.double()
-    remembering = NeighborList(CUTOFF, SKIN, max_neighbors=24)
+    remembering = NeighborList(CUTOFF, SKIN)
     listing = captured(lambda: remembering(positions, box))
-    anew = NeighborList(CUTOFF, 0.0, max_neighbors=24, full=True)
+    anew = NeighborList(CUTOFF, 0.0, full=True)
     rebuilding = captured(lambda: (box.mul_(1.0000001), anew(positions, box)))
     contenders: dict[str, Callable[[], object]] = {
         OURS: lambda: neighbor_pairs(positions, CUTOFF, box),
@@ -110,6 +112,24 @@ def row(num_atoms: int, bytes_per_ms: float, seconds: float) -> dict[str, Any]:
     }
 
 
+def crossover(num_atoms: int, seconds: float) -> dict[str, float]:
+    """Milliseconds of a list with every pair tested, and with cells; see kBruteForceAtoms in csrc/neighbors/cuda."""
+    positions, box = random_fluid(num_atoms)
+
+    def along(path: str) -> Callable[[], object]:
+        def call() -> object:
+            os.environ["OPENMM_GNN_BRUTE_FORCE_ATOMS"] = "1000000000" if path == "all pairs" else "0"
+            return neighbor_pairs(positions, CUTOFF, box)
+
+        return call
+
+    try:
+        medians = device_medians({path: along(path) for path in ("all pairs", "cells")}, seconds)
+    finally:
+        os.environ.pop("OPENMM_GNN_BRUTE_FORCE_ATOMS", None)
+    return {"atoms": num_atoms, **medians}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true")
@@ -119,6 +139,9 @@ def main() -> None:
     with torch.no_grad():
         rows = [
             row(size, 1e6 * limits["copy_GB_per_s"], 0.5 if quick else 4.0) for size in (SIZES[:2] if quick else SIZES)
+        ]
+        crossing = [
+            crossover(size, 0.2 if quick else 1.0) for size in (CROSSOVER_SIZES[::3] if quick else CROSSOVER_SIZES)
         ]
     table = Table(title=f"neighbour pairs, full list, {CUTOFF} nm, median ms by device events")
     for heading in ("", *(f"{entry['atoms']:,}" for entry in rows)):
@@ -131,7 +154,14 @@ def main() -> None:
     ratios = [entry["ours_over_fastest_peer"] for entry in rows]
     table.add_row("ours / fastest peer (target 0.5)", *("" if r is None else f"{r:.2f}" for r in ratios))
     Console(width=150).print(table)
-    save_results("neighbor_pairs", {"cutoff_nm": CUTOFF, "skin_nm": SKIN, "ceilings": limits, "rows": rows}, quick)
+    table = Table(title="where cells become faster than testing every pair (OPENMM_GNN_BRUTE_FORCE_ATOMS), median ms")
+    for heading in ("", *(f"{entry['atoms']:,.0f}" for entry in crossing)):
+        table.add_column(heading, justify="right" if heading else "left")
+    for path in ("all pairs", "cells"):
+        table.add_row(path, *(f"{entry[path]:.4f}" for entry in crossing))
+    Console(width=150).print(table)
+    found = {"cutoff_nm": CUTOFF, "skin_nm": SKIN, "ceilings": limits, "rows": rows, "crossover": crossing}
+    save_results("neighbor_pairs", found, quick)
 
 
 if __name__ == "__main__":

@@ -10,28 +10,27 @@
 
 #include <cstdint>
 
+#include "base/macros.h"
+
 namespace openmm_gnn {
 
 // Features (P, width) of the edges i -> j and j -> i; the latter are empty without a direction.
 inline constexpr char kGamdEdges[] =
     "gamd_edges(Tensor pairs, Tensor distances, Tensor vectors, Tensor types, Tensor centers, Tensor radial,"
-    " Tensor radial_bias, Tensor bonded, Tensor direction, Tensor out, Tensor out_bias, float cutoff, float scale,"
-    " int products) -> (Tensor forward, Tensor backward)";
+    " Tensor radial_bias, Tensor bonded, Tensor direction, Tensor out, Tensor out_bias, float cutoff, float scale)"
+    " -> (Tensor forward, Tensor backward)";
 
 // Sums (N, width) of messages along the rows of vector_gamd/pair_rows.h.
 inline constexpr char kGamdMessages[] =
     "gamd_messages(Tensor starts, Tensor entries, Tensor pairs, Tensor forward, Tensor backward, Tensor envelope,"
-    " Tensor source, Tensor target, Tensor hidden, Tensor edge, Tensor edge_bias, Tensor gate, Tensor gate_bias,"
-    " int products) -> Tensor";
+    " Tensor source, Tensor target, Tensor hidden, Tensor edge, Tensor edge_bias, Tensor gate, Tensor gate_bias)"
+    " -> Tensor";
 
 // Strengths (P,).
 inline constexpr char kGamdStrengths[] =
     "gamd_strengths(Tensor pairs, Tensor distances, Tensor edges, Tensor envelope, Tensor total, Tensor left,"
     " Tensor edge, Tensor edge_bias, Tensor hidden, Tensor hidden_bias, Tensor readout, Tensor readout_bias,"
-    " float cutoff, int products) -> Tensor";
-
-// What the operands of products over edges are rounded to; sums are float32.
-enum class Products : int64_t { kFloat32 = 0, kTF32 = 1, kBfloat16 = 2 };
+    " float cutoff) -> Tensor";
 
 // y = x weight^T + bias, as torch.nn.Linear holds them: (outputs, inputs) and (outputs,).
 struct LinearMap {
@@ -46,6 +45,14 @@ struct TilePairs {
   const int64_t* pairs;    // (2, P)
   const float* distances;  // (P,)
   float cutoff;
+  int64_t num_atoms;
+
+  OPENMM_GNN_HOST_DEVICE bool padding(int64_t k) const { return pairs[k] < 0 && pairs[count + k] < 0; }
+  // Atoms that there are; others are taken for no pair, and NaN comes out.
+  OPENMM_GNN_HOST_DEVICE bool known(int64_t k) const {
+    const int64_t i = pairs[k], j = pairs[count + k];
+    return i >= 0 && j >= 0 && i < num_atoms && j < num_atoms;
+  }
 };
 
 struct GamdEdges {
@@ -55,7 +62,8 @@ struct GamdEdges {
   const float* centers;    // (num_radial,) of Gaussians exp(scale (r - center)^2)
   float scale;
   LinearMap radial;        // num_radial -> width
-  const float* bonded;     // (rows, width), or null
+  const float* bonded;     // (bonded_rows, width), or null
+  int64_t bonded_rows;
   const float* direction;  // (width, 3) weight of the unit vector, or null: then both directions are alike
   LinearMap out;           // width -> width
   float *forward, *backward;  // (P, width) of the edges i -> j and j -> i; backward is null without a direction
@@ -79,7 +87,7 @@ struct GamdStrengths {
   const float *total, *left;     // (N, width)
   LinearMap edge, hidden;        // width -> width
   const float *readout, *readout_bias;  // (width,) and (1,)
-  float* strengths;              // (P,) times the envelope; 0 beyond the cutoff, NaN where the distance is
+  float* strengths;              // (P,) times the envelope; 0 beyond the cutoff, NaN for a distance of NaN or unknown atoms
 };
 
 }  // namespace openmm_gnn

@@ -14,6 +14,10 @@ constexpr double kCellMargin = 1e-4;
 // Image cells to search around one cell are limited; beyond it a pair list is not what is wanted.
 constexpr double kMaxImages = 1e6;
 
+// So are the candidates of all atoms together, as far as they are evenly spread: more would take minutes, on a GPU too. A
+// cutoff in the wrong unit asks for that.
+constexpr double kMaxCandidates = 1e12;
+
 struct CellGrid {
   int32_t count[3];  // cells along a, b, c; cell index = (z * count[1] + y) * count[0] + x, x fastest
   int32_t depth[3];  // cells to search to each side
@@ -22,9 +26,9 @@ struct CellGrid {
 };
 
 // Fills the grid for `cutoff`, with at most about `max_cells` cells. `epsilon` is the rounding of the positions' type.
-// False if the cutoff spans so many images of the box that no list can hold them.
-OPENMM_GNN_HOST_DEVICE bool plan_grid(const Lattice& lattice, double cutoff, double epsilon, int64_t max_cells,
-                                      CellGrid& grid) {
+// False if the cutoff spans so many images of the box, or so many atoms, that no list can hold them.
+OPENMM_GNN_HOST_DEVICE bool plan_grid(const Lattice& lattice, double cutoff, double epsilon, int64_t num_atoms,
+                                      int64_t max_cells, CellGrid& grid) {
   double wanted[3], reach[3];
   for (int k = 0; k < 3; ++k) {
     reach[k] = cutoff * (1.0 + kCellMargin) + 16.0 * epsilon * lattice.heights[k];
@@ -47,7 +51,8 @@ OPENMM_GNN_HOST_DEVICE bool plan_grid(const Lattice& lattice, double cutoff, dou
   }
   grid.total = static_cast<int64_t>(grid.count[0]) * grid.count[1] * grid.count[2];
   grid.periodic = lattice.periodic;
-  return true;
+  const double atoms = static_cast<double>(num_atoms);
+  return atoms * images * (atoms / static_cast<double>(grid.total)) <= kMaxCandidates;
 }
 
 // Index along one direction. A fraction that rounding brought to 1 (or below 0) belongs to the nearest cell.

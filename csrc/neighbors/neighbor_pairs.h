@@ -14,7 +14,7 @@
 //   Keeps every pair within cutoff + skin of the reference positions, and finds it anew when an atom has moved more
 //   than skin / 2 from its reference (lattice translations do not count), the box differs, or status says EMPTY.
 //   reference_positions (N, 3), reference_box (3, 3; zeros: open), in the positions' type
-//   stored_pairs (2, capacity) int32, stored_shifts (capacity, 3) int32 for the reference positions, status (8,) int64
+//   stored_pairs (2, capacity) int32, stored_shifts (capacity, 3) int32 for the reference positions, status (64,) int64
 //   trim:   pairs strictly within the cutoff, as neighbor_pairs gives them; P varies; on the CPU alone
 //   !trim:  all stored pairs, P = capacity, no host synchronisation. Unused columns: pairs -1, shifts 0, vectors
 //           (2 (cutoff + skin), 0, 0) and distances 2 (cutoff + skin), so that any cutoff function makes them vanish.
@@ -57,14 +57,15 @@ enum StatusSlot : int {
   kStatusErrors = 4,   // ErrorBit; kept until the state is allocated anew
   kStatusValid = 5,    // 0: EMPTY, nothing stored yet
   kStatusBadAtom = 6,  // lowest atom with a position that is not finite, or -1
-  kStatusSlots = 8,
+  kStatusPlan = 8,     // from here on, on CUDA: the plan of the last search (cuda/plan_search.h)
+  kStatusSlots = 64,
 };
 
 enum ErrorBit : int64_t {
   kErrorOverflow = 1,
   kErrorPositions = 2,  // NaN, infinite, or more than kMaxWrap cells away
   kErrorBox = 4,        // degenerate
-  kErrorImages = 8,     // the cutoff spans too many images of the box
+  kErrorImages = 8,     // the cutoff spans too many images of the box, or atoms
   kErrorStored = 16,    // stored pairs, or a number of them, that are of another list; on CUDA, the CPU throws
 };
 

@@ -37,12 +37,13 @@ inline void check_channels(int64_t width, int64_t most) {
         "the width is " + std::to_string(width) + ": give a multiple of 16, at most " + std::to_string(most));
 }
 
-inline PairEnds checked_ends(const CheckedArguments& given, const PairGraph& graph) {
+inline PairEnds checked_ends(const CheckedArguments& given, const PairGraph& graph, int64_t num_atoms,
+                             int64_t num_types) {
   const int64_t* pairs = given.get<int64_t>(graph.pairs, "pairs", {2, kAny});
   const int64_t count = graph.pairs.size(1);
   return {count, pairs, given.get<int64_t>(graph.types, "types", {count}),
           given.get<float>(graph.vectors, "vectors", {count, 3}),
-          given.get<float>(graph.distances, "distances", {count})};
+          given.get<float>(graph.distances, "distances", {count}), num_atoms, num_types};
 }
 
 inline SplineTable spline_table(const float* values, const Tensor& table, double start, double cutoff) {
@@ -71,7 +72,7 @@ struct MessageCall {
           given.get_or_null<float>(from.carried, "carried", {vector_atoms, 3, width}),
           spline_table(table, from.table, from.start, from.cutoff),
           given.get<float>(from.mixing, "mixing", {3, 3 * width})};
-    ends = checked_ends(given, from.graph);
+    ends = checked_ends(given, from.graph, atoms, from.table.size(0));
   }
 
   RowMessageGradients incoming(const Tensor& scalars, const Tensor& vectors) const {
@@ -99,7 +100,7 @@ struct StrengthCall {
           spline_table(table, from.table, from.start, from.cutoff),
           given.get<float>(from.mixing, "mixing", {3, width}),
           given.get<float>(from.readout, "readout", {width})};
-    ends = checked_ends(given, from.graph);
+    ends = checked_ends(given, from.graph, atoms, from.table.size(0));
   }
 
   RowStrengthGradients incoming(const Tensor& strengths) const {

@@ -62,9 +62,15 @@ struct PairEnds {
   const int64_t* types;    // (P,) rows of a radial table
   const float* vectors;    // (P, 3) from i to j
   const float* distances;  // (P,)
+  int64_t num_atoms, num_types;
 
   OPENMM_GNN_HOST_DEVICE int64_t i(int64_t k) const { return pairs[k]; }
   OPENMM_GNN_HOST_DEVICE int64_t j(int64_t k) const { return pairs[count + k]; }
+  OPENMM_GNN_HOST_DEVICE bool padding(int64_t k) const { return i(k) < 0 && j(k) < 0; }
+  // Atoms and a type that there are. The GPU, which cannot refuse others in words, takes them for no pair and answers NaN.
+  OPENMM_GNN_HOST_DEVICE bool known(int64_t k) const {
+    return i(k) >= 0 && j(k) >= 0 && i(k) < num_atoms && j(k) < num_atoms && types[k] >= 0 && types[k] < num_types;
+  }
 };
 
 // Three groups of `width` channels: for scalars, for vectors along the pair, for the sender's vectors.

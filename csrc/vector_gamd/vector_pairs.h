@@ -20,8 +20,10 @@ OPENMM_GNN_HOST_DEVICE RowEntry row_entry(const PairEnds& ends, int32_t entry) {
 }
 
 OPENMM_GNN_HOST_DEVICE RadialEdge edge_of(const PairEnds& ends, const RowEntry& entry, const SplineTable& table) {
-  RadialEdge edge =
-      radial_edge(ends.vectors + 3 * entry.pair, ends.distances[entry.pair], ends.types[entry.pair], table);
+  const int64_t type = ends.types[entry.pair];
+  const bool known = type >= 0 && type < ends.num_types;
+  RadialEdge edge = radial_edge(ends.vectors + 3 * entry.pair, ends.distances[entry.pair], known ? type : 0, table);
+  if (!known) edge.envelope = NAN;
   if (!entry.first) {
     for (int d = 0; d < 3; ++d) edge.u[d] = -edge.u[d];
   }

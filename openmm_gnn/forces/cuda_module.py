@@ -3,7 +3,7 @@
 After some ordinary calls, in which TorchScript compiles and the neighbour list takes its memory, the step is captured
 once and replayed from then on: positions and box go into buffers that stay where they are, and a replay costs one
 launch instead of some hundred. What cannot be captured runs on as before, and `graph_state` says why. A module that
-waits for the device is found out by a step in which torch forbids that, not by the capture: one that CUDA breaks off
+waits for the device is found out by a step in which torch reports that, not by the capture: one that CUDA breaks off
 leaves torch's allocator and random numbers as if it still went on, and no later capture in the process succeeds.
 
 Source of the rules: PyTorch, "CUDA Graphs" in its notes on CUDA semantics.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -100,8 +101,10 @@ class CudaModule:
         """One more step, recorded; what it computes lands where `fetch` looks."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with waiting_forbidden():
+            with waits_of_this_thread() as waits:
                 self._module(buffers.positions, buffers.box)
+            if waits:
+                raise RuntimeError(waits[0])
             # The calls of other threads are their own affair: a reporter's may wait for the device meanwhile.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 buffers.keep(*self._module(buffers.positions, buffers.box))
@@ -151,16 +154,31 @@ class DeviceBuffers:
 
 
 @contextmanager
-def waiting_forbidden() -> Iterator[None]:
-    """Within it torch raises a RuntimeError where an operation makes the host wait for a device."""
-    before = torch.cuda.get_sync_debug_mode()
+def waits_of_this_thread() -> Iterator[list[str]]:
+    """Collects torch's warning for each operation of this thread that makes the host wait for a device.
+
+    torch's switch is the whole process's. Its warnings come in the thread that waits: those of other threads, such as a
+    reporter's, which may wait as they like, are dropped.
+    """
+    found: list[str] = []
+    thread, before = threading.get_ident(), torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def notice(message: Warning | str, *place: Any, **more: Any) -> None:
+            if "synchronizing CUDA operation" not in str(message):
+                show(message, *place, **more)
+            elif threading.get_ident() == thread:
+                found.append(str(message))
+
         warnings.filterwarnings("ignore", message="Synchronization debug mode")
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
+        warnings.filterwarnings("always", message="called a synchronizing CUDA operation")
+        warnings.showwarning = notice
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def why_not_captured(module: Any) -> str | None:

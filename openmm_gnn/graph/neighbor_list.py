@@ -12,7 +12,7 @@ from openmm_gnn.kernels.neighbor_pairs import available_threads, pair_vectors, s
 
 # Slots of `status` and bits of its errors, as in csrc/neighbors/neighbor_pairs.h. TorchScript reads no global
 # variable, so the scripted methods name slots by number.
-STATUS_REQUIRED, STATUS_ERRORS, STATUS_BAD_ATOM, STATUS_SLOTS = 1, 4, 6, 8
+STATUS_REQUIRED, STATUS_ERRORS, STATUS_BAD_ATOM, STATUS_SLOTS = 1, 4, 6, 64
 ERROR_OVERFLOW, ERROR_POSITIONS, ERROR_BOX, ERROR_IMAGES, ERROR_STORED = 1, 2, 4, 8, 16
 
 _ALLOCATION = threading.Lock()
@@ -34,7 +34,9 @@ class NeighborList(nn.Module):
     Args:
         cutoff: pairs with `|r_ij| < cutoff`.
         skin: pairs are stored up to cutoff + skin; wider means fewer rebuilds and more pairs to look through.
-        max_neighbors: capacity, as the mean number of stored pairs per atom, each pair counted once.
+        max_neighbors: most of the capacity, as the mean number of stored pairs per atom, each pair counted once. Where
+            the shape is fixed every slot costs time at each step, so a large list (half a million slots) makes room for
+            a third more pairs than its first call finds, and no more.
         full: give both (i, j) and (j, i); otherwise each pair once.
         static_shape: give the padded form on the CPU too.
     """
@@ -92,7 +94,7 @@ class NeighborList(nn.Module):
         geometry = not wants_gradient(positions, box)
         trim = not (self.static_shape or positions.is_cuda)
         if torch.jit.is_scripting():
-            self._allocate(positions)
+            self._allocate(positions, box)
             pairs, shifts, vectors, distances = torch.ops.openmm_gnn.update_neighbor_list(
                 positions.detach(), box.detach(), self.cutoff, self.skin, self.full, geometry, trim, 0,
                 self.reference_positions, self.reference_box, self.stored_pairs, self.stored_shifts, self.status,
@@ -109,18 +111,28 @@ class NeighborList(nn.Module):
             distances = distances.masked_fill(self.status[4] != 0, float("nan"))  # slot 4: errors
         return pairs, vectors, distances
 
-    def _allocate(self, positions: Tensor) -> None:
+    def _capacity(self, positions: Tensor, box: Tensor) -> int:
+        """How many pairs to make room for. Waits for the device, as the first call may."""
+        most = positions.shape[0] * self.max_neighbors * (2 if self.full else 1)
+        if most < 524288 or not (self.static_shape or positions.is_cuda):
+            return most
+        found = torch.ops.openmm_gnn.neighbor_pairs(
+            positions.detach(), box.detach(), self.cutoff + self.skin, self.full, False, 0
+        )
+        return min(most, found[0].shape[1] * 4 // 3 + 1)
+
+    def _allocate(self, positions: Tensor, box: Tensor) -> None:
         """Empty state for this number of atoms, dtype and device, unless that is what the list has."""
         kept, num_atoms = self.reference_positions, positions.shape[0]
         if kept.shape[0] == num_atoms and kept.dtype == positions.dtype and kept.device == positions.device:
             return
-        capacity = num_atoms * self.max_neighbors * (2 if self.full else 1)
+        capacity = self._capacity(positions, box)
         device = positions.device
         self.reference_positions = torch.zeros((num_atoms, 3), dtype=positions.dtype, device=device)
         self.reference_box = torch.zeros((3, 3), dtype=positions.dtype, device=device)
         self.stored_pairs = torch.zeros((2, capacity), dtype=torch.int32, device=device)
         self.stored_shifts = torch.zeros((capacity, 3), dtype=torch.int32, device=device)
-        self.status = torch.zeros(8, dtype=torch.int64, device=device)
+        self.status = torch.zeros(64, dtype=torch.int64, device=device)
 
     def _padded_geometry(self, positions: Tensor, pairs: Tensor, shifts: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiable vectors and distances; unused columns get a constant beyond the cutoff, without gradient."""
@@ -140,7 +152,7 @@ class NeighborList(nn.Module):
         A call takes all five tensors of one state, of which the operator serves one call at a time.
         """
         with _ALLOCATION:
-            self._allocate(positions)
+            self._allocate(positions, box)
             state = (
                 self.reference_positions,
                 self.reference_box,
@@ -174,17 +186,25 @@ class NeighborList(nn.Module):
         if errors & ERROR_BOX:
             raise RuntimeError("box_vectors span no volume: give three finite, independent vectors")
         if errors & ERROR_IMAGES:
-            raise RuntimeError("the cutoff reaches over too many images of the box: reduce it or enlarge the box")
+            raise RuntimeError(
+                "the cutoff reaches over too many images of the box, or too many atoms: reduce it or enlarge the box"
+            )
         if errors & ERROR_STORED:
             raise RuntimeError(
                 f"stored_pairs or status are of another list than one of {num_atoms} atoms and {capacity} pairs: make "
                 "a new NeighborList"
             )
         if errors & ERROR_OVERFLOW:
-            needed = -(-values[STATUS_REQUIRED] // (max(num_atoms, 1) * (2 if self.full else 1)))
+            per_atom = max(num_atoms, 1) * (2 if self.full else 1)
+            needed = -(-values[STATUS_REQUIRED] // per_atom)
+            remedy = f"raise max_neighbors to at least {needed}"
+            if needed <= self.max_neighbors:
+                remedy = (
+                    "the atoms stand closer than at the first call, for which it made room; begin a new run from here"
+                )
             raise NeighborOverflowError(
                 f"found {values[STATUS_REQUIRED]} neighbour pairs of {num_atoms} atoms within cutoff + skin = "
-                f"{self.cutoff + self.skin:g}, capacity {capacity}: raise max_neighbors to at least {needed}"
+                f"{self.cutoff + self.skin:g}, capacity {capacity}: {remedy}"
             )
 
     @torch.jit.export

@@ -1,9 +1,6 @@
 """GAMD's networks over edges, compiled for CUDA: float32, forward only; networks/gamd.py holds the same in PyTorch.
 
-Widths 16, 32, 64 and 128; csrc/gamd/gamd_tiles.h says what each operator computes. `products` says what the operands of
-their matrix products are rounded to, sums being float32: 0 float32, 1 TF32 (10 bits of mantissa, a relative error of a
-product of about 3e-4), 2 bfloat16 (7 bits, 3e-3). The latter two run on tensor cores and need compute capability 8.0;
-on older devices nothing is rounded.
+Widths 16, 32, 64 and 128; csrc/gamd/gamd_tiles.h says what each operator computes.
 """
 
 # No `from __future__ import annotations` here: these functions are compiled by TorchScript.
@@ -30,34 +27,18 @@ class TileGraph(NamedTuple):
     """Entries of these rows."""
     cutoff: float
     """Where pairs cease to count."""
-    products: int
-    """What the operands of products are rounded to, of `products_of`."""
 
 
-def tile_graph(
-    pairs: Tensor, distances: Tensor, envelope: Tensor, num_atoms: int, cutoff: float, products: int
-) -> TileGraph:
+def tile_graph(pairs: Tensor, distances: Tensor, envelope: Tensor, num_atoms: int, cutoff: float) -> TileGraph:
     """The pairs of `num_atoms` atoms with their rows; see `TileGraph`."""
     starts, entries = pair_rows(pairs, distances, cutoff, num_atoms)
-    return TileGraph(pairs, distances, envelope, starts, entries, cutoff, products)
+    return TileGraph(pairs, distances, envelope, starts, entries, cutoff)
 
 
 def fits_tiles(vectors: Tensor, width: int, num_radial: int) -> bool:
     """Whether the operators can be used: on CUDA, in float32 and without gradients, for networks of these sizes."""
     has_kernels = width in [16, 32, 64, 128] and num_radial <= max(64, width)
     return has_kernels and vectors.is_cuda and vectors.dtype == torch.float32 and not torch.is_grad_enabled()
-
-
-def products_of(precision: str) -> int:
-    """The number of a precision: float32, tf32 or bfloat16.
-
-    Raises:
-        ValueError: for another one.
-    """
-    names = ["float32", "tf32", "bfloat16"]
-    if precision not in names:
-        raise ValueError(f"the precision is {precision}: give one of {names}")
-    return names.index(precision)
 
 
 def gamd_edges(
@@ -83,7 +64,7 @@ def gamd_edges(
     """
     return torch.ops.openmm_gnn.gamd_edges(
         graph.pairs, graph.distances, vectors, types, basis[0], radial[0], radial[1], bonded, direction, out[0], out[1],
-        graph.cutoff, basis[1], graph.products,
+        graph.cutoff, basis[1],
     )  # fmt: skip
 
 
@@ -105,7 +86,7 @@ def gamd_messages(
     """
     return torch.ops.openmm_gnn.gamd_messages(
         graph.starts, graph.entries, graph.pairs, edges[0], edges[1], graph.envelope, source, target, hidden, edge[0],
-        edge[1], gate[0], gate[1], graph.products,
+        edge[1], gate[0], gate[1],
     )  # fmt: skip
 
 
@@ -130,7 +111,7 @@ def gamd_strengths(
     """
     return torch.ops.openmm_gnn.gamd_strengths(
         graph.pairs, graph.distances, edges, graph.envelope, total, left, edge[0], edge[1], hidden[0], hidden[1],
-        readout[0], readout[1], graph.cutoff, graph.products,
+        readout[0], readout[1], graph.cutoff,
     )  # fmt: skip
 
 

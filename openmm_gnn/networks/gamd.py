@@ -20,7 +20,6 @@ from openmm_gnn.kernels.gamd_tiles import (
     gamd_edges,
     gamd_messages,
     gamd_strengths,
-    products_of,
     tile_graph,
 )
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
@@ -135,8 +134,6 @@ class GAMD(ForceModel):
         self.is_pair = spec.decoder is Decoder.PAIR
         self.use_bonds = spec.use_bonds
         self.remove_net_force = spec.remove_net_force
-        self.precision = "float32"
-        """Precision of products over edges on CUDA: float32, tf32 or bfloat16; set it before the export."""
         self.width, self.num_radial = spec.width, spec.num_radial
         self.cutoff = spec.neighbors.cutoff
         self.num_kinds = len(spec.elements) * (len(spec.elements) + 1) // 2
@@ -188,8 +185,7 @@ class GAMD(ForceModel):
     def tiled_forces(self, species: Tensor, near: PairList, batch: Tensor | None) -> Tensor:
         """What `forward` gives in float32 without gradients, by the operators of CUDA (kernels/gamd_tiles.py)."""
         pairs, vectors, distances = near.pairs, near.vectors, near.distances
-        products = products_of(self.precision)
-        graph = tile_graph(pairs, distances, self.envelope(distances), species.size(0), self.cutoff, products)
+        graph = tile_graph(pairs, distances, self.envelope(distances), species.size(0), self.cutoff)
         none = torch.zeros([0, 0], dtype=vectors.dtype, device=vectors.device)
         bonded, direction, separations = none, none, pairs[0]
         if self.edge_bonded is not None:
@@ -212,8 +208,10 @@ class GAMD(ForceModel):
             forces = self.node_decoder(nodes)
             if self.remove_net_force:
                 forces = forces - mean_per_frame(forces, batch)
-        # A list that is invalid says so by distances of NaN, and has no pairs to carry them to the atoms.
-        return forces * self.force_scale + 0.0 * distances[:1].sum()
+        # A list that is invalid says so by distances of NaN, and has no pairs to carry them to the atoms. Chosen, not
+        # added as zero times a distance, which a compiler that fuses operations may leave out.
+        invalid = distances[:1].isnan().any()
+        return torch.where(invalid, torch.full_like(forces, float("nan")), forces * self.force_scale)
 
     def _separations(self, near: PairList) -> Tensor:
         """(P,) how far apart in bonds, from the kinds of the pairs."""

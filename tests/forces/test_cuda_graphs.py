@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+import warnings
 
 import numpy as np
 import openmm
@@ -16,6 +18,7 @@ from openmm_gnn.forces.cuda_module import (
     CudaModule,
     DeviceBuffers,
     graph_reports,
+    waits_of_this_thread,
     why_not_captured,
 )
 from openmm_gnn.forces.gamd_force import gamd_force
@@ -81,6 +84,27 @@ def test_the_reason_of_a_failed_capture_is_the_line_that_says_it() -> None:
     assert in_words(caught.value).startswith("shape '[7]' is invalid for input of size 2")
     assert in_words(RuntimeError("CUDA error: invalid\nCompile with `X` to see more.\n")) == "CUDA error: invalid"
     assert in_words(RuntimeError()) == "RuntimeError"
+
+
+def test_waits_of_other_threads_are_their_own_affair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's words for a wait, from this thread and from another; its switch is left as it was found."""
+    modes = ["default"]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def wait() -> None:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as others, waits_of_this_thread() as waits:
+        reporter = threading.Thread(target=wait)
+        reporter.start()
+        reporter.join()
+        assert waits == []
+        wait()
+        wait()
+        warnings.warn("something else", stacklevel=1)
+    assert len(waits) == 2 and [str(warning.message) for warning in others] == ["something else"]
+    assert modes == ["default", "warn", "default"]
 
 
 def test_a_device_that_cannot_be_is_refused_in_words() -> None:

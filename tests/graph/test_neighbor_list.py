@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_gnn.base.errors import NeighborOverflowError
-from openmm_gnn.graph.neighbor_list import ERROR_OVERFLOW, ERROR_STORED, STATUS_ERRORS, NeighborList
+from openmm_gnn.graph.neighbor_list import ERROR_OVERFLOW, ERROR_STORED, STATUS_ERRORS, STATUS_REQUIRED, NeighborList
 from openmm_gnn.kernels import neighbor_pairs, reference_neighbor_pairs
 
 DTYPES = [torch.float32, torch.float64]
@@ -164,6 +164,32 @@ def test_cutoff_beyond_the_box_has_all_images() -> None:
     for _ in range(8):
         assert_fresh(module(positions, BOX / 6), positions, BOX / 6)
         positions = positions + 0.01 * torch.randn_like(positions)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_large_list_of_fixed_shape_makes_room_for_a_third_more_than_it_finds(form: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+    num_atoms, box = 6000, torch.eye(3) * 4.0  # 94 atoms per nm^3, and a room of half a million slots
+    positions = 4.0 * torch.rand((num_atoms, 3), generator=generator)
+    module = NeighborList(0.3, 0.05, max_neighbors=100, static_shape=True)
+    stored = neighbor_pairs(positions, 0.35, box, False)[0].shape[1]
+    listed = FORMS[form](module)
+    for _ in range(3):
+        pairs, _, distances = listed(positions, box)
+        assert pairs.shape[1] == stored * 4 // 3 + 1 < 100 * num_atoms
+        close = distances < 0.3
+        assert int(close.sum()) == neighbor_pairs(positions, 0.3, box, False)[0].shape[1]
+        positions = positions + 0.02 * torch.randn(positions.shape, generator=generator)
+    with pytest.raises(RuntimeError, match=f"capacity {pairs.shape[1]}"):
+        listed(0.8 * positions, 0.8 * box)  # half again as dense
+
+
+def test_a_list_that_became_too_dense_says_so_where_it_could_not_wait() -> None:
+    module = NeighborList(0.3, 0.05, max_neighbors=100, static_shape=True)
+    module(torch.rand((6000, 3)) * 4.0, torch.eye(3) * 4.0)
+    module.status[STATUS_ERRORS], module.status[STATUS_REQUIRED] = ERROR_OVERFLOW, 100_000  # as on CUDA
+    with pytest.raises(NeighborOverflowError, match="closer than at the first call, .* begin a new run from here"):
+        module.check()
 
 
 def exact_capacity(full: bool) -> tuple[Tensor, int]:

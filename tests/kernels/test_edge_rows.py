@@ -70,7 +70,7 @@ def test_rows_hold_each_edge_once_in_order(backend: Backend, num_atoms: int, num
     assert rows.dtype == torch.int32 and rows.shape == (2 * (num_atoms + 1 + num_edges),)
     for receivers, part in zip(index.flip(0), rows.cpu().chunk(2), strict=True):
         starts, order = part[: num_atoms + 1], part[num_atoms + 1 :]
-        kept = ((receivers >= 0) & (distances < CUTOFF)).nonzero().squeeze(1)
+        kept = ((index >= 0).all(dim=0) & (distances < CUTOFF)).nonzero().squeeze(1)
         counts = torch.bincount(receivers[kept], minlength=num_atoms)
         assert starts.tolist() == [0, *counts.cumsum(0).tolist()]
         assert torch.equal(order[: len(kept)].long(), kept[receivers[kept].argsort(stable=True)])

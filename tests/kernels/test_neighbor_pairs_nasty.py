@@ -180,6 +180,7 @@ REFUSED: dict[str, tuple[Tensor, float, Tensor | None, str]] = {
     "NaN cutoff": (torch.rand(9, 3), math.nan, torch.eye(3), "cutoff is -?nan"),
     "infinite cutoff": (torch.rand(9, 3), math.inf, torch.eye(3), "cutoff is inf"),
     "cutoff over a million images": (torch.rand(9, 3), 100.0, torch.eye(3), "million images"),
+    "cutoff of another unit": (torch.rand(300_000, 3), 9.0, torch.eye(3), "1e12 candidates of pairs.* the same unit"),
     "positions of two columns": (torch.rand(9, 2), 0.5, torch.eye(3), r"positions has shape \(9, 2\)"),
     "positions of one dimension": (torch.rand(9), 0.5, torch.eye(3), r"positions has shape \(9\)"),
     "box of two rows": (torch.rand(9, 3), 0.5, torch.eye(3)[:2], r"box_vectors has shape \(2, 3\)"),

@@ -86,6 +86,19 @@ def test_what_no_integer_can_hold_makes_all_forces_nan(backend: Backend, value: 
     assert bool(found.isnan().all())
 
 
+def test_large_forces_on_one_atom_are_added_and_none_wraps_around(backend: Backend) -> None:
+    pairs = torch.stack([torch.zeros(600, dtype=torch.int64), torch.arange(1, 601)])
+
+    def found(count: int, size: float) -> Tensor:
+        given = torch.full((count, 3), size)
+        placed = backend.place(given), backend.place(pairs[:, :count].contiguous())
+        return backend.operators.pair_force_sums(*placed, 601).cpu()
+
+    assert torch.equal(found(8, 4e8)[0], torch.full((3,), 3.2e9))
+    assert torch.equal(found(250, -(2.0**29))[0], torch.full((3,), -250 * 2.0**29))
+    assert bool(found(600, 1e9)[0].isnan().all())
+
+
 def test_an_invalid_list_gives_forces_that_are_not_numbers(backend: Backend) -> None:
     """An overflowing list on CUDA has distances of NaN and no pairs; forces of zero would hide it."""
     case = Case()

@@ -104,7 +104,7 @@ def arguments(operator: str) -> list[Any]:
         "update_neighbor_list": [
             positions, box, 0.4, 0.1, False, True, True, 1, torch.zeros(ATOMS, 3), torch.zeros(3, 3),
             torch.zeros(2, 60, dtype=torch.int32), torch.zeros(60, 3, dtype=torch.int32),
-            torch.zeros(8, dtype=torch.int64),
+            torch.zeros(64, dtype=torch.int64),
         ],
         "nearest_edges": [pairs[:, :6].contiguous(), vectors[:6].norm(dim=1), ATOMS, 3],
         "vector_messages": [

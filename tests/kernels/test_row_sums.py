@@ -172,6 +172,26 @@ def test_a_list_that_is_invalid_gives_strengths_that_are_not_numbers(backend: Ba
     assert bool(backend.operators.pair_strengths(*rows, *given[2:], *features, *NUMBERS).isnan().all())
 
 
+@pytest.mark.parametrize(
+    ("tensor", "end", "value"), [("pairs", 0, 999), ("pairs", 1, 999), ("pairs", 1, -1), ("types", 0, 7)]
+)
+def test_an_atom_or_a_type_that_there_is_not_is_no_pair_and_gives_nan(
+    backend: Backend, tensor: str, end: int, value: int
+) -> None:
+    """Nothing may wait for the device to refuse it. A pair with one atom of two is no padding."""
+    case = Case(16, True)
+    close = int(torch.nonzero((case.pairs[0] >= 0) & (case.vectors.norm(dim=1) < CUTOFF))[20])
+    first = int(case.pairs[0, close])
+    numbers = case.pairs[end] if tensor == "pairs" else case.types
+    numbers[close] = value
+    given = case.given(backend)
+    strengths = backend.operators.pair_strengths(*given, *[backend.place(t) for t in case.strengths], *NUMBERS).cpu()
+    assert strengths.isnan().nonzero().flatten().tolist() == [close]
+    scalars, _ = backend.operators.vector_messages(*given, *[backend.place(t) for t in case.messages], *NUMBERS)
+    entries = int(given[0].cpu()[-1])
+    assert 2 * close not in given[1].cpu()[:entries] if tensor == "pairs" else bool(scalars[first].isnan().all())
+
+
 def test_wrong_shapes_are_refused_in_words(backend: Backend) -> None:
     case = Case(16, True)
     given, features = case.given(backend), [backend.place(tensor) for tensor in case.messages]

@@ -94,6 +94,23 @@ OPENMM_GNN_HOST_DEVICE void atomic_min(int64_t* address, int64_t value) {
 #endif
 }
 
+// Bits of a word that are set, and the lowest of them; the word is not 0 for the latter.
+OPENMM_GNN_HOST_DEVICE int bits_of(uint32_t word) {
+#if defined(__CUDA_ARCH__)
+  return __popc(word);
+#else
+  return __builtin_popcount(word);
+#endif
+}
+
+OPENMM_GNN_HOST_DEVICE int lowest_bit(uint32_t word) {
+#if defined(__CUDA_ARCH__)
+  return __ffs(static_cast<int>(word)) - 1;
+#else
+  return __builtin_ctz(word);
+#endif
+}
+
 // Many threads may raise one flag: they all store the same value, so no atomic is needed.
 OPENMM_GNN_HOST_DEVICE void raise_flag(int32_t* flag) { *static_cast<volatile int32_t*>(flag) = 1; }
 

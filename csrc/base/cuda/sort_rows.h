@@ -26,10 +26,13 @@ struct RowSort {
   ScanMemory scan;    // of counts
   int32_t* starts;    // (N + 1,)
   int32_t* entries;   // (kEnds P,)
+  const int64_t* others;  // (P,) the other atom of each pair
 
-  // NaN, by which a list says that it is invalid, is no pair either: the operators answer it with NaN themselves.
+  // NaN, by which a list says that it is invalid, is no pair either: the operators answer it with NaN themselves. Nor is
+  // a pair with an atom that there is not.
   OPENMM_GNN_HOST_DEVICE bool wanted(int64_t pair) const {
-    return pairs[pair] >= 0 && distances[pair] < cutoff;
+    const int64_t i = pairs[pair], j = others[pair];
+    return i >= 0 && j >= 0 && i < num_atoms && j < num_atoms && distances[pair] < cutoff;
   }
   OPENMM_GNN_HOST_DEVICE int64_t receiver(int64_t end) const { return pairs[end % kEnds * num_pairs + end / kEnds]; }
 };

@@ -51,8 +51,9 @@ Tensor edge_rows_cuda(const Tensor& index, const Tensor& distances, double cutof
   for (int64_t row = 0; row <= (senders ? 1 : 0); ++row) {
     int32_t* starts = data<int32_t>(rows) + row * length;
     const int64_t* ends = atoms + (row == 0 ? receiving : 1 - receiving) * count;
+    const int64_t* others = atoms + (row == 0 ? 1 - receiving : receiving) * count;
     RowSort<1> sort{ends, lengths, count, num_atoms, static_cast<float>(cutoff), nullptr, nullptr, nullptr, {}, starts,
-                    starts + num_atoms + 1};
+                    starts + num_atoms + 1, others};
     const Tensor scratch = scratch_of(index, [&](Carver& carver) { take_sort(carver, sort); });
     sort_rows(launcher_of(index), sort);
   }

@@ -14,10 +14,10 @@ namespace openmm_gnn::cuda {
 
 constexpr int kAtomsOfTile = 4;
 
-template <int kWidth, Products kProducts>
+template <int kWidth>
 struct TileMessages {
   static constexpr int kThreads = kTileThreads;
-  using Product = TileProduct<kWidth, kProducts>;
+  using Product = TileProduct<kWidth>;
   using Shared = typename Product::Shared;
   GamdMessages in;
 

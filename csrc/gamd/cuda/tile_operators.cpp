@@ -22,34 +22,22 @@ void check_tile_width(int64_t width) {
 }
 
 // Launches the kernel of a width that was checked.
-template <template <int, Products> class Kernel, Products kProducts, class In>
-void launch_width(const StreamLauncher& launcher, int64_t blocks, int64_t width, const In& in) {
-  if (width == 16) return launcher.launch(blocks, Kernel<16, kProducts>{in});
-  if (width == 32) return launcher.launch(blocks, Kernel<32, kProducts>{in});
-  if (width == 64) return launcher.launch(blocks, Kernel<64, kProducts>{in});
-  launcher.launch(blocks, Kernel<128, kProducts>{in});
-}
-
-template <template <int, Products> class Kernel, class In>
-void launch_tiles(const Tensor& like, int64_t blocks, int64_t width, int64_t products, const In& in) {
-  check(products >= 0 && products <= 2,
-        "products is " + std::to_string(products) + ": give 0 for float32, 1 for TF32 or 2 for bfloat16");
+template <template <int> class Kernel, class In>
+void launch_tiles(const Tensor& like, int64_t blocks, int64_t width, const In& in) {
   const StreamLauncher launcher = launcher_of(like);
-  switch (static_cast<Products>(products)) {
-    case Products::kTF32:
-      return launch_width<Kernel, Products::kTF32>(launcher, blocks, width, in);
-    case Products::kBfloat16:
-      return launch_width<Kernel, Products::kBfloat16>(launcher, blocks, width, in);
-    default:
-      return launch_width<Kernel, Products::kFloat32>(launcher, blocks, width, in);
-  }
+  if (width == 16) return launcher.launch(blocks, Kernel<16>{in});
+  if (width == 32) return launcher.launch(blocks, Kernel<32>{in});
+  if (width == 64) return launcher.launch(blocks, Kernel<64>{in});
+  launcher.launch(blocks, Kernel<128>{in});
 }
 
-TilePairs tile_pairs(const CheckedArguments& given, const Tensor& pairs, const Tensor& distances, double cutoff) {
+TilePairs tile_pairs(const CheckedArguments& given, const Tensor& pairs, const Tensor& distances, double cutoff,
+                     int64_t num_atoms = INT64_MAX) {
   const int64_t* ends = given.get<int64_t>(pairs, "pairs", {2, kAny});
   const int64_t count = pairs.size(1);
   check_num_pairs(count);
-  return {count, ends, given.get<float>(distances, "distances", {count}), static_cast<float>(cutoff)};
+  return {count, ends, given.get<float>(distances, "distances", {count}), static_cast<float>(cutoff),
+          num_atoms};
 }
 
 LinearMap linear_map(const CheckedArguments& given, const LinearTensors& map, int64_t outputs, int64_t inputs) {
@@ -63,10 +51,9 @@ struct EdgeTensors {
   Tensor bonded, direction;
   LinearTensors out;
   double cutoff, scale;
-  int64_t products;
 
   using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, LinearTensors, Tensor, Tensor, LinearTensors, double,
-                            double, int64_t>;
+                            double>;
 };
 
 std::tuple<Tensor, Tensor> gamd_edges_cuda(const EdgeTensors& from) {
@@ -81,6 +68,7 @@ std::tuple<Tensor, Tensor> gamd_edges_cuda(const EdgeTensors& from) {
   const int64_t count = in.pairs.count;
   in.vectors = given.get<float>(from.vectors, "vectors", {count, 3});
   in.bonded = given.get_or_null<float>(from.bonded, "bonded", {kAny, width});
+  in.bonded_rows = from.bonded.size(0);
   in.types = in.bonded == nullptr ? nullptr : given.get<int64_t>(from.types, "types", {count});
   in.centers = given.get<float>(from.centers, "centers", {num_radial});
   in.scale = static_cast<float>(from.scale);
@@ -92,17 +80,16 @@ std::tuple<Tensor, Tensor> gamd_edges_cuda(const EdgeTensors& from) {
   const Tensor backward = floats_like(from.pairs, {in.direction != nullptr ? count : 0, width});
   in.forward = data<float>(forward);
   in.backward = in.direction != nullptr ? data<float>(backward) : nullptr;
-  launch_tiles<TileEdges>(from.pairs, blocks_for(count, kTileRows), width, from.products, in);
+  launch_tiles<TileEdges>(from.pairs, blocks_for(count, kTileRows), width, in);
   return {forward, backward};
 }
 
 struct MessageTensors {
   Tensor starts, entries, pairs, forward, backward, envelope, source, target, hidden;
   LinearTensors edge, gate;
-  int64_t products;
 
   using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, LinearTensors,
-                            LinearTensors, int64_t>;
+                            LinearTensors>;
 };
 
 Tensor gamd_messages_cuda(const MessageTensors& from) {
@@ -115,7 +102,7 @@ Tensor gamd_messages_cuda(const MessageTensors& from) {
   in.num_atoms = atoms;
   in.starts = given.get<int32_t>(from.starts, "starts", {atoms + 1});
   in.entries = given.get<int32_t>(from.entries, "entries", {2 * count});
-  in.pairs = {count, pairs, nullptr, 0.f};
+  in.pairs = {count, pairs, nullptr, 0.f, atoms};
   in.forward = given.get<float>(from.forward, "forward", {count, width});
   const float* backward = given.get_or_null<float>(from.backward, "backward", {count, width});
   in.backward = backward == nullptr ? in.forward : backward;
@@ -128,7 +115,7 @@ Tensor gamd_messages_cuda(const MessageTensors& from) {
   const DeviceGuard guard(from.pairs.get_device_index());
   const Tensor sums = floats_like(from.hidden, {atoms, width});
   in.sums = data<float>(sums);
-  launch_tiles<TileMessages>(from.pairs, blocks_for(atoms, kAtomsOfTile), width, from.products, in);
+  launch_tiles<TileMessages>(from.pairs, blocks_for(atoms, kAtomsOfTile), width, in);
   return sums;
 }
 
@@ -137,10 +124,9 @@ struct StrengthTensors {
   LinearTensors edge, hidden;
   Tensor readout, readout_bias;
   double cutoff;
-  int64_t products;
 
   using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, LinearTensors, LinearTensors, Tensor, Tensor,
-                            double, int64_t>;
+                            double>;
 };
 
 Tensor gamd_strengths_cuda(const StrengthTensors& from) {
@@ -148,7 +134,7 @@ Tensor gamd_strengths_cuda(const StrengthTensors& from) {
   const int64_t atoms = size_of(from.total, "total", 0, 2), width = from.total.size(1);
   check_tile_width(width);
   GamdStrengths in{};
-  in.pairs = tile_pairs(given, from.pairs, from.distances, from.cutoff);
+  in.pairs = tile_pairs(given, from.pairs, from.distances, from.cutoff, atoms);
   const int64_t count = in.pairs.count;
   in.edges = given.get<float>(from.edges, "edges", {count, width});
   in.envelope = given.get<float>(from.envelope, "envelope", {count});
@@ -161,7 +147,7 @@ Tensor gamd_strengths_cuda(const StrengthTensors& from) {
   const DeviceGuard guard(from.pairs.get_device_index());
   const Tensor strengths = floats_like(from.total, {count});
   in.strengths = data<float>(strengths);
-  launch_tiles<TileStrengths>(from.pairs, blocks_for(count, kTileRows), width, from.products, in);
+  launch_tiles<TileStrengths>(from.pairs, blocks_for(count, kTileRows), width, in);
   return strengths;
 }
 

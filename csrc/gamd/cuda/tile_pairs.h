@@ -16,7 +16,7 @@ OPENMM_GNN_HOST_DEVICE bool load_slots(Block& block, Shared& shared, const TileP
   block.phase([&](int thread) {
     const int64_t pair = first + thread;
     if (thread >= kTileRows) return;
-    const bool wanted = pair < pairs.count && pairs.pairs[pair] >= 0 && pairs.distances[pair] < pairs.cutoff;
+    const bool wanted = pair < pairs.count && pairs.known(pair) && pairs.distances[pair] < pairs.cutoff;
     shared.pair[thread] = wanted ? pair : -1;
     shared.receiver[thread] = wanted ? static_cast<int32_t>(pairs.pairs[pair]) : 0;
     shared.sender[thread] = wanted ? static_cast<int32_t>(pairs.pairs[pairs.count + pair]) : 0;
@@ -26,10 +26,10 @@ OPENMM_GNN_HOST_DEVICE bool load_slots(Block& block, Shared& shared, const TileP
   return any;
 }
 
-template <int kWidth, Products kProducts>
+template <int kWidth>
 struct TileEdges {
   static constexpr int kThreads = kTileThreads;
-  using Product = TileProduct<kWidth, kProducts>;
+  using Product = TileProduct<kWidth>;
   using Shared = typename Product::Shared;
   GamdEdges in;
 
@@ -73,7 +73,10 @@ struct TileEdges {
       const int64_t pair = shared.pair[row];
       if (pair < 0) return;
       float z = shared.x[row][channel] + in.radial.bias[channel];
-      if (in.bonded != nullptr) z += in.bonded[in.types[pair] * kWidth + channel];
+      if (in.bonded != nullptr) {
+        const int64_t type = in.types[pair];
+        z += type >= 0 && type < in.bonded_rows ? in.bonded[type * kWidth + channel] : NAN;
+      }
       if (in.direction != nullptr) {
         const float distance = in.pairs.distances[pair], scale = sign / (distance > 1e-12f ? distance : 1e-12f);
         for (int d = 0; d < 3; ++d) z += in.direction[3 * channel + d] * in.vectors[3 * pair + d] * scale;
@@ -90,10 +93,10 @@ struct TileEdges {
   }
 };
 
-template <int kWidth, Products kProducts>
+template <int kWidth>
 struct TileStrengths {
   static constexpr int kThreads = kTileThreads, kParts = kTileThreads / kTileRows;
-  using Product = TileProduct<kWidth, kProducts>;
+  using Product = TileProduct<kWidth>;
   struct Shared : Product::Shared {
     float part[kTileRows][kParts];
   };
@@ -120,7 +123,7 @@ struct TileStrengths {
       const int64_t pair = first + thread;
       if (thread >= kTileRows || pair >= in.pairs.count) return;
       const float distance = in.pairs.distances[pair];
-      float strength = distance == distance ? 0.f : distance;
+      float strength = distance == distance && (in.pairs.padding(pair) || in.pairs.known(pair)) ? 0.f : NAN;
       if (shared.pair[thread] >= 0) {
         float sum = in.readout_bias[0];
         for (int part = 0; part < kParts; ++part) sum += shared.part[thread][part];

@@ -83,11 +83,11 @@ template <typename T>
 void CellList<T>::build(const System<T>& system, double cutoff, bool keep_wraps, int num_threads) {
   num_atoms = system.num_atoms;
   choose_lattice(system, cutoff);
-  if (!plan_grid(lattice, cutoff, std::numeric_limits<T>::epsilon(), num_atoms + 64, grid)) {
+  if (!plan_grid(lattice, cutoff, std::numeric_limits<T>::epsilon(), num_atoms, num_atoms + 64, grid)) {
     std::ostringstream text;
     text << "the cutoff " << cutoff << " reaches over more than a million images of the box, whose heights are "
          << lattice.heights[0] << ", " << lattice.heights[1] << ", " << lattice.heights[2]
-         << ": reduce the cutoff or enlarge the box";
+         << ", or finds more than 1e12 candidates of pairs: reduce the cutoff or enlarge the box; are both in the same unit?";
     throw std::runtime_error(text.str());
   }
   unroll_rows();

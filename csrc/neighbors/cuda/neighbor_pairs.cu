@@ -1,8 +1,8 @@
 // neighbor_pairs and update_neighbor_list on the GPU.
 //
 // The kernels stand in one file each, with what they compute, what one thread is and what they cost; pipeline.h has
-// their order. neighbor_pairs at 1e6 atoms and 20 neighbours, float32: 27 cells * 5 atoms * 2 passes of candidates from
-// the cache, and per atom some 200 bytes of scratch and 20 pairs * 28 written bytes. A step of update_neighbor_list that
+// their order. neighbor_pairs at 1e6 atoms and 20 neighbours, float32: 27 cells * 5 atoms of candidates from the cache, and
+// per atom some 250 bytes of scratch and 20 pairs * 28 written bytes. A step of update_neighbor_list that
 // needs no rebuild costs the displacement check (48 bytes per atom at float32), the emission (20 to 64 bytes per slot)
 // and 6 to 10 kernels that return at once.
 #include "base/cuda/launch.h"

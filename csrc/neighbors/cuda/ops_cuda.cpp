@@ -4,6 +4,7 @@
 // All memory comes from PyTorch's caching allocator: the results and one scratch tensor, whose sizes depend on shapes
 // alone. So update_neighbor_list can be captured in a CUDA graph. Its errors are bits of `status` (../neighbor_pairs.h),
 // for nothing else could be captured; neighbor_pairs, which waits for the number of pairs, throws, as on the CPU.
+#include <cstdlib>
 #include <stdexcept>
 
 #include "base/cuda/device_arguments.h"
@@ -16,6 +17,16 @@ namespace openmm_gnn::cuda {
 namespace {
 
 // ---- neighbor_pairs and update_neighbor_list ------------------------------------------------------------------------
+
+int64_t brute_force_atoms() {
+  const char* asked = std::getenv("OPENMM_GNN_BRUTE_FORCE_ATOMS");
+  if (asked == nullptr) return kBruteForceAtoms;
+  char* end = nullptr;
+  const int64_t atoms = std::strtoll(asked, &end, 10);
+  check(end != asked && *end == 0 && atoms >= 0,
+        std::string("OPENMM_GNN_BRUTE_FORCE_ATOMS is '") + asked + "': give a number of atoms, 0 or more");
+  return atoms;
+}
 
 template <typename T>
 System<T> system_of(const Tensor& positions, const Tensor& box, double cutoff, bool full) {
@@ -30,7 +41,7 @@ System<T> system_of(const Tensor& positions, const Tensor& box, double cutoff, b
   system.box_column_stride = open ? 0 : box.stride(1);
   system.cutoff = cutoff;
   system.full = full;
-  system.brute_force = system.num_atoms <= kBruteForceAtoms;
+  system.brute_force = system.num_atoms <= brute_force_atoms();
   return system;
 }
 
@@ -59,7 +70,7 @@ template <typename T>
            "boundary");
     }
     fail("the cutoff " + std::to_string(system.cutoff) + " reaches over more than a million images of the box" + box +
-         ": reduce the cutoff or enlarge the box");
+         ", or finds more than 1e12 candidates of pairs: reduce the cutoff or enlarge the box; are both in the same unit?");
   }
   bool finite = true;
   const T* atom = system.positions + bad_atom * system.row_stride;

@@ -3,7 +3,7 @@
 //
 // One thread, one block: about 300 double-precision operations, so its cost is the latency of a launch and of those. It
 // runs on the device because the box is there: with a barostat the host does not know it, and asking would cost a
-// synchronisation.
+// synchronisation. The skin list keeps its plan, which then is 40 numbers to copy as long as the box stays.
 #pragma once
 
 #include "neighbors/cuda/workspace.h"
@@ -63,7 +63,7 @@ OPENMM_GNN_HOST_DEVICE void plan_periodic(Plan<T>& plan, const System<T>& system
   }
   // plan_grid keeps to the limit roughly; the memory for the cells is fixed, so here it is kept exactly.
   for (int64_t limit = max_cells;; limit /= 2) {
-    if (!plan_grid(plan.lattice, system.cutoff, epsilon, limit, plan.grid)) {
+    if (!plan_grid(plan.lattice, system.cutoff, epsilon, system.num_atoms, limit, plan.grid)) {
       plan.errors |= kErrorImages;
       return;
     }
@@ -74,6 +74,15 @@ OPENMM_GNN_HOST_DEVICE void plan_periodic(Plan<T>& plan, const System<T>& system
     plan.reach[k] = static_cast<T>(system.cutoff * (1.0 + kCellMargin) / height + kFractionRounding * epsilon);
   }
 }
+
+// The plan of a list's last search, and what it was made for beside the reference box.
+template <typename T>
+struct KeptPlan {
+  Plan<T> plan;
+  double cutoff;
+  int64_t num_atoms;
+};
+static_assert(sizeof(KeptPlan<double>) <= (kStatusSlots - kStatusPlan) * sizeof(int64_t), "status is too short");
 
 template <typename T>
 struct PlanSearch {
@@ -88,26 +97,40 @@ struct PlanSearch {
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared&) const {
     block.each_thread([&](int) {
       Plan<T>& plan = *work.plan;
-      plan.errors = 0;
-      plan.bad_positions = 0;
-      plan.bad_atom = INT64_MAX;
-      plan.found = 0;
-      if (system.box == nullptr) {
-        plan_ring(plan, system.cutoff, work.max_cells);
-      } else {
-        plan_periodic(plan, system, epsilon, work.max_cells);
+      if (state.status == nullptr) {
+        make(plan);
+        return;
       }
-      plan.searchable = plan.errors == 0;
-      plan.rebuild = 1;
-      if (state.status == nullptr) return;
       state.status[kStatusCalls] += 1;
-      bool same_box = true;
+      bool same = state.status[kStatusValid] == 1;
       for (int k = 0; k < 3; ++k) {
         // Written so that a box of NaN is never the same.
-        for (int d = 0; d < 3; ++d) same_box &= box_element(system, k, d) == state.reference_box[3 * k + d];
+        for (int d = 0; d < 3; ++d) same &= box_element(system, k, d) == state.reference_box[3 * k + d];
       }
-      plan.rebuild = !(same_box && plan.searchable && state.status[kStatusValid] == 1);
+      KeptPlan<T>& kept = *reinterpret_cast<KeptPlan<T>*>(state.status + kStatusPlan);
+      if (same && kept.cutoff == system.cutoff && kept.num_atoms == system.num_atoms) {
+        plan = kept.plan;
+      } else {
+        make(plan);
+        kept = {plan, system.cutoff, system.num_atoms};
+      }
+      plan.rebuild = !(same && plan.searchable);
     });
+  }
+
+  // A plan of which nothing is searched yet.
+  OPENMM_GNN_HOST_DEVICE void make(Plan<T>& plan) const {
+    plan.errors = 0;
+    plan.bad_positions = 0;
+    plan.bad_atom = INT64_MAX;
+    plan.found = 0;
+    if (system.box == nullptr) {
+      plan_ring(plan, system.cutoff, work.max_cells);
+    } else {
+      plan_periodic(plan, system, epsilon, work.max_cells);
+    }
+    plan.searchable = plan.errors == 0;
+    plan.rebuild = 1;
   }
 };
 

@@ -1,6 +1,6 @@
 // Brute force for small systems: every atom against every other, in tiles through shared memory.
 //
-// One thread = one strand: one row (atom i) against every strands-th atom of each tile. Up to 6144 atoms a thread per
+// One thread = one strand: one row (atom i) against every strands-th atom of each tile. Up to 2048 atoms a thread per
 // row would leave a large GPU idle, so up to 32 threads share a row; the scan over (row, strand) puts their pairs in
 // order. Cost: N^2 candidates, each 6 additions and 6 roundings in fractional coordinates before most of them are
 // dropped; shared memory 256 * (4 or 8) * 7 bytes. A candidate is tested in all images that the cutoff can reach along

@@ -1,8 +1,8 @@
 // What the kernels of one search share: the input, the plan that the first kernel writes, and the scratch memory.
 //
 // All scratch lies in one allocation whose size depends on the number of atoms alone, so it can be part of a CUDA
-// graph. Per atom at float32 and above 131,072 atoms: 80 bytes (two copies of the position, wrap, cell and its scan,
-// strand and its scan), and 24 more in update_neighbor_list; at 6144 atoms, where 32 threads share a row, 450.
+// graph. Per atom at float32 and above 131,072 atoms: 130 bytes (two copies of the position, wrap, cell and its scan,
+// strand, its scan and its words of hits), and 24 more in update_neighbor_list; where 32 threads share a row, 2000.
 #pragma once
 
 #include <cstddef>
@@ -16,12 +16,17 @@
 
 namespace openmm_gnn::cuda {
 
-// Up to this many atoms every pair is tested; above, the cell list saves more than its extra kernels cost.
-constexpr int64_t kBruteForceAtoms = 6144;
+// Up to this many atoms every pair is tested; above, the cell list saves more than its extra kernels cost. The environment
+// variable OPENMM_GNN_BRUTE_FORCE_ATOMS sets another number; `make bench-gpu` measures where the two cross.
+constexpr int64_t kBruteForceAtoms = 2048;
 
 // One row (atom) is split among this many threads at most, and into fewer as soon as rows alone fill a large GPU.
 constexpr int kMaxStrands = 32;
 constexpr int64_t kEnoughThreads = 131072;
+
+// Words of 32 candidates each that the first pass of the cell list keeps for the second, of each strand. Twelve cover the
+// nine runs of a row and the three more that a face of the box makes of them.
+constexpr int kHitWords = 12;
 
 // A ring of fewer cells would meet itself (search_cells.h).
 constexpr int64_t kMinCells = 64;
@@ -93,6 +98,7 @@ struct Workspace {
   int32_t* members;        // (N,) atoms by cell, in order of arrival
   int32_t* cell_count;     // (max_cells + 1,)
   ScanMemory cell_scan;
+  uint32_t* hits;          // (kHitWords, N * strands), by cell list alone
   int32_t* strand_count;   // (N * strands,)
   ScanMemory strand_scan;
   T* unwrapped;            // (N, 3) raw positions less their jumps since the reference
@@ -100,6 +106,7 @@ struct Workspace {
   int64_t max_cells;
   int64_t num_strands;     // N * strands
   int strands;             // threads that share a row, a power of two
+  int strand_bits;         // its logarithm
 };
 
 inline int strands_per_row(int64_t num_atoms) {
@@ -149,6 +156,8 @@ void lay_out(Source& source, const WorkShape& shape, Workspace<T>& work) {
   const int64_t tile_atoms = shape.brute_force ? atoms : 0;
   const int64_t tracked_atoms = shape.with_state ? atoms : 0;
   work.strands = shape.strands;
+  work.strand_bits = 0;
+  while ((1 << work.strand_bits) < shape.strands) ++work.strand_bits;
   work.num_strands = atoms * shape.strands;
   work.max_cells = atoms > kMinCells ? atoms : kMinCells;
   const int64_t cells = shape.brute_force ? 0 : work.max_cells + 1;
@@ -163,6 +172,7 @@ void lay_out(Source& source, const WorkShape& shape, Workspace<T>& work) {
   work.members = source.template take<int32_t>(cell_atoms);
   work.cell_count = source.template take<int32_t>(cells);
   work.cell_scan = take_scan(source, cells);
+  work.hits = source.template take<uint32_t>(shape.brute_force ? 0 : kHitWords * work.num_strands);
   work.strand_count = source.template take<int32_t>(work.num_strands);
   work.strand_scan = take_scan(source, work.num_strands);
   work.unwrapped = source.template take<T>(tracked_atoms * 3);

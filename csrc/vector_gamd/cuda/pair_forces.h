@@ -1,11 +1,11 @@
 // Kinds of pairs, forces of splines of their distances, and sums of the forces of pairs (../radial_pair.h).
 //
-// A pair's force goes to two atoms, so forces are added with atomics; as integers, multiples of 2^-32 of the unit, for
+// A pair's force goes to two atoms, so forces are added with atomics; as integers, multiples of 2^-24 of the unit, for
 // those sums do not depend on the order: the same bits at every call. A thread takes eight pairs that follow one another,
-// of which most have the same first atom, and adds that one's sum once. A force that is not finite, or of 2^30 and more,
-// makes all forces NaN, and so does an atom or a type that there is not, and NaN on padding, by which an invalid list shows
-// itself. Cost per pair: 44 bytes read and
-// about four atomic additions.
+// of which most have the same first atom, and adds that one's sum once. All forces become NaN by a force that is not
+// finite or is 2^30 and more, by a sum of 2^38 and more, which 256 such forces do not reach, by an atom or a type that
+// there is not, and by NaN on padding, by which an invalid list shows itself. Cost per pair: 44 bytes read and about four
+// atomic additions.
 #pragma once
 
 #include "vector_gamd/radial_pair.h"
@@ -14,7 +14,9 @@
 namespace openmm_gnn::cuda {
 
 constexpr int kPairsOfThread = 8;
-constexpr float kForceSteps = 4294967296.f;  // of a unit
+constexpr float kForceSteps = 16777216.f;  // of a unit
+constexpr float kLargestForce = 1073741824.f;  // of a pair, and energy of a thread's pairs
+constexpr int64_t kLargestSum = int64_t(1) << 62;  // of steps; sums that may have wrapped around are no smaller
 
 // All zero at first.
 struct FixedSums {
@@ -22,16 +24,16 @@ struct FixedSums {
   int64_t* energy;  // (1,)
   int32_t* invalid;
 
-  OPENMM_GNN_HOST_DEVICE int64_t steps(float value) const {
-    if (!(value < 1073741824.f && value > -1073741824.f)) {
+  OPENMM_GNN_HOST_DEVICE int64_t steps(float value, float limit) const {
+    if (!(value < limit && value > -limit)) {
       raise_flag(invalid);
       return 0;
     }
     return static_cast<int64_t>(value * kForceSteps);
   }
 
-  OPENMM_GNN_HOST_DEVICE void add(int64_t atom, const float (&force)[3], float sign) const {
-    for (int d = 0; d < 3; ++d) atomic_add(forces + 3 * atom + d, steps(sign * force[d]));
+  OPENMM_GNN_HOST_DEVICE void add(int64_t atom, const float (&force)[3], float sign, float limit) const {
+    for (int d = 0; d < 3; ++d) atomic_add(forces + 3 * atom + d, steps(sign * force[d], limit));
   }
 };
 
@@ -86,7 +88,9 @@ struct AddPairForces {
   template <class Block>
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
     const int64_t first = block.index() * kThreads;
-    block.phase([&](int thread) { shared.energy[thread] = sums.steps(add_run((first + thread) * kPairsOfThread)); });
+    block.phase([&](int thread) {
+      shared.energy[thread] = sums.steps(add_run((first + thread) * kPairsOfThread), kLargestForce);
+    });
     block.each_thread([&](int thread) {
       if (thread != 0) return;
       int64_t total = 0;
@@ -108,14 +112,14 @@ struct AddPairForces {
       if (source.invalid(k) || !(padding || known)) raise_flag(sums.invalid);
       if (!known || !source.at(k, force, energy)) continue;
       if (i != atom) {
-        if (atom >= 0) sums.add(atom, own, 1.f);
+        if (atom >= 0) sums.add(atom, own, 1.f, kPairsOfThread * kLargestForce);
         atom = i;
         for (float& value : own) value = 0.f;
       }
       for (int d = 0; d < 3; ++d) own[d] += force[d];
-      sums.add(j, force, -1.f);
+      sums.add(j, force, -1.f, kLargestForce);
     }
-    if (atom >= 0) sums.add(atom, own, 1.f);
+    if (atom >= 0) sums.add(atom, own, 1.f, kPairsOfThread * kLargestForce);
     return energy;
   }
 };
@@ -129,7 +133,8 @@ struct ReadFixedSums {
   OPENMM_GNN_HOST_DEVICE void at(int64_t item) const {
     if (item == num_forces && energy == nullptr) return;
     const int64_t steps = item < num_forces ? sums.forces[item] : *sums.energy;
-    const float value = *sums.invalid != 0 ? NAN : static_cast<float>(steps) * (1.f / kForceSteps);
+    const bool valid = *sums.invalid == 0 && steps < kLargestSum && steps > -kLargestSum;
+    const float value = valid ? static_cast<float>(steps) * (1.f / kForceSteps) : NAN;
     *(item < num_forces ? forces + item : energy) = value;
   }
 };

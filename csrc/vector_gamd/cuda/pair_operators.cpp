@@ -99,7 +99,7 @@ std::tuple<Tensor, Tensor> pair_rows_cuda(const Tensor& pairs, const Tensor& dis
   const Tensor starts = empty(pairs, {num_atoms + 1}, aoti_torch_dtype_int32());
   const Tensor entries = empty(pairs, {2 * count}, aoti_torch_dtype_int32());
   RowSort<2> sort{ends,    lengths, count, num_atoms, static_cast<float>(cutoff), nullptr,
-                  nullptr, nullptr, {},    data<int32_t>(starts), data<int32_t>(entries)};
+                  nullptr, nullptr, {},    data<int32_t>(starts), data<int32_t>(entries), ends + count};
   const Tensor scratch = scratch_of(pairs, [&](Carver& carver) { take_sort(carver, sort); });
   sort_rows(launcher_of(pairs), sort);
   return {starts, entries};

@@ -72,14 +72,15 @@ OPENMM_GNN_HOST_DEVICE PairOfThread pair_of(int64_t block, int thread, int64_t w
   PairOfThread found{pair_channel(block, thread, width, ends.count), {0, -1, -1, true}, false};
   if (!found.mine.valid) return found;
   found.entry = row_entry(ends, static_cast<int32_t>(2 * found.mine.pair));
-  found.within = found.entry.receiver >= 0 && ends.distances[found.mine.pair] < cutoff;
+  found.within = ends.known(found.mine.pair) && ends.distances[found.mine.pair] < cutoff;
   return found;
 }
 
-// NaN where the pair's distance is; else 0.
+// NaN where the pair's distance is, or where it is neither padding nor of atoms and a type that there are; else 0.
 OPENMM_GNN_HOST_DEVICE float zero_or_nan(const PairEnds& ends, int64_t pair) {
   const float distance = ends.distances[pair];
-  return distance == distance ? 0.f : distance;
+  const bool valid = distance == distance && (ends.padding(pair) || ends.known(pair));
+  return valid ? 0.f : NAN;
 }
 
 struct PairStrengthsKernel {
