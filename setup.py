@@ -20,6 +20,11 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # before 70.1: compiles in place alone
+    bdist_wheel = setuptools.Command
+
 HERE = Path(__file__).parent
 TARGET_TORCH = "0x0209000000000000"  # 2.9, the oldest torch the libraries shall load in
 
@@ -52,6 +57,13 @@ class BuildLibraries(build_ext):
             super().build_extension(ext)
 
 
+class WheelOfAnyPython(bdist_wheel):
+    """Names the wheel py3-none-PLATFORM: the libraries use no symbol of Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
 # ---- CPU ------------------------------------------------------------------------------------------------------------
 
 
@@ -65,7 +77,7 @@ def cpu_extension() -> Extension:
         define_macros=[("TORCH_TARGET_VERSION", TARGET_TORCH)],
         extra_compile_args=[
             "-std=c++17",
-            "-O3",
+            os.environ.get("OPENMM_GNN_OPTIMIZE", "-O3"),  # of the CPU's library: sanitizers take less
             "-fno-math-errno",
             "-ffp-contract=off",  # the same bits from every instruction set
             "-fvisibility=hidden",
@@ -99,9 +111,21 @@ UNFUSED_SOURCES = ("neighbor_pairs.cu", "frame_edges.cu")
 def cuda_extension() -> Extension | None:
     """The CUDA functions of the same operators.
 
-    None where no CUDA compiler or only a CPU build of torch is found, or where OPENMM_GNN_CUDA=0 forbids it.
+    None where no CUDA compiler or only a CPU build of torch is found, where the two are of different major versions of
+    CUDA, or where OPENMM_GNN_CUDA=0 forbids it; OPENMM_GNN_CUDA=1 compiles whatever the versions.
     """
-    if os.environ.get("OPENMM_GNN_CUDA") == "0" or torch.version.cuda is None or shutil.which("nvcc") is None:
+    asked = os.environ.get("OPENMM_GNN_CUDA")
+    if asked == "0" or torch.version.cuda is None or shutil.which("nvcc") is None:
+        return None
+    told = subprocess.run(["nvcc", "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+)\.", told)
+    if asked != "1" and (found is None or found[1] != torch.version.cuda.split(".")[0]):
+        nvcc = f"nvcc is of CUDA {found[1]}" if found else "nvcc does not tell its version"
+        sys.stderr.write(
+            f"openmm_gnn is built WITHOUT CUDA: {nvcc}, torch {torch.__version__} of CUDA {torch.version.cuda}. Put an "
+            "nvcc of torch's major version first on the PATH, install a torch of nvcc's, or set OPENMM_GNN_CUDA=1: the "
+            "kernels then need a driver for nvcc's CUDA\n"
+        )
         return None
     sources = [path for pattern in ("*.cu", "*.cpp") for path in HERE.glob(f"csrc/*/cuda/{pattern}")]
     return Extension(
@@ -148,8 +172,11 @@ def build_cuda_library(command: BuildLibraries, ext: Extension) -> None:
     subprocess.run(link, check=True, cwd=HERE)
 
 
+if not sys.platform.startswith("linux"):
+    sys.exit(f"openmm_gnn is tested on Linux alone; this is {sys.platform}: use a Linux machine, container or WSL 2")
+
 setup(
     ext_modules=[extension for extension in (cpu_extension(), cuda_extension()) if extension is not None],
-    cmdclass={"build_ext": BuildLibraries},
+    cmdclass={"build_ext": BuildLibraries, "bdist_wheel": WheelOfAnyPython},
     distclass=CompiledInPlace,
 )

@@ -1,6 +1,9 @@
 // The vector instructions of AVX-512, under the same names for float32 (16 lanes) and float64 (8 lanes).
 #pragma once
 
+#include "base/cpu/instruction_set.h"
+
+#ifdef OPENMM_GNN_X86
 #include <immintrin.h>
 
 #include <cstdint>
@@ -144,3 +147,4 @@ struct Vector<double> {
 };
 
 }  // namespace openmm_gnn
+#endif

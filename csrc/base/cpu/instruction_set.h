@@ -4,13 +4,17 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__)
+#define OPENMM_GNN_X86
 #define OPENMM_GNN_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+#endif
 
 namespace openmm_gnn {
 
 enum class InstructionSet { kPortable, kAVX2, kAVX512 };
 
 // The best this processor has, or what OPENMM_GNN_CPU (portable, avx2, avx512) names if the processor has that.
+#ifdef OPENMM_GNN_X86
 inline InstructionSet instruction_set() {
   static const InstructionSet chosen = [] {
     __builtin_cpu_init();
@@ -25,12 +29,19 @@ inline InstructionSet instruction_set() {
   return chosen;
 }
 
+inline bool fuses_products() { return __builtin_cpu_supports("fma"); }
+#else
+inline InstructionSet instruction_set() { return InstructionSet::kPortable; }
+
+inline bool fuses_products() { return false; }
+#endif
+
 // Of the loops that for_each_instruction_set.inl has compiled, those for this processor.
 template <typename Kernels>
 const Kernels& best_of(const Kernels& portable, const Kernels& avx2, const Kernels& avx512) {
   const InstructionSet set = instruction_set();
   if (set == InstructionSet::kAVX512) return avx512;
-  return set == InstructionSet::kAVX2 && __builtin_cpu_supports("fma") ? avx2 : portable;
+  return set == InstructionSet::kAVX2 && fuses_products() ? avx2 : portable;
 }
 
 }  // namespace openmm_gnn

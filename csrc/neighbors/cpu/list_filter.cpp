@@ -40,6 +40,7 @@ void write_portable(const ClosePairs<T>& close, int64_t* i, int64_t* j, T* vecto
   }
 }
 
+#ifdef OPENMM_GNN_X86
 template <typename T>
 OPENMM_GNN_AVX512 void filter_avx512(const StoredPairs<T>& stored, int64_t begin, int64_t end, ClosePairs<T>& close) {
   using V = Vector<T>;
@@ -96,6 +97,7 @@ OPENMM_GNN_AVX512 void write_avx512(const ClosePairs<T>& close, int64_t* i, int6
     V::store(distances + k, V::first(count), V::root(squared));
   }
 }
+#endif
 
 }  // namespace
 
@@ -107,20 +109,18 @@ void filter_pairs(const StoredPairs<T>& stored, int64_t begin, int64_t end, Clos
   close.i.reserve(end - begin);
   close.j.reserve(end - begin);
   close.place.reserve(end - begin);
-  if (instruction_set() == InstructionSet::kAVX512) {
-    filter_avx512(stored, begin, end, close);
-  } else {
-    filter_portable(stored, begin, end, close);
-  }
+#ifdef OPENMM_GNN_X86
+  if (instruction_set() == InstructionSet::kAVX512) return filter_avx512(stored, begin, end, close);
+#endif
+  filter_portable(stored, begin, end, close);
 }
 
 template <typename T>
 void write_close_pairs(const ClosePairs<T>& close, int64_t* i, int64_t* j, T* vectors, T* distances) {
-  if (instruction_set() == InstructionSet::kAVX512) {
-    write_avx512(close, i, j, vectors, distances);
-  } else {
-    write_portable(close, i, j, vectors, distances);
-  }
+#ifdef OPENMM_GNN_X86
+  if (instruction_set() == InstructionSet::kAVX512) return write_avx512(close, i, j, vectors, distances);
+#endif
+  write_portable(close, i, j, vectors, distances);
 }
 
 template void filter_pairs(const StoredPairs<float>&, int64_t, int64_t, ClosePairs<float>&);

@@ -124,20 +124,19 @@ OPENMM_GNN_HOST_DEVICE void write_body(const Hits<T>& hits, int64_t count, int64
   };
 
 OPENMM_GNN_ROW_KERNELS(Portable, )
+#ifdef OPENMM_GNN_X86
 OPENMM_GNN_ROW_KERNELS(AVX2, OPENMM_GNN_AVX2)
+#endif
 
 }  // namespace
 
 template <typename T>
 const RowKernels<T>& row_kernels() {
-  switch (instruction_set()) {
-    case InstructionSet::kAVX512:
-      return AVX512<T>::kernels;
-    case InstructionSet::kAVX2:
-      return AVX2<T>::kernels;
-    default:
-      return Portable<T>::kernels;
-  }
+#ifdef OPENMM_GNN_X86
+  if (instruction_set() == InstructionSet::kAVX512) return AVX512<T>::kernels;
+  if (instruction_set() == InstructionSet::kAVX2) return AVX2<T>::kernels;
+#endif
+  return Portable<T>::kernels;
 }
 
 template const RowKernels<float>& row_kernels();

@@ -4,6 +4,7 @@
 #include "base/cpu/avx512.h"
 #include "neighbors/cpu/row_scan.h"
 
+#ifdef OPENMM_GNN_X86
 namespace openmm_gnn {
 
 template <typename T>
@@ -124,3 +125,4 @@ struct AVX512 {
 };
 
 }  // namespace openmm_gnn
+#endif
