@@ -104,7 +104,8 @@ class Comparison:
         rows = [("simulated (ps)", f"{run.simulated_ps:.0f}", f"{reference.simulated_ps:.0f}", "")]
         for structure in self.structures:
             rows += _structure_rows(structure)
-        rows.append(_row("temperature (K)", run.temperature, reference.temperature))
+        if run.knows_temperature and reference.knows_temperature:
+            rows.append(_row("temperature (K)", run.temperature, reference.temperature))
         for element, temperature in run.element_temperatures.items():
             if element in reference.element_temperatures:
                 rows.append(_row(f"temperature {element} (K)", temperature, reference.element_temperatures[element]))
@@ -252,19 +253,22 @@ def _draw_difference(axes: Axes, structure: StructureDifference) -> None:
 
 
 def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
-    trace = comparison.reference.traces[0]
+    known = [(observables, style) for observables, style in _both(comparison) if observables.knows_temperature]
+    axes.set(xlabel="time (ps)", ylabel="kinetic energy (kJ/mol)", title="Kinetic energy and temperature")
+    if not known:  # isokinetic dynamics has none
+        return
+    trace = known[-1][0].traces[0]
     kelvin_per_kj_mol = float(trace.temperatures[-1] / trace.kinetic_kj_mol[-1])
     # A window of 1/50 of the longest run shows the drift that the noise of single frames would hide.
-    longest = max(len(part.times_ps) for observables, _ in _both(comparison) for part in observables.traces)
+    longest = max(len(part.times_ps) for observables, _ in known for part in observables.traces)
     window = max(1, longest // 50)
-    for observables, style in _both(comparison):
+    for observables, style in known:
         for number, part in enumerate(observables.traces):
             label = f"{observables.label}: {observables.temperature.format()} K" if number == 0 else None
             smooth = running_mean(part.kinetic_kj_mol, window)
             axes.plot(part.times_ps, part.kinetic_kj_mol, color=style["color"], linewidth=0.4, alpha=0.25)
             axes.plot(part.times_ps, smooth, label=label, **style)
     axes.axhline(comparison.run.target_temperature / kelvin_per_kj_mol, color=QUIET_COLOR, linewidth=0.6)
-    axes.set(xlabel="time (ps)", ylabel="kinetic energy (kJ/mol)", title="Kinetic energy and temperature")
     axes.margins(x=0)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.3 * (high - low))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,10 +125,11 @@ class Observables:
     rdfs: dict[str, RadialDistribution]
     """g(r) by pair of elements, such as "O-H", without pairs within a molecule; "" where atoms are of one kind."""
     temperature: Estimate
+    """NaN for isokinetic dynamics, which has none."""
     target_temperature: float
     traces: list[Trace]
     diffusion: Diffusion | None
-    """None where the runs are too short for it."""
+    """None where the runs are too short for it, or of isokinetic dynamics, whose times mean nothing."""
     diffusion_of: str = "atoms"
     """Particles of the diffusion: atoms, molecules, or those of a selection."""
     element_temperatures: dict[str, Estimate] = field(default_factory=dict)
@@ -136,6 +138,10 @@ class Observables:
     """Mean potential energy per molecule, where all logs have it; that of a network has no common zero."""
     density_g_cm3: Estimate | None = None
     """Density, where the volume changes."""
+
+    @property
+    def knows_temperature(self) -> bool:
+        return math.isfinite(self.temperature.value)
 
     @property
     def rdf(self) -> RadialDistribution:
@@ -175,12 +181,13 @@ def observe(
     # An energy learned from forces has any constant.
     learned = any(run.identity()["forces"]["kind"] == "network" for run in runs)
     moved, masses, atoms, diffusion_of = _diffusing(trajectories, molecules)
+    diffusion = None
     try:
-        diffusion = self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps)
+        if settings.physical_velocities:
+            diffusion = self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps)
     except DataError:
         length = min(map(len, trajectories)) * settings.frame_interval_ps
         warnings.warn(f"{path}: {length:g} ps are too short for a diffusion coefficient, run longer", stacklevel=2)
-        diffusion = None
     return Observables(
         label=_label(runs[0]),
         system=runs[0].identity()["system"]["name"],

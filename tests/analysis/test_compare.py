@@ -21,6 +21,7 @@ from openmm_gnn.md.dcd_frames import truncate_dcd
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.weights import load_model
 from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.simulate import simulate
 
@@ -130,6 +131,17 @@ def test_a_short_run_is_compared_by_what_it_holds(frames: int, runs: Path, tmp_p
     assert ("±" in said["temperature (K)"]) is (frames > 1)
     assert not any("diffusion" in name for name in said)
     assert save_comparison(comparison, tmp_path / "short.png").stat().st_size > 10_000
+
+
+def test_isokinetic_runs_are_compared_by_their_structure_alone(runs: Path, tmp_path: Path) -> None:
+    steps = {"steps": 120, "equilibration_steps": 30, "report_interval": 4, "checkpoint_interval": 40}
+    course = replace(SETTINGS, **steps, time_step_ps=0.01, inner_steps=2, thermostat=Thermostat.ISOKINETIC)
+    simulate(load_system("argon"), tmp_path / "isokinetic", course, load_model("gamd-argon"))
+    for reference in (runs / "cold" / "1", tmp_path / "isokinetic"):
+        comparison = compare(tmp_path / "isokinetic", reference)
+        said = [row[0] for row in comparison.rows()]
+        assert not any(word in name for word in ("temperature", "diffusion") for name in said)
+        assert save_comparison(comparison, tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_a_run_without_a_frame_says_so(runs: Path, tmp_path: Path) -> None:
