@@ -7,6 +7,7 @@ A new named system is a function of the number of its molecules that returns a `
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -174,23 +175,31 @@ def save_system(directory: Path, system: SimulationSystem) -> None:
 def _read_system(path: Path) -> openmm.System:
     import openmm
 
-    from openmm_gnn.md.torch_plugin import get_ready
-
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path of the serialised System")
     try:
-        text = path.read_text()
-        if 'type="TorchForce"' in text:
-            get_ready()  # OpenMM cannot read a plugin's Force before that is loaded
-        system = openmm.XmlSerializer.deserialize(text)
+        system = openmm.XmlSerializer.deserialize(path.read_text())  # which md/xml_reading.py has prepared
     except (openmm.OpenMMException, ValueError) as error:
-        raise DataError(f"{path} cannot be read as OpenMM XML: {error}") from error
+        raise DataError(f"{path} {_why_unreadable(str(error))}") from error
     if not isinstance(system, openmm.System):
         raise DataError(
             f"{path} holds a serialised {type(system).__name__}: expected a System, "
             "as openmm.XmlSerializer.serialize(system) gives it"
         )
     return system
+
+
+def _why_unreadable(words: str) -> str:
+    """What a System needs that OpenMM could not read, from its words."""
+    if (operator := re.search(r"Unknown builtin op: (\S+?)\.?\s", words)) is not None:
+        return (
+            f"has a TorchForce whose module calls the operator {operator[1]} of another package: import that package "
+            "in Python, then `openmm_gnn`, and give the System to `openmm_gnn.simulate` there"
+        )
+    if (kind := re.search(r"no serialization proxy registered for type '(\w+)'", words)) is not None:
+        came = ", which came with OpenMM 8.5" if kind[1] == "PythonForce" else " of a plugin that is not installed here"
+        return f"has a {kind[1]}{came}: read it where it was written, or write it without that force"
+    return f"cannot be read as OpenMM XML: {words}"
 
 
 def _check_same_box(system: SimulationSystem, path: Path) -> None:
