@@ -105,10 +105,16 @@ def validate(
         TopologyError, SpecError: before any work, if network, system or settings do not fit each other.
     """
 
-    settings, out = settings or ValidationSettings(), Path(out)
-    network = load_model(model)
+    settings, network = settings or ValidationSettings(), load_model(model)
     source = source_of(Path(model), network, settings, data, system, topology, report)
-    found = _measure(Path(model).stem, network, source, out, settings, report)
+    return validate_on(source, network, Path(model).stem, Path(out), settings, report)
+
+
+def validate_on(
+    source: Source, model: ForceModel, name: str, out: Path, settings: ValidationSettings, report: Report
+) -> Validation:
+    """Validate a network on labelled frames that are there; arguments and errors as `validate`."""
+    found = _measure(name, model, source, out, settings, report)
     save_validation(found, out / "validation.png")
     document = {**found.to_dict(), "settings": {**asdict(settings), "frames": len(source.frames)}}
     write_json(out / "validation.json", document, indent=2)

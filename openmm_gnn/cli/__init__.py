@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "Run argon under a network's forces, then peptides with live features, in a few minutes.",
     "label": "Run any OpenMM System and store frames with its forces, to train on.",
     "import-labels": "Read frames with forces from other programs, to train on.",
+    "distill": "Make a network that accelerates an expensive System, from the System alone.",
     "train": "Train a network on the forces of labelled trajectories.",
     "evaluate": "Measure the force errors of a network on trajectories that it has not seen.",
     "export": "Write a network as a TorchScript file for other programs.",

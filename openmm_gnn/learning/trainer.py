@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.files import command_line, write_atomically
 from openmm_gnn.base.worker_processes import ProgressBar
+from openmm_gnn.networks.weights import BUNDLE
 
-BUNDLE, LOG = "model.safetensors", "log.csv"
-"""The files of a training's directory that a user reads."""
+LOG = "log.csv"
+"""The file of a training's directory with the figures of each validation; the weights are beside it."""
 CHECKPOINT = "last.ckpt"
 LAST_FACTOR = 1e-4
 """The learning rate at the end, as a share of the highest."""

@@ -60,16 +60,27 @@ def accelerated_steps(
     Args:
         hydrogen_mass: of bonded hydrogens, dalton, in place of the System's.
     """
-    held = {atom for k in range(system.getNumConstraints()) for atom in system.getConstraintParameters(k)[:2]}
-    for force in system.getForces():
-        if type(force).__name__ in ("HarmonicBondForce", "CustomBondForce"):
-            held.update(atom for k in range(force.getNumBonds()) for atom in force.getBondParameters(k)[:2])
-    free = {atom: mass for atom, mass in _hydrogens(system, topology, hydrogen_mass).items() if atom not in held}
+    free = free_hydrogens(system, topology, hydrogen_mass)
     if isokinetic:
         return 0.010, 10 if free else 5
     if not free:
         return 0.006, 3
     return (0.006, 4) if min(free.values()) >= HEAVY_FREE_HYDROGEN else (0.004, 4)
+
+
+def free_hydrogens(
+    system: openmm.System, topology: app.Topology, hydrogen_mass: float | None = None
+) -> dict[int, float]:
+    """Masses by index, dalton, of hydrogens that neither a constraint nor a bonded force holds, but the network.
+
+    Args:
+        hydrogen_mass: of bonded hydrogens, dalton, in place of the System's.
+    """
+    held = {atom for k in range(system.getNumConstraints()) for atom in system.getConstraintParameters(k)[:2]}
+    for force in system.getForces():
+        if type(force).__name__ in ("HarmonicBondForce", "CustomBondForce"):
+            held.update(atom for k in range(force.getNumBonds()) for atom in force.getBondParameters(k)[:2])
+    return {atom: mass for atom, mass in _hydrogens(system, topology, hydrogen_mass).items() if atom not in held}
 
 
 def _hydrogens(system: openmm.System, topology: app.Topology, hydrogen_mass: float | None) -> dict[int, float]:

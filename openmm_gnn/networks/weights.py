@@ -35,6 +35,8 @@ Loaded = TypeVar("Loaded")
 Network = TypeVar("Network", bound=nn.Module)
 Weights = dict[str, Tensor]
 BUNDLE_SUFFIX = ".safetensors"
+BUNDLE = "model.safetensors"
+"""The file of weights in the directory of a training or a distillation."""
 SPEC_KEY = "openmm_gnn_spec"
 WEIGHTS_DIRECTORY = Path(__file__).resolve().parent.parent / "weights"
 
@@ -156,6 +158,8 @@ def path_of(kind: Kind[Any], name_or_path: str | os.PathLike[str]) -> Path:
     if kind.folder is not None and str(name_or_path) in names:
         return WEIGHTS_DIRECTORY / kind.folder / f"{name_or_path}{BUNDLE_SUFFIX}"
     path = Path(name_or_path)
+    if path.is_dir():
+        path = path / BUNDLE
     if not path.is_file():
         shipped = f"one of the shipped names {names}, or " if names else ""
         raise FileNotFoundError(f"no {kind.name} {str(name_or_path)!r}: give {shipped}the path of {kind.hint}")
@@ -230,7 +234,7 @@ def load_model(name_or_path: ForceModel | str | os.PathLike[str]) -> ForceModel:
 
     Args:
         name_or_path: a shipped name ("gamd-argon"), a bundle (.safetensors) or an exported module (.pt); a model is
-            given back.
+            given back. A directory stands for the model.safetensors in it, as `train` and `distill` write it.
     Raises:
         FileNotFoundError, DataError: as `load`.
     """

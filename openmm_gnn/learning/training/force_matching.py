@@ -29,7 +29,7 @@ from openmm_gnn.networks.encoder_force import encoder_force_spec
 from openmm_gnn.networks.encoders.encoder import Encoder, encoder_provenance
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.pair_term import PairTerm
-from openmm_gnn.networks.weights import load_encoder, make_model, save_network
+from openmm_gnn.networks.weights import load_encoder, load_model, make_model, save_network
 
 FIGURES = ("validation_mae", "validation_rmse", "validation_relative_error", "validation_cosine")
 """The columns of log.csv; the first chooses the best weights."""
@@ -195,11 +195,13 @@ def train_on_frames(
     metadata: dict[str, Any] | None = None,
     pair_term: PairTerm | None = None,
     encoder: Encoder | None = None,
+    begin_with: Path | None = None,
 ) -> Path:
     """Train a network on these frames, whatever seeds the settings name; see `train`.
 
     `metadata` go into the bundle beside the validation figures; `pair_term` is the one the data sets were made with; an
-    `EncoderForce` begins with the weights of the pretrained `encoder`.
+    `EncoderForce` begins with the weights of the pretrained `encoder`; any network with those of the bundle
+    `begin_with`, which is of the same spec.
 
     Raises:
         DataError: if a data set is empty, or the directory belongs to another network.
@@ -213,6 +215,8 @@ def train_on_frames(
             raise DataError(f"the {name} set has no frames: give seeds that the data has")
     directory = begin(directory, settings.seed)
     model = make_model(spec)
+    if begin_with is not None:
+        model.load_state_dict(load_model(begin_with).state_dict())
     if pair_term is not None:
         assert model.pair_term is not None
         model.pair_term.load_state_dict(pair_term.state_dict())

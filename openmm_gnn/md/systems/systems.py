@@ -139,7 +139,7 @@ def load_system(
             f"there is no system called {str(name_or_path)!r}: give one of {names}, or the path of a serialised System "
             "(.xml)"
         )
-    system = _read_system(path)
+    system = read_system(path)
     if topology is None:
         raise DataError(f"{path} is a System without names and bonds: give its topology too (--topology, .pdb or .cif)")
     structure, positions = read_structure(Path(topology))
@@ -172,7 +172,13 @@ def save_system(directory: Path, system: SimulationSystem) -> None:
     write_atomically(directory / SYSTEM_FILE, openmm.XmlSerializer.serialize(system.system).encode())
 
 
-def _read_system(path: Path) -> openmm.System:
+def read_system(path: Path) -> openmm.System:
+    """The System of an XML file; plugins that it needs are loaded.
+
+    Raises:
+        DataError: if the file is missing, or holds something else.
+        BackendError: if the System has a TorchForce, which cannot be used here.
+    """
     import openmm
 
     if not path.is_file():

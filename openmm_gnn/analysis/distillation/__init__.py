@@ -1,0 +1,1 @@
+"""From an expensive System to a network that accelerates it: labels, rounds of training, scan of steps, report."""
