@@ -21,14 +21,14 @@ namespace openmm_gnn {
 inline constexpr char kLearnedCvValues[] =
     "learned_cv_values(Tensor read, Tensor box, Tensor hops, Tensor molecule, Tensor copies, Tensor starts,"
     " float per_nm, float cutoff, int max_neighbors, Tensor embedded, Tensor weights, Tensor tables, Tensor norm,"
-    " int head_width, int num_threads, Tensor program, Tensor memory, Tensor places) -> (Tensor values, Tensor edge_index,"
+    " int head_width, int num_threads, Tensor program, Tensor(a!) memory, Tensor places) -> (Tensor values, Tensor edge_index,"
     " Tensor edge_vectors, Tensor edge_distances, Tensor pairs, Tensor lengths, Tensor kept)";
 
 // Forces (M, R, 3) float64, kJ/mol/nm, of M energies whose gradients by the values are slopes (M, D) float64.
 inline constexpr char kLearnedCvForces[] =
     "learned_cv_forces(Tensor read, Tensor molecule, Tensor copies, float per_nm, float cutoff, int max_neighbors,"
     " Tensor embedded, Tensor weights, Tensor tables, Tensor norm, int head_width, int num_threads, Tensor program,"
-    " Tensor memory, Tensor places, Tensor edge_index, Tensor edge_vectors, Tensor edge_distances, Tensor pairs,"
+    " Tensor(a!) memory, Tensor places, Tensor edge_index, Tensor edge_vectors, Tensor edge_distances, Tensor pairs,"
     " Tensor lengths, Tensor kept, Tensor slopes) -> Tensor";
 
 namespace {

@@ -14,7 +14,7 @@
 namespace openmm_gnn {
 
 inline constexpr char kRunArrayProgram[] =
-    "run_array_program(Tensor program, Tensor memory, int begin, int end) -> ()";
+    "run_array_program(Tensor program, Tensor(a!) memory, int begin, int end) -> ()";
 
 constexpr int kMostDimensions = 6, kMostOperands = 6;
 
