@@ -129,7 +129,7 @@ class Observables:
     target_temperature: float
     traces: list[Trace]
     diffusion: Diffusion | None
-    """None where the runs are too short for it, or of isokinetic dynamics, whose times mean nothing."""
+    """None where the runs are too short for it, or of isokinetic or Monte Carlo ones, whose times mean nothing."""
     diffusion_of: str = "atoms"
     """Particles of the diffusion: atoms, molecules, or those of a selection."""
     element_temperatures: dict[str, Estimate] = field(default_factory=dict)
@@ -183,7 +183,7 @@ def observe(
     moved, masses, atoms, diffusion_of = _diffusing(trajectories, molecules)
     diffusion = None
     try:
-        if settings.physical_velocities:
+        if settings.physical_times:
             diffusion = self_diffusion(moved, settings.frame_interval_ps, masses, atoms, segment_ps)
     except DataError:
         length = min(map(len, trajectories)) * settings.frame_interval_ps

@@ -124,6 +124,8 @@ class ScanSettings:
     def __post_init__(self) -> None:
         positive(self, "reference_step", "hydrogen_friction")
         object.__setattr__(self, "thermostat", Thermostat(self.thermostat))
+        if self.thermostat not in (Thermostat.LANGEVIN, Thermostat.ISOKINETIC):
+            raise SettingsError(self, "thermostat", "give langevin or isokinetic: others have no step that is too long")
         if self.thermostat is Thermostat.ISOKINETIC and not self.reference:
             raise SettingsError(self, "reference", "isokinetic runs are judged by their energy: run the reference too")
         for percent in self.neighbors:

@@ -1,7 +1,8 @@
 """Run a system with a network's forces, or its own: trajectory, log and checkpoints in one directory.
 
 With --accelerate the network takes the place of the expensive forces between two of their evaluations, one per
-time step; the averages and the energies logged are those of the system's own forces.
+time step; the averages and the energies logged are those of the system's own forces. --thermostat isokinetic takes
+longer steps, and --thermostat monte-carlo is exact at any step; times mean nothing in either.
 
 With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
 `analyze` does so. The energies logged are without the bias. With --bias-walkers several runs build one bias together.
@@ -80,6 +81,7 @@ class Simulate(ShownCommand):
             bias=self.bias_settings,
         )
         speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
-        print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}")
+        taken = "" if result.acceptance is None else f", {100 * result.acceptance:.0f} % of the proposals taken"
+        print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}{taken}")
         after = "analyze {} --lag PS --out slow" if self.features or self.bias else "compare {} REFERENCE"
         print(f"Next: `openmm-gnn {after.format(self.out)}`")

@@ -23,8 +23,9 @@ from openmm_gnn.forces.backends import Backend, chosen_backend, is_periodic, mak
 from openmm_gnn.forces.force_levels import Level, free_groups, levels_of, separate
 from openmm_gnn.forces.gamd_force import check_model_fits, check_trained_on_nonbonded, has_bonded_terms
 from openmm_gnn.forces.modules.openmm_module import script_module
-from openmm_gnn.md.contexts import HYDROGEN, repartition_hydrogen_mass
+from openmm_gnn.md.contexts import HYDROGEN, refuse_virtual_sites, repartition_hydrogen_mass
 from openmm_gnn.md.leapfrog_steps import IsokineticIntegrator, LeapfrogLangevinIntegrator
+from openmm_gnn.md.monte_carlo_steps import HybridMonteCarloIntegrator
 from openmm_gnn.md.multiple_time_steps import (
     NUM_GROUPS,
     Bath,
@@ -32,8 +33,8 @@ from openmm_gnn.md.multiple_time_steps import (
     MultipleTimeStepIntegrator,
     TimeLevels,
 )
-from openmm_gnn.md.run_settings import ACCELERATED_FRICTION_PER_PS, ISOKINETIC_FRICTION_PER_PS
-from openmm_gnn.md.simulation_system import ForcePart, Thermostat, part_of, virtual_sites_of
+from openmm_gnn.md.run_settings import ACCELERATED_FRICTION_PER_PS, UNTIMED_FRICTION_PER_PS
+from openmm_gnn.md.simulation_system import UNTIMED, ForcePart, Thermostat, part_of, virtual_sites_of
 from openmm_gnn.md.time_steps import accelerated_steps
 from openmm_gnn.networks.weights import load_model
 
@@ -112,6 +113,10 @@ def accelerate(
     out, whose changes of the velocities would falsify it. How far averages are off at a step tells `scan-steps`; the
     fault grows with the square of the step and of the network's error.
 
+    With `thermostat="monte-carlo"` each outer step is a proposal of the network that the System's own energy takes or
+    not (hybrid Monte Carlo, see md/monte_carlo_steps.py): exact whatever the network, and of use where it is off by
+    about kT in the energy of the whole System; `integrator.acceptance` is the fraction taken. Times mean nothing.
+
     On the CPU, OpenMM moves virtual sites only between two of its steps. So in a System with such, as OPC and TIP4P
     water, one step of OpenMM is one bonded substep: `integrator.steps_per_outer_step` of them are one outer step.
 
@@ -121,12 +126,12 @@ def accelerate(
         model: a network, or a name or path for `load_model`; trained on the non-bonded forces
             (`label --forces nonbonded`) if the System has bonded ones.
         inner_steps: evaluations of the network per outer step; with 1 it cancels. None: 3, or 4 where the bonds of
-            hydrogens are the network's; 5 and 10 for isokinetic dynamics.
+            hydrogens are the network's; 5 and 10 for isokinetic dynamics and Monte Carlo.
         time_step: the outer step, ps. None: 0.006, or 0.004 where the bonds of light hydrogens are the network's;
-            0.01 for isokinetic dynamics.
+            0.01 for isokinetic dynamics and Monte Carlo.
         bonded_substeps: steps of the bonded forces per inner step; of no effect where there are none.
         temperature: K. None: constant energy, without friction.
-        friction: 1/ps, of the thermostat. None: 1 for Langevin dynamics, 10 for isokinetic dynamics.
+        friction: 1/ps, of the thermostat. None: 1 for Langevin dynamics, 10 for the others.
         hydrogen_mass: dalton; makes bonded hydrogens heavier at the cost of the atoms they are bonded to: at most 3
             where there are methyl groups, 4 in water.
         backend: see `gamd_force`.
@@ -134,7 +139,7 @@ def accelerate(
         expensive: the forces of `system` that the network stands for: Forces, their names, or force groups; None: all
             but the bonded ones.
         atoms: indices of those that the network sees and moves; None: all that have an element.
-        thermostat: "langevin" (BAOAB), or "isokinetic", see above.
+        thermostat: "langevin" (BAOAB), "isokinetic" or "monte-carlo", see above.
         hydrogen_friction: 1/ps, of hydrogens in Langevin dynamics; a high one, such as 20, damps the resonances of
             their vibrations and bears longer outer steps. None: that of the other atoms.
     Raises:
@@ -151,9 +156,12 @@ def accelerate(
     copied, levels = _copy_without_empty_forces(system, levels)
     if hydrogen_mass is not None:
         repartition_hydrogen_mass(copied, topology, dalton(hydrogen_mass))
-    isokinetic = _is_isokinetic(thermostat)
-    levels = _with_center_of_mass_free(copied, levels) if isokinetic else _with_center_of_mass_at_rest(copied, levels)
-    safe_step_ps, safe_inner_steps = accelerated_steps(copied, topology, isokinetic=isokinetic)
+    kind = _known(thermostat)
+    if kind is Thermostat.ISOKINETIC:
+        _refuse_constraints(copied)
+    at_rest = kind is Thermostat.LANGEVIN
+    levels = _with_center_of_mass_at_rest(copied, levels) if at_rest else _with_center_of_mass_free(copied, levels)
+    safe_step_ps, safe_inner_steps = accelerated_steps(copied, topology, untimed=kind in UNTIMED)
     groups, by_level = separate(copied, levels)
     negated_group, network_group = free_groups(copied, 2)
     chosen = chosen_backend(backend)
@@ -179,13 +187,13 @@ def accelerate(
         inner_groups=tuple(by_level[Level.INNER]),
     )
     if friction is None and temperature is not None:
-        friction = ISOKINETIC_FRICTION_PER_PS if isokinetic else ACCELERATED_FRICTION_PER_PS
+        friction = UNTIMED_FRICTION_PER_PS if kind in UNTIMED else ACCELERATED_FRICTION_PER_PS
     bath = Bath(
         temperature=None if temperature is None else float(kelvin(temperature)),
         friction_per_ps=None if friction is None else float(per_picosecond(friction)),
         friction_of_atoms=_of_hydrogens(topology, hydrogen_friction),
     )
-    integrator = _integrator(copied, time_levels, bath, isokinetic)
+    integrator = _integrator(copied, time_levels, bath, kind)
     own = frozenset(range(NUM_GROUPS)) - {network_group, negated_group}
     inner, bonded = (frozenset(by_level[level]) for level in (Level.INNER, Level.BONDED))
     by_name = {
@@ -224,21 +232,24 @@ def question_costs(costs: dict[str, float], inner_steps: int) -> None:
         )
 
 
-def _integrator(system: openmm.System, levels: TimeLevels, bath: Bath, isokinetic: bool) -> LevelledIntegrator:
+def _integrator(system: openmm.System, levels: TimeLevels, bath: Bath, kind: Thermostat) -> LevelledIntegrator:
     """The integrator of an accelerated System."""
-    has_sites = bool(virtual_sites_of(system))
-    if isokinetic:
+    has_sites, constrained = bool(virtual_sites_of(system)), system.getNumConstraints() > 0
+    if kind is Thermostat.ISOKINETIC:
         return IsokineticIntegrator(levels, bath, has_sites)
-    kind = LeapfrogLangevinIntegrator if has_sites else MultipleTimeStepIntegrator
-    return kind(levels, bath, system.getNumConstraints() > 0, system.getNumParticles())
+    if kind is Thermostat.MONTE_CARLO:
+        refuse_virtual_sites(system, "proposals of several substeps")
+        return HybridMonteCarloIntegrator(levels, bath, constrained)
+    langevin = LeapfrogLangevinIntegrator if has_sites else MultipleTimeStepIntegrator
+    return langevin(levels, bath, constrained, system.getNumParticles())
 
 
-def _is_isokinetic(thermostat: Thermostat | str) -> bool:
-    known = (Thermostat.LANGEVIN.value, Thermostat.ISOKINETIC.value)
+def _known(thermostat: Thermostat | str) -> Thermostat:
+    known = (Thermostat.LANGEVIN, *UNTIMED)
     name = thermostat.value if isinstance(thermostat, Thermostat) else thermostat
-    if name not in known:
-        raise SpecError(f"thermostat is {name}: give {' or '.join(known)}")
-    return name == Thermostat.ISOKINETIC.value
+    if name not in [one.value for one in known]:
+        raise SpecError(f"thermostat is {name}: give {', '.join(one.value for one in known)}")
+    return Thermostat(name)
 
 
 def _of_hydrogens(topology: app.Topology, friction: Any | None) -> dict[int, float] | None:
@@ -260,13 +271,16 @@ def _with_center_of_mass_at_rest(system: openmm.System, levels: list[Level]) -> 
     return [*levels, Level.NONE]
 
 
-def _with_center_of_mass_free(system: openmm.System, levels: list[Level]) -> list[Level]:
-    """Take out CMMotionRemovers, and refuse constraints: they would change velocities of isokinetic dynamics."""
+def _refuse_constraints(system: openmm.System) -> None:
     if count := system.getNumConstraints():
         raise SpecError(
             f"the System has {count} constraints, which isokinetic dynamics cannot keep: make it without "
             "(constraints=None, rigidWater=False), or take langevin"
         )
+
+
+def _with_center_of_mass_free(system: openmm.System, levels: list[Level]) -> list[Level]:
+    """Take out CMMotionRemovers: they would change velocities that are drawn or bounded."""
     kept = list(levels)
     for index in reversed(range(system.getNumForces())):
         if isinstance(system.getForce(index), openmm.CMMotionRemover):

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openmm_gnn.base.errors import SettingsError, SpecError, at_least, positive, whole
-from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.simulation_system import UNTIMED, Thermostat
 from openmm_gnn.md.time_steps import accelerated_steps, longest_time_step, question_time_step
 
 if TYPE_CHECKING:
     from openmm_gnn.md.simulation_system import SimulationSystem
 
-BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS, ISOKINETIC_FRICTION_PER_PS = 0.0005, 1.0, 10.0
+BONDED_STEP_PS, ACCELERATED_FRICTION_PER_PS, UNTIMED_FRICTION_PER_PS = 0.0005, 1.0, 10.0
 LONGEST_OUTER_STEP_PS = 0.004
 """Customary with bonded substeps, which follow the bonds of hydrogens."""
 FRAMES_PER_CHECKPOINT = 20
@@ -50,18 +50,20 @@ class RunSettings:
     temperature: float | None = None
     """Temperature of the thermostat in K. Default: the system's."""
     thermostat: Thermostat | None = None
-    """Thermostat: nose-hoover or langevin; of accelerated runs langevin, or isokinetic, which bears outer steps of 10
-    fs and more and samples configurations alone: its velocities, temperatures and times mean nothing. Default: the
-    system's; accelerated runs take langevin."""
+    """Thermostat: nose-hoover or langevin; of accelerated runs langevin, isokinetic or monte-carlo. isokinetic bears
+    outer steps of 10 fs and more and samples configurations alone: its velocities, temperatures and times mean nothing.
+    monte-carlo takes or refuses each time step by the system's own energy: exact, without times. Default: the system's;
+    accelerated runs take langevin."""
     friction: float | None = None
-    """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's; isokinetic 10."""
+    """Friction of langevin, or collision frequency of nose-hoover, in 1/ps. Default: the system's; isokinetic and
+    monte-carlo 10."""
     hydrogen_friction: float | None = None
     """Friction of hydrogens in 1/ps, in an accelerated run with langevin; 20 damps the resonances of their vibrations
     and bears longer outer steps. Default: that of the other atoms."""
     time_step: float | None = None
     """Time step in fs. Default: a named system's own; else 4 with heavy hydrogens whose bonds are fixed, 2 with light
     ones, 1 where they vibrate; 6 for accelerated runs, 4 where the network holds the bonds of light hydrogens, 10 for
-    isokinetic;
+    isokinetic and monte-carlo;
     `scan-steps` finds the longest stable one."""
     seed: int = 1
     """Seed of initial velocities and random forces, 1 or more."""
@@ -72,7 +74,8 @@ class RunSettings:
     """Sample the system's own ensemble: the network acts in short steps, the system's own forces correct its error."""
     inner_steps: int | None = None
     """Number of evaluations of the network per time step of an accelerated run. Default: 3, or 4 where the network
-    holds the bonds of hydrogens; 5 and 10 for isokinetic."""
+    holds the bonds of hydrogens; 5 and 10 for isokinetic and
+    monte-carlo."""
     expensive: tuple[str, ...] = ()
     """Name or force group of a force that the network stands for, in an accelerated run; may be given again. Default:
     all but the bonded ones."""
@@ -120,11 +123,10 @@ class RunSettings:
         thermostat = self.thermostat or system.thermostat
         friction = system.friction_per_ps if self.friction is None else self.friction
         bonded_substeps = self.bonded_substeps or system.bonded_substeps
-        isokinetic = thermostat is Thermostat.ISOKINETIC
-        if isokinetic and self.friction is None:
-            friction = ISOKINETIC_FRICTION_PER_PS
+        if thermostat in UNTIMED and self.friction is None:
+            friction = UNTIMED_FRICTION_PER_PS
         safe_step_ps, safe_inner_steps = accelerated_steps(
-            system.system, system.topology, self.hydrogen_mass, isokinetic
+            system.system, system.topology, self.hydrogen_mass, thermostat in UNTIMED
         )
         inner_steps = (self.inner_steps or safe_inner_steps) if self.accelerate else 0
         if self.time_step is not None:
@@ -231,11 +233,12 @@ class RunCourse:
             if getattr(self, name) % self.report_interval:
                 remedy = f"give a multiple of report_interval, the {self.report_interval} steps between two frames"
                 raise SettingsError(self, name, remedy)
-        if self.thermostat is Thermostat.ISOKINETIC:
+        if self.thermostat in UNTIMED:
+            name = self.thermostat.value
             if not self.accelerated:
-                raise SettingsError(self, "thermostat", "isokinetic is for accelerated runs: give accelerate too")
+                raise SettingsError(self, "thermostat", f"{name} is for accelerated runs: give accelerate too")
             if self.hydrogen_friction is not None:
-                raise SettingsError(self, "hydrogen_friction", "it is of langevin: leave it out with isokinetic")
+                raise SettingsError(self, "hydrogen_friction", f"it is of langevin: leave it out with {name}")
         elif (self.bonded_substeps > 1 or self.accelerated) and self.thermostat is not Thermostat.LANGEVIN:
             name = "inner_steps" if self.accelerated else "bonded_substeps"
             raise SpecError(
@@ -246,6 +249,11 @@ class RunCourse:
     @property
     def accelerated(self) -> bool:
         return self.inner_steps > 0
+
+    @property
+    def physical_times(self) -> bool:
+        """Whether the run is dynamics, in which things diffuse."""
+        return self.thermostat not in UNTIMED
 
     @property
     def physical_velocities(self) -> bool:

@@ -29,6 +29,12 @@ class Thermostat(str, Enum):
     """Langevin, middle scheme: robust; its friction slows diffusion."""
     ISOKINETIC = "isokinetic"
     """Of accelerated runs: the longest outer steps; configurations alone, without temperatures or times."""
+    MONTE_CARLO = "monte-carlo"
+    """Of accelerated runs: the network proposes, the system's own energy accepts. Exact at any step, without times."""
+
+
+UNTIMED = (Thermostat.ISOKINETIC, Thermostat.MONTE_CARLO)
+"""Kinds of accelerated runs whose times mean nothing."""
 
 
 @dataclass(frozen=True)

@@ -48,20 +48,21 @@ def longest_time_step(
 
 
 def accelerated_steps(
-    system: openmm.System, topology: app.Topology, hydrogen_mass: float | None = None, isokinetic: bool = False
+    system: openmm.System, topology: app.Topology, hydrogen_mass: float | None = None, untimed: bool = False
 ) -> tuple[float, int]:
     """Outer time step, ps, and inner steps of an accelerated run that are safe for a System.
 
     The network acts every 2 fs, three times in an outer step, where bonded forces in steps of their own or constraints
     hold all hydrogens. Where the bonds of hydrogens are the network's, as under a machine-learned potential, it acts
-    every 1 fs, or 1.5 fs with heavy hydrogens, four times in an outer step. Isokinetic dynamics bears 10 fs, with
-    network steps of 2 fs, or 1 fs where the bonds of hydrogens are the network's.
+    every 1 fs, or 1.5 fs with heavy hydrogens, four times in an outer step. Isokinetic dynamics and hybrid
+    Monte Carlo take 10 fs, with network steps of 2 fs, or 1 fs where the bonds of hydrogens are the network's.
 
     Args:
         hydrogen_mass: of bonded hydrogens, dalton, in place of the System's.
+        untimed: whether the run is isokinetic or Monte Carlo.
     """
     free = free_hydrogens(system, topology, hydrogen_mass)
-    if isokinetic:
+    if untimed:
         return 0.010, 10 if free else 5
     if not free:
         return 0.006, 3

@@ -52,6 +52,8 @@ class RunResult:
     num_frames: int
     ns_per_day: float
     """Speed of this call; 0 if the run was complete already."""
+    acceptance: float | None = None
+    """Fraction of the proposals that was taken since the start, of a hybrid Monte Carlo run."""
 
 
 def simulate(
@@ -171,7 +173,8 @@ def simulate(
             )
         final = context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
         write_atomically(run.final_state, openmm.XmlSerializer.serialize(final).encode())
-        return RunResult(run, course.num_frames, bar.ns_per_day)
+        acceptance = getattr(forces.integrator, "acceptance", None)
+        return RunResult(run, course.num_frames, bar.ns_per_day, acceptance)
 
 
 def run_identity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,11 +292,14 @@ def test_the_command_accelerates(tmp_path: Path) -> None:
     save_system(tmp_path / "water", flexible_water())
     bundle = save_network(network().float(), tmp_path / "net.safetensors")
     command = ["simulate", str(tmp_path / "water"), "--out", str(tmp_path / "run"), "--accelerate"]
-    command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "2", "--inner-steps", "2"]
+    command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "0.4", "--inner-steps", "2"]
     command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--no-progress"]
+    command += ["--thermostat", "monte-carlo"]
     assert invoke(command).exit_code == 2  # no --model
     done = invoke([*command, "--model", str(bundle)])
     assert done.exit_code == 0, done.output
+    taken = re.search(r"(\d+) % of the proposals taken", done.output)
+    assert taken is not None and int(taken[1]) > 0
     settings = RunDirectory(tmp_path / "run").settings()
     assert (settings.inner_steps, settings.bonded_substeps, settings.hydrogen_mass) == (2, 2, 3.0)
     assert np.isfinite(RunDirectory(tmp_path / "run").read_log()["potential_kj_mol"]).all()
