@@ -10,6 +10,8 @@ from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 RELAX_CALLS = 60
 """Evaluations of the teacher, at most, that relax a start."""
 
+BATCH_ATOMS, MOST_FRAMES = 700, 32
+
 
 @dataclass(frozen=True)
 class StudentSettings:
@@ -59,7 +61,7 @@ class DistillSettings:
     """Evaluations of the teacher, out of those, that are left for the scan of steps and the validation; 0: neither."""
     first_calls: int = 600
     """Evaluations of the teacher in the first round: steps of a run of its own, or frames that are there already."""
-    labels: int = 400
+    labels: int = 300
     """Frames that the teacher labels in each later round, out of runs of the student."""
     rounds: int = 6
     """Largest number of rounds; they end earlier when the held-out force error stops falling."""
@@ -73,13 +75,14 @@ class DistillSettings:
     """Temperature of the hotter runs that geometries are taken from, in units of the temperature."""
     sample_ps: float = 10.0
     """Length of each run of a student, or of a cheap System, that geometries are taken from, ps."""
-    num_steps: int = 2000
+    num_steps: int = 800
     """Number of optimisation steps in each round."""
-    last_steps: int = 5000
+    last_steps: int = 2500
     """Number of optimisation steps of the last training, on all labels."""
-    batch_size: int = 8
-    """Number of frames per optimisation step."""
-    learning_rate: float = 5e-3
+    batch_size: int | None = None
+    """Number of frames per optimisation step. Default: as many as have 700 atoms together, 32 at most: gradients of
+    fewer atoms are so noisy that training ends at twice the error."""
+    learning_rate: float = 1e-2
     """Highest learning rate of the first round; later rounds begin with the network of the one before, and a third."""
     hydrogen_mass: float | None = None
     """Mass of bonded hydrogens in dalton in all runs and in the steps that are tried. Default: 3 where the bonds of
@@ -103,6 +106,10 @@ class DistillSettings:
                 f"give at least {least}: {RELAX_CALLS} that relax the start, first_calls ({self.first_calls}) and "
                 f"scan_calls ({self.scan_calls}), or less of these",
             )
+
+    def batch(self, num_atoms: int) -> int:
+        """Frames per optimisation step, each of this many atoms."""
+        return self.batch_size or max(1, min(MOST_FRAMES, round(BATCH_ATOMS / num_atoms)))
 
     @property
     def label_calls(self) -> int:

@@ -85,7 +85,7 @@ def train_student(
     data = frame_dataset(spec, training, pair_term=pair_term)
     asked = TrainingSettings(
         num_steps=steps,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch(len(system.positions)),
         learning_rate=settings.learning_rate * (1.0 if before is None else LATER_RATE),
         warmup_steps=round(WARMUP_SHARE * steps),
         validate_every=max(1, steps // VALIDATIONS),
