@@ -6,6 +6,7 @@ A time step need not be the same for bonded forces and the expensive rest: bonds
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -188,6 +189,22 @@ def is_periodic_system(system: openmm.System) -> bool:
         except openmm.OpenMMException:
             continue
     return False
+
+
+_PICKLED = re.compile(r' function="80[0-9a-f]*"')
+"""The callable of a PythonForce in XML, pickled."""
+_OURS = b"openmm_gnn.forces.python_force".hex()
+
+
+def stable_xml(system: openmm.System | openmm.Force) -> str:
+    """A System or a Force as XML by which a run knows again, in another process, what it was begun with.
+
+    What a PythonForce of other packages calls is left out: pickled again it has other bytes in every process.
+    """
+    import openmm
+
+    written = openmm.XmlSerializer.serialize(system)
+    return _PICKLED.sub(lambda found: found[0] if _OURS in found[0] else "", written)
 
 
 def split_groups(system: openmm.System) -> None:

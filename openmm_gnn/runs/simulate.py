@@ -28,7 +28,7 @@ from openmm_gnn.md.loop import Listener, advance, start_or_resume
 from openmm_gnn.md.multiple_time_steps import LevelledIntegrator
 from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
-from openmm_gnn.md.simulation_system import is_periodic_system, masses_of
+from openmm_gnn.md.simulation_system import is_periodic_system, masses_of, stable_xml
 from openmm_gnn.md.state_checks import HOT_PS, run_checks
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import is_store
@@ -196,7 +196,7 @@ def run_identity(
     return {
         "system": {
             "name": simulation_system.name,
-            "hash": text_hash(openmm.XmlSerializer.serialize(simulation_system.system)),
+            "hash": text_hash(stable_xml(simulation_system.system)),
             "num_atoms": len(simulation_system.positions),
         },
         "forces": forces,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -11,6 +12,7 @@ from openmm import app, unit
 
 from openmm_gnn.base.errors import DataError, TopologyError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
+from openmm_gnn.md.simulation_system import stable_xml
 from openmm_gnn.md.systems.systems import SimulationSystem, load_system, save_system
 
 SIGMA, EPSILON, CUTOFF, EDGE = 0.34, 0.238 * 4.184, 1.02, 2.727
@@ -204,3 +206,33 @@ def test_a_topology_that_its_file_cannot_hold_is_refused(tmp_path: Path) -> None
         system.addParticle(12.0)
     with pytest.raises(TopologyError, match=r"the bonds of ethane do not survive .* PDBx/mmCIF file can hold"):
         save_system(tmp_path, SimulationSystem("ethane", system, topology, np.zeros((2, 3))))
+
+
+class Restless:
+    """A force whose pickle is another one each time, as those of machine-learned potentials are in each process."""
+
+    pickles = 0
+
+    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        return 0.0, np.zeros((3, 3))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        Restless.pickles += 1
+        return Restless, (), {"count": Restless.pickles}
+
+
+@pytest.mark.skipif(not hasattr(openmm, "PythonForce"), reason="this OpenMM has no PythonForce")
+def test_a_run_knows_a_pickled_potential_again() -> None:
+    """Its XML differs once it was read; what stands for it in the hash of a run does not."""
+    system = openmm.System()
+    for _ in range(3):
+        system.addParticle(1.0)
+    force = openmm.PythonForce(Restless())
+    system.addForce(force)
+    first = openmm.XmlSerializer.serialize(system)
+    read = openmm.XmlSerializer.deserialize(first)
+    assert openmm.XmlSerializer.serialize(read) != first
+    before = stable_xml(system)
+    assert before == stable_xml(read) and "PythonForce" in before
+    system.setParticleMass(0, 2.0)
+    assert stable_xml(system) != before

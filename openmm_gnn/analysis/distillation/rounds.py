@@ -43,7 +43,7 @@ from openmm_gnn.learning.training.data_sets import force_errors
 from openmm_gnn.learning.training.frames import ForceErrors
 from openmm_gnn.md.contexts import choose_platform, refuse_virtual_sites, repartition_hydrogen_mass
 from openmm_gnn.md.run_settings import ComputeSettings, text_hash
-from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem
+from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem, stable_xml
 from openmm_gnn.md.systems.systems import SYSTEM_FILE, save_system
 from openmm_gnn.md.time_steps import HEAVY_FREE_HYDROGEN, free_hydrogens
 from openmm_gnn.networks.weights import BUNDLE, load_model, save_network
@@ -192,9 +192,9 @@ def _begin(
         "settings": plain(settings),
         "student": plain(student),
         "geometries": [{"name": str(path), "bytes": path.stat().st_size} for path in geometries],
-        "cheap": None if cheap is None else text_hash(openmm.XmlSerializer.serialize(cheap.system)),
+        "cheap": None if cheap is None else text_hash(stable_xml(cheap.system)),
         "system": {
-            "sha256": text_hash(openmm.XmlSerializer.serialize(system.system)),
+            "sha256": text_hash(stable_xml(system.system)),
             "num_atoms": len(system.positions),
         },
         "platform": platform,

@@ -10,7 +10,6 @@ OUT.partial keeps what is labelled until all is: the same call goes on there aft
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,8 @@ from openmm_gnn.features.topologies import as_mdtraj
 from openmm_gnn.features.trajectory_frames import TrajectoryFrames, check_atoms, count_frames, frames_of
 from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import choose_platform
-from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
+from openmm_gnn.md.run_settings import text_hash
+from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups, stable_xml
 from openmm_gnn.md.state_checks import WholeBonds
 from openmm_gnn.md.systems.systems import SimulationSystem
 
@@ -83,7 +83,7 @@ def label_geometries(
     partial = Path(f"{out}.partial")
     with locked(partial):
         making = {
-            "system": hashlib.sha256(openmm.XmlSerializer.serialize(system.system).encode()).hexdigest(),
+            "system": text_hash(stable_xml(system.system)),
             "settings": {"forces": teacher.forces.value, "stride": settings.stride, "broken": allow_broken_bonds},
             "files": [{"name": str(path), "bytes": path.stat().st_size} for path in paths],
         }

@@ -8,7 +8,6 @@ reports its progress on standard output. Frames are appended in chunks, and afte
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import os
 import sys
@@ -41,8 +40,8 @@ from openmm_gnn.md.contexts import make_context, repartition_hydrogen_mass
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.loop import advance, start_or_resume
 from openmm_gnn.md.run_guard import RunGuard
-from openmm_gnn.md.run_settings import RunCourse
-from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
+from openmm_gnn.md.run_settings import RunCourse, text_hash
+from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups, stable_xml
 from openmm_gnn.md.state_checks import run_checks
 from openmm_gnn.md.systems.structure_files import relaxed
 from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, load_system, save_system
@@ -255,11 +254,10 @@ def _prepared(system: SimulationSystem, hydrogen_mass: float | None) -> Simulati
 
 def _prepare(out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse) -> dict[str, Any]:
     """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
-    xml = openmm.XmlSerializer.serialize(system.system)
     identity = {
         "versions": {"openmm": openmm.__version__},
         "settings": course.to_dict(),
-        "system": {"sha256": hashlib.sha256(xml.encode()).hexdigest(), "num_atoms": system.system.getNumParticles()},
+        "system": {"sha256": text_hash(stable_xml(system.system)), "num_atoms": system.system.getNumParticles()},
     }
     further = {"trajectories": {}, "units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
     meta = LABELLED.begin(out, identity, further)

@@ -21,7 +21,7 @@ from openmm_gnn.features.topologies import as_mdtraj, topology_hash
 from openmm_gnn.forces.cv_force import BiasForce
 from openmm_gnn.md.integrators import ImpulseLangevinIntegrator
 from openmm_gnn.md.run_settings import RunCourse, text_hash
-from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
+from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat, stable_xml
 from openmm_gnn.networks.weights import path_of
 from openmm_gnn.runs.bias.least_widths import SAMPLES_PER_STRIDE, LeastWidths
 from openmm_gnn.runs.bias.records import (
@@ -264,7 +264,7 @@ class RunBias:
     def _in_common(self, system: SimulationSystem) -> dict[str, Any]:
         """What all walkers of one bias have in common, in the types of JSON."""
         meta = {name: value for name, value in self._meta().items() if name not in ("version", "units")}
-        physics = [openmm.XmlSerializer.serialize(force) for force in system.system.getForces() if _decides(force)]
+        physics = [stable_xml(force) for force in system.system.getForces() if _decides(force)]
         masses = [system.system.getParticleMass(atom)._value for atom in range(system.system.getNumParticles())]
         topology = topology_hash(as_mdtraj(system.topology))
         meta["cv"] = self._cv["hash"]
