@@ -23,6 +23,7 @@ from rich.table import Table
 
 from openmm_gnn import load_system
 from openmm_gnn.base.statistics import Estimate, mean_with_error
+from openmm_gnn.md.contexts import repartition_hydrogen_mass
 from openmm_gnn.md.leapfrog_steps import IsokineticIntegrator
 from openmm_gnn.md.multiple_time_steps import Bath, MultipleTimeStepIntegrator, TimeLevels
 
@@ -42,6 +43,10 @@ class Row:
     friction: float = 10.0
     time_fs: float = 10.0
     """Of the thermostat."""
+    hydrogen_mass: float | None = None
+    """Dalton."""
+    hydrogen_friction: float | None = None
+    """1/ps, of hydrogens."""
 
 
 ROWS = (
@@ -54,6 +59,8 @@ ROWS = (
     Row("isokinetic", 20.0, 0.03),
     Row("isokinetic", 20.0, 0.03, time_fs=5.0),
     Row("isokinetic", 20.0, 0.03, friction=100.0),
+    Row("langevin", 8.0, 0.03, isokinetic=False, friction=1.0, hydrogen_mass=3.0),
+    Row("langevin", 8.0, 0.03, isokinetic=False, friction=1.0, hydrogen_mass=3.0, hydrogen_friction=20.0),
 )
 
 
@@ -82,8 +89,8 @@ def perturbed(force: openmm.Force, error: float, draw: Callable[[], float]) -> o
     return changed
 
 
-def emulated(error: float) -> tuple[openmm.System, np.ndarray]:
-    """Teacher and student in one System, and positions in nm; the centre of mass is free."""
+def emulated(error: float, hydrogen_mass: float | None) -> tuple[openmm.System, np.ndarray, list[int]]:
+    """Teacher and student in one System, positions in nm, and indices of hydrogens; the centre of mass is free."""
     peptide = load_system("alanine-dipeptide")
     system = app.ForceField("amber14-all.xml").createSystem(peptide.topology, removeCMMotion=False)
     generator = np.random.default_rng(1)
@@ -93,14 +100,18 @@ def emulated(error: float) -> tuple[openmm.System, np.ndarray]:
         student.setForceGroup(NETWORK)
         force.setForceGroup(groups.get(type(force).__name__, REST))
         system.addForce(student)
-    return system, np.asarray(peptide.positions)
+    if hydrogen_mass is not None:
+        repartition_hydrogen_mass(system, peptide.topology, hydrogen_mass)
+    hydrogens = [atom.index for atom in peptide.topology.atoms() if atom.element is app.element.hydrogen]
+    return system, np.asarray(peptide.positions), hydrogens
 
 
 def measured(row: Row, length_ps: float) -> tuple[list[Estimate], float, float]:
     """Mean energies, the student's relative error of forces, and CPU seconds per ps."""
-    system, positions = emulated(row.error)
+    system, positions, hydrogens = emulated(row.error, row.hydrogen_mass)
     levels = TimeLevels(row.outer_fs / 1000, round(row.outer_fs / 1000 / INNER_PS), 1, (), NETWORK, NEGATED)
-    bath = Bath(TEMPERATURE, row.friction)
+    of_hydrogens = None if row.hydrogen_friction is None else dict.fromkeys(hydrogens, row.hydrogen_friction)
+    bath = Bath(TEMPERATURE, row.friction, of_hydrogens)
     integrator = (
         IsokineticIntegrator(levels, bath, time_ps=row.time_fs / 1000)
         if row.isokinetic
@@ -135,9 +146,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", help="numbers of the rows to run, from 0; all if left out")
     arguments = parser.parse_args()
     table = Table(title=f"alanine dipeptide in vacuum, {arguments.ps:g} ps a row")
-    headings = ("dynamics", "outer fs", "force error %", "gamma 1/ps", "tau fs", "U", "U bonds", "U angles", "CPU s/ps")
+    headings = ("dynamics", "outer fs", "error %", "friction", "tau fs", "U", "U bonds", "U angles", "CPU s/ps")
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=heading.startswith("U"))
+        table.add_column(heading, justify="right", no_wrap=True)
     for number, row in enumerate(ROWS):
         if arguments.rows and number not in arguments.rows:
             continue
@@ -147,10 +158,12 @@ def main() -> None:
         except (openmm.OpenMMException, ValueError) as stop:
             error, found = float("nan"), [str(stop)[:24], "-", "-", "-"]
         time_fs = f"{row.time_fs:g}" if row.isokinetic else "-"
-        cells = (row.name, f"{row.outer_fs:g}", f"{100 * error:.1f}", f"{row.friction:g}", time_fs, *found)
+        friction = f"{row.friction:g}" + ("" if row.hydrogen_friction is None else f", H {row.hydrogen_friction:g}")
+        name = row.name if row.hydrogen_mass is None else f"{row.name}, H {row.hydrogen_mass:g} Da"
+        cells = (name, f"{row.outer_fs:g}", f"{100 * error:.1f}", friction, time_fs, *found)
         print(*cells, sep="  ", flush=True)
         table.add_row(*cells)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def test_isokinetic_runs_are_compared_by_their_structure_alone(runs: Path, tmp_p
         comparison = compare(tmp_path / "isokinetic", reference)
         said = [row[0] for row in comparison.rows()]
         assert not any(word in name for word in ("temperature", "diffusion") for name in said)
-        assert save_comparison(comparison, tmp_path / "figure.png").stat().st_size > 10_000
+    assert save_comparison(comparison, tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_a_run_without_a_frame_says_so(runs: Path, tmp_path: Path) -> None:

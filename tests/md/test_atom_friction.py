@@ -49,7 +49,7 @@ def test_free_atoms_forget_their_velocities_each_at_its_rate(kind: type[Langevin
 def test_the_ensemble_of_springs_is_the_same_for_all_frictions(kind: type[LangevinLevels]) -> None:
     """750 coordinates of each half over 2 ps: 1500 independent samples, as 1/ps forgets within 1 ps."""
     medium = 3 * SOFT
-    integrator = with_friction(kind, 0.002, 2, 50.0)
+    integrator = with_friction(kind, 0.004, 1, 50.0)
     context = context_of(wells((spring(medium), BONDED), (spring(SOFT), 0)), integrator, np.sqrt(KT) / (3.16 * SOFT))
     stride = round(0.1 / integrator.getStepSize()._value)
     found = sampled(context, stride, 20, stride).reshape(20, COUNT, 3) ** 2 * (medium**2 + SOFT**2) / KT

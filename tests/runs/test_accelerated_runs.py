@@ -98,8 +98,7 @@ ISOKINETIC = replace(SETTINGS, thermostat=Thermostat.ISOKINETIC, hydrogen_mass=N
     ("settings", "rigid", "force_field"),
     [
         (SETTINGS, False, "tip3p.xml"),
-        (ISOKINETIC, False, "tip3p.xml"),
-        (replace(SETTINGS, hydrogen_friction=20.0), True, "tip4pew.xml"),
+        (ISOKINETIC, False, "tip4pew.xml"),
     ],
 )
 def test_extended_run_equals_a_long_one(settings: RunCourse, rigid: bool, force_field: str, tmp_path: Path) -> None:
