@@ -7,6 +7,7 @@ cells than its own.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import tempfile
 import time
@@ -23,12 +24,14 @@ def checksum_of_cells(notebook: nbformat.NotebookNode) -> str:
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Drop the times of this machine, and the lines that mdtraj's reader of DCD files prints for each file."""
+    """Drop what only a terminal shows, the times of this machine, and what mdtraj's reader of DCD files prints."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                lines = output.text.splitlines(keepends=True)
+                # A table that is drawn again in its place is kept once.
+                text = re.sub(r"\x1b\[\?25l.*\x1b\[2K", "", output.text, flags=re.DOTALL)
+                lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines(keepends=True)
                 output.text = "".join(line for line in lines if not line.startswith("dcdplugin)"))
 
 
