@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openmm_gnn.analysis.distillation.rounds import Distilled
 from openmm_gnn.analysis.force_checks import ReferenceFrame
-from openmm_gnn.analysis.step_scan import NUM_BLOCKS, SAMPLE_PS, ScanRow, ScanSettings, Verdict, scan_steps
+from openmm_gnn.analysis.step_scan import NUM_BLOCKS, SAMPLE_PS, ScanRow, ScanSettings, recommended, scan_steps
 from openmm_gnn.analysis.validation import Validation, validate_on
 from openmm_gnn.analysis.validation_frames import Source
 from openmm_gnn.analysis.verdicts import ValidationSettings
@@ -50,6 +50,8 @@ def found_steps(
 ) -> Steps:
     """Scan outer steps around the customary one; the longest stable one is taken.
 
+    The runs are short, and steps beside the longest are not tried: `openmm-gnn scan-steps` looks closer.
+
     Args:
         scan_calls: evaluations of the teacher that may be spent.
         temperature: K.
@@ -74,6 +76,7 @@ def found_steps(
         equilibration=EQUILIBRATION_SHARE * length,
         temperature=temperature,
         friction=SCAN_FRICTION_PER_PS,
+        neighbors=(),
         reference=False,
     )
     rows = []
@@ -81,15 +84,14 @@ def found_steps(
         rows.append(row)
         say(f"steps of {row.time_step_fs:g} fs, {row.inner_steps} of the network: {row.verdict.value}")
     calls = sum(course.total_steps + 1 for _, course in asked.runs(system))
-    stable = [row for row in rows if row.verdict is Verdict.STABLE]
-    if not stable:
+    best = recommended(rows)
+    if best is None:
         warnings.warn(
             "none of the steps that were tried is stable: label more (--teacher-calls), or run `openmm-gnn scan-steps` "
             "with shorter ones",
             stacklevel=2,
         )
-    best = max(stable or [rows[0]], key=lambda row: row.time_step_fs)
-    return Steps(best.time_step_fs, best.inner_steps, bool(stable), rows, calls)
+    return Steps(outer[0] if best is None else best.time_step_fs, inner, best is not None, rows, calls)
 
 
 def validated(
