@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tyro
 
+from openmm_gnn.base.specs.force import ExportFormat
 from openmm_gnn.cli.options import Command
 
 
@@ -22,7 +23,11 @@ class Export(Command):
     system: tyro.conf.Positional[str]
     """Name of a system (argon), or a serialised System (.xml)."""
     out: Path
-    """TorchScript file to write (.pt)."""
+    """File to write (.pt, or .pt2 of the other formats)."""
+    format: ExportFormat = ExportFormat.PT
+    """pt: TorchScript, for torch.jit.load in Python and C++. pt2: a program of torch.export, for torch.export.load; it
+    needs no TorchScript, which Python 3.14 has not. aoti: that program compiled, for torch._inductor.aoti_load_package;
+    it needs g++ and some minutes here, and runs on this kind of processor and with this PyTorch alone."""
     topology: Path | None = None
     """PDB or PDBx/mmCIF file with the atoms of a serialised System."""
     output: int = 0
@@ -35,7 +40,9 @@ class Export(Command):
 
         target = load_system(self.system, self.topology)
         network = load_exportable(self.model)
-        path = export_for(target, network, self.out, self.output)
+        path = export_for(target, network, self.out, self.output, self.format)
         print(f"wrote {path}: {path.stat().st_size} bytes for {target.topology.getNumAtoms()} atoms")
-        simulate = f"`openmm-gnn simulate {self.system} --model {path} --out run`, or "
-        print(f"Next: {simulate if isinstance(network, ForceModel) else ''}torch.jit.load in other programs")
+        simulated = self.format is ExportFormat.PT and isinstance(network, ForceModel)
+        command = f"`openmm-gnn simulate {self.system} --model {path} --out run`, or " if simulated else ""
+        loaders = {"pt": "torch.jit.load", "pt2": "torch.export.load", "aoti": "torch._inductor.aoti_load_package"}
+        print(f"Next: {command}{loaders[self.format.value]} in other programs")

@@ -47,6 +47,9 @@ def written_out(function: Callable[..., Any], examples: Sequence[Tensor]) -> tor
                 0 if argument.name == "num_threads" else given  # the operator asks the system
                 for argument, given in zip(node.target._schema.arguments, node.args, strict=True)
             )
+    for name, weight in list(traced.named_parameters()):  # programs would record gradients of parameters
+        delattr(traced, name)
+        traced.register_buffer(name, weight.detach())
     traced.graph.eliminate_dead_code()
     fixed = [node.name for node in traced.graph.nodes if OPEN_SIZE in _numbers(node.args) + _numbers(node.kwargs)]
     if fixed:

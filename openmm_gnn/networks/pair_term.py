@@ -141,8 +141,17 @@ class PairTerm(nn.Module):
         assert types is not None
         forces, energy = self.forward(far.pairs, types, far.vectors, far.distances, species.size(0))
         if self.charge_term is not None:
-            sizes = grid_sizes(box_lengths(box), self.charge_term.width)
+            sizes = self.sizes_of(box)
             assert box is not None
             charge_forces, charge_energy = self.charge_term(positions, species, box, sizes)
             forces, energy = forces + charge_forces, energy + charge_energy
         return energy, forces
+
+    def sizes_of(self, box: Tensor | None) -> list[int]:
+        """Points of the charges' grid along each box vector.
+
+        Raises:
+            ValueError: if there is no box.
+        """
+        assert self.charge_term is not None
+        return grid_sizes(box_lengths(box), self.charge_term.width)

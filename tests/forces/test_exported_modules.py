@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from exported_forces import example
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from openmm_gnn.base.errors import SpecError
+from openmm_gnn.base.errors import DataError, SpecError
+from openmm_gnn.base.specs.force import ExportFormat
 from openmm_gnn.forces.modules.exports import eager_module, export_for, exported_module, load_exportable
 from openmm_gnn.kernels.library import PACKAGE
 from openmm_gnn.kernels.written_gradients import OPEN_SIZE, operators_of, written_out
@@ -159,3 +161,65 @@ def test_what_is_exported_may_be_a_name_or_a_file(tmp_path: Path) -> None:
     assert isinstance(cv, LearnedCV)
     assert isinstance(load_exportable(save_learned_cv(cv, tmp_path / "cv.safetensors")), LearnedCV)
     assert isinstance(load_exportable("gamd-argon"), ForceModel)
+
+
+RUN_PROGRAMS = f"""
+import glob, sys, torch
+torch.ops.load_library({str(LIBRARY)!r})
+for path in glob.glob("*.pt2"):
+    inputs = [one for one in torch.load(path + ".inputs") if one is not None]
+    is_compiled = path.startswith("compiled")
+    call = torch._inductor.aoti_load_package(path) if is_compiled else torch.export.load(path).module()
+    torch.save(call(*inputs), path + ".python")
+assert not [name for name in sys.modules if name.startswith("openmm")]
+"""
+PROGRAMS = ["gamd-tip3p", "cv-alanine-dipeptide"]
+OTHER_PROGRAMS = [
+    "gamd-amoeba-water",
+    "gamd-argon",
+    "gamd-argon-node",
+    "gamd-tip4pew",
+    "energy-torchmd-et",
+    "energy-visnet",
+    "energy-tensornet",
+]
+
+
+def check_programs(folder: Path, names: Sequence[str], file_format: ExportFormat) -> None:
+    """Written here, at other positions than those of `inputs_of`, and run by a process without this package."""
+    for name in names:
+        one = example(name)
+        moved = one.start.positions + 0.005 * np.random.default_rng(3).normal(size=one.start.positions.shape)
+        path = folder / f"{'compiled' if file_format is ExportFormat.AOTI else 'program'}-{name}.pt2"
+        export_for(dataclasses.replace(one.start, positions=moved), one.network, path, file_format=file_format)
+        torch.save(inputs_of(name), f"{path}.inputs")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN_PROGRAMS], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = {path.name.partition("-")[2].removesuffix(".pt2.python"): path for path in folder.glob("*.python")}
+    assert sorted(found) == sorted(names)
+    for name, path in found.items():
+        energy, forces = torch.load(path)
+        check_same(name, float(energy), forces.numpy())
+
+
+def test_programs_of_torch_export_need_no_torchscript(tmp_path: Path) -> None:
+    check_programs(tmp_path, PROGRAMS, ExportFormat.PT2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHER_PROGRAMS)
+def test_every_network_is_a_program(tmp_path: Path, name: str) -> None:
+    check_programs(tmp_path, [name], ExportFormat.PT2)
+
+
+@pytest.mark.slow
+def test_a_compiled_program_computes_the_same(tmp_path: Path) -> None:
+    check_programs(tmp_path, ["gamd-argon"], ExportFormat.AOTI)
+
+
+def test_the_ending_of_a_file_says_its_format(tmp_path: Path) -> None:
+    one = example("gamd-argon")
+    with pytest.raises(DataError, match=r"x.pt is to be of the format pt2: give a name that ends in .pt2"):
+        export_for(one.start, one.network, tmp_path / "x.pt", file_format=ExportFormat.PT2)

@@ -14,6 +14,17 @@ from openmm_gnn.base.errors import SpecError, at_least, atomic_numbers, one_of, 
 from openmm_gnn.base.specs.encoder import EncoderSpec, NeighborRule
 
 
+class ExportFormat(str, Enum):
+    """What `openmm-gnn export` writes."""
+
+    PT = "pt"
+    """TorchScript, for torch.jit.load in Python and C++."""
+    PT2 = "pt2"
+    """A program of torch.export, for torch.export.load in Python, and for compilers."""
+    AOTI = "aoti"
+    """That program compiled by AOTInductor, for torch._inductor.aoti_load_package."""
+
+
 class Decoder(str, Enum):
     """How GAMD turns atom features into forces."""
 

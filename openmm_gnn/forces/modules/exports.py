@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.base.specs.force import ExportFormat
 from openmm_gnn.features.learned_cv import KIND, LEARNED_CVS, LearnedCV, load_learned_cv
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, check_output
 from openmm_gnn.forces.modules.openmm_module import (
@@ -24,6 +26,7 @@ from openmm_gnn.forces.modules.openmm_module import (
     script_module,
     without_calls,
 )
+from openmm_gnn.forces.modules.programs import compile_program, program_of, save_program
 from openmm_gnn.graph.topology_tables import real_atoms
 from openmm_gnn.kernels.written_gradients import scripted, written_out
 from openmm_gnn.md.simulation_system import SimulationSystem
@@ -107,18 +110,38 @@ def export(
     return _written(exported_module(network, topology, periodic, output), path)
 
 
-def export_for(system: SimulationSystem, network: Exportable, path: str | os.PathLike[str], output: int = 0) -> Path:
+def export_for(
+    system: SimulationSystem,
+    network: Exportable,
+    path: str | os.PathLike[str],
+    output: int = 0,
+    file_format: ExportFormat = ExportFormat.PT,
+) -> Path:
     """Check the exported module at the positions of a system, and write it.
 
+    Args:
+        path: a name that ends as the format wants.
+        output: which of a CV's outputs.
     Raises:
         OpenMMGNNError: naming the check that failed, the deviation and the tolerance.
         SpecError, TopologyError: as `exported_module`.
+        DataError: if the name of the file ends otherwise.
+        BackendError: if the format needs a compiler, and there is none.
     """
+    path = Path(path)
+    ending = ".pt" if file_format is ExportFormat.PT else ".pt2"
+    if path.suffix != ending:
+        raise DataError(f"{path} is to be of the format {file_format.value}: give a name that ends in {ending}")
     positions = torch.from_numpy(system.positions.copy())
     box = None if system.box_vectors is None else torch.from_numpy(system.box_vectors)
-    module = exported_module(network, system.topology, system.periodic, output)
-    check_export(module, eager_module(network, system.topology, output), positions, box)
-    return _written(module, path)
+    eager = eager_module(network, system.topology, output)
+    if file_format is ExportFormat.PT:
+        module = exported_module(network, system.topology, system.periodic, output)
+        check_export(module, eager, positions, box)
+        return _written(module, path)
+    write = save_program if file_format is ExportFormat.PT2 else compile_program
+    write(program_of(eager, positions, box), path)
+    return path
 
 
 def load_exportable(name_or_path: str | os.PathLike[str]) -> Exportable:
