@@ -57,6 +57,7 @@ enum StatusSlot : int {
   kStatusErrors = 4,   // ErrorBit; kept until the state is allocated anew
   kStatusValid = 5,    // 0: EMPTY, nothing stored yet
   kStatusBadAtom = 6,  // lowest atom with a position that is not finite, or -1
+  kStatusKinds = 7,    // the rebuild whose pairs an operator has stored the kinds of, see vector_gamd/network_forces.h
   kStatusPlan = 8,     // from here on, on CUDA: the plan of the last search (cuda/plan_search.h)
   kStatusSlots = 64,
 };

@@ -67,6 +67,20 @@ class ForceModel(nn.Module):
         """
         return self.network_energy_and_forces(species, lists[0])
 
+    @torch.jit.unused
+    def compiled(self, species: Tensor, partners: Tensor) -> nn.Module | None:
+        """All of `energy_and_forces` with its neighbour lists as one operator of the CPU, for weights as they are now.
+
+        Args:
+            species: (N,) int64, indices into `spec.elements`.
+            partners: (levels, N, most) int64 of `topology_tables`.
+
+        Returns:
+            A scriptable module, (positions, box vectors or None) -> (energy, 0-d, and forces (N, 3)); None: the model
+            has none.
+        """
+        return None
+
     def network_energy_and_forces(
         self, species: Tensor, near: PairList, batch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

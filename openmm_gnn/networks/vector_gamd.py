@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 from openmm_gnn.graph.topology_tables import SEPARATIONS
 from openmm_gnn.kernels.neighbor_pairs import safe_distances
+from openmm_gnn.kernels.network_forces import packed_linear
 from openmm_gnn.kernels.pair_rows import PairGraph, fits_operators, pair_graph
 from openmm_gnn.kernels.radial_pairs import scatter_pair_forces
 from openmm_gnn.kernels.vector_network import pair_strengths, vector_messages
 from openmm_gnn.networks.force_model import ForceModel, PairList
 from openmm_gnn.networks.pair_term import PairTerm
+from openmm_gnn.networks.vector_gamd_forces import VectorGAMDForces
 
 MESSAGE_SCALE = 0.2
 """About 1 / sqrt(number of neighbours): keeps sums of messages near the size of one."""
@@ -83,6 +85,18 @@ class VectorMessageLayer(nn.Module):
         vector_change = self.vector_out(vector_sum) * (1.0 + change[:, None, self.width :])
         return scalars + change[:, : self.width], vectors + vector_change if self.has_vectors else vector_change
 
+    @torch.jit.unused
+    def packed_weights(self) -> list[Tensor]:
+        """Weights in the order of `LayerWeights` in csrc/vector_gamd/cpu/atom_layers.h."""
+        parts: list[Tensor] = [self.norm.weight, self.norm.bias]
+        for linear in (self.source, self.target, self.value, self.update_self, self.probe, self.carried):
+            parts += [] if linear is None else packed_linear(linear.weight, linear.bias)
+        for linear in (self.vector_length, self.vector_out, self.update_sum):
+            parts += packed_linear(linear.weight, linear.bias, self.message_scale)
+        for linear in (self.update_length, self.update_out):
+            parts += packed_linear(linear.weight, linear.bias)
+        return [*parts, self.radial, self.mixing]
+
 
 class VectorPairDecoder(nn.Module):
     """f_i = sum_j s_ij r_ij / |r_ij| with s_ij = s_ji, as GAMD's pair decoder; or the energy sum of all s_ij."""
@@ -104,6 +118,14 @@ class VectorPairDecoder(nn.Module):
         return pair_strengths(
             graph, self.total(hidden), self.left(hidden), self.probe(vectors), self.radial, self.mixing, self.readout
         )
+
+    @torch.jit.unused
+    def packed_weights(self) -> list[Tensor]:
+        """Weights in the order of `DecoderWeights` in csrc/vector_gamd/cpu/atom_layers.h."""
+        parts: list[Tensor] = [self.norm.weight, self.norm.bias]
+        for linear in (self.total, self.left, self.probe):
+            parts += packed_linear(linear.weight, linear.bias)
+        return [*parts, self.radial, self.mixing, self.readout]
 
 
 class VectorGAMD(ForceModel):
@@ -187,6 +209,21 @@ class VectorGAMD(ForceModel):
     def matches_energies(self, vectors: Tensor) -> bool:
         """True for an energy model on the compiled operators, which have one derivative."""
         return self.conservative and self.is_fused(vectors)
+
+    @torch.jit.unused
+    def compiled(self, species: Tensor, partners: Tensor) -> nn.Module | None:
+        """As `ForceModel.compiled`: for weights of float32."""
+        return VectorGAMDForces(self, species, partners) if self.embedding.weight.dtype == torch.float32 else None
+
+    @torch.jit.unused
+    def packed_weights(self) -> Tensor:
+        """All weights but the pair term's, one behind the other, in the order of csrc/vector_gamd/cpu/atom_layers.h."""
+        parts: list[Tensor] = [self.embedding.weight]
+        for layer in self.layers:
+            assert isinstance(layer, VectorMessageLayer)
+            parts += layer.packed_weights()
+        parts += self.decoder.packed_weights()
+        return torch.cat([part.detach().flatten() for part in parts])
 
     def is_fused(self, vectors: Tensor) -> bool:
         """Whether the compiled operators can be used."""

@@ -45,11 +45,16 @@ FREE_SIZES = {
         for way in ("", "_backward")
     ),
     ("radial_pair_forces", "table", 1),
+    ("vector_gamd_forces", "partners", 0),
+    ("vector_gamd_forces", "partners", 2),
+    ("vector_gamd_forces", "pair_table", 1),
 }
 """Dimensions that no other argument decides: one element less is another question, not a mistake."""
 FREE_INTEGERS = {
     ("pair_types", "partners"),
     *(("update_neighbor_list", f"stored_{name}") for name in ("pairs", "shifts")),
+    ("vector_gamd_forces", "partners"),
+    *(("vector_gamd_forces", f"{which}_{name}") for which in ("near", "far") for name in ("pairs", "shifts", "kinds")),
     *(("learned_cv_forces", name) for name in ("molecule", "program", "places")),
 }
 """Integers that name nothing: atoms that no pair has, the room of a list that is empty, what the way forth has read."""
@@ -96,6 +101,13 @@ def arguments(operator: str) -> list[Any]:
         asked = [] if forward in ("activated_table", "attention_network") else [True, True]
         return [*given, *kept, *(normal(*result.shape) for result in results[:2]), *asked]
     positions, box = torch.rand(ATOMS, 3, generator=generator), torch.eye(3)
+
+    def list_of(capacity: int) -> list[Tensor]:
+        """The state of a neighbour list, with kinds of its pairs."""
+        pairs, shifts = (torch.zeros(sizes, dtype=torch.int32) for sizes in ((2, capacity), (capacity, 3)))
+        kinds, status = torch.zeros(capacity, dtype=torch.int32), torch.zeros(8, dtype=torch.int64)
+        return [torch.zeros(ATOMS, 3), torch.zeros(3, 3), pairs, shifts, kinds, status]
+
     atom, vector = (ATOMS, WIDTH), (ATOMS, 3, WIDTH)
     features = ((ATOMS, 3 * WIDTH), (ATOMS, 3 * WIDTH), atom, vector, vector)
     parts = normal(ATOMS, 9, WIDTH)
@@ -140,6 +152,11 @@ def arguments(operator: str) -> list[Any]:
             positions.double(), 5 * torch.eye(3, dtype=torch.float64), torch.tensor([[0, 0, 1, 2, 3], [0, 0, 0, 0, 1]]),
             torch.tensor([0, 0, 0, 1, 1]), torch.arange(ATOMS), torch.tensor([0, ATOMS]), 10.0, 9.0, 3,
         ],
+        "vector_gamd_forces": [
+            positions, box, torch.tensor([0, 1, 1, 0, 1]), torch.full((2, ATOMS, 2), -1), 0.1 * normal(11584), 2, 9,
+            WIDTH, 1, 4, 0.01, 2.0, True, 0.4, 0.1, *list_of(40), 0.5, 0.1, *list_of(60), normal(9, 5, 4).double(),
+            normal(2), 0.2, 8, 8, 8, 1,
+        ],
         # 16 numbers are the product of those before and the first one; then a product of matrices, (2, 3) and (3, 1).
         "run_array_program": [
             torch.tensor([
@@ -156,7 +173,7 @@ FORWARD = (
     "radial_pair_forces", "mesh_charges", "mesh_influence", "mesh_forces", "attention_messages", "edge_layer",
     "tensor_messages", "first_tensors", "scaled_tensors", "tensor_products", "tensor_squares", "tabulated_filters",
     "activated_table", "attention_network", "molecule_edges", "molecule_edges_backward", "run_array_program",
-    "learned_cv_values", "learned_cv_forces",
+    "learned_cv_values", "learned_cv_forces", "vector_gamd_forces",
 )  # fmt: skip
 DIFFERENTIATED = ("vector_messages", "pair_strengths", "attention_messages", "tensor_messages", "first_tensors",
                   "activated_table", "attention_network")  # fmt: skip
@@ -169,7 +186,7 @@ def names_of(operator: str) -> list[str]:
 
 def results_of(operator: str, given: list[Any]) -> list[Tensor]:
     """Results, with what the operator changes in place; the arguments stay as they are."""
-    changed = operator in ("mesh_influence", "update_neighbor_list", "run_array_program")
+    changed = operator in ("mesh_influence", "update_neighbor_list", "run_array_program", "vector_gamd_forces")
     copies = [
         value.clone() if changed and isinstance(value, Tensor) and value.is_contiguous() else value for value in given
     ]
@@ -219,7 +236,7 @@ WRONG_NUMBERS: dict[type, tuple[float, ...]] = {
     float: (float("nan"), -1.0, 1e300),
     bool: (),
 }
-ANY_NUMBER = {"num_threads", "skin", "start", "max_neighbors", "num_species", "begin", "end"}
+ANY_NUMBER = {"num_threads", "skin", "near_skin", "far_skin", "start", "max_neighbors", "num_species", "begin", "end"}
 """Numbers of which some of these are right, too: they must only do no harm."""
 
 

@@ -20,7 +20,7 @@ void for_pairs(int64_t num_threads, int64_t count, const Body& body) {
             [&](int, int64_t begin, int64_t end) { body(begin, end); });
 }
 
-// Arrays that several threads add to: the first thread into the tensors, each other one into zeros of its own.
+// Arrays that several threads add to: the first thread into the arrays, each other one into zeros of its own.
 //
 // To clear and to add up a copy costs about as much as a pair for each of its rows, so a thread has at least as many pairs
 // as there are rows; and all copies together have at most kCopiedFloats, which is 256 MB. Further threads stay idle: time and
@@ -32,12 +32,17 @@ class Sums {
 
   Tensor add(const Tensor& like, std::initializer_list<int64_t> sizes) {
     Tensor tensor = floats_like(like, sizes);
-    if (tensor.numel() > 0) std::memset(data<float>(tensor), 0, sizeof(float) * static_cast<size_t>(tensor.numel()));
-    offsets_.push_back(total_);
-    total_ += tensor.numel();
-    rows_ = std::max(rows_, *sizes.begin());
-    tensors_.push_back(tensor);
+    add(data<float>(tensor), *sizes.begin(), tensor.numel());
     return tensor;
+  }
+
+  // An array of the caller's, of `count` numbers in `rows` rows, cleared here.
+  void add(float* array, int64_t rows, int64_t count) {
+    if (count > 0) std::memset(array, 0, sizeof(float) * static_cast<size_t>(count));
+    offsets_.push_back(total_);
+    total_ += count;
+    rows_ = std::max(rows_, rows);
+    arrays_.push_back({array, count});
   }
 
   // Calls body(begin, end, arrays) on the parts of [0, count); arrays are in the order in which they were added.
@@ -53,19 +58,19 @@ class Sums {
            " for " + std::to_string(threads) + " threads: give fewer, by torch.set_num_threads");
     }
     for_parts(threads, count, [&](int thread, int64_t begin, int64_t end) {
-      std::vector<float*> arrays(tensors_.size());
+      std::vector<float*> arrays(arrays_.size());
       if (thread > 0) copies[thread - 1].assign(static_cast<size_t>(total_), 0.f);
       for (size_t k = 0; k < arrays.size(); ++k) {
-        arrays[k] = thread > 0 ? copies[thread - 1].data() + offsets_[k] : data<float>(tensors_[k]);
+        arrays[k] = thread > 0 ? copies[thread - 1].data() + offsets_[k] : arrays_[k].begin;
       }
       body(begin, end, arrays);
     });
     if (threads == 1) return;
     for_parts(threads_for(threads, total_, kFloatsPerThread), total_, [&](int, int64_t begin, int64_t end) {
-      for (size_t k = 0; k < tensors_.size(); ++k) {
-        const int64_t first = std::max(begin, offsets_[k]), last = std::min(end, offsets_[k] + tensors_[k].numel());
+      for (size_t k = 0; k < arrays_.size(); ++k) {
+        const int64_t first = std::max(begin, offsets_[k]), last = std::min(end, offsets_[k] + arrays_[k].count);
         if (first >= last) continue;
-        float* sum = data<float>(tensors_[k]) + (first - offsets_[k]);
+        float* sum = arrays_[k].begin + (first - offsets_[k]);
         for (const std::vector<float>& copy : copies) {
           for (int64_t n = 0; n < last - first; ++n) sum[n] += copy[static_cast<size_t>(first + n)];
         }
@@ -74,7 +79,12 @@ class Sums {
   }
 
  private:
-  std::vector<Tensor> tensors_;
+  struct Array {
+    float* begin;
+    int64_t count;
+  };
+
+  std::vector<Array> arrays_;
   std::vector<int64_t> offsets_;
   int64_t total_ = 0, rows_ = 0;
 };

@@ -2,6 +2,7 @@
 // over heads.
 
 #include "base/cpu/matrix_product.inl"
+#include "base/cpu/normalized_rows.inl"
 #include "encoders/cartesian_tensors.inl"
 
 INLINE Lanes filter(const FilterTable& table, const EdgeFilter& at, int64_t channel) {

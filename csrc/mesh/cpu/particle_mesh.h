@@ -9,6 +9,9 @@
 // axis is written by one thread alone: results are the same bits for any number of threads.
 #pragma once
 
+#include <torch/csrc/stable/tensor_struct.h>
+
+#include <array>
 #include <cstdint>
 
 namespace openmm_gnn {
@@ -77,5 +80,10 @@ struct ParticleMeshKernels {
 };
 
 const ParticleMeshKernels& particle_mesh_kernels();
+
+// All three operators with PyTorch's Fourier transforms in between: writes the forces (N, 3), returns the energy.
+double mesh_energy_and_forces(const torch::stable::Tensor& positions, const torch::stable::Tensor& charges,
+                              const torch::stable::Tensor& box, double width, const std::array<int64_t, 3>& sizes,
+                              int64_t order, int64_t num_threads, float* forces);
 
 }  // namespace openmm_gnn

@@ -1,4 +1,6 @@
 // The operators of particle_mesh.h: checks, the order of atoms, planes among threads, and the influence function's rows.
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -51,6 +53,10 @@ Mesh checked_mesh(const CheckedArguments& given, const Tensor& box, int64_t size
   }
   mesh.volume = std::abs(determinant);
   return mesh;
+}
+
+void check_charge_width(double width) {
+  check(width > 0 && width < 1e18, "width is " + std::to_string(width) + ": give a length above 0");
 }
 
 MeshCharges checked_charges(const CheckedArguments& given, const Tensor& positions, const Tensor& charges) {
@@ -236,7 +242,7 @@ void mesh_influence_cpu(const Tensor& transform, const Tensor& box, double width
                         int64_t num_threads) {
   const CheckedArguments given(transform, "transform");
   float* values = given.get<float>(transform, "transform", {kAny, kAny, size_c / 2 + 1, 2});
-  check(width > 0 && width < 1e18, "width is " + std::to_string(width) + ": give a length above 0");
+  check_charge_width(width);
   const Mesh mesh = checked_mesh(given, box, transform.size(0), transform.size(1), size_c, order);
   multiply_influence(mesh, width, num_threads, values);
 }
@@ -253,7 +259,61 @@ std::tuple<Tensor, Tensor> mesh_forces_cpu(const Tensor& positions, const Tensor
   return {forces, energy};
 }
 
+// A transform's numbers, which PyTorch may lay out as it likes.
+struct Transform {
+  Tensor tensor;
+
+  float* at(int64_t a, int64_t b, int64_t c) const {
+    return static_cast<float*>(tensor.data_ptr()) + 2 * (a * tensor.stride(0) + b * tensor.stride(1) + c * tensor.stride(2));
+  }
+};
+
+// The potential on the grid, which holds the charges. There is no transform back to real numbers in the stable interface,
+// so the waves that those of real numbers leave out are filled in.
+void transform_to_potential(const Mesh& mesh, double width, int64_t num_threads, const Tensor& grid) {
+  const int64_t *size = mesh.size, half = size[2] / 2 + 1, axes[3] = {0, 1, 2};
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_cpu__fft_r2c(grid.get(), axes, 3, 0, 1, &handle));
+  const Transform forth{Tensor(handle)};
+  std::vector<float> waves(static_cast<size_t>(2 * size[0] * size[1] * half));
+  const auto row = [&](int64_t a, int64_t b) { return waves.data() + 2 * (a * size[1] + b) * half; };
+  const auto for_rows = [&](const auto& body) {
+    for (int64_t n = 0; n < size[0] * size[1]; ++n) body(n / size[1], n % size[1]);
+  };
+  for_rows([&](int64_t a, int64_t b) {
+    for (int64_t c = 0; c < half; ++c) std::memcpy(row(a, b) + 2 * c, forth.at(a, b, c), 2 * sizeof(float));
+  });
+  multiply_influence(mesh, width, num_threads, waves.data());
+  const Transform all{empty(grid, {size[0], size[1], size[2]}, aoti_torch_dtype_complex64())};
+  for_rows([&](int64_t a, int64_t b) {
+    float* to = all.at(a, b, 0);
+    std::memcpy(to, row(a, b), static_cast<size_t>(2 * half) * sizeof(float));
+    const float* mirrored = row(wrapped(-a, size[0]), wrapped(-b, size[1]));
+    for (int64_t c = half; c < size[2]; ++c) {
+      to[2 * c] = mirrored[2 * (size[2] - c)];
+      to[2 * c + 1] = -mirrored[2 * (size[2] - c) + 1];
+    }
+  });
+  TORCH_ERROR_CODE_CHECK(aoti_torch_cpu__fft_c2c(all.tensor.get(), axes, 3, 0, 0, &handle));
+  const Transform back{Tensor(handle)};
+  float* potential = data<float>(grid);
+  for_rows([&](int64_t a, int64_t b) {
+    for (int64_t c = 0; c < size[2]; ++c) potential[(a * size[1] + b) * size[2] + c] = *back.at(a, b, c);
+  });
+}
+
 }  // namespace
+
+double mesh_energy_and_forces(const Tensor& positions, const Tensor& charges, const Tensor& box, double width,
+                              const std::array<int64_t, 3>& sizes, int64_t order, int64_t num_threads, float* forces) {
+  check_charge_width(width);
+  const CheckedArguments given(positions, "positions");
+  const MeshCharges atoms = checked_charges(given, positions, charges);
+  const Mesh mesh = checked_mesh(given, box, sizes[0], sizes[1], sizes[2], order);
+  const Tensor grid = mesh_charges_cpu(positions, charges, box, sizes[0], sizes[1], sizes[2], order, num_threads);
+  transform_to_potential(mesh, width, num_threads, grid);
+  return gather_forces(mesh, atoms, num_threads, data<float>(grid), forces);
+}
 
 OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kMeshCharges, mesh_charges_cpu>(library);

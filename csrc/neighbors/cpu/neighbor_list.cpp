@@ -1,15 +1,13 @@
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <sstream>
 #include <vector>
 
 #include "base/cpu/threads.h"
 #include "neighbors/cpu/find_pairs.h"
-#include "neighbors/cpu/list_filter.h"
+#include "neighbors/cpu/neighbor_list.h"
 #include "neighbors/cpu/system_of.h"
 #include "neighbors/lattice.h"
-#include "neighbors/neighbor_arguments.h"
 #include "neighbors/pair_rules.h"
 
 namespace openmm_gnn {
@@ -71,27 +69,14 @@ void rebuild(const System<T>& system, const PairQuestion& question, const ListSt
   ++state.status[kStatusRebuilds];
 }
 
-template <typename T>
-StoredPairs<T> stored_pairs(const ListState<T>& state, int64_t num_atoms, const Tracked<T>& tracked, double cutoff) {
-  const T limit = static_cast<T>(cutoff);
-  return {state.stored_i(), state.stored_j(), state.stored_shifts, state.status[kStatusStored],
-          num_atoms,        &tracked,         state.reference_box, limit * limit};
-}
-
-// The pairs within the cutoff. Each thread looks through a contiguous part, so the order is that of the stored pairs.
+// The pairs within the cutoff.
 template <typename T>
 PairResults trimmed(const Tensor& positions, const ListState<T>& state, const Tracked<T>& tracked, double cutoff,
                     bool geometry, int num_threads) {
-  thread_local std::vector<std::unique_ptr<ClosePairs<T>>> kept;
-  std::vector<std::unique_ptr<ClosePairs<T>>>& parts = kept;  // the caller's, also in the other threads
-  while (parts.size() < static_cast<size_t>(num_threads)) parts.push_back(std::make_unique<ClosePairs<T>>());
-  const StoredPairs<T> stored = stored_pairs(state, positions.size(0), tracked, cutoff);
-  for_parts(num_threads, stored.count, [&](int thread, int64_t begin, int64_t end) {
-    filter_pairs(stored, begin, end, *parts[static_cast<size_t>(thread)]);
-  });
-  std::vector<int64_t> starts(static_cast<size_t>(num_threads) + 1, 0);
-  for (size_t part = 0; part + 1 < starts.size(); ++part) starts[part + 1] = starts[part] + parts[part]->count;
-
+  thread_local CloseList<T> kept;
+  CloseList<T>& close_list = kept;  // the caller's, also in the other threads
+  close_list.find(stored_pairs(state, positions.size(0), tracked, cutoff), num_threads);
+  const std::vector<int64_t>& starts = close_list.starts;
   const int64_t count = starts.back();
   const PairResults result = new_pairs(positions, count, geometry);
   int64_t* pairs = large_data<int64_t>(std::get<0>(result));
@@ -99,7 +84,7 @@ PairResults trimmed(const Tensor& positions, const ListState<T>& state, const Tr
   T *vectors = large_data<T>(std::get<2>(result)), *distances = large_data<T>(std::get<3>(result));
   const int32_t* jump = tracked.jump.get();
   for_parts(num_threads, num_threads, [&](int thread, int64_t, int64_t) {
-    const ClosePairs<T>& close = *parts[static_cast<size_t>(thread)];
+    const ClosePairs<T>& close = *close_list.parts[static_cast<size_t>(thread)];
     const int64_t to = starts[static_cast<size_t>(thread)];
     if (geometry) {
       write_close_pairs(close, pairs + to, pairs + count + to, vectors + 3 * to, distances + to);
@@ -166,23 +151,9 @@ std::mutex& lock_of(const int64_t* status) {
 template <typename T>
 PairResults update(const ListArguments& in) {
   thread_local Tracked<T> tracked;
-  const ListState<T> state = checked_state<T>(in);
-  const std::lock_guard<std::mutex> guard(lock_of(state.status));
-  const int64_t kept = state.status[kStatusStored];
-  check(kept >= 0 && kept <= state.capacity, "status says that " + std::to_string(kept) + " pairs are stored, of " +
-                                                 std::to_string(state.capacity) + " at most: it belongs to another list");
-  const PairQuestion list{in.cutoff + in.skin, in.full, useful_threads(in.num_threads, in.positions.size(0))};
-  const System<T> system = system_of<T>(in.positions, in.box_vectors);
-  ++state.status[kStatusCalls];
-  Lattice lattice{};
-  if (system.box != nullptr) periodic_lattice(system.box, system.box_row_stride, system.box_column_stride, lattice);
-  const auto follow = [&] { return track(system, lattice, state.reference_positions, static_cast<T>(in.skin), tracked); };
-  if (state.status[kStatusValid] == 0 || !same_box(system, state.reference_box) || !follow()) {
-    rebuild(system, list, state);
-    follow();
-  }
-  return in.trim ? trimmed(in.positions, state, tracked, in.cutoff, in.geometry, list.num_threads)
-                 : padded(in.positions, state, tracked, list.cutoff, in.geometry);
+  const CurrentList<T> now = current_list(in, tracked);
+  return in.trim ? trimmed(in.positions, now.state, tracked, in.cutoff, in.geometry, now.num_threads)
+                 : padded(in.positions, now.state, tracked, in.cutoff + in.skin, in.geometry);
 }
 
 PairResults update_neighbor_list_cpu(const ListArguments& in) {
@@ -191,6 +162,41 @@ PairResults update_neighbor_list_cpu(const ListArguments& in) {
 }
 
 }  // namespace
+
+template <typename T>
+CurrentList<T> current_list(const ListArguments& in, Tracked<T>& tracked) {
+  const ListState<T> state = checked_state<T>(in);
+  CurrentList<T> now{std::unique_lock<std::mutex>(lock_of(state.status)), state,
+                     useful_threads(in.num_threads, in.positions.size(0))};
+  const int64_t kept = state.status[kStatusStored];
+  check(kept >= 0 && kept <= state.capacity, "status says that " + std::to_string(kept) + " pairs are stored, of " +
+                                                 std::to_string(state.capacity) + " at most: it belongs to another list");
+  const System<T> system = system_of<T>(in.positions, in.box_vectors);
+  ++state.status[kStatusCalls];
+  Lattice lattice{};
+  if (system.box != nullptr) periodic_lattice(system.box, system.box_row_stride, system.box_column_stride, lattice);
+  const auto follow = [&] { return track(system, lattice, state.reference_positions, static_cast<T>(in.skin), tracked); };
+  if (state.status[kStatusValid] == 0 || !same_box(system, state.reference_box) || !follow()) {
+    rebuild(system, {in.cutoff + in.skin, in.full, now.num_threads}, state);
+    follow();
+  }
+  return now;
+}
+
+template <typename T>
+void CloseList<T>::find(const StoredPairs<T>& stored, int num_threads) {
+  while (parts.size() < static_cast<size_t>(num_threads)) parts.push_back(std::make_unique<ClosePairs<T>>());
+  for_parts(num_threads, stored.count, [&](int thread, int64_t begin, int64_t end) {
+    filter_pairs(stored, begin, end, *parts[static_cast<size_t>(thread)]);
+  });
+  starts.assign(static_cast<size_t>(num_threads) + 1, 0);
+  for (size_t part = 0; part + 1 < starts.size(); ++part) starts[part + 1] = starts[part] + parts[part]->count;
+}
+
+template struct CloseList<float>;
+template struct CloseList<double>;
+template CurrentList<float> current_list(const ListArguments&, Tracked<float>&);
+template CurrentList<double> current_list(const ListArguments&, Tracked<double>&);
 
 OPENMM_GNN_CPU_OPERATORS(library) {
   implement<kUpdateNeighborList, update_neighbor_list_cpu>(library);

@@ -5,6 +5,7 @@
 // 150 instructions forward, twice as many backward.
 #pragma once
 
+#include "vector_gamd/cpu/prepared_edges.h"
 #include "vector_gamd/pair_rows.h"
 
 namespace openmm_gnn {

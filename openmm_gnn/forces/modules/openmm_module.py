@@ -64,6 +64,7 @@ class OpenMMModule(nn.Module):
         self.register_buffer("species", species_table(chosen, spec.elements))
         self.register_buffer("atoms", torch.tensor(seen, dtype=torch.int64))
         self.register_buffer("partners", separation_table(chosen) if spec.use_bonds else no_partners(len(seen)))
+        self.compiled = model.compiled(self.species, self.partners)
 
     def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy and forces.
@@ -82,16 +83,23 @@ class OpenMMModule(nn.Module):
             self.watch(box_vectors)
         with torch.no_grad():
             x = positions if self.sees_all else positions.index_select(0, self.atoms)
-            lists: list[PairList] = []
-            for neighbors in self.neighbor_lists:
-                pairs, vectors, distances = neighbors(x, box_vectors)
-                lists.append(PairList(pairs, vectors.to(self.dtype), distances.to(self.dtype), self.types_of(pairs)))
-            energy, forces = self.model.energy_and_forces(self.species, lists, x, box_vectors)
+            energy, forces = self.evaluate(x, box_vectors)
             forces = forces.to(positions.dtype)
             if not self.sees_all:
                 forces = torch.zeros_like(positions).index_copy(0, self.atoms, forces)
             energy = energy.to(positions.dtype).reshape([])
         return energy, forces.contiguous()
+
+    def evaluate(self, x: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Energy and forces of the atoms that the network sees."""
+        if self.compiled is not None:
+            if x.is_cpu:
+                return self.compiled(x, box_vectors)
+        lists: list[PairList] = []
+        for neighbors in self.neighbor_lists:
+            pairs, vectors, distances = neighbors(x, box_vectors)
+            lists.append(PairList(pairs, vectors.to(self.dtype), distances.to(self.dtype), self.types_of(pairs)))
+        return self.model.energy_and_forces(self.species, lists, x, box_vectors)
 
     def watch(self, box_vectors: Tensor) -> None:
         """Warn if these are not the box vectors of the call before, and from then on no more."""

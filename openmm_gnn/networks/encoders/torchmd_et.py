@@ -18,6 +18,7 @@ from openmm_gnn.kernels.encoder_messages import (
     attention_network,
     has_cpu_operators,
 )
+from openmm_gnn.kernels.network_forces import in_panels
 from openmm_gnn.networks.encoders.equivariant_blocks import EdgeNetwork, Tabulated, late_cutoff, sum_over_edges
 
 
@@ -78,9 +79,9 @@ class AttentionLayer(Tabulated):
         Of each matrix 16 columns stand one behind the other, in the order in which a product reads them.
         """
         matrices = [self.node.weight, self.mixing.weight, self.out.weight]
-        node, mixing, out = (_in_panels(matrix.T) for matrix in matrices)
+        node, mixing, out = (in_panels(matrix.T) for matrix in matrices)
         parts = [self.norm.weight, self.norm.bias, node, self.node.bias, mixing, out, self.out.bias]
-        return torch.cat([*parts, *(_in_panels(matrix) for matrix in matrices)]).detach().float()
+        return torch.cat([*parts, *(in_panels(matrix) for matrix in matrices)]).detach().float()
 
     def forward(self, scalars: Tensor, vectors: Tensor, plan: EdgePlan) -> tuple[Tensor, Tensor]:
         """Changes of the (N, H) scalars and (N, 3, H) vectors."""
@@ -92,10 +93,6 @@ class AttentionLayer(Tabulated):
         first, second, third = self.mixing(vectors).chunk(3, dim=2)
         gate, scale, shift = self.out(sums[0]).chunk(3, dim=1)
         return (first * second).sum(dim=1) * scale + shift, third * gate.unsqueeze(1) + sums[1]
-
-
-def _in_panels(matrix: Tensor) -> Tensor:
-    return matrix.unflatten(1, (-1, 16)).transpose(0, 1).flatten()
 
 
 class TorchMDET(EdgeNetwork):
