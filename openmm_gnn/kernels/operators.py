@@ -11,6 +11,7 @@ from openmm_gnn.kernels import (  # noqa: F401
     gamd_tiles,
     learned_cv,
     neighbor_pairs,
+    network_forces,
     pair_rows,
     particle_mesh,
     radial_pairs,

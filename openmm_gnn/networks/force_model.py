@@ -68,6 +68,11 @@ class ForceModel(nn.Module):
         return self.network_energy_and_forces(species, lists[0])
 
     @torch.jit.unused
+    def has_operator(self) -> bool:
+        """Whether `compiled` gives something."""
+        return False
+
+    @torch.jit.unused
     def compiled(self, species: Tensor, partners: Tensor) -> nn.Module | None:
         """All of `energy_and_forces` with its neighbour lists as one operator of the CPU, for weights as they are now.
 
@@ -145,12 +150,12 @@ class ForceModel(nn.Module):
 def with_written_gradient(model: ForceModel, num_atoms: int) -> ForceModel:
     """An energy model of the same weights whose gradient on the CPU is written out, for a module that is exported.
 
-    Any other model has no gradient, and is given back.
+    Any other model has no gradient there, nor has one that is an operator as a whole: it is given back.
 
     Args:
         num_atoms: number of atoms that the module sees.
     """
-    if not model.conservative:
+    if not model.conservative or model.has_operator():
         return model
     from openmm_gnn.kernels.written_gradients import OPEN_SIZE, scripted, written_out
 

@@ -211,9 +211,15 @@ class VectorGAMD(ForceModel):
         return self.conservative and self.is_fused(vectors)
 
     @torch.jit.unused
+    def has_operator(self) -> bool:
+        """For weights of float32 on the CPU, which are copied for it."""
+        weight = self.embedding.weight
+        return weight.dtype == torch.float32 and weight.is_cpu
+
+    @torch.jit.unused
     def compiled(self, species: Tensor, partners: Tensor) -> nn.Module | None:
-        """As `ForceModel.compiled`: for weights of float32."""
-        return VectorGAMDForces(self, species, partners) if self.embedding.weight.dtype == torch.float32 else None
+        """As `ForceModel.compiled`."""
+        return VectorGAMDForces(self, species, partners) if self.has_operator() else None
 
     @torch.jit.unused
     def packed_weights(self) -> Tensor:

@@ -73,11 +73,11 @@ class VectorGAMDForces(nn.Module):
         if self.charge_width > 0:
             sizes = grid_sizes(box_lengths(box_vectors), self.charge_width)
         near, far = self.near, self.far
-        near._allocate(positions)
+        near._allocate(positions, box)
         if self.near_kinds.size(0) != near.stored_pairs.size(1):
             self.near_kinds = torch.zeros_like(near.stored_pairs[0])
         if self.has_far:
-            far._allocate(positions)
+            far._allocate(positions, box)
             if self.far_kinds.size(0) != far.stored_pairs.size(1):
                 self.far_kinds = torch.zeros_like(far.stored_pairs[0])
         return torch.ops.openmm_gnn.vector_gamd_forces(

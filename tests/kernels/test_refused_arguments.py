@@ -105,7 +105,7 @@ def arguments(operator: str) -> list[Any]:
     def list_of(capacity: int) -> list[Tensor]:
         """The state of a neighbour list, with kinds of its pairs."""
         pairs, shifts = (torch.zeros(sizes, dtype=torch.int32) for sizes in ((2, capacity), (capacity, 3)))
-        kinds, status = torch.zeros(capacity, dtype=torch.int32), torch.zeros(8, dtype=torch.int64)
+        kinds, status = torch.zeros(capacity, dtype=torch.int32), torch.zeros(64, dtype=torch.int64)
         return [torch.zeros(ATOMS, 3), torch.zeros(3, 3), pairs, shifts, kinds, status]
 
     atom, vector = (ATOMS, WIDTH), (ATOMS, 3, WIDTH)

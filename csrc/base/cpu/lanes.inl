@@ -92,16 +92,20 @@ INLINE Pair<Half> larger(const Pair<Half>& a, const Pair<Half>& b) {
   return {larger(a.low, b.low), larger(a.high, b.high)};
 }
 
-INLINE Register power_of_two(const Register& n) {
-  const IntegerRegister bits = (__builtin_convertvector(n, IntegerRegister) + 127) << 23;
-  Register power;
-  __builtin_memcpy(&power, &bits, sizeof(power));
-  return power;
+// p times 2^n, where shifted is 1.5 * 2^23 + n: its last bits are n.
+INLINE Register times_power_of_two(const Register& p, const Register& shifted) {
+  IntegerRegister bits, exponent;
+  __builtin_memcpy(&bits, &p, sizeof(bits));
+  __builtin_memcpy(&exponent, &shifted, sizeof(exponent));
+  bits += exponent << 23;
+  Register product;
+  __builtin_memcpy(&product, &bits, sizeof(product));
+  return product;
 }
 
 template <class Half>
-INLINE Pair<Half> power_of_two(const Pair<Half>& n) {
-  return {power_of_two(n.low), power_of_two(n.high)};
+INLINE Pair<Half> times_power_of_two(const Pair<Half>& p, const Pair<Half>& shifted) {
+  return {times_power_of_two(p.low, shifted.low), times_power_of_two(p.high, shifted.high)};
 }
 
 // exp(x) for x in [-87, 87], relative error below 2e-7: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
@@ -115,7 +119,7 @@ INLINE Lanes exponential(const Lanes& x) {
   p = p * rest + 1.6666665459e-1f;
   p = p * rest + 5.0000001201e-1f;
   p = p * rest * rest + rest + 1.f;
-  return p * power_of_two(n);
+  return times_power_of_two(p, shifted);
 }
 
 INLINE Lanes sigmoid(const Lanes& x) {

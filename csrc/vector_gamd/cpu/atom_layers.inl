@@ -79,7 +79,7 @@ static void first_gradients_loop(const PreparedEdges& pairs, int64_t begin, int6
             (of_message * spline(in.table, edge, edge.slope, f) +
              of_along * spline(in.table, edge, edge.slope, width + f)) * edge.envelope;
     }
-    add_vector_gradient(pair_vectors + 3 * k, edge, du, sum(dr));
+    add_vector_gradient(pair_vectors + 3 * k, edge, du, dr);
   }
 }
 

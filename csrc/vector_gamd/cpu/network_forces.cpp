@@ -12,6 +12,7 @@
 #include "neighbors/lattice.h"
 #include "neighbors/pair_rules.h"
 #include "vector_gamd/cpu/force_network.h"
+#include "vector_gamd/cpu/pair_term.h"
 #include "vector_gamd/pair_arguments.h"
 
 namespace openmm_gnn {
@@ -78,44 +79,48 @@ struct ForceCall {
   }
 };
 
-// The pairs of a list within its cutoff, with the kinds of all that are stored; locked as long as this lives.
+// A list that is right for the positions, with the kinds of all pairs that it stores; locked as long as this lives.
 template <typename T>
 struct TypedPairs {
   CurrentList<T> list;
-  const CloseList<T>& close;
+  StoredPairs<T> stored;
   const int32_t* kinds;
   int64_t num_kinds;
 
-  int64_t count() const { return close.starts.back(); }
-
   // Kinds are the caller's memory, so each is looked at before it is used.
-  int64_t kind(int32_t place) const {
-    const int32_t kind = kinds[place];
-    if (kind < 0 || kind >= num_kinds) {
-      fail("stored pair " + std::to_string(place) + " is of kind " + std::to_string(kind) + ": there are " +
-           std::to_string(num_kinds));
-    }
-    return kind;
+  int64_t kind(int64_t place) const {
+    if (kinds[place] < 0 || kinds[place] >= num_kinds) fail_kind(place);
+    return kinds[place];
+  }
+
+  [[noreturn]] void fail_kind(int64_t place) const {
+    fail("stored pair " + std::to_string(place) + " is of kind " + std::to_string(kinds[place]) + ": there are " +
+         std::to_string(num_kinds));
+  }
+
+  bool has_atoms(int64_t place) const {
+    const uint32_t atoms = static_cast<uint32_t>(stored.num_atoms);
+    return static_cast<uint32_t>(stored.i[place]) < atoms && static_cast<uint32_t>(stored.j[place]) < atoms;
   }
 };
 
 template <typename T>
 TypedPairs<T> typed_pairs(const ForceArguments& in, const ForceCall& call, const TypedList& from) {
   thread_local Tracked<T> tracked;
-  thread_local CloseList<T> close;
   const ListArguments list{in.positions, in.box_vectors, from.cutoff, from.skin, false, true, true, in.num_threads,
                            from.reference_positions, from.reference_box, from.pairs, from.shifts, from.status};
   CurrentList<T> now = current_list(list, tracked);
-  const ListState<T>& state = now.state;
+  const ListState<T> state = now.state;
   int32_t* kinds = call.given.get<int32_t>(from.kinds, "kinds", {state.capacity});
-  close.find(stored_pairs(state, call.atoms, tracked, from.cutoff), now.num_threads);  // looks at all stored atoms
+  TypedPairs<T> pairs{std::move(now), stored_pairs(state, call.atoms, tracked, from.cutoff), kinds, call.sizes.kinds};
   if (state.status[kStatusKinds] != state.status[kStatusRebuilds]) {
-    for (int64_t k = 0; k < state.status[kStatusStored]; ++k) {
-      kinds[k] = static_cast<int32_t>(pair_kind(call.kinds, state.stored_i()[k], state.stored_j()[k]));
+    for (int64_t k = 0; k < pairs.stored.count; ++k) {
+      if (!pairs.has_atoms(k)) fail_stored_pair(pairs.stored, k);
+      kinds[k] = static_cast<int32_t>(pair_kind(call.kinds, pairs.stored.i[k], pairs.stored.j[k]));
     }
     state.status[kStatusKinds] = state.status[kStatusRebuilds];
   }
-  return {std::move(now), close, kinds, call.sizes.kinds};
+  return pairs;
 }
 
 // ---- the network ----------------------------------------------------------------------------------------------------
@@ -129,12 +134,15 @@ struct NetworkArrays {
 
 template <typename T>
 PreparedEdges prepared_edges(const TypedPairs<T>& pairs, const SplineTable& table, NetworkArrays& to) {
-  const int64_t count = pairs.count();
+  thread_local CloseList<T> kept;
+  CloseList<T>& close_list = kept;  // the caller's, also in the other threads
+  close_list.find(pairs.stored, pairs.list.num_threads);
+  const int64_t count = close_list.starts.back();
   int32_t *first = to.first.reserve(count), *second = to.second.reserve(count);
   RadialEdge* edges = to.edges.reserve(count);
   for_parts(pairs.list.num_threads, pairs.list.num_threads, [&](int thread, int64_t, int64_t) {
-    const ClosePairs<T>& close = *pairs.close.parts[static_cast<size_t>(thread)];
-    const int64_t begin = pairs.close.starts[static_cast<size_t>(thread)];
+    const ClosePairs<T>& close = *close_list.parts[static_cast<size_t>(thread)];
+    const int64_t begin = close_list.starts[static_cast<size_t>(thread)];
     std::copy(close.i.get(), close.i.get() + close.count, first + begin);
     std::copy(close.j.get(), close.j.get() + close.count, second + begin);
     for (int64_t k = 0; k < close.count; ++k) {
@@ -181,59 +189,36 @@ double add_network(const ForceArguments& in, const ForceCall& call, double* forc
 
 // ---- the pair term --------------------------------------------------------------------------------------------------
 
-// Splines as polynomials of the place in each interval; below the first, the energy goes on along its tangent.
-struct PairPolynomials {
-  const double* values;
-  int64_t intervals;
-  double start, inverse_spacing;
-};
-
-// Adds the forces of pairs [begin, end) of a part; returns their energy.
-template <typename T>
-double pair_forces(const TypedPairs<T>& pairs, const ClosePairs<T>& close, int64_t begin, int64_t end,
-                   const PairPolynomials& splines, double* forces) {
-  double energy = 0;
-  for (int64_t k = begin; k < end; ++k) {
-    const double r[3] = {close.x[k], close.y[k], close.z[k]};
-    const double distance = std::sqrt(squared_length(r[0], r[1], r[2]));
-    const double place = (distance - splines.start) * splines.inverse_spacing;
-    const double inside = place > 0 ? place : 0.;
-    const int64_t interval = std::min(static_cast<int64_t>(inside), splines.intervals - 1);
-    const double t = inside - static_cast<double>(interval);
-    const double* c = splines.values + 4 * (pairs.kind(close.place[k]) * splines.intervals + interval);
-    const double slope = (c[1] + t * (2 * c[2] + t * (3 * c[3]))) * splines.inverse_spacing;
-    energy += c[0] + t * (c[1] + t * (c[2] + t * c[3])) + (place < 0 ? slope * (distance - splines.start) : 0.);
-    const double strength = slope / (distance > 1e-6 ? distance : 1e-6);
-    const int64_t i = close.i[k], j = close.j[k];
-    for (int d = 0; d < 3; ++d) {
-      const double force = strength * r[d];
-      forces[3 * i + d] += force;
-      forces[3 * j + d] -= force;
-    }
-  }
-  return energy;
-}
-
 template <typename T>
 double add_pair_term(const ForceArguments& in, const ForceCall& call, double* forces) {
   const TypedPairs<T> pairs = typed_pairs<T>(in, call, in.far);
+  const StoredPairs<T>& stored = pairs.stored;
   const int64_t intervals = in.pair_table.size(1);
   check(intervals >= 1 && in.start < in.far.cutoff, "a table of splines needs an interval, and start below the cutoff");
-  const PairPolynomials splines{call.pair_table, intervals, in.start,
+  const PairPolynomials splines{call.pair_table, call.sizes.kinds, intervals, in.start,
                                 static_cast<double>(intervals) / (in.far.cutoff - in.start)};
-  double energy = 0;
-  std::vector<double> copy;
-  for (size_t part = 0; part + 1 < pairs.close.starts.size(); ++part) {
-    const ClosePairs<T>& close = *pairs.close.parts[part];
-    const int threads = threads_for(in.num_threads, close.count, kFarPairsPerThread);
-    std::vector<double> energies(static_cast<size_t>(threads)), copies(3 * call.atoms * static_cast<size_t>(threads - 1));
-    for_parts(threads, close.count, [&](int thread, int64_t begin, int64_t end) {
-      double* to = thread == 0 ? forces : copies.data() + 3 * call.atoms * (thread - 1);
-      energies[static_cast<size_t>(thread)] = pair_forces(pairs, close, begin, end, splines, to);
-    });
-    for (const double one : energies) energy += one;
-    for (size_t n = 0; n < copies.size(); ++n) forces[n % static_cast<size_t>(3 * call.atoms)] += copies[n];
+  std::vector<double> places(static_cast<size_t>(4 * call.atoms));
+  for (int64_t a = 0; a < call.atoms; ++a) {
+    places[4 * a] = stored.tracked->x[a];
+    places[4 * a + 1] = stored.tracked->y[a];
+    places[4 * a + 2] = stored.tracked->z[a];
   }
+  FarPairs far{stored.i, stored.j, stored.shifts, pairs.kinds, call.atoms, places.data(), {}, in.far.cutoff * in.far.cutoff};
+  for (int k = 0; k < 9; ++k) far.box[k / 3][k % 3] = stored.box[k];
+  const int threads = threads_for(in.num_threads, stored.count, kFarPairsPerThread);
+  std::vector<double> energies(static_cast<size_t>(threads)), sums(4 * static_cast<size_t>(call.atoms * threads));
+  for_parts(threads, stored.count, [&](int thread, int64_t begin, int64_t end) {
+    double* to = sums.data() + 4 * call.atoms * thread;
+    const int64_t last = pair_term_kernels().add(far, begin, end, splines, to, &energies[static_cast<size_t>(thread)]);
+    if (last < end && !pairs.has_atoms(last)) fail_stored_pair(stored, last);
+    if (last < end) pairs.fail_kind(last);
+  });
+  for (int thread = 0; thread < threads; ++thread) {
+    const double* from = sums.data() + 4 * call.atoms * thread;
+    for (int64_t n = 0; n < 3 * call.atoms; ++n) forces[n] += from[n / 3 * 4 + n % 3];
+  }
+  double energy = 0;
+  for (const double one : energies) energy += one;
   return energy;
 }
 

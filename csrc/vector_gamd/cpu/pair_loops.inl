@@ -32,14 +32,35 @@ INLINE void add_projections(float* probe, int64_t i, int64_t j, int64_t width, i
   }
 }
 
+using Quad = float __attribute__((vector_size(16)));
+using QuadIndex = int32_t __attribute__((vector_size(16)));
+
+INLINE Quad quad_sum(const Register& v) {
+  Quad parts[kRegisterLanes / 4], total{};
+  __builtin_memcpy(parts, &v, sizeof(v));
+  for (const Quad& part : parts) total += part;
+  return total;
+}
+
+template <class Half>
+INLINE Quad quad_sum(const Pair<Half>& v) {
+  return quad_sum(v.low + v.high);
+}
+
+// The sums of four at once: each alone would wait for its own additions.
+INLINE Quad four_sums(const Lanes& a, const Lanes& b, const Lanes& c, const Lanes& d) {
+  const QuadIndex low{0, 4, 1, 5}, high{2, 6, 3, 7}, first{0, 1, 4, 5}, second{2, 3, 6, 7};
+  const Quad qa = quad_sum(a), qb = quad_sum(b), qc = quad_sum(c), qd = quad_sum(d);
+  const Quad ab = __builtin_shuffle(qa, qb, low) + __builtin_shuffle(qa, qb, high);
+  const Quad cd = __builtin_shuffle(qc, qd, low) + __builtin_shuffle(qc, qd, high);
+  return __builtin_shuffle(ab, cd, first) + __builtin_shuffle(ab, cd, second);
+}
+
 // From the gradients of unit vector and distance to that of the vector.
-INLINE void add_vector_gradient(float* gradient, const RadialEdge& edge, const Lanes (&du)[3], float dr) {
-  float g[3], along = 0;
-  for (int d = 0; d < 3; ++d) {
-    g[d] = sum(du[d]);
-    along += g[d] * edge.u[d];
-  }
-  for (int d = 0; d < 3; ++d) gradient[d] += (g[d] - along * edge.u[d]) * edge.inverse_distance + dr * edge.u[d];
+INLINE void add_vector_gradient(float* gradient, const RadialEdge& edge, const Lanes (&du)[3], const Lanes& dr) {
+  const Quad g = four_sums(du[0], du[1], du[2], dr);
+  const float along = g[0] * edge.u[0] + g[1] * edge.u[1] + g[2] * edge.u[2];
+  for (int d = 0; d < 3; ++d) gradient[d] += (g[d] - along * edge.u[d]) * edge.inverse_distance + g[3] * edge.u[d];
 }
 
 template <bool kVectors, class Edges>
@@ -157,7 +178,7 @@ static void message_gradients_loop(const Edges& pairs, int64_t begin, int64_t en
       }
       if (kVectors) add_projections<kGeometry>(out.probe, atom[0], atom[1], width, f, edge, p, da, db, dq, du);
     }
-    if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, sum(dr));
+    if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, dr);
   }
 }
 
@@ -217,7 +238,7 @@ static double strength_gradients_loop(const Edges& pairs, int64_t begin, int64_t
       add_projections<kGeometry>(out.probe, i, j, width, f, edge, p, dz * (sum_mixing + product_mixing * p.other),
                                  dz * (sum_mixing + product_mixing * p.own), dz * mutual_mixing, du);
     }
-    if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, sum(dr));
+    if (kGeometry) add_vector_gradient(out.pair_vectors + 3 * k, edge, du, dr);
     if (kSums) total += sum(strength) * incoming;
   }
   return total;

@@ -79,7 +79,9 @@ def eager_module(network: Exportable, topology: Any, output: int = 0) -> nn.Modu
     """
     if isinstance(network, LearnedCV):
         return _energy_of(network, topology, output)
-    return OpenMMModule(network, topology).eval()
+    module = OpenMMModule(network, topology).eval()
+    module.compiled = None
+    return module
 
 
 def _energy_of(cv: LearnedCV, topology: Any, output: int) -> CVEnergyModule:

@@ -191,8 +191,9 @@ def module_bytes(module: torch.jit.ScriptModule) -> bytes:
     return buffer.getvalue()
 
 
-FORCE_TOLERANCE = 1e-5
-"""Largest difference allowed, relative to the largest force."""
+FORCE_TOLERANCE = 2e-5
+"""Largest difference allowed, relative to the largest force. Sums of some hundred float32 terms that cancel, in another
+order: the forces of `gamd-amoeba-water` differ by 7e-6 between the operator and autograd."""
 
 
 def frozen_deviation(
