@@ -92,9 +92,9 @@ class OpenMMModule(nn.Module):
 
     def evaluate(self, x: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor]:
         """Energy and forces of the atoms that the network sees."""
-        if self.compiled is not None:
-            if x.is_cpu:
-                return self.compiled(x, box_vectors)
+        if self.compiled is not None and x.is_cpu:
+            energy_and_forces: tuple[Tensor, Tensor] = self.compiled(x, box_vectors)
+            return energy_and_forces
         lists: list[PairList] = []
         for neighbors in self.neighbor_lists:
             pairs, vectors, distances = neighbors(x, box_vectors)
