@@ -27,7 +27,7 @@ from openmm_gnn.md.contexts import repartition_hydrogen_mass
 from openmm_gnn.md.leapfrog_steps import IsokineticIntegrator
 from openmm_gnn.md.multiple_time_steps import Bath, MultipleTimeStepIntegrator, TimeLevels
 
-TEMPERATURE, INNER_PS, SAMPLE_PS, EQUILIBRATION_PS = 300.0, 0.0005, 0.02, 5.0
+TEMPERATURE, SAMPLE_PS, EQUILIBRATION_PS = 300.0, 0.02, 5.0
 BONDS, ANGLES, REST, NETWORK, NEGATED = 0, 1, 2, 31, 30
 
 
@@ -43,6 +43,8 @@ class Row:
     friction: float = 10.0
     time_fs: float = 10.0
     """Of the thermostat."""
+    inner_fs: float = 0.5
+    """Step of the student."""
     hydrogen_mass: float | None = None
     """Dalton."""
     hydrogen_friction: float | None = None
@@ -59,6 +61,8 @@ ROWS = (
     Row("isokinetic", 20.0, 0.03),
     Row("isokinetic", 20.0, 0.03, time_fs=5.0),
     Row("isokinetic", 20.0, 0.03, friction=100.0),
+    Row("isokinetic", 10.0, 0.016, inner_fs=1.0),
+    Row("isokinetic", 20.0, 0.016, inner_fs=1.0),
     Row("langevin", 8.0, 0.03, isokinetic=False, friction=1.0, hydrogen_mass=3.0),
     Row("langevin", 8.0, 0.03, isokinetic=False, friction=1.0, hydrogen_mass=3.0, hydrogen_friction=20.0),
 )
@@ -109,7 +113,7 @@ def emulated(error: float, hydrogen_mass: float | None) -> tuple[openmm.System, 
 def measured(row: Row, length_ps: float) -> tuple[list[Estimate], float, float]:
     """Mean energies, the student's relative error of forces, and CPU seconds per ps."""
     system, positions, hydrogens = emulated(row.error, row.hydrogen_mass)
-    levels = TimeLevels(row.outer_fs / 1000, round(row.outer_fs / 1000 / INNER_PS), 1, (), NETWORK, NEGATED)
+    levels = TimeLevels(row.outer_fs / 1000, round(row.outer_fs / row.inner_fs), 1, (), NETWORK, NEGATED)
     of_hydrogens = None if row.hydrogen_friction is None else dict.fromkeys(hydrogens, row.hydrogen_friction)
     bath = Bath(TEMPERATURE, row.friction, of_hydrogens)
     integrator = (
@@ -146,7 +150,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", help="numbers of the rows to run, from 0; all if left out")
     arguments = parser.parse_args()
     table = Table(title=f"alanine dipeptide in vacuum, {arguments.ps:g} ps a row")
-    headings = ("dynamics", "outer fs", "error %", "friction", "tau fs", "U", "U bonds", "U angles", "CPU s/ps")
+    headings = (
+        "dynamics",
+        "outer fs",
+        "inner fs",
+        "error %",
+        "friction",
+        "tau fs",
+        "U",
+        "U bonds",
+        "U angles",
+        "CPU s/ps",
+    )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for number, row in enumerate(ROWS):
@@ -160,7 +175,7 @@ def main() -> None:
         time_fs = f"{row.time_fs:g}" if row.isokinetic else "-"
         friction = f"{row.friction:g}" + ("" if row.hydrogen_friction is None else f", H {row.hydrogen_friction:g}")
         name = row.name if row.hydrogen_mass is None else f"{row.name}, H {row.hydrogen_mass:g} Da"
-        cells = (name, f"{row.outer_fs:g}", f"{100 * error:.1f}", friction, time_fs, *found)
+        cells = (name, f"{row.outer_fs:g}", f"{row.inner_fs:g}", f"{100 * error:.1f}", friction, time_fs, *found)
         print(*cells, sep="  ", flush=True)
         table.add_row(*cells)
     Console(width=120).print(table)
