@@ -43,7 +43,11 @@ def execute(path: Path) -> None:
         client = NotebookClient(notebook, timeout=1800, coalesce_streams=True, resources={"metadata": {"path": folder}})
         client.execute()
     tidy(notebook)
-    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "executed_cells": checksum_of_cells(notebook)}
+    notebook.metadata = {
+        "kernelspec": notebook.metadata["kernelspec"],
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},  # knows cells of bash
+        "executed_cells": checksum_of_cells(notebook),
+    }
     nbformat.write(notebook, path)
     print(f"{path}: {time.monotonic() - start:.0f} s")
 
