@@ -67,7 +67,7 @@ def scan_table(rows: Sequence[ScanRow]) -> Table:
     title = f"Thermostat {rows[0].target:g} K"
     if reference is not None and reference.potential is not None:
         title += f", potential of the reference {reference.potential.format(1)} kJ/mol"
-    headings = ["outer / inner / bonded (fs)", "farthest T (K)", "potential (kJ/mol)", "ns/day", "verdict"]
+    headings = ["outer / inner / bonded (fs)", "farthest T (K)", "above reference (kJ/mol)", "ns/day", "verdict"]
     cells = []
     for row in rows:
         inner = row.time_step_fs / max(1, row.inner_steps)

@@ -156,10 +156,13 @@ def test_quantities_are_taken_and_masses_move_within_molecules() -> None:
         temperature=30 * unit.kelvin,
         friction=0.002 / unit.femtosecond,
         hydrogen_mass=3 * unit.amu,
+        hydrogen_friction=0.02 / unit.femtosecond,
     )
     assert integrator.getStepSize() == 4 * unit.femtosecond
     assert integrator.getGlobalVariableByName("mts_kT") == pytest.approx(30 * BOLTZMANN_KJ_MOL_K)
     assert integrator.getGlobalVariableByName("mts_friction") == pytest.approx(2.0)
+    own = np.array(integrator.getPerDofVariableByName("mts_own_friction")).reshape(MOLECULES, 3, 3)
+    assert (own[:, 1:] == pytest.approx(20.0)) and (own[:, 0] < 0).all()  # below 0: that of all
     masses = np.array([system.getParticleMass(index)._value for index in range(3 * MOLECULES)]).reshape(-1, 3)
     before = np.array([water().getParticleMass(index)._value for index in range(3)])
     assert masses[:, 1:] == pytest.approx(np.full((MOLECULES, 2), 3.0))

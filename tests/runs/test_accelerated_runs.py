@@ -172,10 +172,14 @@ def test_a_network_of_nonbonded_forces_alone_runs_with_the_bonded_ones() -> None
 def test_a_run_says_what_is_expensive_and_which_atoms_the_network_sees() -> None:
     start = flexible_water()
     asked = RunSettings(steps=100, accelerate=True, expensive=("NonbondedForce",), network_atoms="resid 0 1")
+    asked = replace(asked, hydrogen_friction=20.0)
     course = asked.course(start)
     assert RunCourse(**json.loads(json.dumps(course.to_dict()))) == course
     assert "expensive" not in RunSettings(steps=100, accelerate=True).course(start).to_dict()
-    system = run_forces(start, course, network()).system
+    forces_of_run = run_forces(start, course, network())
+    system = forces_of_run.system
+    frictions = np.array(forces_of_run.integrator.getPerDofVariableByName("mts_own_friction"))
+    assert (frictions[1::3] == 20.0).all() and (frictions[::3] < 0).all()
     names = [force.getName() for force in system.getForces()]
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(start.positions)
