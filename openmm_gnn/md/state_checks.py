@@ -82,9 +82,13 @@ class WholeBonds:
 
     Args:
         start: with positions.
+        longest: length of a bond, over the sum of its atoms' covalent radii, above which it is broken.
     """
 
-    def __init__(self, system: openmm.System, topology: app.Topology, start: openmm.State) -> None:
+    def __init__(
+        self, system: openmm.System, topology: app.Topology, start: openmm.State, longest: float = LONGEST_BOND
+    ) -> None:
+        self._longest = longest
         masses, self._topology, self._periodic = masses_of(system), topology, is_periodic_system(system)
         atoms = [
             (first, second)
@@ -95,11 +99,11 @@ class WholeBonds:
         self._bonds = np.array([(first.index, second.index) for first, second in atoms], int).reshape(-1, 2)
         radii = [[COVALENT_RADII_NM[atom.element.atomic_number] for atom in bond] for bond in atoms]
         self._lengths = np.array(radii).reshape(-1, 2).sum(axis=1)
-        whole = self._stretched(start) <= LONGEST_BOND
+        whole = self._stretched(start) <= longest
         if not whole.all():
             first, second = (_name(topology, atom) for atom in self._bonds[~whole][0])
             warnings.warn(
-                f"{int((~whole).sum())} of {len(whole)} bonds are longer at the start than {LONGEST_BOND:g} times the "
+                f"{int((~whole).sum())} of {len(whole)} bonds are longer at the start than {longest:g} times the "
                 f"covalent radii, the first is that of atoms {first} and {second}: residues may be missing there, or "
                 "positions and topology be of different order; whether these bonds break is not watched",
                 stacklevel=3,
@@ -109,7 +113,7 @@ class WholeBonds:
     def fault(self, state: openmm.State) -> str | None:
         """As `StateCheck.fault`; the longest of the broken bonds."""
         stretched = self._stretched(state)
-        broken = np.flatnonzero(stretched > LONGEST_BOND)
+        broken = np.flatnonzero(stretched > self._longest)
         if not len(broken):
             return None
         worst = int(broken[np.argmax(stretched[broken])])
@@ -142,13 +146,21 @@ class BoundedTemperature:
         temperature: of the thermostat, K.
         friction_per_ps: of the thermostat; a start may be hot for 5 ps, or five times as long as that takes to cool.
         time_step_ps: of the run.
+        hot_ps: picoseconds from the start in which it may be hot, if the thermostat is strong.
     """
 
-    def __init__(self, system: openmm.System, temperature: float, friction_per_ps: float, time_step_ps: float) -> None:
+    def __init__(
+        self,
+        system: openmm.System,
+        temperature: float,
+        friction_per_ps: float,
+        time_step_ps: float,
+        hot_ps: float = HOT_PS,
+    ) -> None:
         self._freedom, self._target = degrees_of_freedom(system), temperature
         variance = 2 / (9 * max(1, self._freedom))
         self._limit = temperature * max(HOTTEST, (1 - variance + SIGMAS * variance**0.5) ** 3)
-        self._first_step = max(HOT_PS, 5 / friction_per_ps) / time_step_ps
+        self._first_step = max(hot_ps, 5 / friction_per_ps) / time_step_ps
 
     def fault(self, state: openmm.State) -> str | None:
         """As `StateCheck.fault`."""

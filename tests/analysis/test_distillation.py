@@ -43,7 +43,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     out = tmp_path_factory.mktemp("killed") / "distilled"
     labels, found = out / "labels.npy", list[np.ndarray]()
     moments = [(labels, 40_000), (out / "rounds" / "0" / "network" / "log.csv", 0)]
-    moments += [(out / "rounds" / "1" / "picks.npz", 0), (out / "rounds" / "last" / "network" / "log.csv", 0)]
+    moments += [(out / "rounds" / "1" / "picks.npz", 0), (out / "rounds" / "last-2-8" / "network" / "log.csv", 0)]
     with KilledCalls(distill_tiny, out) as calls:
         for file, size in moments:
             calls.kill_one(0.0, file, size)
@@ -79,7 +79,7 @@ def test_the_report_counts_every_evaluation(killed: Killed) -> None:
         read_growing_array(killed.out / "labels.npy"),
     )
     assert report["calls"] == {"labels": len(records), "scan": 0, "validation": 0, "all": len(records)}
-    assert [one["name"] for one in report["rounds"]] == ["0", "1", "last"]
+    assert [one["name"] for one in report["rounds"]] == ["0", "1", "last-2-8"]
     assert report["rounds"][0]["calls"] <= TINY.first_calls + RELAX_CALLS
     assert report["rounds"][1]["calls"] - report["rounds"][0]["calls"] <= TINY.labels
     assert report["rounds"][-1]["num_held_out"] == len(usable(records, Purpose.HELD_OUT))
@@ -210,7 +210,7 @@ def test_masses_and_steps_follow_what_holds_the_hydrogens() -> None:
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"teacher_calls is 2000: give at least 2660"):
+    with pytest.raises(SettingsError, match=r"teacher_calls is 2000: give at least 3060"):
         DistillSettings(teacher_calls=2000)
     with pytest.raises(SpecError, match="one source of geometries"):
         distill(peptide_in_vacuum(), tmp_path / "out", TINY, SMALL, HERE, [tmp_path / "a.dcd"], peptide_in_vacuum())

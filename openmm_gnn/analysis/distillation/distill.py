@@ -68,7 +68,14 @@ def distill(
             calls["validation"] = 0 if student.conservative else VALIDATION_CALLS
         calls["all"] = sum(calls.values())
         found = Distillation(
-            distilled, steps, validation, final_errors(distilled), calls, temperature, time.process_time() - begun
+            distilled,
+            settings,
+            steps,
+            validation,
+            final_errors(distilled),
+            calls,
+            temperature,
+            time.process_time() - begun,
         )
         write_report(found)
     return found

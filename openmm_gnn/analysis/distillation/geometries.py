@@ -184,7 +184,11 @@ class Sampler:
         if records is not None:
             boxes = np.array(records["box_vectors"]) if self.system.periodic else None
             known = described(Frames(np.array(records["positions"]), boxes), atoms, numbers, self.student.cutoff)
-        picked = farthest(found, known, min(count - num_held, len(candidates)))
+        wanted = min(count - num_held, len(candidates))
+        usual = np.random.default_rng(self.seed(number, 8)).permutation(len(candidates))[: wanted // 2]
+        rest = np.setdiff1d(np.arange(len(candidates)), usual)
+        strange = rest[farthest(found[rest], np.concatenate([known, found[usual]]), wanted - len(usual))]
+        picked = np.concatenate([usual, strange])
         if len(picked) < count - num_held:
             warnings.warn(
                 f"round {number} has {len(candidates)} geometries to pick from, where {count - num_held} were to be "

@@ -1,6 +1,7 @@
 """Which geometries are worth a label: those that are least like the ones that have one.
 
-A frame is described by the neighbourhoods of its atoms, which neither rotation nor translation changes; the frame that
+Half of the labels of a round are such, the other half are picked at random: errors count where molecules usually are. A
+frame is described by the neighbourhoods of its atoms, which neither rotation nor translation changes; the frame that
 is farthest from all that are labelled or picked is picked next.
 Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", Theor. Comput. Sci. 38, 293 (1985), doi
 10.1016/0304-3975(85)90224-5.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.analysis.distillation.rounds import LAST, Distilled
+from openmm_gnn.analysis.distillation.settings import DistillSettings
 from openmm_gnn.analysis.distillation.steps import Steps
 from openmm_gnn.analysis.distillation.student import frames_of_records
 from openmm_gnn.analysis.force_checks import NetworkForces
@@ -32,6 +33,7 @@ class Distillation:
     """A finished distillation."""
 
     distilled: Distilled
+    settings: DistillSettings
     steps: Steps
     validation: Validation | None
     final_errors: list[float]
@@ -81,6 +83,7 @@ def write_report(found: Distillation) -> None:
     document: dict[str, Any] = {
         "teacher": found.distilled.system.name,
         "forces": found.distilled.forces.value,
+        "settings": plain(found.settings),
         "calls": found.calls,
         "cpu_seconds": found.cpu_seconds,
         "rounds": [
@@ -125,7 +128,7 @@ def report_table(found: Distillation) -> Table:
 
 def _draw_errors(axes: Axes, found: Distillation) -> None:
     rounds, errors = found.distilled.rounds, [100 * error for error in found.final_errors]
-    numbered = [k for k, one in enumerate(rounds) if one.name != LAST]
+    numbered = [k for k, one in enumerate(rounds) if not one.name.startswith(LAST)]
     axes.plot([rounds[k].calls for k in numbered], [errors[k] for k in numbered], "o-", color=REFERENCE_COLOR,
               label="student of each round")  # fmt: skip
     axes.plot([rounds[-1].calls], errors[-1:], "s", color=RUN_COLOR, label="last training")

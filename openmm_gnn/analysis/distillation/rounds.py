@@ -7,13 +7,13 @@ own. When the force error on them stops falling, or the evaluations of the teach
 labels follows, a scan of step sizes, and a validation.
 
     OUT/labels.npy              every evaluation of the teacher, in order: none is ever made twice
-    OUT/rounds/N/               picks.npz, what was picked; network/, the training; round.json, its figures
+    OUT/rounds/N/, last-*/      picks.npz, what was picked; network/, the training; round.json, its figures
     OUT/model.safetensors       the network; `accelerate` takes OUT
     OUT/system.xml, topology.cif   the teacher, for `load_system(OUT)`
     OUT/scan, OUT/validation    steps that were tried, and what was looked at
     OUT/report.json, report.png
 
-A run that was killed goes on when it is called again.
+A run that was killed goes on when it is called again; with more rounds or evaluations, a finished one does too.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ HEAVY_HYDROGEN_DALTON, HEAVY_STEP_PS = 3.0, 0.0015
 """Mass of hydrogens whose bonds vibrate, and the time step of runs with it."""
 LEAST_LABELS = 20
 """Evaluations of the teacher below which no further round is begun."""
+EXTENDABLE = ("teacher_calls", "scan_calls", "rounds", "least_gain", "last_steps")
+"""Settings with which a distillation may go on that were others when it was begun."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Round:
     """The figures of a round."""
 
     name: str
-    """Number of the round, or "last"."""
+    """Number of the round, or "last" with the numbers of rounds before it and of its steps."""
     calls: int
     """Evaluations of the teacher so far."""
     num_frames: int
@@ -73,6 +75,8 @@ class Round:
     """Length of the runs whose frames were picked from, all together; 0 in the first round."""
     faults: tuple[str, ...]
     """What ended runs before their time."""
+    error_before: float | None
+    """Relative force error of the student of the round before on the same frames; None in the first one."""
     seconds: float
     """Wall time, of the call that finished the round."""
 
@@ -147,7 +151,8 @@ def distill_rounds(
         finally:
             teacher.close()
         best = min(rounds, key=lambda one: one.error)
-        last = _trained(LAST, records, best, sampler, forces, settings.last_steps, bars, 0.0, ())
+        name = f"{LAST}-{len(rounds)}-{settings.last_steps}"
+        last = _trained(name, records, best, sampler, forces, settings.last_steps, bars, 0.0, ())
         say(_line(last))
     chosen = last if last.error <= best.error else best
     held_out = usable(records, Purpose.HELD_OUT)
@@ -189,7 +194,7 @@ def _begin(
 ) -> None:
     """Write meta.json and the teacher, or check that both are those that were begun with."""
     making = {
-        "settings": plain(settings),
+        "settings": {name: value for name, value in plain(settings).items() if name not in EXTENDABLE},
         "student": plain(student),
         "geometries": [{"name": str(path), "bytes": path.stat().st_size} for path in geometries],
         "cheap": None if cheap is None else text_hash(stable_xml(cheap.system)),
@@ -240,7 +245,7 @@ def _all_rounds(
             )  # fmt: skip
         rounds.append(stored)
         say(_line(stored))
-        if number and stored.error > (1 - settings.least_gain) * rounds[-2].error:
+        if stored.error_before is not None and stored.error > (1 - settings.least_gain) * stored.error_before:
             break
         if teacher.left < LEAST_LABELS:
             break
@@ -284,7 +289,8 @@ def _trained(
         sampler.system, records, forces, folder / "network", start, steps, sampler.student, sampler.settings, bars.shown
     )
     held_out = usable(records, Purpose.HELD_OUT)
-    errors: ForceErrors = force_errors(load_model(bundle), [frames_of_records(sampler.system, held_out)])
+    frames = [frames_of_records(sampler.system, held_out)]
+    errors: ForceErrors = force_errors(load_model(bundle), frames)
     found = Round(
         name,
         len(records),
@@ -293,6 +299,7 @@ def _trained(
         dataclasses.asdict(errors),
         reached,
         faults,
+        None if start is None else force_errors(load_model(start), frames).relative_error,
         time.perf_counter() - begun,
     )
     write_json(folder / ROUND_FILE, plain(found), indent=2)
@@ -300,7 +307,7 @@ def _trained(
 
 
 def _line(one: Round) -> str:
-    what = "last training" if one.name == LAST else f"round {one.name}"
+    what = "last training" if one.name.startswith(LAST) else f"round {one.name}"
     broke = f"; {len(one.faults)} of its runs broke" if one.faults else ""
     return (
         f"{what}: {one.calls} teacher calls, {one.num_frames} frames, held-out force error {100 * one.error:.2f} %, "

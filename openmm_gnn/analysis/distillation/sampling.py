@@ -22,10 +22,14 @@ from openmm_gnn.md.contexts import make_context
 from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
-from openmm_gnn.md.state_checks import WholeBonds, run_checks
+from openmm_gnn.md.state_checks import BoundedTemperature, WholeBonds
 
 FRICTION_PER_PS = 5.0
-"""Of all runs: a strong one, as geometries are to differ, and students to be kept cool."""
+"""Of runs of the teacher."""
+STUDENT_FRICTION_PER_PS = 20.0
+"""Of runs of students: a strong one, as a network that predicts forces directly heats where it is still wrong."""
+STRETCHED = 1.25
+"""Length of a bond, over its atoms' covalent radii, at which a run of a student ends: no peptide has it at 450 K."""
 SAMPLE_PS = 0.02
 """Time between two frames of a run."""
 RELAXED_KJ_MOL_NM = 500.0
@@ -165,7 +169,7 @@ def sampled_run(
     directory: Path,
     report: Callable[[float], None] = lambda _: None,
 ) -> SampledRun:
-    """Frames of a run that is watched: it ends where a bond breaks, and the frames before count.
+    """Frames of a run that is watched: it ends where a bond is stretched or it is hot, and the frames before count.
 
     Args:
         system: with the forces to run.
@@ -182,7 +186,7 @@ def sampled_run(
         time_step_ps=step_ps,
         temperature=temperature,
         thermostat=Thermostat.LANGEVIN,
-        friction_per_ps=FRICTION_PER_PS,
+        friction_per_ps=STUDENT_FRICTION_PER_PS,
         checkpoint_interval=every,
         seed=seed,
     )
@@ -191,7 +195,11 @@ def sampled_run(
     context.setPositions(start)
     context.applyConstraints(CONSTRAINT_TOLERANCE)
     context.setVelocitiesToTemperature(temperature, seed)
-    guard = RunGuard(context, system.topology, directory, checks=run_checks(context, system.topology, course))
+    checks = (
+        WholeBonds(system.system, system.topology, context.getState(positions=True), STRETCHED),
+        BoundedTemperature(system.system, temperature, STUDENT_FRICTION_PER_PS, step_ps, hot_ps=0.0),
+    )
+    guard = RunGuard(context, system.topology, directory, checks=checks)
     positions, boxes, fault = [], [], ""
     for number in range(count):
         try:

@@ -59,14 +59,14 @@ class DistillSettings:
     """Largest number of evaluations of the teacher, those of the scan of steps included."""
     scan_calls: int = 2000
     """Evaluations of the teacher, out of those, that are left for the scan of steps and the validation; 0: neither."""
-    first_calls: int = 600
+    first_calls: int = 1000
     """Evaluations of the teacher in the first round: steps of a run of its own, or frames that are there already."""
     labels: int = 300
     """Frames that the teacher labels in each later round, out of runs of the student."""
     rounds: int = 6
     """Largest number of rounds; they end earlier when the held-out force error stops falling."""
     least_gain: float = 0.05
-    """Fall of the held-out force error, as a share of it, below which no further round is begun."""
+    """Fall of the force error on the same held-out frames, as a share, below which no further round is begun."""
     hold_out: int = 10
     """Held-out frames, of runs of their own: 10 for every tenth label."""
     temperature: float | None = None
@@ -75,7 +75,7 @@ class DistillSettings:
     """Temperature of the hotter runs that geometries are taken from, in units of the temperature."""
     sample_ps: float = 10.0
     """Length of each run of a student, or of a cheap System, that geometries are taken from, ps."""
-    num_steps: int = 800
+    num_steps: int = 1000
     """Number of optimisation steps in each round."""
     last_steps: int = 2500
     """Number of optimisation steps of the last training, on all labels."""
@@ -83,7 +83,7 @@ class DistillSettings:
     """Number of frames per optimisation step. Default: as many as have 700 atoms together, 32 at most: gradients of
     fewer atoms are so noisy that training ends at twice the error."""
     learning_rate: float = 1e-2
-    """Highest learning rate of the first round; later rounds begin with the network of the one before, and a third."""
+    """Highest learning rate of the first round; later rounds begin with the network of the one before, and half."""
     hydrogen_mass: float | None = None
     """Mass of bonded hydrogens in dalton in all runs and in the steps that are tried. Default: 3 where the bonds of
     lighter hydrogens are free to vibrate, else masses stay as they are."""

@@ -32,7 +32,7 @@ from openmm_gnn.networks.weights import load_model, make_model
 if TYPE_CHECKING:
     from openmm_gnn.base.specs.force import VectorGAMDSpec
 
-LATER_RATE = 1 / 3
+LATER_RATE = 0.5
 """Learning rate of later rounds, as a share of the first one's."""
 WARMUP_SHARE = 0.05
 STRAINED = 3.0
