@@ -24,8 +24,8 @@ from openmm_gnn.md.run_settings import RunCourse
 from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.state_checks import BoundedTemperature, WholeBonds
 
-FRICTION_PER_PS = 5.0
-"""Of runs of the teacher."""
+FRICTION_PER_PS = 50.0
+"""Of runs of the teacher: they last a picosecond, in which a weak friction would give each vibration one energy."""
 STUDENT_FRICTION_PER_PS = 20.0
 """Of runs of students: a strong one, as a network that predicts forces directly heats where it is still wrong."""
 STRETCHED = 1.25

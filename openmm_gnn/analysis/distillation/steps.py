@@ -61,6 +61,8 @@ def found_steps(
     outer = tuple(float(f"{1000 * safe_ps * factor:.3g}") for factor in TRIED)
     length = (scan_calls - 2 * len(outer)) / sum(1000 / step for step in outer)
     shortest = NUM_BLOCKS * max(SAMPLE_PS, max(outer) / 1000) / (1 - EQUILIBRATION_SHARE)
+    if length < shortest and scan_calls == 0:
+        return Steps(outer[0], inner, False, [], 0)
     if length < shortest:
         warnings.warn(
             f"{scan_calls} evaluations of the teacher are left for a scan of steps, which needs "
