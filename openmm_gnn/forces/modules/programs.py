@@ -104,5 +104,5 @@ def _without_state(module: nn.Module, box_vectors: Tensor | None) -> nn.Module:
         for term in module.modules():
             if isinstance(term, PairTerm) and term.charge_term is not None:
                 sizes = grid_sizes(box_lengths(box_vectors), term.charge_term.width)
-                term.sizes_of = lambda box, sizes=sizes: sizes  # type: ignore[method-assign, misc, assignment]
+                term.sizes_of = lambda box, sizes=sizes: sizes  # type: ignore[method-assign, misc]
     return module
