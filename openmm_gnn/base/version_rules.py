@@ -6,6 +6,7 @@ can speak where they crash.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,7 @@ from importlib import metadata
 OLDEST_TORCH = (2, 9)
 OLDEST_OPENMM = (8, 4)
 OPENMM_WITH_PYTHONFORCE = (8, 5)
+PYTHON_WITHOUT_TORCHSCRIPT = (3, 14)
 TORCH_OF_OPENMMTORCH = {"1.5": (2, 9)}
 """openmmtorch is bound to the torch it was built with."""
 
@@ -35,6 +37,7 @@ class Versions:
     """Whether the machine has an NVIDIA GPU with a driver."""
     openmm_has_cuda: bool = False
     """Whether OpenMM's CUDA platform is installed."""
+    python: tuple[int, int] = (sys.version_info.major, sys.version_info.minor)
 
 
 class Breaks(str, Enum):
@@ -43,6 +46,7 @@ class Breaks(str, Enum):
     EVERYTHING = "everything"
     TORCHFORCE = "TorchForce"
     TORCHFORCE_ON_OPENCL = "TorchForce on OpenCL"
+    TORCHSCRIPT = "every network as a Force"
     NOTHING_KNOWN = "nothing that is known"
     SPEED = "nothing, but runs are slow"
 
@@ -76,7 +80,12 @@ def release(version: str) -> tuple[int, ...]:
 
 def find_mismatches(versions: Versions) -> list[Mismatch]:
     """Every known mismatch among these versions, the most serious first."""
-    return [*_missing_or_old(versions), *_openmmtorch_mismatches(versions), *_unused_gpu(versions)]
+    return [
+        *_missing_or_old(versions),
+        *_torchscript(versions.python),
+        *_openmmtorch_mismatches(versions),
+        *_unused_gpu(versions),
+    ]
 
 
 def _missing_or_old(versions: Versions) -> Iterator[Mismatch]:
@@ -105,6 +114,24 @@ def _missing_or_old(versions: Versions) -> Iterator[Mismatch]:
             f"{PYTHONFORCE_STACK}   # or: {TORCHFORCE_STACK}",
             Breaks.EVERYTHING,
         )
+
+
+def _torchscript(python: tuple[int, int]) -> Iterator[Mismatch]:
+    """What keeps networks from being compiled."""
+    if python >= PYTHON_WITHOUT_TORCHSCRIPT:
+        yield Mismatch(
+            f"networks are handed to OpenMM as TorchScript, which PyTorch does not support on Python {python[0]}."
+            f"{python[1]}; `openmm-gnn export --format pt2` does without it",
+            "take Python 3.11 to 3.13, and there: pip install openmm-gnn",
+            Breaks.TORCHSCRIPT,
+        )
+
+
+def torchscript_words(python: tuple[int, int] = (sys.version_info.major, sys.version_info.minor)) -> str | None:
+    """Why TorchScript may fail on this Python, and the remedy; None where it does not."""
+    for mismatch in _torchscript(python):
+        return f"{mismatch.what}. Remedy: {mismatch.remedy}"
+    return None
 
 
 def _openmmtorch_mismatches(versions: Versions) -> Iterator[Mismatch]:

@@ -14,16 +14,18 @@ from xml.etree import ElementTree
 import numpy as np
 import openmm
 import torch
+from torch import Tensor
 
 from openmm_gnn.base.errors import BackendError, NonFiniteError, in_words
 from openmm_gnn.forces.cuda_module import CudaModule
 from openmm_gnn.forces.modules.openmm_module import module_bytes
 from openmm_gnn.kernels.library import usable_device
+from openmm_gnn.md.torch_plugin import python_torch_force
 
 
 def why_unavailable() -> str | None:
     """None where PythonForce can be used; else the reason in words."""
-    if hasattr(openmm, "PythonForce"):
+    if hasattr(openmm, "PythonForce") or python_torch_force() is not None:
         return None
     return f"OpenMM {openmm.__version__} has no PythonForce, it came with 8.5"
 
@@ -66,7 +68,7 @@ class ModuleComputation:
             placed = torch.from_numpy(positions), None if box is None else torch.from_numpy(box)
             try:
                 energy, forces = self._module(*placed)
-            except RuntimeError as error:  # without TorchScript's traceback: OpenMM passes on the text alone
+            except (RuntimeError, torch.jit.Error) as error:  # without TorchScript's traceback: OpenMM passes on the text alone
                 raise RuntimeError(in_words(error)) from error
         return float(energy), forces.numpy()
 
@@ -81,9 +83,41 @@ class ModuleComputation:
         self.__init__(_from_bytes(state.pop("source")), **state)  # type: ignore[misc]
 
 
+class TensorComputation(ModuleComputation):
+    """The callable of a PythonTorchForce: State, and positions on the Context's device in; energy and forces there out.
+
+    The module runs where the positions are, so on a GPU neither they nor the forces come to the host.
+    """
+
+    def __init__(
+        self, module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False
+    ) -> None:
+        super().__init__(module, periodic)
+        self._placed = {"cpu": self._module}
+
+    def __call__(self, state: Any, positions: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        box = None
+        if self.periodic:
+            vectors = np.ascontiguousarray(state.getPeriodicBoxVectors(asNumpy=True)._value)
+            box = torch.from_numpy(vectors).to(positions)
+        with torch.inference_mode(False), torch.no_grad():
+            try:
+                energy, forces = self._on(positions.device)(positions, box)
+            except (RuntimeError, torch.jit.Error) as error:  # without TorchScript's traceback: OpenMM passes on the text alone
+                raise RuntimeError(in_words(error)) from error
+        return energy, forces
+
+    def _on(self, device: torch.device) -> torch.jit.ScriptModule:
+        name = str(device)
+        if name not in self._placed:
+            placed = _from_bytes(self.source).eval().to(device)
+            self._placed[name] = torch.jit.freeze(placed, preserved_attrs=["spec_json"])
+        return self._placed[name]
+
+
 def module_of(force: openmm.Force) -> Any | None:
     """The module that a PythonForce of ours calls; None for any other force."""
-    if type(force).__name__ != "PythonForce":
+    if type(force).__name__ not in ("PythonForce", "PythonTorchForce"):
         return None
     written = ElementTree.fromstring(openmm.XmlSerializer.serialize(force))  # the only way to its callable
     pickled = bytes.fromhex(written.attrib["function"])
@@ -92,6 +126,9 @@ def module_of(force: openmm.Force) -> Any | None:
 
 def python_force(module: torch.jit.ScriptModule, periodic: bool, device: str = "cpu", cuda_graphs: bool = False) -> Any:
     """An openmm.PythonForce that takes energy and forces from the module.
+
+    Where openmmtorch has a PythonTorchForce, which hands positions over where they are, it is one of these, unless a
+    GPU is asked for.
 
     Args:
         module: (positions, box_vectors) -> (energy, forces), see `forces.modules.openmm_module`.
@@ -103,7 +140,11 @@ def python_force(module: torch.jit.ScriptModule, periodic: bool, device: str = "
     """
     if (reason := why_unavailable()) is not None:
         raise BackendError(f"PythonForce is not available: {reason}. `openmm-gnn doctor` says what to install")
-    force = openmm.PythonForce(ModuleComputation(module, periodic, device, cuda_graphs))
+    by_tensors = None if cuda_graphs or device != "cpu" else python_torch_force()
+    if by_tensors is not None:
+        force = by_tensors(TensorComputation(module, periodic))
+    else:
+        force = openmm.PythonForce(ModuleComputation(module, periodic, device, cuda_graphs))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.forces.modules.cv_evaluation import CVEvaluation, cv_evaluation
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, SharedCVEnergyModule
-from openmm_gnn.forces.modules.openmm_module import module_bytes, without_calls
+from openmm_gnn.forces.modules.openmm_module import module_bytes, to_torchscript
 from openmm_gnn.kernels.shared_calls import SHARED
 
 _REMEMBERED = 8
@@ -67,8 +67,8 @@ class SharedCV:
         alone = CVEnergyModule(self._module, 0, spec_to_json(self._module.network.spec))
         with self._lock:
             if not self._source:  # which takes a second
-                self._source = module_bytes(without_calls(torch.jit.script(alone.eval())))
-        return without_calls(torch.jit.script(SharedCVEnergyModule(alone, self._source, self.name, output).eval()))
+                self._source = module_bytes(to_torchscript(alone))
+        return to_torchscript(SharedCVEnergyModule(alone, self._source, self.name, output))
 
     def energy_and_forces(self, read: Tensor, box_vectors: Tensor | None, output: int) -> tuple[float, Tensor]:
         """The value of an output, and (num_read, 3) its negative gradient; as `CVEvaluation` takes and gives them.

@@ -36,6 +36,13 @@ def why_unavailable() -> str | None:
     return _load_failed_plugins()
 
 
+def python_torch_force() -> Any | None:
+    """The class PythonTorchForce of openmmtorch, which came after 1.5; None where it cannot be used."""
+    if installed_version("openmmtorch") is None or why_unavailable() is not None:
+        return None
+    return getattr(import_openmmtorch(), "PythonTorchForce", None)
+
+
 def import_openmmtorch() -> Any:
     """openmmtorch, without the warning about `simtk.openmm` that it provokes and a user can do nothing about."""
     root = logging.getLogger()

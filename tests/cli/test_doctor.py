@@ -51,6 +51,8 @@ def test_the_two_stacks_have_no_mismatch(versions: Versions) -> None:
         (Versions("2.9.1", "8.4.0.post2", "1.5", gpu_visible=True), Breaks.SPEED, "CUDA platform",
          '"openmm[cuda12]==8.4.0.post2" "openmmtorch[cuda12]==1.5"'),
         (Versions("2.13.0+cpu", "8.6.1", None, False, True, True), Breaks.SPEED, "CPU-only", "torch==2.13.0"),
+        (Versions("2.13.0+cpu", "8.6.1", None, False, python=(3, 14)), Breaks.TORCHSCRIPT, "on Python 3.14",
+         "Python 3.11 to 3.13"),
     ],
 )  # fmt: skip
 def test_each_known_mismatch_is_named_with_its_command(

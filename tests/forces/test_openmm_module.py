@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from openmm_gnn.base.errors import DataError, OpenMMGNNError, TopologyError
 from openmm_gnn.base.specs.codec import spec_from_json
 from openmm_gnn.base.specs.force import Decoder, GAMDSpec, NeighborSpec
+from openmm_gnn.base.version_rules import torchscript_words
+from openmm_gnn.forces.modules import openmm_module
 from openmm_gnn.forces.modules.exports import export
 from openmm_gnn.forces.modules.openmm_module import (
     OpenMMModule,
@@ -135,3 +137,11 @@ def test_wrong_numbers_of_atoms_and_no_topology_are_refused(
         script_module(model, None)
     with pytest.raises(TopologyError, match="no atoms"):
         script_module(model, app.Topology())
+
+
+def test_a_python_without_torchscript_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule is asked for Python 3.14, since no test runs there."""
+    assert torchscript_words((3, 13)) is None
+    monkeypatch.setattr(openmm_module, "torchscript_words", lambda: torchscript_words((3, 14)))
+    with pytest.warns(UserWarning, match=r"PyTorch does not support on Python 3\.14; .* Remedy: take Python 3.11"):
+        openmm_module.to_torchscript(nn.Linear(2, 2))

@@ -25,7 +25,7 @@ from openmm_gnn.features.selection import check_elements, select_atoms
 from openmm_gnn.features.token_table import TokenTable
 from openmm_gnn.features.topologies import as_mdtraj, topology_hash
 from openmm_gnn.features.whole_molecules import _IMAGES, WholeMolecules
-from openmm_gnn.forces.modules.openmm_module import check_num_positions, without_calls
+from openmm_gnn.forces.modules.openmm_module import check_num_positions, to_torchscript
 from openmm_gnn.networks.encoders.encoder import known_elements
 
 
@@ -235,9 +235,7 @@ def cv_energy_module(cv: LearnedCV, topology: Any, output: int = 0) -> torch.jit
         TopologyError: if the CV was learned for another topology.
     """
     check_output(cv, output)
-    return without_calls(
-        torch.jit.script(CVEnergyModule(CVModule(cv, topology), output, spec_to_json(cv.network.spec)).eval())
-    )
+    return to_torchscript(CVEnergyModule(CVModule(cv, topology), output, spec_to_json(cv.network.spec)))
 
 
 class SharedCVEnergyModule(nn.Module):

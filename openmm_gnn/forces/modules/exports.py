@@ -24,7 +24,7 @@ from openmm_gnn.forces.modules.openmm_module import (
     check_export,
     check_num_positions,
     script_module,
-    without_calls,
+    to_torchscript,
 )
 from openmm_gnn.forces.modules.programs import compile_program, program_of, save_program
 from openmm_gnn.graph.topology_tables import real_atoms
@@ -102,7 +102,7 @@ def exported_module(network: Exportable, topology: Any, periodic: bool, output: 
     """
     if isinstance(network, ForceModel):
         return script_module(with_written_gradient(network, len(real_atoms(topology))), topology)
-    return without_calls(torch.jit.script(WrittenCV(_energy_of(network, topology, output), periodic).eval()))
+    return to_torchscript(WrittenCV(_energy_of(network, topology, output), periodic))
 
 
 def export(

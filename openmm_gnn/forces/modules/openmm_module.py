@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from openmm_gnn.base.errors import OpenMMGNNError, TopologyError
 from openmm_gnn.base.specs.codec import spec_to_json
+from openmm_gnn.base.version_rules import torchscript_words
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.graph.topology_tables import no_partners, real_atoms, separation_table, species_table
 from openmm_gnn.kernels.radial_pairs import pair_types
@@ -142,7 +143,7 @@ def script_module(
     """
     if topology is None or not hasattr(topology, "getNumAtoms"):
         raise TopologyError(f"expected an openmm.app.Topology, got {type(topology).__name__}")
-    return without_calls(torch.jit.script(OpenMMModule(model.eval(), topology, atoms, watches_box).eval()))
+    return to_torchscript(OpenMMModule(model.eval(), topology, atoms, watches_box))
 
 
 def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:
@@ -165,15 +166,17 @@ def subset_topology(topology: Any, atoms: Sequence[int]) -> Any:
     return modeller.topology
 
 
-def without_calls(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """The same module with every method it calls written out in `forward`; weights stay weights.
+def to_torchscript(module: nn.Module) -> torch.jit.ScriptModule:
+    """A module in evaluation mode as TorchScript, every method it calls written out in `forward`; weights stay weights.
 
     OpenMM's forces freeze a copy of the module and drop the copy, but TorchScript's interpreter still asks the copy's
     functions for their names when an operator throws: a segmentation fault in place of "position of atom 3 is NaN" or
     "raise max_neighbors". Written out, saved and loaded, the graph remembers no function. It is not frozen here:
     frozen weights could not follow the System to a GPU.
     """
-    copied = _saved_and_loaded(module)
+    if (words := torchscript_words()) is not None:
+        warnings.warn(words, stacklevel=2)
+    copied = _saved_and_loaded(torch.jit.script(module.eval()))
     for weight in copied.parameters():
         weight.requires_grad_(False)  # or an energy model would compute their gradients with its forces
     torch._C._jit_pass_inline(copied.graph)
