@@ -68,7 +68,7 @@ class ModuleComputation:
             placed = torch.from_numpy(positions), None if box is None else torch.from_numpy(box)
             try:
                 energy, forces = self._module(*placed)
-            except (RuntimeError, torch.jit.Error) as error:  # without TorchScript's traceback: OpenMM passes on the text alone
+            except (RuntimeError, torch.jit.Error) as error:  # without its traceback: OpenMM passes on the text alone
                 raise RuntimeError(in_words(error)) from error
         return float(energy), forces.numpy()
 
@@ -103,7 +103,7 @@ class TensorComputation(ModuleComputation):
         with torch.inference_mode(False), torch.no_grad():
             try:
                 energy, forces = self._on(positions.device)(positions, box)
-            except (RuntimeError, torch.jit.Error) as error:  # without TorchScript's traceback: OpenMM passes on the text alone
+            except (RuntimeError, torch.jit.Error) as error:  # without its traceback: OpenMM passes on the text alone
                 raise RuntimeError(in_words(error)) from error
         return energy, forces
 

@@ -17,7 +17,9 @@ from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.forces.modules.cv_evaluation import CompiledEvaluation, cv_evaluation
 from openmm_gnn.forces.modules.cv_module import CVModule
 from openmm_gnn.forces.modules.exports import eager_module
+from openmm_gnn.forces.modules.openmm_module import OpenMMModule
 from openmm_gnn.kernels.encoder_messages import activated_table
+from openmm_gnn.networks.force_model import ForceModel
 
 KNOWN = torch._C._dispatch_get_all_op_names()
 OPERATORS = sorted(name.removeprefix("openmm_gnn::") for name in KNOWN if name.startswith("openmm_gnn::"))
@@ -77,6 +79,8 @@ def calls() -> dict[str, tuple[Any, ...]]:
             box = one.start.box_vectors
             inputs = torch.from_numpy(one.start.positions), None if box is None else torch.from_numpy(box)
             eager_module(one.network, one.start.topology)(*inputs)
+            assert isinstance(one.network, ForceModel)
+            OpenMMModule(one.network, one.start.topology)(*inputs)
     return recorder.calls
 
 
