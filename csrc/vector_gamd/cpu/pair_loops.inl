@@ -76,10 +76,12 @@ static void messages_loop(const Edges& pairs, int64_t begin, int64_t end, const 
       PairProjections p;
       if (kVectors) p = project_pair(in.probe, atom[0], atom[1], width, f, edge);
       Lanes message[2][3];
+#pragma GCC unroll 3
       for (int g = 0; g < kGroups; ++g) {
         const int64_t c = g * width + f;
         Lanes z = spline(in.table, edge, edge.weight, c);
         if (kVectors) z += load(in.mixing + 2 * wide + c) * p.mutual;
+#pragma GCC unroll 3
         for (int to = 0; to < 2; ++to) {
           Lanes here = z + load(in.source + atom[1 - to] * wide + c) + load(in.target + atom[to] * wide + c);
           if (kVectors) {
@@ -88,9 +90,11 @@ static void messages_loop(const Edges& pairs, int64_t begin, int64_t end, const 
           message[to][g] = here * sigmoid(here) * edge.envelope;
         }
       }
+#pragma GCC unroll 3
       for (int to = 0; to < 2; ++to) {
         const int64_t receiver = atom[to], sender = atom[1 - to];
         add_to(scalars + receiver * width + f, message[to][0] * load(in.value + sender * width + f));
+#pragma GCC unroll 3
         for (int d = 0; d < 3; ++d) {
           Lanes v = message[to][1] * (to ? -edge.u[d] : edge.u[d]);
           if (kVectors) v += message[to][2] * load(in.carried + (3 * sender + d) * width + f);
@@ -117,17 +121,20 @@ static void message_gradients_loop(const Edges& pairs, int64_t begin, int64_t en
       if (kVectors) p = project_pair(in.probe, atom[0], atom[1], width, f, edge);
       // Gradients of the three messages of each direction, from what they were multiplied with.
       Lanes incoming[2][3], vector_gradient[2][3];
+#pragma GCC unroll 3
       for (int to = 0; to < 2; ++to) {
         const int64_t receiver = atom[to], sender = atom[1 - to];
         const Lanes scalar_gradient = load(out.scalars + receiver * width + f);
         incoming[to][0] = scalar_gradient * load(in.value + sender * width + f);
         incoming[to][1] = incoming[to][2] = Lanes{};
+#pragma GCC unroll 3
         for (int d = 0; d < 3; ++d) {
           vector_gradient[to][d] = load(out.vectors + (3 * receiver + d) * width + f);
           incoming[to][1] += vector_gradient[to][d] * (to ? -edge.u[d] : edge.u[d]);
           if (kVectors) incoming[to][2] += vector_gradient[to][d] * load(in.carried + (3 * sender + d) * width + f);
         }
       }
+#pragma GCC unroll 3
       for (int g = 0; g < kGroups; ++g) {
         const int64_t c = g * width + f;
         Lanes z = spline(in.table, edge, edge.weight, c);
@@ -139,6 +146,7 @@ static void message_gradients_loop(const Edges& pairs, int64_t begin, int64_t en
           z += mutual_mixing * p.mutual;
         }
         Lanes table_gradient = Lanes{};
+#pragma GCC unroll 3
         for (int to = 0; to < 2; ++to) {
           const int64_t receiver = atom[to], sender = atom[1 - to];
           Lanes here = z + load(in.source + sender * wide + c) + load(in.target + receiver * wide + c);
@@ -148,9 +156,11 @@ static void message_gradients_loop(const Edges& pairs, int64_t begin, int64_t en
           const Lanes message = activated.value * edge.envelope;
           if (g == 0) add_to(out.value + sender * width + f, message * load(out.scalars + receiver * width + f));
           if (g == 1 && kGeometry) {
+#pragma GCC unroll 3
             for (int d = 0; d < 3; ++d) du[d] += message * (to ? -vector_gradient[to][d] : vector_gradient[to][d]);
           }
           if (g == 2) {
+#pragma GCC unroll 3
             for (int d = 0; d < 3; ++d) {
               add_to(out.carried + (3 * sender + d) * width + f, message * vector_gradient[to][d]);
             }
