@@ -13,6 +13,7 @@ from openmm_gnn.data.labels.settings import LabelSettings as LabelSettings
 from openmm_gnn.data.labels.teacher import label as label
 from openmm_gnn.features.featurizer import Featurizer as Featurizer
 from openmm_gnn.features.learned_cv import load_learned_cv as load_learned_cv
+from openmm_gnn.forces.ase_calculator import ase_calculator as ase_calculator
 from openmm_gnn.forces.cv_force import cv_force as cv_force
 from openmm_gnn.forces.gamd_force import gamd_force as gamd_force
 from openmm_gnn.forces.multiple_time_step import accelerate as accelerate
