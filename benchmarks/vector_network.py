@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
-from openmm_gnn.forces.modules.openmm_module import OpenMMModule, without_calls
+from openmm_gnn.forces.modules.openmm_module import OpenMMModule, to_torchscript
 from openmm_gnn.kernels.pair_rows import pair_graph
 from openmm_gnn.kernels.vector_network import vector_messages
 from openmm_gnn.md.systems.systems import load_system
@@ -62,11 +63,11 @@ def evaluations(model: ForceModel, system_name: str) -> dict[str, float]:
     start = torch.from_numpy(system.positions.copy())
     frames = [start + 2e-4 * torch.randn_like(start) for _ in range(max(5, 2000 // len(start)))]
 
-    def contender(with_operator: bool) -> object:
+    def contender(with_operator: bool) -> Callable[[], None]:
         module = OpenMMModule(model, system.topology).eval()
         if not with_operator:
             module.compiled = None
-        frozen = torch.jit.freeze(without_calls(torch.jit.script(module)))
+        frozen = torch.jit.freeze(to_torchscript(module))
 
         def run() -> None:
             for frame in frames:
@@ -77,11 +78,8 @@ def evaluations(model: ForceModel, system_name: str) -> dict[str, float]:
         return run
 
     with torch.no_grad():
-        seconds = interleaved_medians(
-            {"network": contender(False), "operator": contender(True)},
-            8,
-            clock=time.process_time,  # type: ignore[dict-item]
-        )
+        contenders = {"network": contender(False), "operator": contender(True)}
+        seconds = interleaved_medians(contenders, 8, clock=time.process_time)
     return {name: value / len(frames) for name, value in seconds.items()}
 
 
@@ -97,9 +95,9 @@ def compare_evaluations() -> list[dict[str, float | str]]:
         table.add_column(heading, justify="right")
     rows: list[dict[str, float | str]] = []
     for name, case in cases.items():
-        seconds = evaluations(*case)
-        rows.append({"system": name, **{key: 1e3 * value for key, value in seconds.items()}})
-        network, operator = 1e3 * seconds["network"], 1e3 * seconds["operator"]
+        milliseconds = {key: 1e3 * value for key, value in evaluations(*case).items()}
+        network, operator = milliseconds["network"], milliseconds["operator"]
+        rows.append({"system": name, **milliseconds})
         table.add_row(name, f"{network:.2f}", f"{operator:.2f}", f"{network / operator:.1f}")
     Console().print(table)
     return rows

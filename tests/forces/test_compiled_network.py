@@ -77,7 +77,7 @@ def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], s
     torch.testing.assert_close(found[0].double(), expected[0], rtol=0, atol=TOLERANCE * size_of_energy)
 
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "direct": {},
     "energy": {"conservative": True},
     "one layer": {"conservative": True, "num_layers": 1},
@@ -161,7 +161,7 @@ def test_one_thread_and_three_give_the_same_and_each_the_same_twice() -> None:
     per_edge, edge = 8, 2.4
     model, placed, box = model_of(conservative=True, pair_cutoff=0.5), positions(0, per_edge, edge), edge * torch.eye(3)
     topology = water_topology(per_edge**3, edge)
-    found = {}
+    found: dict[int, tuple[Tensor, Tensor]] = {}
     before = torch.get_num_threads()
     try:
         for threads in (1, 3, 3):
@@ -243,7 +243,8 @@ def test_stored_kinds_that_are_none_are_refused() -> None:
 
 
 def test_shapes_are_known_without_computing() -> None:
-    module = compiled(model_of(conservative=True, pair_cutoff=0.5))
+    module, box = compiled(model_of(conservative=True, pair_cutoff=0.5)), BOXES["cubic"]
+    assert box is not None
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        energy, forces = module(mode.from_tensor(positions()), mode.from_tensor(BOXES["cubic"]))
+        energy, forces = module(mode.from_tensor(positions()), mode.from_tensor(box))
     assert energy.shape == () and forces.shape == (81, 3) and forces.dtype == torch.float64

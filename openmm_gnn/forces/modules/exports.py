@@ -101,8 +101,6 @@ def exported_module(network: Exportable, topology: Any, periodic: bool, output: 
         TopologyError: if the network does not fit the topology.
     """
     if isinstance(network, ForceModel):
-        if OpenMMModule(network.eval(), topology).compiled is not None:  # forces are those of one operator
-            return script_module(network, topology)
         return script_module(with_written_gradient(network, len(real_atoms(topology))), topology)
     return to_torchscript(WrittenCV(_energy_of(network, topology, output), periodic))
 
