@@ -89,6 +89,7 @@ test-wheel:
 	$(WHEEL_PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/python -m pip --quiet --disable-pip-version-check install $(WHEEL_TORCH) dist/*.whl
 	cd build && PATH="$(CURDIR)/build/wheel-venv/bin" CXX=/nonexistent wheel-venv/bin/openmm-gnn doctor
+	cd build && wheel-venv/bin/openmm-gnn simulate --help > /dev/null && wheel-venv/bin/openmm-gnn conformers --help > /dev/null
 	cd build && PATH="$(CURDIR)/build/wheel-venv/bin" CXX=/nonexistent wheel-venv/bin/python $(CURDIR)/examples/02_argon_under_a_network.py
 
 check: $(VENV)/installed

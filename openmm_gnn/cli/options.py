@@ -100,9 +100,11 @@ def with_settings(command: type[Command], field: str, settings: type) -> type[Co
     """The command with settings of another class in a field, where these depend on another option."""
     kind, nested = typing.get_args(typing.get_type_hints(command, include_extras=True)[field])
     kind, nested = (kind, dataclasses.replace(nested, settings=settings)) if nested.settings else (settings, nested)
-    hint = Annotated.__class_getitem__((kind, nested))  # type: ignore[attr-defined]
+    hint = Annotated[(kind, nested)]  # type: ignore[valid-type]
     made = dataclasses.make_dataclass(command.__name__, [(field, hint)], bases=(command,), frozen=True, kw_only=True)
     made.__module__ = command.__module__
+    if hasattr(command, "__firstlineno__"):  # where Python 3.13 finds its source, and with that its words
+        made.__firstlineno__ = command.__firstlineno__  # type: ignore[attr-defined]
     return made
 
 
@@ -226,7 +228,7 @@ def _shown(hint: Any, field: str, default: Any, outer: Nested) -> Any:
     if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
         word, hint = f"{name.upper()} ...", "(required)"
     parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))
-    return Annotated.__class_getitem__(parts)  # type: ignore[attr-defined]
+    return Annotated[parts]
 
 
 def field_words(owner: type) -> dict[str, str]:
