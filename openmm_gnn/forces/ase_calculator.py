@@ -44,7 +44,7 @@ def ase_calculator(
     module = torch.jit.freeze(script_module(network, topology, atoms))
     numbers = np.array([0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()])
 
-    class NetworkCalculator(Calculator):  # type: ignore[misc]
+    class NetworkCalculator(Calculator):
         """Energy and forces of a network of openmm_gnn."""
 
         implemented_properties = ["energy", "forces"] if network.conservative else ["forces"]
