@@ -1,7 +1,7 @@
 # Everything runs in .venv/$(STACK), set up on first use from Python 3.11 and a C++ compiler.
 #   make demo | test | check | bench | doctor | clean        STACK=torchforce (default) or STACK=pythonforce
 #   make test-cpus                                           the tests as processors without AVX, with AVX2 and with AVX-512 run them
-#   make test-sanitizers                                     the operators' tests under the address and undefined-behaviour sanitizers
+#   make test-sanitizers                                     the operators' tests under the sanitizers of addresses, undefined behaviour and threads
 #   make docs                                                the site, in build/docs; make notebooks executes its notebooks again
 #   make wheel | test-wheel                                  a wheel and a source archive in dist/; both tried in environments without a compiler
 #   make test-gpu | bench-gpu                                on a machine with an NVIDIA GPU; see docs/gpu.md
@@ -59,7 +59,8 @@ test-cpus: $(VENV)/installed
 		ATEN_CPU_CAPABILITY=$$set OPENMM_GNN_CPU=$$ours $(THREADS) $(BIN)/python -m pytest $(TESTS) $(PYTEST) || exit 1; \
 	done; printf "%s" "$$left_out"
 
-# The CPU's operators, compiled anew into a copy of the package; the kernels of CUDA are under them in every test run.
+# The CPU's operators, compiled anew into a copy of the package. The kernels of CUDA are under these sanitizers in every test
+# run, and here, as real threads, under the one for threads too.
 SANITIZED := build/sanitizers
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1
 SANITIZED_PYTHON = PYTHONPATH=$(CURDIR)/$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 $(THREADS) \
@@ -70,6 +71,7 @@ test-sanitizers: $(VENV)/installed
 		$(BIN)/python setup.py --quiet build_ext --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
 	$(SANITIZED_PYTHON) -c "from openmm_gnn.kernels import library; assert 'sanitizers' in library.__file__, library.__file__"
 	$(SANITIZED_PYTHON) -m pytest tests/kernels tests/graph -n 0 --capture=sys -m "not slow" -k "not cuda and not emulat and not memory"
+	OPENMM_GNN_RACES=1 $(THREADS) $(BIN)/python -m pytest tests/kernels/test_cuda_emulator.py -n 0
 
 # The wheel is built from the source archive, which therefore lacks nothing. LibTorch is left to the torch it is installed beside.
 wheel: $(VENV)/installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -10,6 +11,9 @@ from openmm_gnn.base.errors import BackendError
 from openmm_gnn.base.version_rules import BUILD_AGAIN
 
 PACKAGE = Path(__file__).resolve().parent.parent
+
+# PyTorch says it at every call from 2.14 on. TorchScript is what TorchForce runs; version_rules.py says where it ends.
+warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
 
 
 def _load(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,8 +91,11 @@ def matches_reference() -> Check:
 
 @pytest.fixture(scope="session")
 def emulated() -> Backend:
+    """The grid emulator; with OPENMM_GNN_EMULATOR=threads real threads, under the thread sanitizer."""
+    threads = os.environ.get("OPENMM_GNN_EMULATOR") == "threads"
+    how = ("-Og", "-g1", "-fsanitize=thread", "-DOPENMM_GNN_REAL_THREADS") if threads else ("-Og",)
     target = compiled(
-        *(EMULATOR, "-Og", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DUSE_CUDA"),
+        *(EMULATOR, *how, "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off", "-DUSE_CUDA"),
         "-DTORCH_TARGET_VERSION=0x0209000000000000",
         *(f"-I{path}" for path in include_paths()),
         *(f"-L{path}" for path in library_paths()),

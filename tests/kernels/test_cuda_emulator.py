@@ -8,7 +8,9 @@ times as many random systems.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,28 @@ SKIN_LIST = {
     "largest_motion_without_rebuild": 1,
 }
 FRAMES = {"random_frames": 400, "bad_input": 50}
+RACES = {
+    "row_sums": [
+        "test_rows_hold_each_end_of_a_pair_once_in_order[emulated-1-30]",
+        "test_messages_and_gradients_equal_plain_torch[emulated-True-16]",
+        "test_strengths_and_gradients_equal_plain_torch[emulated-16]",
+    ],
+    "tile_sums": ["test_forces_equal_those_of_plain_torch[emulated-64-30-pair]"],
+    "edge_rows": [
+        *(
+            f"test_encoders_equal_plain_torch[emulated-{n}-16-16-nearest]"
+            for n in ("torchmd-et", "visnet", "tensornet")
+        ),
+        "test_gradients_equal_those_of_plain_torch[emulated-16-16-nearest-True]",
+    ],
+    "pair_forces": [
+        "test_forces_and_energy_equal_plain_torch[emulated-1-20]",
+        "test_kinds_of_pairs_equal_plain_torch[emulated]",
+    ],
+    "frame_edges": [f"test_edges_of_one_frame_are_those_of_a_search[emulated-{n}-2]" for n in ("full", "nearest")],
+    "cuda_parity": ["test_pairs_equal_those_of_the_cpu[emulated-31-dtype0]"],
+}
+"""For each file of tests those, of small systems, that the thread sanitizer watches."""
 
 
 def run_scenario(name: str, scenario: str, repetitions: int) -> None:
@@ -60,3 +84,44 @@ def test_skin_list_kernels_equal_a_fresh_list_at_every_step(scenario: str) -> No
 @pytest.mark.parametrize("scenario", FRAMES)
 def test_frame_kernels_find_what_loops_over_all_pairs_find(scenario: str) -> None:
     run_scenario("test_frames", scenario, FRAMES[scenario])
+
+
+def sanitized_threads(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command whose data races end it with exit code 66, and one that waits for ever by an exception."""
+    options = "halt_on_error=1:exitcode=66:ignore_noninstrumented_modules=1:report_signal_unsafe=0"
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        env={**os.environ, "TSAN_OPTIONS": options, **environment},
+    )
+
+
+@pytest.mark.parametrize(("waits", "code"), [("waits", 0), ("does not", 66)])
+def test_a_missing_barrier_is_found(waits: str, code: int) -> None:
+    program = compiled(SOURCES / "missing_barrier.cpp", *FLAGS, "-fsanitize=thread", "-pthread")
+    result = sanitized_threads([str(program), waits])
+    assert result.returncode == code, result.stderr
+    assert ("data race" in result.stderr) is (code == 66)
+
+
+@pytest.mark.skipif("OPENMM_GNN_RACES" not in os.environ, reason="takes minutes: make test-sanitizers runs it")
+@pytest.mark.parametrize("brute_force_atoms", ["2048", "0"])
+def test_no_kernel_has_a_data_race(brute_force_atoms: str) -> None:
+    """The kernels' own tests on small systems, each thread of a block a thread, under the thread sanitizer.
+
+    First all of them, with searches that test every pair; then the searches by cells.
+    """
+    races = RACES if brute_force_atoms != "0" else {"cuda_parity": RACES["cuda_parity"]}
+    library = subprocess.run(["g++", "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True).stdout
+    tests = [str(Path(__file__).parent / f"test_{name}.py") + f"::{test}" for name in races for test in races[name]]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu", *tests]
+    result = sanitized_threads(
+        command,
+        LD_PRELOAD=library.strip(),
+        OPENMM_GNN_EMULATOR="threads",
+        OPENMM_GNN_BRUTE_FORCE_ATOMS=brute_force_atoms,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    assert int(re.findall(r"(\d+) passed", result.stdout)[-1]) == len(tests)

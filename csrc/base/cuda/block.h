@@ -64,14 +64,12 @@ struct DeviceBlock {
 };
 #endif
 
-// Atomics of global memory. The emulator runs one thread at a time, so there a plain update is atomic.
+// Atomics of global memory.
 OPENMM_GNN_HOST_DEVICE int32_t atomic_add(int32_t* address, int32_t amount) {
 #if defined(__CUDA_ARCH__)
   return atomicAdd(address, amount);
 #else
-  const int32_t before = *address;
-  *address += amount;
-  return before;
+  return __atomic_fetch_add(address, amount, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -79,7 +77,7 @@ OPENMM_GNN_HOST_DEVICE void atomic_add(int64_t* address, int64_t amount) {
 #if defined(__CUDA_ARCH__)
   atomicAdd(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(amount));
 #else
-  *address += amount;
+  __atomic_fetch_add(address, amount, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -90,7 +88,9 @@ OPENMM_GNN_HOST_DEVICE void atomic_min(int64_t* address, int64_t value) {
     atomicMin(reinterpret_cast<long long*>(address), static_cast<long long>(value));
   }
 #else
-  if (*address > value) *address = value;
+  int64_t found = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (found > value && !__atomic_compare_exchange_n(address, &found, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
 #endif
 }
 
@@ -111,8 +111,23 @@ OPENMM_GNN_HOST_DEVICE int lowest_bit(uint32_t word) {
 #endif
 }
 
-// Many threads may raise one flag: they all store the same value, so no atomic is needed.
-OPENMM_GNN_HOST_DEVICE void raise_flag(int32_t* flag) { *static_cast<volatile int32_t*>(flag) = 1; }
+// Many threads may raise one flag: they all store the same value, so no atomic operation is needed; and others of the same
+// kernel may look whether it is raised yet.
+OPENMM_GNN_HOST_DEVICE void raise_flag(int32_t* flag) {
+#if defined(__CUDA_ARCH__)
+  *static_cast<volatile int32_t*>(flag) = 1;
+#else
+  __atomic_store_n(flag, 1, __ATOMIC_RELAXED);
+#endif
+}
+
+OPENMM_GNN_HOST_DEVICE bool is_raised(const int32_t* flag) {
+#if defined(__CUDA_ARCH__)
+  return *static_cast<const volatile int32_t*>(flag) != 0;
+#else
+  return __atomic_load_n(flag, __ATOMIC_RELAXED) != 0;
+#endif
+}
 
 // Blocks of `threads` that cover `work` items.
 inline int64_t blocks_for(int64_t work, int threads) { return (work + threads - 1) / threads; }

@@ -25,7 +25,7 @@ struct CheckDisplacements {
 
   OPENMM_GNN_HOST_DEVICE void at(int64_t atom) const {
     // Once a rebuild is certain (also by another thread of this kernel) WrapAtoms fills in what is skipped here.
-    if (work.plan->rebuild != 0) return;
+    if (is_raised(&work.plan->rebuild)) return;
     T raw[3];
     for (int d = 0; d < 3; ++d) raw[d] = system.positions[atom * system.row_stride + d * system.column_stride];
     const Displacement<T> moved = displacement_since(work.plan->lattice, raw, state.reference_positions + 3 * atom);

@@ -1,6 +1,6 @@
 // The CUDA library with the grid emulator in place of the GPU: the files of operators word for word, behind PyTorch's
 // dispatcher, under the names openmm_gnn_emulated::... for tensors on the CPU. So everything but nvcc's part is tested on
-// a machine without a GPU.
+// a machine without a GPU. With OPENMM_GNN_REAL_THREADS the threads of a block are threads (thread_emulator.h).
 #define OPENMM_GNN_LIBRARY openmm_gnn_emulated
 #define OPENMM_GNN_CUDA_OPERATORS OPENMM_GNN_CPU_OPERATORS
 
@@ -9,7 +9,11 @@
 #include <atomic>
 #include <cstring>
 
+#ifdef OPENMM_GNN_REAL_THREADS
+#include "thread_emulator.h"
+#else
 #include "grid_emulator.h"
+#endif
 
 namespace emulator {
 
@@ -39,8 +43,12 @@ namespace openmm_gnn::cuda {
 
 template <class Kernel>
 void StreamLauncher::launch(int64_t blocks, const Kernel& kernel) const {
+#ifdef OPENMM_GNN_REAL_THREADS
+  threaded::Launcher().launch(blocks, kernel);
+#else
   static std::atomic<uint64_t> seed{0};
   emulator::Launcher(++seed).launch(blocks, kernel);
+#endif
 }
 
 void StreamLauncher::clear(void* memory, size_t bytes) const { std::memset(memory, 0, bytes); }
