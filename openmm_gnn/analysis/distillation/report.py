@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +137,7 @@ def _draw_errors(axes: Axes, found: Distillation) -> None:
 
 
 def _draw_forces(axes: Axes, found: Distillation) -> None:
-    rows: Sequence[Any] = found.distilled.held_out[-SHOWN_FRAMES:]
+    rows = found.distilled.held_out[-SHOWN_FRAMES:]
     system = found.distilled.system
     network = NetworkForces(load_model(found.distilled.model), system.topology, system.box_vectors)
     predicted = [network(row["positions"], row["box_vectors"] if system.periodic else None) for row in rows]
