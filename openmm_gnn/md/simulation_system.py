@@ -29,9 +29,9 @@ class Thermostat(str, Enum):
     LANGEVIN = "langevin"
     """Langevin, middle scheme: robust; its friction slows diffusion."""
     ISOKINETIC = "isokinetic"
-    """Of accelerated runs: the longest outer steps; configurations alone, without temperatures or times."""
+    """The longest outer steps of accelerated runs; configurations alone, without temperatures or times."""
     MONTE_CARLO = "monte-carlo"
-    """Of accelerated runs: the network proposes, the system's own energy accepts. Exact at any step, without times."""
+    """The network of an accelerated run proposes, the System's energy accepts: exact at any step, without times."""
 
 
 UNTIMED = (Thermostat.ISOKINETIC, Thermostat.MONTE_CARLO)

@@ -41,7 +41,7 @@ class Distillation:
     """Evaluations of the teacher: labels and runs, scan, validation, and all together."""
     temperature: float
     cpu_seconds: float
-    """Of this process, in the call that finished."""
+    """CPU time of this process, in the call that finished."""
 
     @property
     def python(self) -> str:

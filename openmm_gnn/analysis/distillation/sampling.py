@@ -25,9 +25,9 @@ from openmm_gnn.md.simulation_system import SimulationSystem, Thermostat
 from openmm_gnn.md.state_checks import BoundedTemperature, WholeBonds
 
 FRICTION_PER_PS = 50.0
-"""Of runs of the teacher: they last a picosecond, in which a weak friction would give each vibration one energy."""
+"""Friction in runs of the teacher: in their one picosecond a weak one would give each vibration one energy."""
 STUDENT_FRICTION_PER_PS = 20.0
-"""Of runs of students: a strong one, as a network that predicts forces directly heats where it is still wrong."""
+"""Friction in runs of students: strong, as a network that predicts forces directly heats where it is still wrong."""
 STRETCHED = 1.25
 """Length of a bond, over its atoms' covalent radii, at which a run of a student ends: no peptide has it at 450 K."""
 SAMPLE_PS = 0.02
