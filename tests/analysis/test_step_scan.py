@@ -101,14 +101,19 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
     done = invoke(command, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "scan" / "scan.json").read_text())
-    names = ["reference", "outer-1fs-inner-2", "outer-40fs-inner-2", "outer-0.95fs-inner-2"]
+    # A droplet takes more than 1 ps to relax, so after 0.4 ps its energy may differ from the reference's, and its
+    # temperature too: a step that works may have any verdict but "blew up". Neighbours are run of a step that is fine.
+    fine = rows[1]["verdict"] == "stable"
+    names = ["reference", "outer-1fs-inner-2", "outer-40fs-inner-2", *(["outer-0.95fs-inner-2"] if fine else [])]
     assert [entry["name"] for entry in rows] == names
-    assert [entry["inner_steps"] for entry in rows] == [0, 2, 2, 2]
-    assert [entry["neighbor_of"] for entry in rows] == ["", "", "", "outer-1fs-inner-2"]
-    assert [entry["verdict"] for entry in rows[1:3]] == ["stable", "blew up"]
-    assert rows[3]["verdict"] in ("stable", "energy off")  # below: a droplet takes more than 1 ps to relax
+    assert [entry["inner_steps"] for entry in rows] == [0, 2, 2, 2][: len(rows)]
+    assert [entry["neighbor_of"] for entry in rows] == ["", "", "", "outer-1fs-inner-2"][: len(rows)]
+    assert [entry["name"] for entry in rows if entry["verdict"] == "blew up"] == ["outer-40fs-inner-2"]
     assert (tmp_path / "scan" / "scan.png").stat().st_size > 10_000
-    assert "40 / 20 / 10" in done.output and "--time-step 1 --inner-steps 2 --friction 20" in done.output
+    assert "40 / 20 / 10" in done.output
+    assert ("--time-step 1 --inner-steps 2 --friction 20" in done.output) is any(
+        entry["verdict"] == "stable" for entry in rows[1:]
+    )
     assert max(map(len, done.output.split("Figure")[0].splitlines())) <= 80
     for entry in rows[:2]:
         log = RunDirectory(tmp_path / "scan" / entry["name"]).read_log()
