@@ -158,5 +158,6 @@ $(VENV)/bench-installed: $(VENV)/installed
 	touch $@
 
 $(VENV)/docs-installed: $(VENV)/installed constraints/docs.txt
-	$(PIP) install $(PINS) --constraint constraints/docs.txt --no-build-isolation --editable ".[$(EXTRAS),docs]"
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+		| xargs -d '\n' $(PIP) install $(PINS) --constraint constraints/docs.txt
 	touch $@
