@@ -172,8 +172,10 @@ class IsokineticIntegrator(_Impulses):
         keep = f"keep=exp(-mts_friction*{half})"
         noise = f"{rate}*sqrt(1-keep^2)*gaussian"
         pull = f"{half}*{rate}^2*(1-2*tanh(mts_y)^2)"
-        bounded = f"max(-{LARGEST_Y},min({LARGEST_Y},mts_y+mts_push/sqrt(m*mts_kT)))"
-        self.addComputePerDof("mts_y", bounded)
+        # By comparisons, which a force that is not a number fails: on a GPU the smaller of it and a bound is the bound,
+        # and nobody would see it.
+        bounded = f"select(step(abs(pushed)-{LARGEST_Y}), {LARGEST_Y}*(2*step(pushed)-1), pushed)"
+        self.addComputePerDof("mts_y", f"{bounded}; pushed=mts_y+mts_push/sqrt(m*mts_kT)")
         self.addComputePerDof("x", move)
         self.addComputePerDof("mts_xi", f"keep*mts_xi+{noise}+{pull}; {keep}")
         # asinh(s), of the sign of y

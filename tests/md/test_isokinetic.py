@@ -171,3 +171,10 @@ def context_of_any(system: openmm.System, integrator: openmm.Integrator) -> open
 def test_settings_that_it_has_no_use_for_are_refused(bath: Bath, changes: dict, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         IsokineticIntegrator(levels(0.01, 2), bath, **changes)
+
+
+def test_a_force_that_is_not_a_number_is_not_hidden_by_the_bound_of_velocities() -> None:
+    system = wells((spring(SOFT), BONDED), ("(q-100)^0.5", 0))
+    context = context_of(system, IsokineticIntegrator(levels(0.004, 2, 2), Bath(TEMPERATURE, 10.0)), 0.03)
+    context.getIntegrator().step(1)
+    assert np.isnan(context.getState(positions=True).getPositions(asNumpy=True)._value).all()
