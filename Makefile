@@ -120,8 +120,12 @@ bench-gpu: gpu-library
 	$(GPU_ENVIRONMENT) $(GPU_PYTHON) benchmarks/gpu/run.py $(GPU_BENCH)
 
 # In the environments of .venv the package is installed; for any other Python the operators are compiled in place, and the
-# package's description lies beside it.
-ifeq ($(GPU_PYTHON),$(BIN)/python)
+# package's description lies beside it. GPU_BUILD=0 takes libraries that were built elsewhere: beside the package, or in
+# the folder that OPENMM_GNN_LIBRARIES names.
+GPU_BUILD ?= 1
+ifeq ($(GPU_BUILD),0)
+gpu-library: ;
+else ifeq ($(GPU_PYTHON),$(BIN)/python)
 gpu-library: $(VENV)/installed
 else
 gpu-library:

@@ -12,6 +12,7 @@ import torch  # before OpenMM: its TorchForce plugins need CUDA's libraries, whi
 
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS / "samples"), str(TESTS), str(TESTS.parent / "benchmarks" / "studies")]
+sys.path.append(str(TESTS.parent / "benchmarks" / "gpu"))
 
 
 def pytest_sessionstart() -> None:

@@ -1,12 +1,11 @@
 """Timing on a GPU, shared by the benchmarks of this folder: device events, contenders in turn, medians, ceilings.
 
-Results are kept per GPU in benchmarks/results/<name of the GPU>, with what a figure means nothing without.
+Results are kept in benchmarks/results/<name of the GPU>.json, with what a figure means nothing without (phases.py).
 """
 
 from __future__ import annotations
 
-import json
-import re
+import os
 import statistics
 import sys
 import time
@@ -18,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from phases import AGAIN, FOLDER, LIBRARY, RESULTS, digest_of_libraries, results_of
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+from openmm_gnn.kernels import library
+
 COPIED, MATRIX = 2**28, 8192
 """Numbers of a copy, four times any cache; rows of a matrix product."""
 DENSITY = 100.0
@@ -29,8 +31,6 @@ DENSITY = 100.0
 
 def require_gpu() -> None:
     """Ends the program in words where there is no device or no CUDA library of ours."""
-    from openmm_gnn.kernels import library
-
     if not torch.cuda.is_available():
         sys.exit("torch sees no CUDA device: these benchmarks need one")
     if not library.HAS_CUDA_LIBRARY:
@@ -108,15 +108,21 @@ def ceilings() -> dict[str, float]:
     return found
 
 
-def random_fluid(num_atoms: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Positions (N, 3) and box (3, 3), nm, on the device: a jittered lattice at water's density."""
+def random_fluid(num_atoms: int, dtype: torch.dtype = torch.float32, shuffled: bool = False) -> tuple[Tensor, Tensor]:
+    """Positions (N, 3) and box (3, 3), nm, on the device: a jittered lattice at water's density.
+
+    Atoms follow one another in space, as molecules of a built box do; shuffled, as after a long run, they do not.
+    """
     edge = (num_atoms / DENSITY) ** (1 / 3)
     points = int(num_atoms ** (1 / 3) - 1e-9) + 1
     generator = torch.Generator().manual_seed(0)
     sites = torch.randperm(points**3, generator=generator)[:num_atoms].sort().values
     lattice = torch.stack([sites // points**2, sites // points % points, sites % points], dim=1)
     jitter = 0.6 * torch.rand((num_atoms, 3), generator=generator)
-    return ((lattice + jitter) * (edge / points)).to("cuda", dtype), (torch.eye(3) * edge).to("cuda", dtype)
+    positions = (lattice + jitter) * (edge / points)
+    if shuffled:
+        positions = positions[torch.randperm(num_atoms, generator=generator)]
+    return positions.to("cuda", dtype), (torch.eye(3) * edge).to("cuda", dtype)
 
 
 def walk(positions: Tensor, steps: int, step_nm: float = 0.0012) -> list[Tensor]:
@@ -147,13 +153,51 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save_results(name: str, results: Any, quick: bool) -> None:
-    """Write results/<gpu>/<name>.json and say so; quick runs are not kept."""
-    if quick:
-        return
-    here = machine()
-    folder = RESULTS / re.sub(r"[^A-Za-z0-9]+", "-", here["gpu"]).strip("-").lower()
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"machine": here, "date": date.today().isoformat(), "results": results}
-    (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    sys.stdout.write(f"written to benchmarks/results/{folder.name}/{name}.json\n")
+def kernel_times(call: Callable[[], object], calls: int = 5) -> dict[str, float]:
+    """Microseconds per call of each kernel that a call runs, the longest first."""
+    call()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(calls):
+            call()
+        torch.cuda.synchronize()
+    times = {event.key[:120]: event.device_time_total / calls for event in profiled.key_averages()}
+    return dict(sorted(times.items(), key=lambda item: -item[1])[:14])
+
+
+class Rows:
+    """The rows of one table in the results of this GPU, each kept as soon as it is measured.
+
+    A row that these libraries have given before, in a call that was broken off, is not measured again. A quick run
+    neither reads nor keeps any.
+    """
+
+    def __init__(self, table: str, quick: bool) -> None:
+        here = machine()
+        self.table, self.quick = table, quick
+        self.results = results_of(here["gpu"], Path(os.environ.get(FOLDER) or RESULTS))
+        self.library = os.environ.get(LIBRARY) or digest_of_libraries(library.FOLDER)
+        self.head = {"machine": here, "library": self.library}
+        found = self.results.get("tables", table) or {}
+        kept = not quick and not os.environ.get(AGAIN) and found.get("library") == self.library
+        self.rows: dict[str, Any] = found["rows"] if kept else {}
+
+    def measured(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The row of this name: what was kept, or what `measure` gives now."""
+        if name not in self.rows:
+            self.rows[name] = measure()
+            if not self.quick:  # all rows again: one file holds them all, and a kill leaves it whole
+                document = {**self.head, "date": date.today().isoformat(), "rows": self.rows}
+                self.results.write("tables", self.table, document)
+        return self.rows[name]
+
+
+def save_results(table: str, results: Any, quick: bool) -> None:
+    """Keeps a table that is measured as a whole."""
+    Rows(table, quick).measured("all", lambda: results)
+
+
+def kept_ceilings(quick: bool) -> dict[str, float]:
+    """`ceilings`, measured once for all tables."""
+    found: dict[str, float] = Rows("ceilings", quick).measured("all", ceilings)
+    return found

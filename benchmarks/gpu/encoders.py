@@ -11,10 +11,11 @@ timed by themselves. Times by device events; memory of the compiled form in floa
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import torch
-from device import device_medians, require_gpu, save_results
+from device import Rows, device_medians, require_gpu
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -81,11 +82,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     require_gpu()
-    rows = []
+    rows, kept = [], Rows("encoders", quick)
     with torch.no_grad():
         for name in SPECS:
             for num_atoms, num_frames in SHAPES[:1] if quick else SHAPES:
-                rows.append(row(name, num_atoms, num_frames, 0.3 if quick else 2.0))
+                measure = partial(row, name, num_atoms, num_frames, 0.3 if quick else 1.5)
+                rows.append(kept.measured(f"{name}, {num_frames} frames of {num_atoms} atoms", measure))
     table = Table(title="encoders on the GPU: frames per second by device events")
     headings = ("encoder", "atoms", "frames", "plain", "float32", "ratio", "error", "bfloat16", "error", "edges, ms")
     for heading in (*headings, "MB at peak"):
@@ -101,7 +103,6 @@ def main() -> None:
         row_of += [f"{rates['bfloat16']:.0f}", f"{entry['bfloat16_error']:.1e}", f"{entry['edges_ms']:.3f}"]
         table.add_row(*row_of, f"{entry['peak_MB']:.0f}")
     Console(width=120).print(table)
-    save_results("encoders", rows, quick)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from device import captured, ceilings, device_medians, random_fluid, require_gpu, save_results, walk
+from device import Rows, captured, device_medians, kept_ceilings, random_fluid, require_gpu, walk
 from plain_gamd import PlainGAMD
 from rich.console import Console
 from rich.table import Table
@@ -137,10 +138,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     require_gpu()
-    limits = ceilings()
+    limits, kept = kept_ceilings(quick), Rows("force_step", quick)
     with torch.no_grad():
         rows = [
-            row(size, decoder, limits, 0.5 if quick else 4.0)
+            kept.measured(f"{size} atoms, {decoder.value}", partial(row, size, decoder, limits, 0.5 if quick else 3.0))
             for decoder in (Decoder.NODE, Decoder.PAIR)
             for size in (SIZES[:1] if quick else SIZES)
         ]
@@ -159,7 +160,6 @@ def main() -> None:
     ):
         table.add_row(label, *(format(entry[key], form) for entry in rows))
     Console(width=160).print(table)
-    save_results("force_step", {"cutoff_nm": CUTOFF, "skin_nm": SKIN, "ceilings": limits, "rows": rows}, quick)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from device import require_gpu, save_results
+from device import Rows, require_gpu
 from openmm_here import require_cuda_platform
 from rich.console import Console
 from rich.table import Table
@@ -103,7 +104,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     simulation = villin()
     names = list(SPECS)[:1] if quick else list(SPECS)
-    rows = [measure(simulation, name, 2500 if quick else 10_000, 1 if quick else 4) for name in names]
+    kept, shape = Rows("live_features", quick), (2500, 1) if quick else (10_000, 4)
+    rows = [kept.measured(name, partial(measure, simulation, name, *shape)) for name in names]
     num_atoms = simulation.system.getNumParticles()
     table = Table(title=f"Villin in water, {num_atoms} atoms, one report per ps, CUDA (target: 3 % slower at most)")
     for heading in ("encoder", "ns/day alone", "with features", "slower by, %"):
@@ -112,7 +114,6 @@ def main() -> None:
         figures = [f"{entry[key]:.1f}" for key in ("bare_ns_per_day", "live_ns_per_day", "slower_percent")]
         table.add_row(entry["encoder"], *figures)
     Console(width=100).print(table)
-    save_results("live_features", rows, quick)
 
 
 if __name__ == "__main__":

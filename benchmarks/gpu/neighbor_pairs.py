@@ -1,9 +1,10 @@
 """Neighbour pairs on a GPU beside torch-cluster, torchmd-net and nvalchemi, whichever are installed.
 
-A full list at water's density, cutoff 0.36 nm (about 19.5 neighbours), float32, milliseconds by device events. "list
-with skin" is ours that remembers, in a CUDA graph, at positions that do not move; "floor" the time in which the device
-moves the bytes that must be moved: 12 per atom in, 32 per pair out (two int64, a vector, a distance).
-torch-cluster knows no periodic box and gives indices alone.
+A full list at water's density, cutoff 0.36 nm (about 19.5 neighbours), float32, milliseconds by device events, of atoms
+in random order, and of the largest systems also of atoms sorted in space. "list with skin" is ours that remembers, in a
+CUDA graph, at positions that do not move; "floor" the time in which the device moves the bytes that must be moved: 12
+per atom in, 32 per pair out (two int64, a vector, a distance). torch-cluster knows no periodic box and gives indices
+alone.
 
     python benchmarks/gpu/run.py neighbor_pairs [--quick]
 """
@@ -14,10 +15,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from device import captured, ceilings, device_medians, random_fluid, require_gpu, save_results
+from device import Rows, captured, device_medians, kept_ceilings, kernel_times, random_fluid, require_gpu
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -84,8 +86,8 @@ def peers(positions: Tensor, box: Tensor) -> dict[str, Callable[[], object]]:
     return calls
 
 
-def row(num_atoms: int, bytes_per_ms: float, seconds: float) -> dict[str, Any]:
-    positions, box = random_fluid(num_atoms)
+def row(num_atoms: int, shuffled: bool, bytes_per_ms: float, seconds: float) -> dict[str, Any]:
+    positions, box = random_fluid(num_atoms, shuffled=shuffled)
     double, double_box = positions.double(), box.double()
     remembering = NeighborList(CUTOFF, SKIN)
     listing = captured(lambda: remembering(positions, box))
@@ -104,11 +106,13 @@ def row(num_atoms: int, bytes_per_ms: float, seconds: float) -> dict[str, Any]:
     floor = (12 * num_atoms + 32 * pairs) / bytes_per_ms
     return {
         "atoms": num_atoms,
+        "shuffled": shuffled,
         "pairs": pairs,
         "ms": medians,
         "floor_ms": floor,
         "ours_over_floor": medians[OURS] / floor,
         "ours_over_fastest_peer": medians[OURS] / min(others) if others else None,
+        "kernels_us": kernel_times(contenders[OURS]) if num_atoms >= 1_000_000 else {},
     }
 
 
@@ -135,16 +139,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     require_gpu()
-    limits = ceilings()
+    limits, kept = kept_ceilings(quick), Rows("neighbor_pairs", quick)
+    shapes = [(size, shuffled) for size in SIZES for shuffled in (True, False) if shuffled or size > 50_000]
     with torch.no_grad():
         rows = [
-            row(size, 1e6 * limits["copy_GB_per_s"], 0.5 if quick else 4.0) for size in (SIZES[:2] if quick else SIZES)
-        ]
+            kept.measured(
+                f"{size} atoms, {'shuffled' if shuffled else 'sorted'}",
+                partial(row, size, shuffled, 1e6 * limits["copy_GB_per_s"], 0.5 if quick else 3.0),
+            )
+            for size, shuffled in (shapes[:2] if quick else shapes[::-1])  # the largest first: they tell most
+        ][::-1]
         crossing = [
-            crossover(size, 0.2 if quick else 1.0) for size in (CROSSOVER_SIZES[::3] if quick else CROSSOVER_SIZES)
+            kept.measured(f"crossover, {size} atoms", partial(crossover, size, 0.2 if quick else 0.6))
+            for size in (CROSSOVER_SIZES[::3] if quick else CROSSOVER_SIZES)
         ]
     table = Table(title=f"neighbour pairs, full list, {CUTOFF} nm, median ms by device events")
-    for heading in ("", *(f"{entry['atoms']:,}" for entry in rows)):
+    for heading in ("", *(f"{entry['atoms']:,}" + ("" if entry["shuffled"] else " sorted") for entry in rows)):
         table.add_column(heading, justify="right" if heading else "left")
     names = [name for entry in rows for name in entry["ms"]]
     for name in dict.fromkeys(names):
@@ -160,8 +170,6 @@ def main() -> None:
     for path in ("all pairs", "cells"):
         table.add_row(path, *(f"{entry[path]:.4f}" for entry in crossing))
     Console(width=150).print(table)
-    found = {"cutoff_nm": CUTOFF, "skin_nm": SKIN, "ceilings": limits, "rows": rows, "crossover": crossing}
-    save_results("neighbor_pairs", found, quick)
 
 
 if __name__ == "__main__":

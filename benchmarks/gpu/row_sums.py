@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from device import captured, device_medians, random_fluid, require_gpu, save_results
+from device import Rows, captured, device_medians, random_fluid, require_gpu
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -91,11 +92,15 @@ def main() -> None:
     torch.manual_seed(0)
     sizes, widths = (SIZES[:1], WIDTHS[:1]) if quick else (SIZES, WIDTHS)
     rows: list[dict[str, Any]] = []
+    kept, seconds = Rows("row_sums", quick), 0.3 if quick else 1.5
     with torch.no_grad():
         for size in sizes:
             for width in widths:
-                rows.append({"atoms": size, "width": width, "ms": one_layer(size, width, 0.3 if quick else 2.0)})
-            rows.append({"atoms": size, "width": 32, "ms": whole_step(size, 0.3 if quick else 2.0)})
+                layer = partial(one_layer, size, width, seconds)
+                figures = kept.measured(f"{size} atoms, width {width}", layer)
+                rows.append({"atoms": size, "width": width, "ms": figures})
+            figures = kept.measured(f"{size} atoms, whole step", partial(whole_step, size, seconds))
+            rows.append({"atoms": size, "width": 32, "ms": figures})
     names = list(dict.fromkeys(name for entry in rows for name in entry["ms"]))
     table = Table(title="VectorGAMD on the GPU, median ms by device events")
     for heading in ("atoms", "width", *names):
@@ -104,7 +109,6 @@ def main() -> None:
         figures = [f"{entry['ms'][name]:.3f}" if name in entry["ms"] else "" for name in names]
         table.add_row(f"{entry['atoms']:,}", str(entry["width"]), *figures)
     Console(width=150).print(table)
-    save_results("row_sums", {"cutoff_nm": CUTOFF, "rows": rows}, quick)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ Published, read off a plot, window 1 -> 8, batches not stated: 214 residues 0.26
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import torch
-from device import device_medians, require_gpu, save_results
+from device import Rows, device_medians, require_gpu
 from rich.console import Console
 from rich.table import Table
 
@@ -82,8 +83,12 @@ def main() -> None:
     quick = parser.parse_args().quick
     require_gpu()
     systems = dict(list(TOKENS.items())[:1]) if quick else TOKENS
+    kept = Rows("token_networks", quick)
     rows = [
-        row(name, tokens, frames, window, half, 0.2 if quick else 0.8)
+        kept.measured(
+            f"{name}, window {window}, {'bfloat16' if half else 'float32'}",
+            partial(row, name, tokens, frames, window, half, 0.2 if quick else 0.8),
+        )
         for name, (tokens, frames) in systems.items()
         for window in WINDOWS
         for half in (False, True)
@@ -96,7 +101,6 @@ def main() -> None:
         shape = [entry["system"], *(str(entry[key]) for key in ("tokens", "frames", "window")), entry["type"]]
         table.add_row(*shape, *("too large" if value is None else f"{value:.2f}" for value in figures))
     Console(width=130).print(table)
-    save_results("token_networks", rows, quick)
 
 
 if __name__ == "__main__":

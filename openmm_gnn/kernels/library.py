@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from openmm_gnn.base.errors import BackendError
 from openmm_gnn.base.version_rules import BUILD_AGAIN
 
 PACKAGE = Path(__file__).resolve().parent.parent
+FOLDER = Path(os.environ.get("OPENMM_GNN_LIBRARIES") or PACKAGE)
+"""Where the compiled operators lie: in the package, or in the folder OPENMM_GNN_LIBRARIES, such as another build."""
 
 # PyTorch says it at every call from 2.14 on. TorchScript is what TorchForce runs; version_rules.py says where it ends.
 warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
@@ -33,8 +36,8 @@ def _load(path: Path) -> None:
 
 def _load_all() -> bool:
     """Loads the CPU library, and the CUDA one where it was built and torch can use it. True if CUDA's is there."""
-    _load(PACKAGE / "libopenmm_gnn_cpu.so")
-    cuda = PACKAGE / "libopenmm_gnn_cuda.so"
+    _load(FOLDER / "libopenmm_gnn_cpu.so")
+    cuda = FOLDER / "libopenmm_gnn_cuda.so"
     if torch.version.cuda is None or not cuda.is_file():
         return False
     _load(cuda)

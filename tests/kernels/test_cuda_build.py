@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from compiled_files import kept
-from cuda_backends import CUDA_ALONE, ENCODERS, PAIRS
+from cuda_backends import ALL
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc").glob("*/cuda/*.cu"))
@@ -74,13 +74,11 @@ def why_no_library() -> str | None:
 def test_cuda_library_loads_and_registers_its_operators() -> None:
     """No device is needed to load it. In a process of its own: what it registers stays registered."""
     assert LIBRARY.is_file(), "the installation did not build the CUDA library although nvcc and a CUDA torch are here"
-    both = ("neighbor_pairs", "update_neighbor_list", "pair_types", "radial_pair_forces")
-    names = (*both, *ENCODERS, *PAIRS, *CUDA_ALONE)
     script = (
         "import torch\n"
         "from openmm_gnn.kernels import library\n"
         "assert library.HAS_CUDA_LIBRARY\n"
-        f"for name in {names}:\n"
+        f"for name in {ALL}:\n"
         "    assert torch._C._dispatch_has_kernel_for_dispatch_key(f'openmm_gnn::{name}', 'CUDA'), name\n"
         "print('registered')\n"
     )

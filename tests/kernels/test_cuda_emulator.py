@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiled_files import compiled
+from compiled_files import ROOT, compiled
+from gpu_suite import small_tests
 
 SOURCES = Path(__file__).parent / "emulator"
 # -Og: compiling takes longer than running, and at -O1 nearly twice as long.
@@ -40,28 +41,7 @@ SKIN_LIST = {
     "largest_motion_without_rebuild": 1,
 }
 FRAMES = {"random_frames": 400, "bad_input": 50}
-RACES = {
-    "row_sums": [
-        "test_rows_hold_each_end_of_a_pair_once_in_order[emulated-1-30]",
-        "test_messages_and_gradients_equal_plain_torch[emulated-True-16]",
-        "test_strengths_and_gradients_equal_plain_torch[emulated-16]",
-    ],
-    "tile_sums": ["test_forces_equal_those_of_plain_torch[emulated-64-30-pair]"],
-    "edge_rows": [
-        *(
-            f"test_encoders_equal_plain_torch[emulated-{n}-16-16-nearest]"
-            for n in ("torchmd-et", "visnet", "tensornet")
-        ),
-        "test_gradients_equal_those_of_plain_torch[emulated-16-16-nearest-True]",
-    ],
-    "pair_forces": [
-        "test_forces_and_energy_equal_plain_torch[emulated-1-20]",
-        "test_kinds_of_pairs_equal_plain_torch[emulated]",
-    ],
-    "frame_edges": [f"test_edges_of_one_frame_are_those_of_a_search[emulated-{n}-2]" for n in ("full", "nearest")],
-    "cuda_parity": ["test_pairs_equal_those_of_the_cpu[emulated-31-dtype0]"],
-}
-"""For each file of tests those, of small systems, that the thread sanitizer watches."""
+SEARCH_TESTS = "tests/kernels/test_cuda_parity.py"
 
 
 def run_scenario(name: str, scenario: str, repetitions: int) -> None:
@@ -113,10 +93,10 @@ def test_no_kernel_has_a_data_race(brute_force_atoms: str) -> None:
 
     First all of them, with searches that test every pair; then the searches by cells.
     """
-    races = RACES if brute_force_atoms != "0" else {"cuda_parity": RACES["cuda_parity"]}
+    tests = [one for one in small_tests("emulated") if brute_force_atoms != "0" or one.startswith(SEARCH_TESTS)]
     library = subprocess.run(["g++", "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True).stdout
-    tests = [str(Path(__file__).parent / f"test_{name}.py") + f"::{test}" for name in races for test in races[name]]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not gpu"]
+    command += [str(ROOT / one) for one in tests]
     result = sanitized_threads(
         command,
         LD_PRELOAD=library.strip(),

@@ -35,6 +35,8 @@ ENCODERS = (
 """Operators of encoders, which both devices have."""
 PAIRS = ("pair_rows", "vector_messages", "vector_messages_backward", "pair_strengths", "pair_strengths_backward")
 """Operators of pairs, which both devices have."""
+ALL = ("neighbor_pairs", "update_neighbor_list", "pair_types", "radial_pair_forces", *ENCODERS, *PAIRS, *CUDA_ALONE)
+"""Every operator that CUDA has."""
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not HAS_DEVICE, reason=WHY_NOT)]
 
 
