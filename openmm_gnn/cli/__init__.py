@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
         _print_version()
     else:
         command = parse(name, command_of(name, rest), rest)
-        if threads := getattr(command, "threads", 0):
+        if threads := getattr(command, "threads", None):
             import torch
 
             torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ class Compare(Command):
     """Directory of the reference run, or of several to be pooled."""
     out: Path = Path("compare.png")
     """File of the figure; its ending (.png, .pdf, .svg) is the format."""
-    select: str = "all"
+    selection: str = "all"
     """Atoms of g(r) and diffusion, in mdtraj's selection language, such as 'element O'."""
 
     def run(self) -> None:
@@ -32,7 +32,7 @@ class Compare(Command):
 
         console = Console()
         with console.status("measuring g(r) and diffusion") as status:
-            comparison = compare(self.directory, self.reference, self.select, status.update)
+            comparison = compare(self.directory, self.reference, self.selection, status.update)
             save_comparison(comparison, self.out)
         console.print(comparison_table(comparison))
         console.print(f"Figure: {self.out}")

@@ -33,12 +33,12 @@ class Conformers(ShownCommand):
     """File of SMILES, one in a line, a name may follow; may be given again. Default: approved drugs."""
     dynamics: Annotated[
         PeptideSettings,
-        Nested(names={"temperatures": "temperature"}, without=("friction_per_ps",), repeated=("temperatures",)),
+        Nested(names={"interval_ps": "frame-time", "force_field": "force-field-family"}, without=("friction_per_ps",)),
     ]
     skip_bad: bool = False
     """Leave out, and count, what cannot be read or run."""
     processes: int | None = None
-    """Number of molecules that run at once, each on one thread. Default: one per core."""
+    """Number of processes, each with one thread. Default: one per core."""
 
     @classmethod
     def variant(cls, arguments: Sequence[str]) -> type[Command]:

@@ -25,7 +25,7 @@ class Demo(Command):
     model: str = "gamd-argon"
     """Network for argon: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
     threads: int = 1
-    """CPU threads; 258 atoms are too few to share among many."""
+    """Number of CPU threads of each process; 258 atoms are too few to share among many."""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "minutes")

@@ -24,7 +24,7 @@ class Featurize(ShownCommand):
     out: Path
     """Directory of the features: a store per trajectory, named after the file."""
     featurizer: FeaturizerSettings
-    reading: Annotated[Reading, Nested(names={"periodic": "box", "dtype": "stored_dtype"})]
+    reading: Annotated[Reading, Nested(names={"periodic": "box", "dtype": "stored_dtype", "stride": "frame_stride"})]
     scheduler: str | None = None
     """Address of a dask.distributed scheduler with the same file system; each file is one task. Default: no cluster,
     one file after another on this machine."""

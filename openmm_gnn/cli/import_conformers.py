@@ -24,14 +24,14 @@ class ImportConformers(ShownCommand):
     .sdf in it."""
     out: Path
     """Directory of the data, for `pretrain`; given again, the import is resumed."""
-    limit: int | None = None
-    """Largest number of molecules that are read. Default: all."""
+    molecules: int | None = None
+    """Number of molecules that are read at most. Default: all."""
     skip_bad: bool = False
     """Leave out, and count, molecules that cannot be read."""
 
     def run(self) -> None:
         from openmm_gnn.data.conformers.published_sets import import_conformers
 
-        data = import_conformers(self.published, self.source, self.out, self.limit, self.skip_bad, self.progress)
+        data = import_conformers(self.published, self.source, self.out, self.molecules, self.skip_bad, self.progress)
         print(data.summary())
         print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`")

@@ -27,10 +27,10 @@ class Label(ShownCommand):
     out: Path
     """Directory of the data; given again, the run is resumed or extended."""
     files: SystemFiles
-    settings: Annotated[LabelSettings, Nested(repeated=("temperature",))]
+    settings: LabelSettings
     geometries: tuple[Path, ...] = ()
     """Trajectory whose frames are labelled, and nothing is run; may be given again. Default: run and label."""
-    geometry: Annotated[GeometrySettings, Nested(prefix="geometry")]
+    geometry: Annotated[GeometrySettings, Nested(names={"stride": "frame_stride"})]
 
     def run(self) -> None:
         from openmm_gnn.data.labels.given_frames import label_geometries

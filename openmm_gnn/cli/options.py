@@ -3,7 +3,7 @@
 A field `num_steps: int = 8000` is the option `--steps`; its docstring is the help. `num_` or `use_` at the beginning of
 a name and a unit at its end are left out of the option's name: the help has the unit. Settings of the library are
 fields too, and their fields are options beside the command's own. Numbers come as `--lags 2,5,10`, whole numbers also
-as `--seeds 1-4,9`; other tuples, and those marked with `tyro.conf.UseAppendAction`, as options that are given again.
+as `--seeds 1-4,9`; other tuples as options that are given again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import glob
 import inspect
 import itertools
 import re
@@ -18,10 +19,10 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -76,8 +77,8 @@ class ShownCommand(Command):
 class TorchCommand(Command):
     """A command that computes with torch."""
 
-    threads: int = 0
-    """Number of CPU threads of each process; 0: all."""
+    threads: int | None = None
+    """Number of CPU threads of each process. Default: all cores."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ class Nested:
     """Whole names of options, where they are not the fields'."""
     without: tuple[str, ...] = ()
     """Fields that are no options."""
-    repeated: tuple[str, ...] = ()
-    """Tuples of numbers whose option is given again for each number."""
+
+
+NOT_NESTED = Nested()
 
 
 def with_settings(command: type[Command], field: str, settings: type) -> type[Command]:
@@ -144,31 +146,37 @@ def _options(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | 
         return None
     owner: type = getattr(info.type, "stands_for", info.type)
     nested: Nested = getattr(info.type, "mark", Nested())
-    hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
-    shown = [one for one in dataclasses.fields(owner) if one.name not in nested.without]
-    shown.sort(key=lambda one: one.name in LAST)
-    names = {one.name: _name(one.name, nested) for one in shown}
-    fields = []
-    for one in shown:
-        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
-        default = tyro.MISSING_NONPROP if default is dataclasses.MISSING else default
-        kind = _shown(hints[one.name], one.name, default, nested)
-        fields.append(
-            StructFieldSpec(one.name, kind, () if one.name in nested.repeated else default, words.get(one.name))
-        )
+    options = _level(owner, nested)
 
     def make(**values: Any) -> Any:
-        values = {name: value for name, value in values.items() if name not in nested.repeated or value}
-        if empty := [one.name for one in fields if one.default is tyro.MISSING_NONPROP and values.get(one.name) == ()]:
+        values = {name: _matching(value) for name, value in values.items()}
+        if empty := [one.name for one in options if one.required and values.get(one.path[-1]) == ()]:
             raise UsageError(f"{empty[0].upper()}: give at least one")
         try:
             return partial(owner, **values) if nested.settings else owner(**values)
         except SettingsError as error:
             value = ",".join(map(str, error.value)) if isinstance(error.value, tuple) else error.value
             given = "" if value is None else f" {value}"
-            raise UsageError(f"--{names.get(error.field, error.field)}{given}: {error.remedy}") from error
+            name = next((one.name for one in options if one.path[-1] == error.field), error.field)
+            raise UsageError(f"--{name}{given}: {error.remedy}") from error
 
-    return StructConstructorSpec(make, tuple(fields))
+    return StructConstructorSpec(
+        make, tuple(StructFieldSpec(one.path[-1], _seen(one), one.default, one.words) for one in options)
+    )
+
+
+def _matching(value: Any) -> Any:
+    """Files for a list of paths with patterns, which the shell has not replaced, as in a file of settings."""
+    if not (isinstance(value, tuple) and value and isinstance(value[0], Path)):
+        return value
+    found: list[Path] = []
+    for path in value:
+        pattern = glob.has_magic(str(path)) and not path.exists()
+        matches = [Path(one) for one in sorted(glob.glob(str(path)))] if pattern else [path]
+        if not matches:
+            raise UsageError(f"no file matches {path}: mend the pattern")
+        found += matches
+    return tuple(found)
 
 
 @REGISTRY.primitive_rule
@@ -176,7 +184,7 @@ def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorS
     """Tuples of numbers as lists with commas, also where they may be left to a default."""
     kinds: dict[Any, Callable[[str], float]] = {tuple[int, ...]: int, tuple[float, ...]: float}
     kind = next((one for each, one in kinds.items() if info.type in (each, each | None)), None)
-    if kind is None or tyro.conf.UseAppendAction in info.markers:
+    if kind is None:
         return None
 
     def read(texts: list[str]) -> tuple[float, ...]:
@@ -199,38 +207,96 @@ def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorS
     )
 
 
-def _name(field: str, nested: Nested) -> str:
-    short = UNITS.sub("", field.removeprefix("num_").removeprefix("use_"))
-    return (nested.names.get(field) or "-".join(filter(None, (nested.prefix, short)))).replace("_", "-")
+@dataclass(frozen=True)
+class Option:
+    """An option or a positional argument: a field of a command, or of settings that it holds."""
+
+    name: str
+    """As it is written, without dashes."""
+    path: tuple[str, ...]
+    """Fields that lead to the value, from the command on."""
+    kind: Any
+    marks: tuple[Any, ...]
+    default: Any
+    words: str | None
+    nested: Nested | None = None
+    """How settings stand on the command line, if the field holds some: then it is none or many options."""
+
+    @property
+    def required(self) -> bool:
+        return bool(self.default is tyro.MISSING_NONPROP)
+
+    @property
+    def positional(self) -> bool:
+        return tyro.conf.Positional in self.marks
+
+    @property
+    def many(self) -> bool:
+        """Whether it takes several values, each given by itself."""
+        return typing.get_origin(self.kind) is tuple and self.kind not in WORDS
+
+    def value(self, command: Command) -> Any:
+        """The value that a command has."""
+        found: Any = command
+        for name in self.path:
+            found = found.keywords[name] if isinstance(found, partial) else getattr(found, name)
+        return found
 
 
-def _shown(hint: Any, field: str, default: Any, outer: Nested) -> Any:
+def options_of(owner: type, nested: Nested = NOT_NESTED, path: tuple[str, ...] = ()) -> Iterator[Option]:
+    """All options of a command, those of its settings among them, in the order of its fields."""
+    for one in _level(owner, nested, path):
+        if one.nested is None:
+            yield one
+        else:
+            yield from options_of(one.nested.settings or one.kind, one.nested, one.path)
+
+
+def _level(owner: type, nested: Nested, path: tuple[str, ...] = ()) -> list[Option]:
+    """The fields of one dataclass, settings not opened."""
+    hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
+    shown = [one for one in dataclasses.fields(owner) if one.name not in nested.without]
+    found = []
+    for one in sorted(shown, key=lambda one: one.name in LAST):
+        hint, marks = hints[one.name], ()
+        if typing.get_origin(hint) is Annotated:
+            hint, *marks = typing.get_args(hint)
+        inner = next((mark for mark in marks if isinstance(mark, Nested)), NOT_NESTED)
+        holds = dataclasses.is_dataclass(inner.settings or hint)
+        inner = dataclasses.replace(inner, prefix=inner.prefix or nested.prefix)
+        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        default = tyro.MISSING_NONPROP if default is dataclasses.MISSING else default
+        short = UNITS.sub("", one.name.removeprefix("num_").removeprefix("use_"))
+        name = (nested.names.get(one.name) or "-".join(filter(None, (nested.prefix, short)))).replace("_", "-")
+        found.append(
+            Option(name, (*path, one.name), hint, tuple(marks), default, words.get(one.name), inner if holds else None)
+        )
+    return found
+
+
+def _seen(option: Option) -> Any:
     """The type of a field as tyro is to see it."""
-    marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
-    bare = typing.get_args(hint)[0] if marks else hint
-    nested = next((mark for mark in marks if isinstance(mark, Nested)), Nested())
-    if dataclasses.is_dataclass(settings := nested.settings or bare):
-        nested = dataclasses.replace(nested, prefix=nested.prefix or outer.prefix)
-        made = type(settings.__name__, (_StandIn,), {"stands_for": settings, "mark": nested, "__doc__": ""})
+    kind, marks, default, word = option.kind, option.marks, option.default, None
+    if option.nested is not None:
+        settings = option.nested.settings or kind
+        made = type(settings.__name__, (_StandIn,), {"stands_for": settings, "mark": option.nested, "__doc__": ""})
         return Annotated[made, tyro.conf.arg(name="")]
-    name, repeated, word = _name(field, outer), field in outer.repeated, None
     if default is None:
-        (one,) = (one for one in typing.get_args(bare) if one is not types.NoneType)
+        (one,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
         choices = isinstance(one, type) and issubclass(one, Enum)
         word = "{" + ",".join(choice.value for choice in one) + "}" if choices else WORDS.get(one, "TEXT")
-    if repeated or (default != tyro.MISSING_NONPROP and typing.get_origin(bare) is tuple and bare not in WORDS):
+    if option.many and not option.required:
         marks = (*marks, tyro.conf.UseAppendAction)
     if default is False:
         marks = (*marks, tyro.conf.FlagCreatePairsOff)
     hint = "" if default in (None, (), "") or default is False else None
-    if repeated and default:
-        hint = f"(default: {','.join(f'{one:g}' for one in default)})"
-    if tyro.conf.Positional in marks and typing.get_origin(bare) is tuple:
-        word, hint = f"{name.upper()} ...", "(required)"
-    parts = (bare, *marks, tyro.conf.arg(name=name, metavar=word, help_behavior_hint=hint))
+    if option.positional and option.many:
+        word, hint = f"{option.name.upper()} ...", "(required)"
+    parts = (kind, *marks, tyro.conf.arg(name=option.name, metavar=word, help_behavior_hint=hint))
     return Annotated[parts]
 
 
+@cache
 def field_words(owner: type) -> dict[str, str]:
     """The docstring under each field of a dataclass and of what it inherits from."""
     found: dict[str, str] = {}

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
+from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand
 from openmm_gnn.learning.settings import DenoisingSettings, Hardware
 
-LEARNED = ("max_atomic_number", "elements", "noise_scale", "length_unit", "metadata")
-"""Fields of a spec that come from the data and the settings."""
+LEARNED = ("cutoff", "max_atomic_number", "elements", "noise_scale", "length_unit", "metadata")
+"""Fields of a spec that come from the data, or that the command has in another unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +29,17 @@ class Pretrain(TorchCommand, ShownCommand):
     """Directories written by `openmm-gnn conformers` or `import-conformers`."""
     out: Path
     """Directory of the run: model.safetensors, log.csv, last.ckpt, tensorboard."""
-    start: str | None = None
-    """Encoder whose weights to start from; its architecture and cutoff are kept. Default: random weights."""
-    spec: Annotated[Callable[..., EncoderSpec], Nested(EncoderSpec, without=LEARNED)]
+    encoder: str | None = None
+    """Encoder to start from, which brings its architecture and cutoff: a shipped name, a bundle (.safetensors), or a
+    geom2vec checkpoint (.pth). Default: random weights."""
+    cutoff: float = EncoderSpec.cutoff / ANGSTROM_PER_NM
+    """Distance below which atoms are neighbours, nm."""
+    spec: Annotated[
+        Callable[..., EncoderSpec], Nested(EncoderSpec, names={"max_neighbors": "max-edges"}, without=LEARNED)
+    ]
     settings: Annotated[
         DenoisingSettings,
-        Nested(
-            names={"noise_scales": "noise", "warmup_steps": "warmup"},
-            repeated=("noise_scales",),
-            without=("gradient_clip",),
-        ),
+        Nested(names={"noise_scales": "noise", "warmup_steps": "warmup"}, without=("gradient_clip",)),
     ]
     test: tuple[Path, ...] = ()
     """PDB or PDBx/mmCIF file, never trained on, whose error is kept with the weights; may be given again."""
@@ -50,9 +53,9 @@ class Pretrain(TorchCommand, ShownCommand):
         bundle = pretrain(
             self.data,
             self.out,
-            self.spec,
+            partial(self.spec, cutoff=self.cutoff * ANGSTROM_PER_NM),
             self.settings,
-            self.start,
+            self.encoder,
             self.hardware,
             self.test,
             self.skip_bad,

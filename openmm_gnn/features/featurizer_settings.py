@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from openmm_gnn.base.errors import SpecError, one_of, whole
+from openmm_gnn.base.specs.encoder import NeighborRule
 
 DEFAULT_WINDOW = 2
 
@@ -77,12 +78,12 @@ class FeaturizerSettings:
     """Groups of atoms that get features: residue or atom."""
     reduction: str = "sum"
     """Operation that makes one feature of those of a token's atoms: sum or mean."""
-    neighbor_rule: str | None = None
+    neighbor_rule: NeighborRule | None = None
     """Neighbours within the cutoff that count: fading or full, with features that are continuous; nearest or index, the
     published ones, along which no bias can be put. Default: the encoder's own rule."""
     coordinates: str = "anchor"
     """Coordinates of a token: anchor (CA, C1' or P, else the centroid), CA or centroid."""
-    context: str = "whole"
+    context: Context = Context.WHOLE
     """Atoms in one graph: all selected ones (whole), or each residue with its neighbours in sequence (window)."""
     window: int | None = None
     """Number of residues on either side of each residue that its graph contains, with context window. Default: 2."""
@@ -95,4 +96,7 @@ class FeaturizerSettings:
     """Device on which the encoder runs, such as cpu, cuda or cuda:1."""
 
     def __post_init__(self) -> None:
-        GraphContext.from_description({"context": self.context, "window": self.window})
+        one_of(self, Context, "context")
+        if self.neighbor_rule is not None:
+            one_of(self, NeighborRule, "neighbor_rule")
+        GraphContext(self.context, self.window)

@@ -212,26 +212,26 @@ def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
 class WatchSettings:
     """How often to look at a run, and what to look at."""
 
-    interval: float = 2.0
+    refresh: float = 2.0
     """Time between two looks with --follow, s."""
     timeout: float | None = None
     """Time without a new frame after which --follow ends, s. Default: no limit."""
     check: int = 100
     """Number of the newest frames whose checksums are compared."""
-    vamp: float | None = None
-    """Lag time of a VAMP-2 score, ps, which tells how much slow motion the features have seen. Default: no score."""
+    lag: float | None = None
+    """Lag time, ps, of a VAMP-2 score, which tells how much slow motion the features have seen. Default: no score."""
     dimensions: int = 5
-    """Number of slow functions that are scored with --vamp."""
+    """Number of slow functions that are scored with --lag."""
     plot: Path | None = None
-    """File of a figure of the score over simulated time, with --vamp. Default: no figure."""
+    """File of a figure of the score over simulated time, with --lag. Default: no figure."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0.05, "interval")
+        at_least(self, 0.05, "refresh")
         whole(self, 0, "check")
         whole(self, 1, "dimensions")
-        positive(self, "timeout", "vamp")
-        if self.plot is not None and self.vamp is None:
-            raise SettingsError(self, "plot", "give the lag with --vamp")
+        positive(self, "timeout", "lag")
+        if self.plot is not None and self.lag is None:
+            raise SettingsError(self, "plot", "give the lag of the score with --lag")
 
 
 def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> bool:
@@ -247,8 +247,8 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> boo
     from openmm_gnn.reporters.store_follower import State, status_of
 
     stores, scores = EmbeddingStore.replicas(directory), {}
-    if settings.vamp is not None:
-        scores = {name: StoreScores(store, settings.vamp, settings.dimensions) for name, store in stores.items()}
+    if settings.lag is not None:
+        scores = {name: StoreScores(store, settings.lag, settings.dimensions) for name, store in stores.items()}
     console, count, news = Console(), -1, time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
@@ -269,7 +269,7 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> boo
                 break
             if settings.timeout is not None and time.monotonic() - news > settings.timeout:
                 break
-            time.sleep(settings.interval)
+            time.sleep(settings.refresh)
     for name, status in statuses.items():
         for frames, words in (
             (status.damaged, "fail their checksum: the file is damaged, copy it again"),

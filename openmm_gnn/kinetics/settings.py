@@ -19,6 +19,8 @@ _STORED_NAMES = {
     "outputs": "num_outputs",
     "states": "num_states",
     "layers": "num_layers",
+    "networks": "seeds",
+    "merged_residues": "window",
 }
 """Names in analysis.json, where a number carries its unit and a count says that it is one."""
 
@@ -46,7 +48,7 @@ class AnalysisSettings:
     """Number of states of the Markov model; 0: one more than outputs, or with spib as many as it finds."""
     lags: tuple[float, ...] = ()
     """Lag times of the scores and implied timescales, ps. Default: 0.1 to 8 times the lag."""
-    seeds: int = 3
+    networks: int = 3
     """Number of networks that are trained, each from another random seed; the one with the best validation score
     is used."""
     mixer: Mixer = Mixer.SUBMIXER
@@ -54,11 +56,11 @@ class AnalysisSettings:
     chiral: bool = False
     """Tell a shape from its mirror image, such as the left and right helices of glycine, which are the same to all
     other networks, by a triple product of each token's vectors."""
-    window: int = 1
+    merged_residues: int = 1
     """Number of consecutive residues that are merged into one token; 1: none are merged; 0: all residues of a chain."""
     merging: Merging | None = None
     """Features that a merged token keeps: scalars alone (scalar), or scalars and vectors (equivariant). Default: none
-    where window is 1, else equivariant."""
+    where no residues are merged, else equivariant."""
     width: int = 64
     """Number of channels of the network."""
     layers: int = 2
@@ -74,11 +76,11 @@ class AnalysisSettings:
     temperature: float | None = None
     """Temperature of the runs, K. Default: that of run.json."""
     quick: bool = False
-    """Take one seed and few steps, to see whether everything works."""
+    """Train one network, in few steps, to see whether everything works."""
 
     def __post_init__(self) -> None:
         if self.merging is None:
-            object.__setattr__(self, "merging", Merging.NONE if self.window == 1 else Merging.EQUIVARIANT)
+            object.__setattr__(self, "merging", Merging.NONE if self.merged_residues == 1 else Merging.EQUIVARIANT)
         one_of(self, Method, "method")
         one_of(self, Mixer, "mixer")
         one_of(self, Merging, "merging")
@@ -86,19 +88,19 @@ class AnalysisSettings:
         positive(self, "lag", "temperature")
         if not all(math.isfinite(lag) and lag > 0 for lag in self.lags):
             raise SettingsError(self, "lags", "give times above 0")
-        whole(self, 0, "states", "window")
-        whole(self, 1, "outputs", "seeds", "layers", "steps")
+        whole(self, 0, "states", "merged_residues")
+        whole(self, 1, "outputs", "networks", "layers", "steps")
         whole(self, 2, "width", "batch_size")
         if self.states == 1:
             raise SettingsError(self, "states", "give 2 or more, or 0 for a number that suits the outputs")
         if not 0 <= self.dropout <= 0.9:
             raise SettingsError(self, "dropout", "give a probability from 0 to 0.9")
-        if self.window != 1 and self.merging is Merging.NONE:
-            raise SettingsError(self, "window", "give merging scalar or equivariant, or a window of 1")
+        if self.merged_residues != 1 and self.merging is Merging.NONE:
+            raise SettingsError(self, "merged_residues", "give merging scalar or equivariant, or 1")
 
     @property
-    def used_seeds(self) -> int:
-        return 1 if self.quick else self.seeds
+    def used_networks(self) -> int:
+        return 1 if self.quick else self.networks
 
     @property
     def used_steps(self) -> int:

@@ -105,7 +105,7 @@ class DenoisingSettings(Optimisation):
     """How an encoder is pretrained; everything about the network itself is in its spec."""
 
     noise_scales: tuple[float, ...] = ()
-    """Standard deviation of the noise, angstrom; may be given again: each molecule of a step draws one. The first is
+    """Standard deviations of the noise, angstrom: each molecule of a step draws one. The first is
     the unit of the denoising head, and chooses the best weights. Default: 0.2, or that of the weights to start from."""
     hydrogens: bool = False
     """Learn from hydrogens, too."""

@@ -31,7 +31,7 @@ class ComputeSettings:
     backend: str = "auto"
     """Plugin that calls the network: auto, torchforce or pythonforce."""
     threads: int | None = None
-    """Number of threads of the CPU platform and of torch. Default: all cores."""
+    """Number of CPU threads of each process. Default: all cores."""
 
     def __post_init__(self) -> None:
         whole(self, 1, "threads")

@@ -67,7 +67,7 @@ def test_several_files_become_a_store_each(files: Path, tmp_path: Path) -> None:
 
 
 def test_a_killed_command_goes_on_where_it_was(files: Path, tmp_path: Path) -> None:
-    arguments = (str(files / "long.xtc"), "--stride", "2", "--selection", "backbone")
+    arguments = (str(files / "long.xtc"), "--frame-stride", "2", "--selection", "backbone")
     frames = tmp_path / "killed" / "long" / "frames.npy"
     with KilledCalls(invoke, command(files, tmp_path / "killed", *arguments)) as calls:
         calls.kill_one(0.0, frames, size=20_000)

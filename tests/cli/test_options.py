@@ -51,8 +51,6 @@ class Sample(Command):
     """Seeds."""
     lags: tuple[float, ...] = ()
     """Lag times, ps."""
-    temperature: tyro.conf.UseAppendAction[tuple[float, ...]] = ()
-    """Temperatures, K; may be given again."""
     structure: tuple[Path, ...] = ()
     """A structure; may be given again."""
     shape: Shape = Shape.BALL
@@ -88,7 +86,6 @@ def test_values_replace_defaults() -> None:
     assert command.structure == (Path("a.pdb"), Path("b.pdb"))
     assert command.spec(elements=(1,)).inner == Inner(2.0)
     assert command.other == Inner(0.5, 3)
-    assert read("--temperature", "450", "--temperature", "300").temperature == (450.0, 300.0)
     assert read("--seeds", "none").seeds == ()
 
 

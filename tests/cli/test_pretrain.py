@@ -15,8 +15,8 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.networks.weights import load_encoder
 
-MAKE = "conformers --molecules 4 --longest 2 --frames 2 --interval 0.1 --temperature 300 --processes 1 --no-progress"
-SMALL = "--layers 1 --width 8 --radial 8 --cutoff 3 --steps 4 --validate-every 2 --hold-out 4 --no-progress"
+MAKE = "conformers --molecules 4 --longest 2 --frames 2 --frame-time 0.1 --temperatures 300 --processes 1 --no-progress"
+SMALL = "--layers 1 --width 8 --radial 8 --cutoff 0.3 --steps 4 --validate-every 2 --hold-out 4 --no-progress"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,14 @@ def test_a_bundle_comes_out_that_load_encoder_reads(data: Path, tmp_path: Path) 
     assert 0.5 < metadata["denoising_error"]["gka.pdb"] < 1.2
     numbers = torch.tensor([6, 8, 7])
     assert encoder.predicted_noise(numbers, torch.randn(3, 3)).shape == (3, 3)
-    again = ["pretrain", str(data), "--out", str(tmp_path / "next"), "--start", str(tmp_path / "run/model.safetensors")]
+    again = [
+        "pretrain",
+        str(data),
+        "--out",
+        str(tmp_path / "next"),
+        "--encoder",
+        str(tmp_path / "run/model.safetensors"),
+    ]
     result = invoke([*again, *SMALL.split()])
     assert result.exit_code == 0, result.output
     following = load_encoder(tmp_path / "next" / "model.safetensors")
@@ -64,7 +71,7 @@ def test_structures_that_cannot_be_tested_are_named_before_the_training(data: Pa
 
 def test_an_encoder_that_does_not_know_the_elements_is_no_start(data: Path, tmp_path: Path) -> None:
     invoke(["pretrain", str(data), "--out", str(tmp_path), *SMALL.split()])
-    start = ["--start", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "next")]
+    start = ["--encoder", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "next")]
     result = invoke(["pretrain", str(data), *start, "--hydrogens", *SMALL.split()])
     assert "does not know the atomic numbers [1]" in str(result.exception)
 

@@ -100,7 +100,7 @@ def test_following_ends_with_the_writer_and_scores_on_the_way(tmp_path: Path) ->
 
     writer = threading.Thread(target=write)
     writer.start()
-    options = ["--follow", "--interval", "0.05", "--vamp", "4", "--plot", str(tmp_path / "score.png")]
+    options = ["--follow", "--refresh", "0.05", "--lag", "4", "--plot", str(tmp_path / "score.png")]
     result = tail(str(tmp_path / "run"), *options)
     writer.join()
     assert result.exit_code == 0, result.output
@@ -112,7 +112,7 @@ def test_following_a_killed_writer_ends_at_the_timeout(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     fill(store, range(1, 4))
     del store
-    result = tail(str(tmp_path), "--follow", "--interval", "0.05", "--timeout", "0.2")
+    result = tail(str(tmp_path), "--follow", "--refresh", "0.05", "--timeout", "0.2")
     assert result.exit_code == 0
     assert "stopped" in result.output
 

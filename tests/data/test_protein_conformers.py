@@ -16,7 +16,7 @@ from openmm_gnn.data.conformers.settings import ProteinSettings
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 
 VILLIN = Path(app.__file__).parent / "data" / "test.pdb"
-SHORT = ["--kind", "proteins", "--frames", "1", "--interval", "0.04", "--processes", "1", "--no-progress"]
+SHORT = ["--kind", "proteins", "--frames", "1", "--frame-time", "0.04", "--processes", "1", "--no-progress"]
 
 
 def structure(path: Path, sequence: str) -> str:
@@ -29,7 +29,17 @@ def structure(path: Path, sequence: str) -> str:
 def test_runs_take_the_structures_in_turn(tmp_path: Path) -> None:
     files = ["--structure", structure(tmp_path / "a.pdb", "GWKA"), "--structure", structure(tmp_path / "b.pdb", "SRT")]
     out = tmp_path / "out"
-    options = [*SHORT, "--out", str(out), "--molecules", "3", "--force-field", "charmm36", "--temperature", "320"]
+    options = [
+        *SHORT,
+        "--out",
+        str(out),
+        "--molecules",
+        "3",
+        "--force-field-family",
+        "charmm36",
+        "--temperatures",
+        "320",
+    ]
     bad = tmp_path / "bad.pdb"
     bad.write_text("HEADER nothing")
     result = invoke(["conformers", *options, *files, "--structure", str(bad), "--skip-bad"])

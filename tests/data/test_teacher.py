@@ -73,7 +73,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> LabelledTrajectories:
     return label(
         small_box(),
         tmp_path_factory.mktemp("data") / "small",
-        temperature=(100.0, 150.0),
+        temperatures=(100.0, 150.0),
         seeds=(1, 2),
         frames=300,
         stride=20,
@@ -244,7 +244,7 @@ def test_what_openmm_refuses_is_said_with_trajectory_and_step(tmp_path: Path) ->
 def test_the_command_line_labels_a_serialised_system_with_a_progress_bar(tmp_path: Path) -> None:
     save_system(tmp_path, small_box())
     where = [str(tmp_path / SYSTEM_FILE), "--topology", str(tmp_path / TOPOLOGY_FILE), "--out", str(tmp_path / "out")]
-    what = ["--seeds", "2,4-5", "--frames", "3", "--stride", "5", "--equilibration", "0", "--temperature", "90"]
+    what = ["--seeds", "2,4-5", "--frames", "3", "--stride", "5", "--equilibration", "0", "--temperatures", "90"]
     done = subprocess.run([*COMMAND, *where, *what], capture_output=True, text=True, check=True)
     assert "3/3 trajectories" in done.stderr and "remaining" in done.stderr and "9 frames of 3" in done.stdout
     assert LabelledTrajectories.open(tmp_path / "out").seeds == [2, 4, 5]

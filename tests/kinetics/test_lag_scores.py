@@ -110,7 +110,7 @@ def test_lags_are_whole_frames_around_that_of_the_training() -> None:
         ({"lag": 0.0}, "AnalysisSettings.lag is 0.0"),
         ({"lag": 1.0, "method": "pca"}, "AnalysisSettings.method is 'pca'"),
         ({"lag": 1.0, "states": 1}, "states is 1"),
-        ({"lag": 1.0, "seeds": 0}, "AnalysisSettings.seeds is 0"),
+        ({"lag": 1.0, "networks": 0}, "AnalysisSettings.networks is 0"),
         ({"lag": 1.0, "temperature": -3.0}, "AnalysisSettings.temperature is -3.0"),
     ],
 )
@@ -121,9 +121,9 @@ def test_settings_that_mean_nothing_are_refused(given: dict, words: str) -> None
 
 def test_a_merged_window_is_equivariant_unless_merging_is_given() -> None:
     assert AnalysisSettings(lag=1.0).merging is Merging.NONE
-    assert AnalysisSettings(lag=1.0, window=3).merging is Merging.EQUIVARIANT
-    with pytest.raises(SpecError, match="window is 3: give merging scalar or equivariant"):
-        AnalysisSettings(lag=1.0, window=3, merging=Merging.NONE)
+    assert AnalysisSettings(lag=1.0, merged_residues=3).merging is Merging.EQUIVARIANT
+    with pytest.raises(SpecError, match="merged_residues is 3: give merging scalar or equivariant"):
+        AnalysisSettings(lag=1.0, merged_residues=3, merging=Merging.NONE)
 
 
 def test_settings_are_stored_with_units_and_plain_values() -> None:

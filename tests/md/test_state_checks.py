@@ -158,7 +158,7 @@ def test_frames_of_a_molecule_that_came_apart_are_no_labels(allowed: bool, tmp_p
     """At 20,000 K a Morse pair dissociates within some hundred steps, and nothing is ever NaN."""
     start = pairs_of_carbon(count=4, box=10.0)
     settings = LabelSettings(
-        temperature=(20_000.0,),
+        temperatures=(20_000.0,),
         seeds=(1,),
         frames=100,
         stride=10,
@@ -184,7 +184,7 @@ def test_a_label_begins_with_a_start_that_is_relaxed(tmp_path: Path) -> None:
     """A bond of twice its length is not looked at; relaxed it is, and stays what it is at 1 K."""
     start = pairs_of_carbon()
     strained = SimulationSystem("pairs", start.system, start.topology, 1.3 * start.positions, time_step_ps=0.001)
-    settings = LabelSettings(temperature=(1.0,), seeds=(1,), frames=5, stride=2, equilibration=0.0, processes=1)
+    settings = LabelSettings(temperatures=(1.0,), seeds=(1,), frames=5, stride=2, equilibration=0.0, processes=1)
     (trajectory,) = label(strained, tmp_path, settings, progress=False).trajectories
     lengths = np.linalg.norm(np.diff(trajectory.records["positions"], axis=1), axis=2)
     assert lengths == pytest.approx(LENGTH_NM, abs=0.003)

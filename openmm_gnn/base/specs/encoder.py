@@ -51,8 +51,7 @@ class EncoderSpec:
     num_layers: int = 4
     """Number of rounds of messages."""
     cutoff: float = 7.5
-    """Distance below which atoms are neighbours, in the encoder's length unit: angstrom, where the cutoffs of force
-    models are in nm."""
+    """Distance below which atoms are neighbours, in the encoder's length unit."""
     width: int = 64
     """Number of scalars, and of vectors, of an atom."""
     num_radial: int = 64

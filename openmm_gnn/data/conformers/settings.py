@@ -55,7 +55,7 @@ class Dynamics:
     MOLECULES_PER_SHARD: ClassVar[int] = 16
     """Molecules that a kill costs at most."""
     temperatures: tuple[float, ...] = (600.0, 450.0, 300.0)
-    """Temperature, K; may be given again: each is run, in this order."""
+    """Temperatures, K: each is run, in this order."""
     frames: int = 3
     """Number of frames per molecule and temperature."""
     interval_ps: float = 1.0
@@ -119,7 +119,7 @@ class OpenMMDynamics(Dynamics):
     """Dynamics in OpenMM, with implicit solvent."""
 
     force_field: ImplicitForceField = ImplicitForceField.AMBER14
-    """Force field, with OBC2 implicit solvent."""
+    """Family of force fields, with OBC2 implicit solvent."""
     platform: str = "CPU"
     """OpenMM platform; on the CPU each process has one thread."""
 
@@ -159,7 +159,7 @@ class NucleicAcidSettings(RandomSettings):
     KIND = Kind.NUCLEIC_ACIDS
     MOLECULES_PER_SHARD: ClassVar[int] = 8
     longest: int = 6
-    """Number of nucleotides of the longest molecule."""
+    """Number of residues of the longest molecule, a nucleotide each."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,7 +174,7 @@ class ProteinSettings(OpenMMDynamics):
     KIND = Kind.PROTEINS
     MOLECULES_PER_SHARD: ClassVar[int] = 1
     temperatures: tuple[float, ...] = (300.0, 330.0, 360.0)
-    """Temperature, K; may be given again: each is run, in this order."""
+    """Temperatures, K: each is run, in this order."""
     allow_held_out: bool = False
     """Take benchmarks, too; an encoder trained on them cannot be tested on them."""
 

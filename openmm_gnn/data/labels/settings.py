@@ -40,13 +40,12 @@ class GeometrySettings:
     """Which frames of trajectories are labelled, and as which seeds they are held out."""
 
     stride: int = 1
-    """Label every so many frames of each trajectory, the first one included."""
+    """Number of frames of a file from one that is used to the next, with geometries: 10 uses every tenth."""
     blocks: int | None = None
-    """Number of blocks of consecutive frames that each trajectory is cut into; each becomes a seed. Default: 10 for a
-    single trajectory, 1 for several."""
+    """Number of blocks of consecutive frames that each file is cut into; each becomes a seed. Default: 10 for a single
+    file, 1 for several."""
     gap: int = 0
-    """Number of labelled frames left out between two blocks of a trajectory, so that none has a neighbour in another
-    block."""
+    """Number of frames left out between two blocks of a file, so that no frame has a neighbour in another block."""
 
     def __post_init__(self) -> None:
         whole(self, 1, "stride", "blocks")
@@ -57,8 +56,8 @@ class GeometrySettings:
 class LabelSettings:
     """Which trajectories are run and labelled. What is left at None follows from the system."""
 
-    temperature: tuple[float, ...] = ()
-    """Temperature in K; may be given again: every seed is run at each. Default: the system's."""
+    temperatures: tuple[float, ...] = ()
+    """Temperatures, K: every seed is run at each. Default: the system's."""
     seeds: tuple[int, ...] = tuple(range(1, 11))
     """Seeds of initial velocities and random forces, such as 1-10 or 1,2,5-8: one trajectory each and per
     temperature."""
@@ -85,19 +84,19 @@ class LabelSettings:
     platform: str = "CPU"
     """Name of an OpenMM platform; Reference computes in double precision, and resumes bit for bit."""
     processes: int | None = None
-    """Number of trajectories that run at once, each on one thread. Default: one per core."""
+    """Number of processes, each with one thread. Default: one per core."""
     checkpoint_seconds: float = 1.0
     """Wall time between two checkpoints in s: a killed run repeats at most this; a checkpoint takes about 10 ms."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "temperature", tuple(float(kelvin) for kelvin in self.temperature))
+        object.__setattr__(self, "temperatures", tuple(float(kelvin) for kelvin in self.temperatures))
         object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
         one_of(self, LabelledForces, "forces")
         check_time_step(self)
         whole(self, 1, "frames", "stride", "processes")
         at_least(self, 0, "checkpoint_seconds")
         positive(self, "hydrogen_mass")
-        for name in ("seeds", "temperature"):
+        for name in ("seeds", "temperatures"):
             values = getattr(self, name)
             if len(set(values)) < len(values) or (name == "seeds" and not values):
                 raise SettingsError(self, name, "give each once, and one seed at least")
@@ -116,7 +115,7 @@ class LabelSettings:
 
     def runs(self, system: SimulationSystem) -> list[tuple[float, int]]:
         """Temperature in K and seed of every trajectory."""
-        return [(kelvin, seed) for kelvin in self.temperature or (system.temperature,) for seed in self.seeds]
+        return [(kelvin, seed) for kelvin in self.temperatures or (system.temperature,) for seed in self.seeds]
 
     def course(self, system: SimulationSystem) -> LabelCourse:
         """What the trajectories of this system have in common.

@@ -119,7 +119,7 @@ def network_spec(settings: AnalysisSettings, data: AnalysisData) -> CVNetworkSpe
         width=settings.width,
         num_layers=settings.layers,
         merging=settings.merging,
-        window=settings.window,
+        window=settings.merged_residues,
         chains=numbers if len(chains) > 1 else (),
         dropout=settings.dropout,
     )

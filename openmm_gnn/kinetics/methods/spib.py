@@ -137,7 +137,7 @@ def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: 
     variance 1, which changes neither the states nor the information in the variables.
     """
     found = []
-    for seed in range(settings.used_seeds):
+    for seed in range(settings.used_networks):
         home = folder / f"seed-{seed}"
         if not (home / "result.json").is_file():
             _fit_seed(settings, data, seed, home, progress)
@@ -160,7 +160,9 @@ def _fit_seed(settings: AnalysisSettings, data: AnalysisData, seed: int, folder:
     )
     spec, held_out = network_spec(settings, data), data.cut(data.validation)
     done = itertools.count(1)
-    with ProgressBar(training.refinements + 1, progress, title=f"network {seed + 1} of {settings.used_seeds}") as bar:
+    with ProgressBar(
+        training.refinements + 1, progress, title=f"network {seed + 1} of {settings.used_networks}"
+    ) as bar:
 
         def show(refinement: SpibRefinement) -> None:
             changed = f"{100 * refinement.changed:.1f} % of the frames changed theirs"

@@ -107,7 +107,7 @@ def fit(settings: AnalysisSettings, data: AnalysisData, folder: Path, progress: 
         data.cut(data.validation),
         settings.lag,
         training,
-        range(settings.used_seeds),
+        range(settings.used_networks),
         folder,
         progress,
         {"runs": [run.name for run in data.runs]},
