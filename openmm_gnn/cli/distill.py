@@ -34,6 +34,9 @@ class Distill(ShownCommand):
     cheap: Path | None = None
     """Serialised System (.xml) of a cheaper force field of the same atoms, whose runs give the geometries of the first
     round. Default: the teacher runs itself."""
+    runs: tuple[Path, ...] = ()
+    """Directory of an accelerated run of this system with --relearn, whose labels the last training learns too; may be
+    given again. Default: none."""
     student: StudentSettings
     settings: DistillSettings
     compute: ComputeSettings
@@ -54,7 +57,16 @@ class Distill(ShownCommand):
         system = self.files.load(self.system)
         cheap = None if self.cheap is None else replace(system, system=read_system(self.cheap), prepare=None)
         found = distill(
-            system, self.out, self.settings, self.student, self.compute, self.geometries, cheap, self.progress, print
+            system,
+            self.out,
+            self.settings,
+            self.student,
+            self.compute,
+            self.geometries,
+            cheap,
+            self.progress,
+            print,
+            self.runs,
         )
         Console().print(report_table(found))
         print(f"Teacher calls: {', '.join(f'{count} {what}' for what, count in found.calls.items())}")

@@ -54,12 +54,17 @@ class Simulate(ShownCommand):
     Default: no bias."""
     bias_settings: Annotated[BiasSettings, Nested(prefix="bias")]
     compute: ComputeSettings
+    relearn: bool = False
+    """Store the frames of an accelerated run with the forces that its network stands for, in OUT/labels, for the next
+    training; they cost no evaluation."""
     resume: bool = False
     """Go on from the last checkpoint; a larger --steps extends the run."""
 
     def __post_init__(self) -> None:
         if self.settings.accelerate and self.model is None:
             raise SettingsError(self, "model", "give the network that accelerates")
+        if self.relearn and not self.settings.accelerate:
+            raise SettingsError(self, "relearn", "it is for accelerated runs: give accelerate too")
 
     def run(self) -> None:
         from openmm_gnn.networks.weights import load_model
@@ -79,9 +84,15 @@ class Simulate(ShownCommand):
             features=None if self.features is None else self.live(encoder=self.features),
             bias_cv=self.bias,
             bias=self.bias_settings,
+            relearn=self.relearn,
         )
         speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
         taken = "" if result.acceptance is None else f", {100 * result.acceptance:.0f} % of the proposals taken"
         print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}{taken}")
+        if result.network_error is not None:
+            usual = "" if result.held_out_error is None else f"; on held-out frames by {result.held_out_error:.3g}"
+            print(f"The network's forces were off by {result.network_error:.3g} meV/A{usual}")
+        if self.relearn:
+            print(f"Labels for the next training: {result.directory.path / 'labels'}")
         after = "analyze {} --lag PS --out slow" if self.features or self.bias else "compare {} REFERENCE"
         print(f"Next: `openmm-gnn {after.format(self.out)}`")
