@@ -285,6 +285,17 @@ def recommended(rows: Sequence[ScanRow]) -> ScanRow | None:
     return next((row for row in candidates(rows) if row.name not in unstable), None)
 
 
+def options_of_step(row: ScanRow, settings: ScanSettings) -> str:
+    """The options of `openmm-gnn simulate` that take a step as the scan has tried it."""
+    given = {"time-step": f"{row.time_step_fs:g}", "inner-steps": f"{row.inner_steps}"}
+    if settings.thermostat is not Thermostat.LANGEVIN:
+        given["thermostat"] = settings.thermostat.value
+    for name in ("friction", "hydrogen_friction", "hydrogen_mass"):
+        if (value := getattr(settings, name)) is not None:
+            given[name.replace("_", "-")] = f"{value:g}"
+    return " ".join(f"--{name} {value}" for name, value in given.items())
+
+
 def _measure(
     name: str, run: RunDirectory, course: RunCourse, speed: float, remark: str, reference: ScanRow | None
 ) -> ScanRow:

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.base.specs.force import ExportFormat
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Export(Command):
     output: int = 0
     """Which output of a learned CV is the energy, counted from 0."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.forces.modules.exports import export_for, load_exportable
         from openmm_gnn.md.systems.systems import load_system
         from openmm_gnn.networks.force_model import ForceModel
@@ -41,8 +41,9 @@ class Export(Command):
         target = load_system(self.system, self.topology)
         network = load_exportable(self.model)
         path = export_for(target, network, self.out, self.output, self.format)
-        print(f"wrote {path}: {path.stat().st_size} bytes for {target.topology.getNumAtoms()} atoms")
+        num_atoms, size = target.topology.getNumAtoms(), path.stat().st_size
         simulated = self.format is ExportFormat.PT and isinstance(network, ForceModel)
         command = f"`openmm-gnn simulate {self.system} --model {path} --out run`, or " if simulated else ""
         loaders = {"pt": "torch.jit.load", "pt2": "torch.export.load", "aoti": "torch._inductor.aoti_load_package"}
-        print(f"Next: {command}{loaders[self.format.value]} in other programs")
+        after = f"{command}{loaders[self.format.value]} in other programs"
+        return Result(f"wrote {path}: {size} bytes for {num_atoms} atoms", next=after, file=path, num_atoms=num_atoms)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 from openmm_gnn.reporters.store_meta import Format, Observables
 
 
@@ -24,7 +24,7 @@ class ExportFeatures(Command):
     observables: Observables = Observables.TOKENS
     """Numbers written with --format numpy: those of every token (tokens), or their mean over the tokens (mean)."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.reporters.embedding_store import EmbeddingStore
         from openmm_gnn.reporters.store_exports import export
 

@@ -21,7 +21,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.base.errors import SettingsError
-from openmm_gnn.cli.options import Nested, ShownCommand
+from openmm_gnn.cli.options import Nested, Result, RunCommand
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.systems.structure_files import SystemFiles
 from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
@@ -31,7 +31,7 @@ _LIVE = Nested(FeatureSettings, prefix="features", names=_NAMES, without=("encod
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulate(ShownCommand):
+class Simulate(RunCommand):
     after_stop = "The same command with --resume goes on from the last checkpoint."
 
     system: tyro.conf.Positional[str]
@@ -66,7 +66,7 @@ class Simulate(ShownCommand):
         if self.relearn and not self.settings.accelerate:
             raise SettingsError(self, "relearn", "it is for accelerated runs: give accelerate too")
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.networks.weights import load_model
         from openmm_gnn.runs.directory import starting_from
         from openmm_gnn.runs.simulate import simulate
@@ -88,11 +88,19 @@ class Simulate(ShownCommand):
         )
         speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
         taken = "" if result.acceptance is None else f", {100 * result.acceptance:.0f} % of the proposals taken"
-        print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}{taken}")
+        trajectory, frames = result.directory.trajectory, result.num_frames
+        said = [f"{frames} frames in {trajectory}{speed}{taken}"]
         if result.network_error is not None:
             usual = "" if result.held_out_error is None else f"; on held-out frames by {result.held_out_error:.3g}"
-            print(f"The network's forces were off by {result.network_error:.3g} meV/A{usual}")
+            said.append(f"The network's forces were off by {result.network_error:.3g} meV/A{usual}")
         if self.relearn:
-            print(f"Labels for the next training: {result.directory.path / 'labels'}")
+            said.append(f"Labels for the next training: {result.directory.path / 'labels'}")
         after = "analyze {} --lag PS --out slow" if self.features or self.bias else "compare {} REFERENCE"
-        print(f"Next: `openmm-gnn {after.format(self.out)}`")
+        return Result(
+            *said,
+            next=f"`openmm-gnn {after.format(self.out)}`",
+            **{"trajectory": trajectory, "frames": frames, "ns_per_day": result.ns_per_day or None},
+            acceptance=result.acceptance,
+            network_error_mev_a=result.network_error,
+            held_out_error_mev_a=result.held_out_error,
+        )

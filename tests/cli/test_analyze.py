@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarra
 
 
 def command(runs: Path, out: Path, *arguments: str) -> list[str]:
-    small = ["--outputs", "1", "--width", "16", "--layers", "1", "--batch-size", "500", "--no-progress", "--quick"]
+    small = ["--outputs", "1", "--width", "16", "--layers", "1", "--batch-size", "500", "--quiet", "--quick"]
     small += [] if "--steps" in arguments else ["--steps", "40"]
     return ["analyze", str(runs), "--lag", str(LAG_PS), "--out", str(out), *small, *arguments]
 

@@ -260,7 +260,7 @@ def test_the_command_accelerates(tmp_path: Path) -> None:
     bundle = save_network(network().float(), tmp_path / "net.safetensors")
     command = ["simulate", str(tmp_path / "water"), "--out", str(tmp_path / "run"), "--accelerate"]
     command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "0.4", "--inner-steps", "2"]
-    command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--no-progress"]
+    command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--quiet"]
     command += ["--thermostat", "monte-carlo"]
     assert invoke(command).exit_code == 2  # no --model
     done = invoke([*command, "--model", str(bundle)])

@@ -247,7 +247,7 @@ def test_the_command_biases(tmp_path: Path) -> None:
 
     system = load_system("alanine-dipeptide")
     cv = save_learned_cv(untrained_cv(system), tmp_path / "cv.safetensors")
-    options = ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference", "--no-progress"]
+    options = ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference", "--quiet"]
     biased = ["--bias", str(cv), "--bias-method", "metad", "--bias-outputs", "1", "--bias-width", "0.3"]
     done = invoke(
         ["simulate", "alanine-dipeptide", *options, *biased, "--bias-stride", "5", "--out", str(tmp_path / "run")],
