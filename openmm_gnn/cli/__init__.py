@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tyro
 
@@ -125,7 +125,7 @@ def execute(name: str, command: Command) -> int:
 
 def complete(arguments: Sequence[str]) -> None:
     """Print or write the completion of all commands for a shell, by tyro."""
-    kinds = {name: command_of(name) for name in COMMANDS}
+    kinds: dict[str, Callable[..., Command]] = {name: command_of(name) for name in COMMANDS}
     tyro.extras.subcommand_cli_from_dict(kinds, prog="openmm-gnn", args=arguments, config=CONFIG, registry=REGISTRY)
 
 

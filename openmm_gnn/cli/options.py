@@ -282,7 +282,7 @@ def _level(owner: type, nested: Nested, path: tuple[str, ...] = ()) -> list[Opti
     shown = [one for one in dataclasses.fields(owner) if one.name not in nested.without]
     found = []
     for one in sorted(shown, key=lambda one: LAST.index(one.name) + 1 if one.name in LAST else 0):
-        hint, marks = hints[one.name], ()
+        hint, marks = hints[one.name], []
         if typing.get_origin(hint) is Annotated:
             hint, *marks = typing.get_args(hint)
         inner = next((mark for mark in marks if isinstance(mark, Nested)), NOT_NESTED)

@@ -32,5 +32,9 @@ class Predict(TorchCommand):
         return Result(
             f"wrote {self.out}: {rows} rows of {named}{unit and f', {unit}'}, for {len(frames)} frames",
             next=f"open {self.out} as a spreadsheet, or with pandas.read_csv",
-            **{"file": self.out, "property": named, "unit": unit, "rows": rows, "frames": len(frames)},
+            file=self.out,
+            property=named,
+            unit=unit,
+            rows=rows,
+            frames=len(frames),
         )

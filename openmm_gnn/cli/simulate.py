@@ -99,7 +99,9 @@ class Simulate(RunCommand):
         return Result(
             *said,
             next=f"`openmm-gnn {after.format(self.out)}`",
-            **{"trajectory": trajectory, "frames": frames, "ns_per_day": result.ns_per_day or None},
+            trajectory=trajectory,
+            frames=frames,
+            ns_per_day=result.ns_per_day or None,
             acceptance=result.acceptance,
             network_error_mev_a=result.network_error,
             held_out_error_mev_a=result.held_out_error,

@@ -195,23 +195,23 @@ def diagnosis_words(diagnosis: Diagnosis) -> list[Any]:
             trials.add_row(trial.backend, trial.platform, "[green]yes[/]", said)
         else:
             trials.add_row(trial.backend, trial.platform, "[red]no[/]", escape(_reason(trial, diagnosis)))
-    said: list[Any] = [parts, trials]
+    lines: list[Any] = [parts, trials]
 
     for mismatch in diagnosis.mismatches:
-        said.append(f"Mismatch: {mismatch.what}.")
-        said.append(f"  Does not work: {mismatch.breaks}.")
-        said.append(f"  Mend it with:  {mismatch.remedy}")
+        lines.append(f"Mismatch: {mismatch.what}.")
+        lines.append(f"  Does not work: {mismatch.breaks}.")
+        lines.append(f"  Mend it with:  {mismatch.remedy}")
     if diagnosis.healthy:
         working = [trial for trial in diagnosis.trials if trial.outcome.works]
         names = ", ".join(f"{trial.backend} on {trial.platform}" for trial in working)
-        said.append(f"Ready: {names}.")
+        lines.append(f"Ready: {names}.")
     elif not diagnosis.kernels.works:
-        said.append(
+        lines.append(
             f"Not ready: the compiled kernels do not load; build them again in the folder of the sources: {BUILD_AGAIN}"
         )
     else:
-        said.append("Not ready: no force backend works.")
-    return said
+        lines.append("Not ready: no force backend works.")
+    return lines
 
 
 def _reason(trial: Trial, diagnosis: Diagnosis) -> str:

@@ -301,8 +301,8 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False, shown:
                 said.append(f"{stores[name].path}: frames {which} {words}")
     if settings.plot is not None and not curves:
         said.append("No score yet: too few frames for the lag; no figure was drawn.")
-    last = {name: score.rows[-1] if score.rows else None for name, score in scores.items()}
-    return Watched(statuses, last, tuple(said))
+    ends = {name: score.rows[-1] if score.rows else None for name, score in scores.items()}
+    return Watched(statuses, ends, tuple(said))
 
 
 def status_table(

@@ -130,7 +130,7 @@ def test_a_distillation_learns_from_the_runs_of_its_student(tmp_path: Path) -> N
     distill_tiny(out)
     command = ["simulate", str(out), "--model", str(out), "--accelerate", "--relearn", "--out", str(run)]
     command += ["--steps", "40", "--stride", "2", "--equilibration", "0", "--time-step", "1", "--inner-steps", "2"]
-    result = invoke([*command, "--platform", "CPU", "--no-progress"])
+    result = invoke([*command, "--platform", "CPU", "--quiet"])
     assert result.exit_code == 0 and "The network's forces were off by" in result.output, result.output
     before = (out / "labels.npy").read_bytes()
     lines: list[str] = []
