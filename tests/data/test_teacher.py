@@ -253,6 +253,7 @@ def test_the_command_line_labels_a_serialised_system_with_a_progress_bar(tmp_pat
 COMMAND = [sys.executable, "-m", "openmm_gnn", "label"]
 
 
+@pytest.mark.slow
 def test_kills_lose_no_frame_and_double_none(tmp_path: Path) -> None:
     """SIGKILL at random moments of 6 runs, of the command or of one of its workers; then one run to the end.
 

@@ -40,6 +40,7 @@ def started(where: Path, out: str, *options: str) -> WarmProcess:
     return WarmProcess(["-c", ALONE, *COMMAND, "--out", out, *options], [0, 1, 2], where, environment)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns_though_they_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def endless(path: Path) -> None:
     simulate(flexible_water(), path, settings, network(), compute=compute, resume=True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "killed")
     with KilledCalls(endless, run.path) as calls:

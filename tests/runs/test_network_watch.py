@@ -95,6 +95,7 @@ def labelled_run(out: Path, resume: bool = False) -> None:
     simulate(flexible_water(), out, longer, network(), compute=REFERENCE, resume=resume, relearn=True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_has_the_labels_of_one_never_killed(tmp_path: Path) -> None:
     with KilledCalls(labelled_run, tmp_path / "killed") as calls:
         calls.kill_one(0.0, tmp_path / "killed" / "labels" / "trajectories" / "300K-seed-1" / "frames.npy", 15_000)
@@ -124,6 +125,7 @@ def test_labels_of_a_part_are_refused_and_so_are_those_of_a_plain_run(tmp_path: 
     assert refused.exit_code == 2 and "it is for accelerated runs" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_distillation_learns_from_the_runs_of_its_student(tmp_path: Path) -> None:
     """By the command that it prints, with --relearn; the teacher is not evaluated again."""
     out, run = tmp_path / "distilled", tmp_path / "run"

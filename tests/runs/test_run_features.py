@@ -146,6 +146,7 @@ def test_files_that_are_of_no_run_are_not_written_over(tmp_path: Path, name: str
 ENDLESS = replace(SETTINGS, steps=100_000_000)
 
 
+@pytest.mark.slow
 def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, features: FeatureSettings) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
     with KilledCalls(run, killed.path, ENDLESS, features, True) as calls:
