@@ -73,9 +73,7 @@ def show(out: Path, minutes: float, model: str, threads: int, progress: bool = T
     )
     settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
     compute = ComputeSettings(threads=threads)
-    reference = simulate(
-        argon, reference_path, settings, None, "Lennard-Jones", compute, resume=True, progress=progress
-    )
+    reference = simulate(argon, reference_path, settings, None, "Lennard-Jones", compute, progress=progress)
     start = replace(argon, positions=reference.directory.read_positions()[0][0])
     seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
     result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads, progress)
@@ -100,7 +98,7 @@ def _run_network(
 
     def run(settings: RunSettings) -> RunResult:
         compute = ComputeSettings(threads=threads)
-        return simulate(start, path, settings, network, name, compute, resume=True, progress=progress)
+        return simulate(start, path, settings, network, name, compute, progress=progress)
 
     probe = RunSettings(
         steps=PROBE_STEPS, stride=STRIDE, checkpoint_every=10 * STRIDE, equilibration=NETWORK_EQUILIBRATION_PS, seed=2
@@ -134,7 +132,6 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int, progress
         path,
         settings,
         compute=ComputeSettings("CPU", threads=threads),
-        resume=True,
         progress=progress,
         features=FeatureSettings(ENCODER),
     )

@@ -230,7 +230,7 @@ def scan_steps(
         if row is None:
             speed, remark = 0.0, ""
             try:
-                result = simulate(system, run.path, course, network, name, compute, resume=True, progress=progress)
+                result = simulate(system, run.path, course, network, name, compute, progress=progress)
                 speed = result.ns_per_day
             except (NonFiniteError, openmm.OpenMMException) as error:
                 remark = str(error)

@@ -7,8 +7,8 @@ longer steps, and --thermostat monte-carlo is exact at any step; times mean noth
 With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
 `analyze` does so. The energies logged are without the bias. With --bias-walkers several runs build one bias together.
 
-Killed, it goes on where it was when the same command is given with --resume. At a NaN, a broken bond or twice the
-temperature that is asked for, the run stops, names step and atom, and saves the last good frame.
+Killed, it goes on where it was when the same command is given again; a larger --steps extends it. At a NaN, a broken
+bond or twice the temperature that is asked for, the run stops, names step and atom, and saves the last good frame.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ _LIVE = Nested(FeatureSettings, prefix="features", names=_NAMES, without=("encod
 
 @dataclass(frozen=True, kw_only=True)
 class Simulate(RunCommand):
-    after_stop = "The same command with --resume goes on from the last checkpoint."
-
     system: tyro.conf.Positional[str]
     """Name of a system (argon, amoeba-water, chignolin), a serialised System (.xml), the directory of one, or a
     structure (.pdb, .cif) with --force-field."""
@@ -57,8 +55,6 @@ class Simulate(RunCommand):
     relearn: bool = False
     """Store the frames of an accelerated run with the forces that its network stands for, in OUT/labels, for the next
     training; they cost no evaluation."""
-    resume: bool = False
-    """Go on from the last checkpoint; a larger --steps extends the run."""
 
     def __post_init__(self) -> None:
         if self.settings.accelerate and self.model is None:
@@ -79,14 +75,13 @@ class Simulate(RunCommand):
             model=None if self.model is None else load_model(self.model),
             forces_name="" if self.model is None else Path(self.model).stem,
             compute=self.compute,
-            resume=self.resume,
             progress=self.progress,
             features=None if self.features is None else self.live(encoder=self.features),
             bias_cv=self.bias,
             bias=self.bias_settings,
             relearn=self.relearn,
         )
-        speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
+        speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ", complete already"
         taken = "" if result.acceptance is None else f", {100 * result.acceptance:.0f} % of the proposals taken"
         trajectory, frames = result.directory.trajectory, result.num_frames
         said = [f"{frames} frames in {trajectory}{speed}{taken}"]

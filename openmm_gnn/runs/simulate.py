@@ -66,7 +66,6 @@ def simulate(
     model: ForceModel | None = None,
     forces_name: str = "",
     compute: ComputeSettings | None = None,
-    resume: bool = False,
     progress: bool = False,
     features: FeatureSettings | None = None,
     bias_cv: Path | str | None = None,
@@ -77,14 +76,13 @@ def simulate(
 
     Args:
         simulation_system: System, topology and starting positions.
-        directory: new, or the directory of the run to resume.
+        directory: new, or that of the same run, which goes on from its last checkpoint.
         settings: what is asked of the run; a `RunCourse` is taken as it is.
         model: replaces the forces of the system by its own, but for the bonded ones where it was trained without
             them; with settings that accelerate, stands for the expensive forces between two of their evaluations.
             The system's own forces if None.
         forces_name: how run.json, figures and the progress bar call the forces.
         compute: platform, backend of the network's force and threads.
-        resume: go on from the last checkpoint; where nothing is there yet, start.
         progress: show a bar with speed and remaining time.
         features: store live features of the production in DIRECTORY/features; they do not alter the run.
         bias_cv: path of a learned CV to bias the production along, see run_bias.py.
@@ -92,8 +90,8 @@ def simulate(
         relearn: store the frames of an accelerated run with the forces that its network stands for in
             DIRECTORY/labels, which `train` and `distill` read. They are known, and cost no evaluation.
     Raises:
-        DataError: if the directory holds a run and `resume` is False, its files are damaged, or it holds features of
-            another encoder or, unless they are to be replaced, of another run.
+        DataError: if files of the directory are damaged, or it holds features of another encoder or, unless they are to
+            be replaced, of another run.
         SpecError: if a resumed run has other settings than the stored one, the model does not fit the system, or a
             barostat asks for an energy or a pressure that a network does not have.
         TopologyError: if the CV of the bias was learned for another topology.
@@ -114,8 +112,6 @@ def simulate(
     compute = compute or ComputeSettings()
     run = RunDirectory(directory)
     with locked(run.path):
-        if run.exists and not resume:
-            raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
         run.check_files(course)
         if features is not None and not features.replace:
             check_stored_features(run, course)

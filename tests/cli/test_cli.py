@@ -228,9 +228,9 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_does(tmp_path: Path, capsys
     stopper = stop_when_there(out / "checkpoint")
     assert cli.main([*line.split(), "--steps", "100000"]) == 130
     stopper.join()
-    assert capsys.readouterr().err == "Stopped. The same command with --resume goes on from the last checkpoint.\n"
+    assert capsys.readouterr().err == "Stopped. The same command goes on where it was.\n"
     done = RunDirectory(out).read_log()["step"][-1]
-    assert cli.main([*line.split(), "--steps", str(int(done) // 100 * 100 + 200), "--resume"]) == 0
+    assert cli.main([*line.split(), "--steps", str(int(done) // 100 * 100 + 200)]) == 0
     assert len(RunDirectory(out).read_log()) == len(RunDirectory(out).read_positions()[0])
 
 

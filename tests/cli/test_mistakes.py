@@ -95,10 +95,9 @@ MISTAKES: list[tuple[str, int, str]] = [
     (f"simulate alanine-dipeptide --molecules 5 --out new {SHORT}", 1, "there is no system 'alanine-dipeptide' that"),
     (f"simulate alanine-dipeptide --pressure 1 --out new {SHORT}", 1, "no periodic box, whose pressure"),
     (f"simulate argon --platform GPU --out new {SHORT}", 1, "GPU"),
-    (f"simulate argon --out run {SHORT}", 1, "run holds a run already: resume it (--resume)"),
-    (f"simulate argon --out run {SHORT} --resume --temperature 50", 1, "temperature"),
+    (f"simulate argon --out run {SHORT} --temperature 50", 1, "give the same ones to resume, or another directory"),
     (
-        "simulate argon --out run --steps 5 --stride 5 --equilibration 0 --resume --quiet",
+        "simulate argon --out run --steps 5 --stride 5 --equilibration 0 --quiet",
         1,
         "has reached step 10",
     ),
@@ -221,7 +220,7 @@ DAMAGES = {
     "garbage": lambda data: bytes(range(128, 256)),
     "empty": lambda _: b"",
 }
-RESUME = "simulate argon --out broken --steps 20 --stride 5 --equilibration 0 --threads 1 --quiet --resume"
+RESUME = "simulate argon --out broken --steps 20 --stride 5 --equilibration 0 --threads 1 --quiet"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

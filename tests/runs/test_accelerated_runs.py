@@ -68,7 +68,7 @@ ISOKINETIC = replace(SETTINGS, thermostat=Thermostat.ISOKINETIC, hydrogen_mass=N
 def test_extended_run_equals_a_long_one(settings: RunCourse, rigid: bool, force_field: str, tmp_path: Path) -> None:
     start, model, longer = flexible_water(rigid, force_field), network(), replace(settings, steps=80)
     simulate(start, tmp_path / "run", settings, model, compute=ComputeSettings("Reference"))
-    run = simulate(start, tmp_path / "run", longer, model, compute=ComputeSettings("Reference"), resume=True).directory
+    run = simulate(start, tmp_path / "run", longer, model, compute=ComputeSettings("Reference")).directory
     whole = simulate(start, tmp_path / "whole", longer, model, compute=ComputeSettings("Reference")).directory
     assert_same(run, whole)
     with pytest.raises(SpecError, match=r"settings.inner_steps: 2 stored, 4 given"):
@@ -78,14 +78,13 @@ def test_extended_run_equals_a_long_one(settings: RunCourse, rigid: bool, force_
             replace(longer, inner_steps=4),
             model,
             compute=ComputeSettings("Reference"),
-            resume=True,
         )
 
 
 def endless(path: Path) -> None:
     settings = replace(SETTINGS, steps=1_000_000)
     compute = ComputeSettings("Reference", threads=1)
-    simulate(flexible_water(), path, settings, network(), compute=compute, resume=True)
+    simulate(flexible_water(), path, settings, network(), compute=compute)
 
 
 @pytest.mark.slow
@@ -96,7 +95,7 @@ def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
             calls.kill_one(0.3, run.checkpoint)
     reached = step_of(run)
     ending = replace(SETTINGS, steps=reached - SETTINGS.equilibration_steps + 20)
-    simulate(flexible_water(), run.path, ending, network(), compute=ComputeSettings("Reference"), resume=True)
+    simulate(flexible_water(), run.path, ending, network(), compute=ComputeSettings("Reference"))
     assert_same(
         run,
         simulate(

@@ -90,9 +90,9 @@ def test_a_network_that_leaves_its_data_is_named_once(tmp_path: Path, held_out: 
         assert words[0].startswith(f"step {WATCHED_FRAMES}: ") and "of HOH" in words[0] and "--relearn" in words[0]
 
 
-def labelled_run(out: Path, resume: bool = False) -> None:
+def labelled_run(out: Path) -> None:
     longer = replace(SETTINGS, steps=100)
-    simulate(flexible_water(), out, longer, network(), compute=REFERENCE, resume=resume, relearn=True)
+    simulate(flexible_water(), out, longer, network(), compute=REFERENCE, relearn=True)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_a_killed_run_has_the_labels_of_one_never_killed(tmp_path: Path) -> None
         calls.kill_one(0.0, tmp_path / "killed" / "labels" / "trajectories" / "300K-seed-1" / "frames.npy", 15_000)
     begun = LabelledTrajectories.open(tmp_path / "killed" / "labels")
     assert all(0 < len(trajectory) < 20 for trajectory in begun.select(begun.seeds))  # whole, wherever it stopped
-    labelled_run(tmp_path / "killed", resume=True)
+    labelled_run(tmp_path / "killed")
     labelled_run(tmp_path / "whole")
     killed, whole = (
         LabelledTrajectories.open(tmp_path / name / "labels").select([1])[0] for name in ("killed", "whole")
