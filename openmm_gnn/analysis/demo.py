@@ -44,7 +44,7 @@ FEATURES_FIGURE = "features.png"
 MOST_LABELS = 24
 
 
-def show(out: Path, minutes: float, model: str, threads: int, progress: bool = True) -> tuple[Comparison, list[Path]]:
+def show(out: Path, minutes: float, model: str, threads: int) -> None:
     """Run argon and the peptides, print what was measured, and draw it; what was interrupted goes on.
 
     Args:
@@ -52,8 +52,6 @@ def show(out: Path, minutes: float, model: str, threads: int, progress: bool = T
         minutes: about how long; the network's run is cut to fit.
         model: a network for argon, for `load_model`.
         threads: CPU threads.
-    Returns:
-        The network's run beside the reference, and the figures.
     """
     console = Console()
     figure = out / "argon.png"
@@ -73,32 +71,30 @@ def show(out: Path, minutes: float, model: str, threads: int, progress: bool = T
     )
     settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
     compute = ComputeSettings(threads=threads)
-    reference = simulate(argon, reference_path, settings, None, "Lennard-Jones", compute, progress=progress)
+    reference = simulate(argon, reference_path, settings, None, "Lennard-Jones", compute, resume=True, progress=True)
     start = replace(argon, positions=reference.directory.read_positions()[0][0])
     seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
-    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads, progress)
+    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads)
     with console.status("measuring g(r) and diffusion"):
         comparison = compare(network_path, reference_path)
         save_comparison(comparison, figure)
     console.print(comparison_table(comparison))
     console.print(_what_you_see(comparison, result))
     console.print("[bold]Two peptides in implicit solvent, embedded while they move.[/bold]")
-    stores = {
-        name: _run_peptide(name, length_ps, out / name, threads, progress) for name, length_ps in LENGTHS_PS.items()
-    }
+    stores = {name: _run_peptide(name, length_ps, out / name, threads) for name, length_ps in LENGTHS_PS.items()}
     console.print(_store_table(stores))
     features = save_movement(stores, out / FEATURES_FIGURE)
-    return comparison, [figure, features]
+    console.print(f"[bold]Figures: {figure}, {features}[/bold]")
 
 
 def _run_network(
-    start: SimulationSystem, network: ForceModel, name: str, path: Path, seconds: float, threads: int, progress: bool
+    start: SimulationSystem, network: ForceModel, name: str, path: Path, seconds: float, threads: int
 ) -> RunResult:
     """Probe the speed, then run as many steps as fit into the time; a run that was interrupted keeps its length."""
 
     def run(settings: RunSettings) -> RunResult:
         compute = ComputeSettings(threads=threads)
-        return simulate(start, path, settings, network, name, compute, progress=progress)
+        return simulate(start, path, settings, network, name, compute, resume=True, progress=True)
 
     probe = RunSettings(
         steps=PROBE_STEPS, stride=STRIDE, checkpoint_every=10 * STRIDE, equilibration=NETWORK_EQUILIBRATION_PS, seed=2
@@ -123,7 +119,7 @@ def _what_you_see(comparison: Comparison, result: RunResult) -> str:
     )
 
 
-def _run_peptide(name: str, length_ps: float, path: Path, threads: int, progress: bool) -> EmbeddingStore:
+def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> EmbeddingStore:
     peptide = load_system(name)
     stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))
     settings = RunSettings(steps=stride * FRAMES, stride=stride, equilibration=2.0)
@@ -132,7 +128,8 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int, progress
         path,
         settings,
         compute=ComputeSettings("CPU", threads=threads),
-        progress=progress,
+        resume=True,
+        progress=True,
         features=FeatureSettings(ENCODER),
     )
     return EmbeddingStore.open(path / FEATURES_FOLDER)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command, Result
+from openmm_gnn.cli.options import Command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +25,15 @@ class Compare(Command):
     selection: str = "all"
     """Atoms of g(r) and diffusion, in mdtraj's selection language, such as 'element O'."""
 
-    def run(self) -> Result:
+    def run(self) -> None:
         from rich.console import Console
 
         from openmm_gnn.analysis.compare import compare, comparison_table, save_comparison
 
-        console = Console(stderr=True, quiet=self.quiet)
+        console = Console()
         with console.status("measuring g(r) and diffusion") as status:
             comparison = compare(self.directory, self.reference, self.selection, status.update)
             save_comparison(comparison, self.out)
-        return Result(
-            comparison_table(comparison),
-            f"Figure: {self.out}",
-            next="where they differ, `openmm-gnn validate MODEL` looks for the cause; else run for longer",
-            figure=self.out,
-            **comparison.to_dict(),
-        )
+        console.print(comparison_table(comparison))
+        console.print(f"Figure: {self.out}")
+        print("Next: where they differ, `openmm-gnn validate MODEL` looks for the cause; else run for longer")

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmm_gnn.base.errors import at_least
-from openmm_gnn.cli.options import Result, RunCommand
+from openmm_gnn.cli.options import Command
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo(RunCommand):
+class Demo(Command):
+    after_stop = "The same command goes on where it was."
+
     out: Path = Path("demo-output")
     """Directory of the figures and the runs."""
     minutes: float = 3.5
@@ -28,13 +30,8 @@ class Demo(RunCommand):
     def __post_init__(self) -> None:
         at_least(self, 0, "minutes")
 
-    def run(self) -> Result:
+    def run(self) -> None:
         from openmm_gnn.analysis.demo import show
 
-        comparison, figures = show(self.out, self.minutes, self.model, self.threads, self.progress)
-        return Result(
-            f"Figures: {', '.join(map(str, figures))}",
-            next="`openmm-gnn simulate argon --model gamd-argon --out run`, and the tutorials in docs/",
-            figures=figures,
-            **comparison.to_dict(),
-        )
+        show(self.out, self.minutes, self.model, self.threads)
+        print("Next: `openmm-gnn simulate argon --model gamd-argon --out run`, and the tutorials in docs/")

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.base.specs.force import ExportFormat
-from openmm_gnn.cli.options import Command, Result
+from openmm_gnn.cli.options import Command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,20 @@ class Export(Command):
     system: tyro.conf.Positional[str]
     """Name of a system (argon), or a serialised System (.xml)."""
     out: Path
-    """File to write (.pt, or .pt2 of the other formats)."""
+    """File to write (.pt, or .pt2 of the formats pt2 and aoti)."""
     format: ExportFormat = ExportFormat.PT
     """pt: TorchScript, for torch.jit.load in Python and C++. pt2: a program of torch.export, for torch.export.load; it
     needs no TorchScript, which Python 3.14 has not. aoti: that program compiled, for torch._inductor.aoti_load_package;
-    it needs g++ and some minutes here, and runs on this kind of processor and with this PyTorch alone."""
+    it needs g++ and some minutes here, and runs on this kind of processor and with this PyTorch alone. metatomic: a
+    model for ASE, i-PI, PLUMED and LAMMPS, with a folder `extensions` beside it; all outputs of a CV are its features;
+    it needs `pip install metatomic-torch`. nnpot: TorchScript for GROMACS, which opens the operators where they are
+    here."""
     topology: Path | None = None
     """PDB or PDBx/mmCIF file with the atoms of a serialised System."""
     output: int = 0
     """Which output of a learned CV is the energy, counted from 0."""
 
-    def run(self) -> Result:
+    def run(self) -> None:
         from openmm_gnn.forces.modules.exports import export_for, load_exportable
         from openmm_gnn.md.systems.systems import load_system
         from openmm_gnn.networks.force_model import ForceModel
@@ -41,9 +44,21 @@ class Export(Command):
         target = load_system(self.system, self.topology)
         network = load_exportable(self.model)
         path = export_for(target, network, self.out, self.output, self.format)
-        num_atoms, size = target.topology.getNumAtoms(), path.stat().st_size
+        print(f"wrote {path}: {path.stat().st_size} bytes for {target.topology.getNumAtoms()} atoms")
+        if self.format is ExportFormat.NNPOT:
+            from openmm_gnn.forces.modules.nnpot import INPUTS
+
+            inputs = INPUTS if target.periodic else INPUTS[:2]
+            print(f"Next, in the .mdp file of GROMACS: nnpot-active = true, nnpot-modelfile = {path}")
+            print("\n".join(f"nnpot-model-input{k} = {name}" for k, name in enumerate(inputs, 1)))
+            print("and GMX_NN_DEVICE=cpu in the environment of mdrun")
+            return
         simulated = self.format is ExportFormat.PT and isinstance(network, ForceModel)
         command = f"`openmm-gnn simulate {self.system} --model {path} --out run`, or " if simulated else ""
-        loaders = {"pt": "torch.jit.load", "pt2": "torch.export.load", "aoti": "torch._inductor.aoti_load_package"}
-        after = f"{command}{loaders[self.format.value]} in other programs"
-        return Result(f"wrote {path}: {size} bytes for {num_atoms} atoms", next=after, file=path, num_atoms=num_atoms)
+        loaders = {
+            ExportFormat.PT: "torch.jit.load",
+            ExportFormat.PT2: "torch.export.load",
+            ExportFormat.AOTI: "torch._inductor.aoti_load_package",
+            ExportFormat.METATOMIC: f"metatomic.torch.load_atomistic_model, with {path.parent / 'extensions'},",
+        }
+        print(f"Next: {command}{loaders[self.format]} in other programs")

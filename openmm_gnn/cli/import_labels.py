@@ -11,14 +11,12 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command, Result, RunCommand
+from openmm_gnn.cli.options import Command
 from openmm_gnn.data.labels.settings import ImportSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportLabels(RunCommand):
-    after_stop = Command.after_stop
-
+class ImportLabels(Command):
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Files to read: extended XYZ (.xyz, .extxyz; eV, angstrom) or processed RPBE water (.npz)."""
     out: Path
@@ -31,7 +29,7 @@ class ImportLabels(RunCommand):
     energy_key: str | None = None
     """Name of the energy in extended XYZ. Default: the name that ASE gives it."""
 
-    def run(self) -> Result:
+    def run(self) -> None:
         from openmm_gnn.data.labels.external_labels import read_external
         from openmm_gnn.data.labels.imported_labels import import_labels
         from openmm_gnn.md.systems.structure_files import read_structure
@@ -43,5 +41,5 @@ class ImportLabels(RunCommand):
             topology=None if self.topology is None else read_structure(self.topology)[0],
             topology_name=None if self.topology is None else self.topology.name,
         )
-        after = f"`openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds"
-        return Result(data.summary, next=after, directory=self.out, frames=len(data.frames), seeds=data.seeds)
+        print(data.summary)
+        print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")

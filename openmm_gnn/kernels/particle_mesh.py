@@ -45,26 +45,39 @@ def spline_columns(offsets: Tensor, order: int) -> tuple[Tensor, Tensor]:
     return torch.stack(columns, dim=2), torch.stack(slopes, dim=2)
 
 
+def grid_waves(inverse_box: Tensor, sizes: list[int]) -> Tensor:
+    """(K1, K2, K3 / 2 + 1, 3): the wave vectors of a transformed grid, 1/nm."""
+    device = inverse_box.device
+    wave = torch.zeros([1, 1, 1, 3], dtype=inverse_box.dtype, device=device)
+    for axis in range(3):
+        m = _frequencies(sizes[axis], axis == 2, device).to(inverse_box.dtype)
+        shape = [1, 1, 1, 1]
+        shape[axis] = m.size(0)
+        wave = wave + (2 * math.pi) * m.reshape(shape) * inverse_box[:, axis]
+    return wave
+
+
+def _frequencies(size: int, is_half: bool, device: torch.device) -> Tensor:
+    m = torch.arange(size // 2 + 1 if is_half else size, device=device)
+    return torch.where(m > size // 2, m - size, m)
+
+
 def influence(inverse_box: Tensor, volume: Tensor, width: float, sizes: list[int], order: int) -> Tensor:
     """(K1, K2, K3 / 2 + 1): what the transform of the grid is multiplied with; eq. (3.9) and (4.8)."""
     dtype, device = inverse_box.dtype, inverse_box.device
-    wave = torch.zeros([1, 1, 1, 3], dtype=dtype, device=device)
     factor = torch.ones([1, 1, 1], dtype=dtype, device=device)
     knots, _ = spline_columns(torch.zeros([1, 3], dtype=dtype, device=device), order)
     for axis in range(3):
-        size = sizes[axis]
-        m = torch.arange(size // 2 + 1 if axis == 2 else size, device=device)
-        m = torch.where(m > size // 2, m - size, m)
+        m = _frequencies(sizes[axis], axis == 2, device)
         shape = [1, 1, 1]
         shape[axis] = m.size(0)
-        wave = wave + (2 * math.pi) * m.to(dtype).reshape(shape).unsqueeze(3) * inverse_box[:, axis]
-        angle = (2 * math.pi / size) * m.to(dtype)
+        angle = (2 * math.pi / sizes[axis]) * m.to(dtype)
         real, imaginary = torch.zeros_like(angle), torch.zeros_like(angle)
         for k in range(order - 1):
             real = real + knots[0, 0, k + 1] * torch.cos(angle * k)
             imaginary = imaginary + knots[0, 0, k + 1] * torch.sin(angle * k)
         factor = factor / (real.square() + imaginary.square()).clamp(min=1e-10).reshape(shape)
-    squared = wave.square().sum(3)
+    squared = grid_waves(inverse_box, sizes).square().sum(3)
     values = (4 * math.pi / volume) * torch.exp(-0.5 * width * width * squared) * factor
     return torch.where(squared > 0, values / squared.clamp(min=1e-10), torch.zeros_like(values))
 
@@ -96,6 +109,28 @@ def particle_mesh(
     torch.ops.openmm_gnn.mesh_influence(torch.view_as_real(transformed), box, width, sizes[2], order, threads)
     potential = torch.fft.irfftn(transformed, s=sizes, norm="forward").contiguous()
     return torch.ops.openmm_gnn.mesh_forces(positions, charges, box, potential, order, threads)
+
+
+def mesh_strain(
+    positions: Tensor, charges: Tensor, box: Tensor, width: float, sizes: list[int], order: int = 6
+) -> Tensor:
+    """(3, 3) kJ/mol: the derivative of `particle_mesh`'s energy by a strain e, which moves r to r (1 + e).
+
+    The grid of charges stays as it is, and so does S(k): what changes is 1 / V, by -1, and k^2, by -2 k_a k_b; eq.
+    (2.7). On the CPU in single precision; arguments as for `particle_mesh`.
+    """
+    threads = available_threads()
+    grid = torch.ops.openmm_gnn.mesh_charges(positions, charges, box, sizes[0], sizes[1], sizes[2], order, threads)
+    transformed = torch.view_as_real(torch.fft.rfftn(grid)).square().sum(3)
+    inverse = torch.linalg.inv(box)
+    energies = 0.5 * transformed * influence(inverse, torch.linalg.det(box).abs(), width, sizes, order)
+    inner = (sizes[2] + 1) // 2
+    energies[:, :, 1:inner] *= 2.0  # waves along -c are not on the grid
+    waves = grid_waves(inverse, sizes)
+    squared = waves.square().sum(3)
+    weighted = (2.0 / squared.clamp(min=1e-10) + width * width) * energies
+    along = torch.einsum("xyz,xyza,xyzb->ab", weighted, waves, waves)
+    return along - energies.sum() * torch.eye(3, dtype=box.dtype, device=box.device)
 
 
 def particle_mesh_reference(

@@ -116,6 +116,11 @@ class ForceModel(nn.Module):
 
     def differentiated(self, species: Tensor, near: PairList) -> tuple[Tensor, Tensor]:
         """The energy, and its gradient by the vectors as forces; to be differentiated again in training."""
+        energy, gradient = self.energy_and_gradient(species, near)
+        return energy, scatter_pair_forces(gradient, near.pairs, species.size(0))
+
+    def energy_and_gradient(self, species: Tensor, near: PairList) -> tuple[Tensor, Tensor]:
+        """Energy (1,) of an energy model without its pair term, and its gradient (P, 3) by the vectors."""
         if self.written is not None and near.vectors.is_cpu:
             types = near.types
             kinds = near.pairs[0] if types is None else types
@@ -131,7 +136,23 @@ class ForceModel(nn.Module):
             gradient = torch.zeros_like(x)
         if not again:
             energy = energy.detach()
-        return energy.reshape(1), scatter_pair_forces(gradient, near.pairs, species.size(0))
+        return energy.reshape(1), gradient
+
+    def strained(
+        self, species: Tensor, lists: list[PairList], positions: Tensor, box: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy (1,) and forces (N, 3) of an energy model, and the derivative (3, 3) of the energy by a strain.
+
+        A strain e moves positions and box vectors r to r (1 + e); arguments as for `energy_and_forces`.
+        """
+        near = lists[0]
+        energy, gradient = self.energy_and_gradient(species, near)
+        forces = scatter_pair_forces(gradient, near.pairs, species.size(0))
+        strain = near.vectors.T @ gradient
+        if self.pair_term is not None:
+            more = self.pair_term.strained(species, lists[1], positions, box)
+            energy, forces, strain = energy + more[0], forces + more[1], strain + more[2]
+        return energy, forces, strain
 
     def start_from(self, pretrained: "Encoder", frozen: bool = False) -> tuple[int, ...]:
         """Begin with a pretrained encoder.
@@ -147,30 +168,31 @@ class ForceModel(nn.Module):
         raise SpecError(f"{type(self).__name__} is not made of an encoder: train it without one")
 
 
-def with_written_gradient(model: ForceModel, num_atoms: int) -> ForceModel:
+def with_written_gradient(model: ForceModel, num_atoms: int, by_pairs: bool = False) -> ForceModel:
     """An energy model of the same weights whose gradient on the CPU is written out, for a module that is exported.
 
-    Any other model has no gradient there, nor has one that is an operator as a whole: it is given back.
+    Any other model has no gradient there: it is given back.
 
     Args:
         num_atoms: number of atoms that the module sees.
+        by_pairs: write out the gradient of a model that is an operator as a whole too, for `strained`.
     """
-    if not model.conservative or model.has_operator():
+    if not model.conservative or (model.has_operator() and not by_pairs):
         return model
     from openmm_gnn.kernels.written_gradients import OPEN_SIZE, scripted, written_out
 
     fixed = copy.deepcopy(model).requires_grad_(False).eval()
 
-    def energy_and_forces(
+    def energy_and_gradient(
         species: Tensor, pairs: Tensor, types: Tensor, vectors: Tensor, distances: Tensor
     ) -> tuple[Tensor, Tensor]:
         near = PairList(pairs, vectors, distances, types if model.spec.uses_types else None)
-        return fixed.differentiated(species, near)
+        return fixed.energy_and_gradient(species, near)
 
     vectors = torch.ones((OPEN_SIZE, 3), dtype=next(model.parameters()).dtype)
     pairs = torch.zeros((2, OPEN_SIZE), dtype=torch.int64)
     examples = (torch.zeros(num_atoms, dtype=torch.int64), pairs, pairs[0], vectors, vectors[:, 0])
-    fixed.written = scripted(written_out(energy_and_forces, examples))
+    fixed.written = scripted(written_out(energy_and_gradient, examples))
     return fixed
 
 

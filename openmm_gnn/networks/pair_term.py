@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.kernels.particle_mesh import particle_mesh
-from openmm_gnn.kernels.radial_pairs import radial_pair_forces
+from openmm_gnn.kernels.particle_mesh import mesh_strain, particle_mesh
+from openmm_gnn.kernels.radial_pairs import radial_pair_forces, scatter_pair_forces
 from openmm_gnn.networks.force_model import PairList
 
 
@@ -47,11 +47,17 @@ class ChargeTerm(nn.Module):
             box: (3, 3), rows a, b, c, nm.
             sizes: points of the grid along each box vector, from `grid_sizes`.
         """
-        inverse = torch.linalg.inv(box)
-        wrapped = positions - torch.floor(positions @ inverse) @ box  # in double precision, if that is what came
-        dtype = self.charges.dtype
         charges = self.charges.index_select(0, species)
-        return particle_mesh(wrapped.to(dtype), charges, box.to(dtype), self.width, sizes)
+        return particle_mesh(self.wrapped(positions, box), charges, box.to(charges.dtype), self.width, sizes)
+
+    def strain(self, positions: Tensor, species: Tensor, box: Tensor, sizes: list[int]) -> Tensor:
+        """(3, 3) as `mesh_strain`; arguments as for `forward`."""
+        charges = self.charges.index_select(0, species)
+        return mesh_strain(self.wrapped(positions, box), charges, box.to(charges.dtype), self.width, sizes)
+
+    def wrapped(self, positions: Tensor, box: Tensor) -> Tensor:
+        """(N, 3) in the box, of the charges' dtype; double precision is used, if that is what came."""
+        return (positions - torch.floor(positions @ torch.linalg.inv(box)) @ box).to(self.charges.dtype)
 
 
 def grid_sizes(lengths: list[float], width: float, points_per_width: float = 2.0) -> list[int]:
@@ -146,6 +152,25 @@ class PairTerm(nn.Module):
             charge_forces, charge_energy = self.charge_term(positions, species, box, sizes)
             forces, energy = forces + charge_forces, energy + charge_energy
         return energy, forces
+
+    def strained(
+        self, species: Tensor, far: PairList, positions: Tensor, box: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `ForceModel.strained`, of the pairs and the charges; arguments as for `energy_and_forces`."""
+        types = far.types
+        assert types is not None
+        count = types.size(0)
+        apart = torch.arange(2 * count, device=types.device).reshape(-1, 2).T  # atoms of their own for each pair
+        pushes, energy = self.forward(apart.contiguous(), types, far.vectors, far.distances, 2 * count)
+        gradient = pushes.reshape(-1, 2, 3)[:, 0]
+        forces, strain = scatter_pair_forces(gradient, far.pairs, species.size(0)), far.vectors.T @ gradient
+        if self.charge_term is not None:
+            sizes = self.sizes_of(box)
+            assert box is not None
+            charge_forces, charge_energy = self.charge_term(positions, species, box, sizes)
+            forces, energy = forces + charge_forces, energy + charge_energy
+            strain = strain + self.charge_term.strain(positions, species, box, sizes)
+        return energy, forces, strain
 
     def sizes_of(self, box: Tensor | None) -> list[int]:
         """Points of the charges' grid along each box vector.

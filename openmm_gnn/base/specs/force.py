@@ -23,6 +23,10 @@ class ExportFormat(str, Enum):
     """A program of torch.export, for torch.export.load in Python, and for compilers."""
     AOTI = "aoti"
     """That program compiled by AOTInductor, for torch._inductor.aoti_load_package."""
+    METATOMIC = "metatomic"
+    """A model of metatomic, for its engines: ASE, i-PI, PLUMED, LAMMPS."""
+    NNPOT = "nnpot"
+    """TorchScript for NNPot, the interface of GROMACS."""
 
 
 class Decoder(str, Enum):

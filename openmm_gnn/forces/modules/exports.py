@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.errors import DataError, SpecError
 from openmm_gnn.base.files import write_atomically
 from openmm_gnn.base.specs.codec import spec_to_json
 from openmm_gnn.base.specs.force import ExportFormat
 from openmm_gnn.features.learned_cv import KIND, LEARNED_CVS, LearnedCV, load_learned_cv
 from openmm_gnn.forces.modules.cv_module import CVEnergyModule, CVModule, check_output
+from openmm_gnn.forces.modules.derivatives import check_derivatives
+from openmm_gnn.forces.modules.nnpot import EXTRA_FILES, nnpot_module
 from openmm_gnn.forces.modules.openmm_module import (
     OpenMMModule,
     check_export,
@@ -123,26 +125,47 @@ def export_for(
 
     Args:
         path: a name that ends as the format wants.
-        output: which of a CV's outputs.
+        output: which of a CV's outputs; metatomic has them all.
     Raises:
         OpenMMGNNError: naming the check that failed, the deviation and the tolerance.
-        SpecError, TopologyError: as `exported_module`.
+        SpecError, TopologyError: as `exported_module`; and for a CV as a potential of GROMACS.
         DataError: if the name of the file ends otherwise.
         BackendError: if the format needs a compiler, and there is none.
+        ModuleNotFoundError: if the format is metatomic's, and metatomic is not installed.
     """
     path = Path(path)
-    ending = ".pt" if file_format is ExportFormat.PT else ".pt2"
+    ending = ".pt2" if file_format in (ExportFormat.PT2, ExportFormat.AOTI) else ".pt"
     if path.suffix != ending:
         raise DataError(f"{path} is to be of the format {file_format.value}: give a name that ends in {ending}")
     positions = torch.from_numpy(system.positions.copy())
     box = None if system.box_vectors is None else torch.from_numpy(system.box_vectors)
+    if file_format is ExportFormat.METATOMIC:
+        return _write_metatomic(system, network, path, output)
     eager = eager_module(network, system.topology, output)
     if file_format is ExportFormat.PT:
         module = exported_module(network, system.topology, system.periodic, output)
         check_export(module, eager, positions, box)
         return _written(module, path)
+    if file_format is ExportFormat.NNPOT:
+        module = nnpot_module(network, system.topology)
+        check_export(module.module, eager, positions, box)
+        return _written(module, path, EXTRA_FILES)
     write = save_program if file_format is ExportFormat.PT2 else compile_program
     write(program_of(eager, positions, box), path)
+    return path
+
+
+def _write_metatomic(system: SimulationSystem, network: Exportable, path: Path, output: int) -> Path:
+    if output != 0:
+        raise SpecError(f"output is {output}: a file for metatomic has all outputs of a CV, so give none")
+    from openmm_gnn.forces.modules.metatomic_model import metatomic_model, save_metatomic
+
+    model = metatomic_model(network, system.topology, system.periodic)
+    positions = torch.from_numpy(system.positions.copy())
+    box = None if system.box_vectors is None else torch.from_numpy(system.box_vectors)
+    for one in range(model.module.num_values):
+        check_derivatives(model.module.derivatives, eager_module(network, system.topology, one), positions, box, one)
+    save_metatomic(model, path)
     return path
 
 
@@ -159,8 +182,10 @@ def load_exportable(name_or_path: str | os.PathLike[str]) -> Exportable:
     return load_model(name)
 
 
-def _written(module: torch.jit.ScriptModule, path: str | os.PathLike[str]) -> Path:
+def _written(
+    module: torch.jit.ScriptModule, path: str | os.PathLike[str], extra_files: dict[str, str] | None = None
+) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: torch.jit.save(module, file))
+    write_atomically(path, lambda file: torch.jit.save(module, file, _extra_files=extra_files))
     return path
