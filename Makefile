@@ -34,14 +34,18 @@ THREADS := OMP_NUM_THREADS=1 OPENMM_CPU_THREADS=1 PYTHONDONTWRITEBYTECODE=
 GPU_PYTHON ?= $(BIN)/python
 GPU_ENVIRONMENT := PYTHONPATH=$(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH)) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: demo test docs notebooks test-cpus test-sanitizers wheel test-wheel check bench doctor clean distclean test-gpu bench-gpu gpu-library
+.PHONY: demo test test-slow docs notebooks test-cpus test-sanitizers wheel test-wheel check bench doctor clean distclean test-gpu bench-gpu gpu-library
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	$(BIN)/openmm-gnn demo
 
+# All tests but those that take longer than 8 s each, which are half of the time: `make test-slow` runs these, as .ci/run does.
 test: $(VENV)/installed
-	$(THREADS) $(BIN)/python -m pytest $(TESTS) $(PYTEST)
+	$(THREADS) $(BIN)/python -m pytest $(TESTS) -m "not slow" $(PYTEST)
+
+test-slow: $(VENV)/installed
+	$(THREADS) $(BIN)/python -m pytest $(TESTS) -m slow $(PYTEST)
 
 # Torch's kernels and ours for each kind of processor, as far as this one is of that kind; INSTRUCTIONS chooses among them.
 INSTRUCTIONS ?= default avx2 avx512

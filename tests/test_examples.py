@@ -27,7 +27,11 @@ def test_each_example_has_its_number_here() -> None:
     assert sorted(PROMISED) == sorted(path.stem for path in EXAMPLES.glob("[0-9]*.py"))
 
 
-@pytest.mark.parametrize("name", PROMISED)
+LONG = ("03_train_a_network", "06_vampnet", "07_spib")
+EACH = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in PROMISED]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_an_example_prints_the_number_it_promises(name: str, tmp_path: Path) -> None:
     done = run_python(EXAMPLES / f"{name}.py", "--short", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,18 +1,21 @@
 """A machine-learned potential made faster by `distill`, from its System alone: alanine dipeptide under ANI-1x.
 
 The teacher is the ensemble of eight networks of ANI-1x, called through ASE by openmm-ml, as people run it. The study
-distils it, resuming what is there, measures the cost of a picosecond in each scheme, and, with --ps, mean energies.
-Costs are CPU seconds of this process on one thread, all schemes in turn. Needs torchani, ase and openmm-ml:
+distils it, resuming what is there, measures the cost of a picosecond in each scheme, and, with --ps, mean energies and
+widths of bonds and angles. These are of the basin C7eq alone: the molecule stays in it, or out of it, for 100 ps, and
+averages over both would tell how often a short run has left it. Costs are CPU seconds of this process on one thread,
+all schemes in turn. Needs torchani, ase and openmm-ml:
 
     python benchmarks/studies/distilled_ani.py [--work ani] [--ps 60] [--reference 1000] [--quick]
 
 --reference PS runs 32 replicas of the teacher in one batch of torch, by the steps of best practice, for that many
-picoseconds in all after 10 of each replica: the truth for the mean energies.
+picoseconds in all after 10 of each replica: the truth that they are compared with.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mdtraj
 import numpy as np
 import openmm
 import torch
@@ -30,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import accelerate, load_system
+from openmm_gnn.base.files import plain
 from openmm_gnn.base.statistics import Estimate, mean_with_error
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.md.contexts import repartition_hydrogen_mass
@@ -42,6 +47,9 @@ TEMPERATURE, FRICTION_PER_PS, HEAVY, ZERO_KJ_MOL = 300.0, 5.0, 3.0, -1301400.0
 SAMPLE_PS, EQUILIBRATION_PS = 0.06, 2.0
 REPLICAS, REPLICA_EQUILIBRATION_PS, REFERENCE_STEP_PS = 32, 10.0, 0.002
 KJ_MOL_PER_HARTREE = 2625.4996394799
+PHI, PSI = (-125.0, -40.0), (0.0, 125.0)
+"""The basin C7eq, degrees."""
+FEWEST_FRAMES = 30
 
 
 @dataclass(frozen=True)
@@ -133,19 +141,60 @@ def costs(contexts: dict[str, openmm.Context], steps: dict[str, float], rounds: 
     return {name: float(np.median(found[2:])) * 1000 / steps[name] for name, found in times.items()}
 
 
-def mean_energy(context: openmm.Context, outer_fs: float, length_ps: float) -> Estimate:
-    """Mean potential energy of the teacher along a run, kJ/mol above `ZERO_KJ_MOL`; of what is there so far."""
+@dataclass(frozen=True)
+class Basin:
+    """Averages over the frames of a run that are in C7eq."""
+
+    energy: Estimate
+    """Mean potential energy of the teacher, kJ/mol above `ZERO_KJ_MOL`."""
+    bonds_pm: float
+    """Standard deviation of the length of a bond of a hydrogen, mean over these."""
+    angles_degrees: float
+    """Standard deviation of an angle, mean over these."""
+    share: float
+    """Of all frames."""
+
+    @classmethod
+    def of(cls, topology: app.Topology, positions: np.ndarray, energies: np.ndarray) -> Basin | None:
+        """Those of a run, (T, N, 3) nm and (T,) kJ/mol; None where it was never there."""
+        frames = mdtraj.Trajectory(positions, mdtraj.Topology.from_openmm(topology))
+        phi, psi = (np.degrees(angle(frames)[1][:, 0]) for angle in (mdtraj.compute_phi, mdtraj.compute_psi))
+        inside = (phi > PHI[0]) & (phi < PHI[1]) & (psi > PSI[0]) & (psi < PSI[1])
+        if inside.sum() < FEWEST_FRAMES:
+            return None
+        bonds = [(first.index, second.index) for first, second in topology.bonds()]
+        hydrogens = {atom.index for atom in topology.atoms() if atom.element.atomic_number == 1}
+        near: dict[int, list[int]] = {}
+        for first, second in bonds:
+            near.setdefault(first, []).append(second)
+            near.setdefault(second, []).append(first)
+        angles = [(one, at, other) for at, around in near.items() for one, other in itertools.combinations(around, 2)]
+        lengths = mdtraj.compute_distances(frames[inside], [bond for bond in bonds if hydrogens & set(bond)])
+        bends = np.degrees(mdtraj.compute_angles(frames[inside], angles))
+        energy = mean_with_error(energies[inside])
+        return cls(energy, float(1000 * lengths.std(0).mean()), float(bends.std(0).mean()), float(inside.mean()))
+
+    @property
+    def text(self) -> str:
+        """For a table."""
+        return f"{self.energy.format(1)}, {self.bonds_pm:.3f} pm, {self.angles_degrees:.3f} deg"
+
+
+def basin_of_run(context: openmm.Context, topology: app.Topology, outer_fs: float, length_ps: float) -> Basin | None:
+    """Averages along a run."""
     every = max(1, round(1000 * SAMPLE_PS / outer_fs))
     context.getIntegrator().step(round(1000 * EQUILIBRATION_PS / outer_fs))
-    found = []
+    positions, energies = [], []
     for _ in range(round(1000 * length_ps / outer_fs / every)):
         context.getIntegrator().step(every)
-        found.append(context.getState(energy=True).getPotentialEnergy()._value - ZERO_KJ_MOL)
-    return mean_with_error(np.array(found))
+        state = context.getState(energy=True, positions=True)
+        positions.append(state.getPositions(asNumpy=True)._value)
+        energies.append(state.getPotentialEnergy()._value - ZERO_KJ_MOL)
+    return Basin.of(topology, np.array(positions), np.array(energies))
 
 
-def reference(teacher: SimulationSystem, start: np.ndarray, total_ps: float) -> Iterator[tuple[float, Estimate]]:
-    """Picoseconds and mean energy so far of replicas that run in one batch, by Langevin dynamics in torch."""
+def reference(teacher: SimulationSystem, start: np.ndarray, total_ps: float) -> Iterator[tuple[float, Basin | None]]:
+    """Picoseconds and averages of replicas that run in one batch, by Langevin dynamics in torch, each tenth."""
     import torchani
 
     model = torchani.models.ANI1x(periodic_table_index=True).requires_grad_(False)
@@ -167,23 +216,27 @@ def reference(teacher: SimulationSystem, start: np.ndarray, total_ps: float) -> 
     velocities, step = draw(), REFERENCE_STEP_PS
     keep = float(np.exp(-FRICTION_PER_PS * step))
     _, forces = energies_and_forces()
-    sums, count = torch.zeros(REPLICAS, dtype=torch.float64), 0
-    for number in range(1, round((total_ps / REPLICAS + REPLICA_EQUILIBRATION_PS) / step) + 1):
+    frames, found = list[np.ndarray](), list[np.ndarray]()
+    every, steps = round(SAMPLE_PS / step), round((total_ps / REPLICAS + REPLICA_EQUILIBRATION_PS) / step)
+    for number in range(1, steps + 1):
         velocities = velocities + step * forces / masses
         positions = positions + 0.5 * step * velocities
         velocities = keep * velocities + (1 - keep**2) ** 0.5 * draw()
         positions = positions + 0.5 * step * velocities
         energies, forces = energies_and_forces()
-        if number * step > REPLICA_EQUILIBRATION_PS and number % 10 == 0:
-            sums, count = sums + energies - ZERO_KJ_MOL, count + 1
-            means = (sums / count).numpy()
-            yield REPLICAS * count * 10 * step, Estimate(float(means.mean()), float(means.std(ddof=1) / REPLICAS**0.5))
+        if number * step > REPLICA_EQUILIBRATION_PS and number % every == 0:
+            frames.append(positions.numpy())
+            found.append(energies.numpy() - ZERO_KJ_MOL)
+        if found and (number % max(1, steps // 10) == 0 or number == steps):
+            one_by_one = np.array(frames).transpose(1, 0, 2, 3).reshape(-1, len(numbers), 3)
+            done = REPLICAS * len(found) * every * step
+            yield done, Basin.of(teacher.topology, one_by_one, np.array(found).T.reshape(-1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, default=Path("ani"))
-    parser.add_argument("--ps", type=float, default=0.0, help="length of the runs for mean energies; 0: none")
+    parser.add_argument("--ps", type=float, default=0.0, help="length of the runs for averages; 0: none")
     parser.add_argument("--reference", type=float, default=0.0, help="picoseconds of the batch of replicas; 0: none")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
@@ -199,21 +252,21 @@ def main() -> None:
     start = np.array(labels["positions"][labels["purpose"] == 2][-1])
     contexts = {one.name: context_of(one, teacher, arguments.work / "student", start) for one in SCHEMES}
     found = costs(contexts, {one.name: one.outer_fs for one in SCHEMES}, 2 if arguments.quick else 25)
-    table = Table("scheme", "CPU s/ps", "over best practice", "mean U (kJ/mol)")
+    table = Table("scheme", "CPU s/ps", "over best practice", "C7eq: mean U (kJ/mol), widths of X-H and angles")
     rows = []
     for scheme in SCHEMES:
-        energy = mean_energy(contexts[scheme.name], scheme.outer_fs, arguments.ps) if arguments.ps else None
+        basin = None
+        if arguments.ps:
+            basin = basin_of_run(contexts[scheme.name], teacher.topology, scheme.outer_fs, arguments.ps)
         gain = found[SCHEMES[1].name] / found[scheme.name]
-        rows.append({"scheme": scheme.name, "cpu_s_per_ps": found[scheme.name], "gain": gain, "energy": energy and
-                     [energy.value, energy.error]})  # fmt: skip
-        said = "" if energy is None else energy.format(1)
-        table.add_row(scheme.name, f"{found[scheme.name]:.2f}", f"{gain:.2f}", said)
+        rows.append({"scheme": scheme.name, "cpu_s_per_ps": found[scheme.name], "gain": gain, "basin": plain(basin)})
+        table.add_row(scheme.name, f"{found[scheme.name]:.2f}", f"{gain:.2f}", "" if basin is None else basin.text)
     truth = None
     for done, truth in reference(teacher, start, arguments.reference) if arguments.reference else ():
-        print(f"\rreference: {done:.0f} ps, {truth.format(2)} kJ/mol", end="", flush=True)
+        print(f"reference: {done:.0f} ps, {'never in C7eq' if truth is None else truth.text}", flush=True)
     Console().print(table)
     results = {"rows": rows, "report": {key: report[key] for key in ("calls", "cpu_seconds", "rounds", "steps")}}
-    results["reference"] = None if truth is None else [truth.value, truth.error]
+    results["reference"] = plain(truth)
     save_results("distilled_ani", results, arguments.quick)
 
 

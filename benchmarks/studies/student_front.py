@@ -44,7 +44,7 @@ STUDENTS: dict[str, str] = {
 }
 SHARED = (
     "--network vector --bonds --pair-cutoff 0.9 --radial 20 --min-distance 0.08 --batch-size 2 --learning-rate 0.005 "
-    "--validate-every 500 --validation-frames 15 --threads 1 --no-progress"
+    "--validate-every 500 --validation-frames 15 --threads 1 --quiet"
 )
 COMMAND = [str(Path(sys.executable).with_name("openmm-gnn"))]
 

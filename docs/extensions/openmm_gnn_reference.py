@@ -21,7 +21,6 @@ from openmm_gnn.cli.train import Network
 from openmm_gnn.data.conformers.settings import KINDS
 
 PLACE = "<!-- commands -->"
-CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
 VARIANTS = {
     "train": [("--network", kind.value) for kind in Network],
     "conformers": [("--kind", kind.value) for kind in KINDS],
@@ -34,7 +33,7 @@ def actions_of(name: str, arguments: list[str]) -> dict[str, Action]:
     command = cli.command_of(name, arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        parser = tyro.extras.get_parser(command, prog=name, config=CONFIG, registry=options.REGISTRY)
+        parser = tyro.extras.get_parser(command, prog=name, config=options.CONFIG, registry=options.REGISTRY)
     found = [action for action in parser._actions if action.dest != "help"]
     return {(action.option_strings or [str(action.metavar)])[0]: action for action in found}
 

@@ -14,6 +14,7 @@ from openmm_gnn.analysis.observables import Observables, observe, periodic_frame
 from openmm_gnn.analysis.structure import RadialDistribution, largest_radius
 from openmm_gnn.base.errors import DataError
 from openmm_gnn.base.figures import QUIET_COLOR, REFERENCE_COLOR, RUN_COLOR, figure_file, terminal_table
+from openmm_gnn.base.files import plain
 from openmm_gnn.base.statistics import Estimate, running_mean
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ class Comparison:
         if ours is None or theirs is None:
             return Estimate(np.nan, np.nan)
         return ours.coefficient.ratio(theirs.coefficient)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures for programs; a figure that was not measured is null."""
+        shown = ("label", "system", "simulated_ps", "temperature", "element_temperatures", "potential_kj_mol")
+        sides = {
+            name: {**{one: plain(getattr(side, one)) for one in shown}, "density_g_cm3": plain(side.density_g_cm3)}
+            for name, side in (("run", self.run), ("reference", self.reference))
+        }
+        structures = [
+            {"pair": one.pair, "largest_difference": plain(one.largest), "largest_at_nm": one.largest_at_nm,
+             "within_two_sigma": bool(one.within_two_sigma)}
+            for one in self.structures
+        ]  # fmt: skip
+        ratios = {"temperature_ratio": plain(self.temperature_ratio), "diffusion_ratio": plain(self.diffusion_ratio)}
+        return {**sides, "structures": structures, **ratios}
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Quantity, value of the run, value of the reference, agreement; for tables."""

@@ -44,7 +44,7 @@ FEATURES_FIGURE = "features.png"
 MOST_LABELS = 24
 
 
-def show(out: Path, minutes: float, model: str, threads: int) -> None:
+def show(out: Path, minutes: float, model: str, threads: int, progress: bool = True) -> tuple[Comparison, list[Path]]:
     """Run argon and the peptides, print what was measured, and draw it; what was interrupted goes on.
 
     Args:
@@ -52,6 +52,8 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
         minutes: about how long; the network's run is cut to fit.
         model: a network for argon, for `load_model`.
         threads: CPU threads.
+    Returns:
+        The network's run beside the reference, and the figures.
     """
     console = Console()
     figure = out / "argon.png"
@@ -71,30 +73,32 @@ def show(out: Path, minutes: float, model: str, threads: int) -> None:
     )
     settings = RunSettings(steps=REFERENCE_STEPS, stride=STRIDE, equilibration=REFERENCE_EQUILIBRATION_PS)
     compute = ComputeSettings(threads=threads)
-    reference = simulate(argon, reference_path, settings, None, "Lennard-Jones", compute, resume=True, progress=True)
+    reference = simulate(argon, reference_path, settings, None, "Lennard-Jones", compute, progress=progress)
     start = replace(argon, positions=reference.directory.read_positions()[0][0])
     seconds_left = 60 * minutes - (time.perf_counter() - started) - SECONDS_FOR_THE_REST
-    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads)
+    result = _run_network(start, network, Path(model).stem, network_path, seconds_left, threads, progress)
     with console.status("measuring g(r) and diffusion"):
         comparison = compare(network_path, reference_path)
         save_comparison(comparison, figure)
     console.print(comparison_table(comparison))
     console.print(_what_you_see(comparison, result))
     console.print("[bold]Two peptides in implicit solvent, embedded while they move.[/bold]")
-    stores = {name: _run_peptide(name, length_ps, out / name, threads) for name, length_ps in LENGTHS_PS.items()}
+    stores = {
+        name: _run_peptide(name, length_ps, out / name, threads, progress) for name, length_ps in LENGTHS_PS.items()
+    }
     console.print(_store_table(stores))
     features = save_movement(stores, out / FEATURES_FIGURE)
-    console.print(f"[bold]Figures: {figure}, {features}[/bold]")
+    return comparison, [figure, features]
 
 
 def _run_network(
-    start: SimulationSystem, network: ForceModel, name: str, path: Path, seconds: float, threads: int
+    start: SimulationSystem, network: ForceModel, name: str, path: Path, seconds: float, threads: int, progress: bool
 ) -> RunResult:
     """Probe the speed, then run as many steps as fit into the time; a run that was interrupted keeps its length."""
 
     def run(settings: RunSettings) -> RunResult:
         compute = ComputeSettings(threads=threads)
-        return simulate(start, path, settings, network, name, compute, resume=True, progress=True)
+        return simulate(start, path, settings, network, name, compute, progress=progress)
 
     probe = RunSettings(
         steps=PROBE_STEPS, stride=STRIDE, checkpoint_every=10 * STRIDE, equilibration=NETWORK_EQUILIBRATION_PS, seed=2
@@ -119,7 +123,7 @@ def _what_you_see(comparison: Comparison, result: RunResult) -> str:
     )
 
 
-def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> EmbeddingStore:
+def _run_peptide(name: str, length_ps: float, path: Path, threads: int, progress: bool) -> EmbeddingStore:
     peptide = load_system(name)
     stride = max(1, round(length_ps / peptide.time_step_ps / FRAMES))
     settings = RunSettings(steps=stride * FRAMES, stride=stride, equilibration=2.0)
@@ -128,8 +132,7 @@ def _run_peptide(name: str, length_ps: float, path: Path, threads: int) -> Embed
         path,
         settings,
         compute=ComputeSettings("CPU", threads=threads),
-        resume=True,
-        progress=True,
+        progress=progress,
         features=FeatureSettings(ENCODER),
     )
     return EmbeddingStore.open(path / FEATURES_FOLDER)

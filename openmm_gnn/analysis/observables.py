@@ -240,7 +240,7 @@ def shortest_run_ps(path: Path | str) -> float:
     """
     lengths = {run.path: len(run.read_log()) * run.settings().frame_interval_ps for run in runs_in(Path(path))}
     if empty := [run for run, length in lengths.items() if not length]:
-        raise DataError(f"{empty[0]} holds no frame yet: wait, or go on with it (`openmm-gnn simulate --resume`)")
+        raise DataError(f"{empty[0]} holds no frame yet: wait, or go on with it (`openmm-gnn simulate` as before)")
     return min(lengths.values())
 
 

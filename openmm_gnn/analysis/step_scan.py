@@ -230,7 +230,7 @@ def scan_steps(
         if row is None:
             speed, remark = 0.0, ""
             try:
-                result = simulate(system, run.path, course, network, name, compute, resume=True, progress=progress)
+                result = simulate(system, run.path, course, network, name, compute, progress=progress)
                 speed = result.ns_per_day
             except (NonFiniteError, openmm.OpenMMException) as error:
                 remark = str(error)
@@ -283,6 +283,17 @@ def recommended(rows: Sequence[ScanRow]) -> ScanRow | None:
     reference = next((row for row in rows if row.inner_steps == 0 and row.potential is not None), None)
     unstable = {row.neighbor_of for row in rows if resonates(row, reference)}
     return next((row for row in candidates(rows) if row.name not in unstable), None)
+
+
+def options_of_step(row: ScanRow, settings: ScanSettings) -> str:
+    """The options of `openmm-gnn simulate` that take a step as the scan has tried it."""
+    given = {"time-step": f"{row.time_step_fs:g}", "inner-steps": f"{row.inner_steps}"}
+    if settings.thermostat is not Thermostat.LANGEVIN:
+        given["thermostat"] = settings.thermostat.value
+    for name in ("friction", "hydrogen_friction", "hydrogen_mass"):
+        if (value := getattr(settings, name)) is not None:
+            given[name.replace("_", "-")] = f"{value:g}"
+    return " ".join(f"--{name} {value}" for name, value in given.items())
 
 
 def _measure(

@@ -5,15 +5,21 @@ Only the asked command's file is imported, and nothing heavy at its top: `--help
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import tyro
 
 from openmm_gnn.base.errors import in_words, is_of_input, words_of_warnings
-from openmm_gnn.cli.options import Command, UsageError, parse
+from openmm_gnn.base.files import plain
+from openmm_gnn.cli.options import CONFIG, REGISTRY, Command, RunCommand, UsageError, parse
+from openmm_gnn.cli.settings_file import keep_settings, read_settings, texts_of, with_file
 
 COMMANDS = {
     "doctor": "Say what works on this machine, and what to install where it does not.",
@@ -80,14 +86,47 @@ def run(arguments: Sequence[str]) -> int:
         _print_commands()
     elif name == "--version":
         _print_version()
+    elif name.startswith("--tyro-"):
+        complete(arguments)
     else:
-        command = parse(name, command_of(name, rest), rest)
-        if threads := getattr(command, "threads", None):
-            import torch
-
-            torch.set_num_threads(threads)
-        return command.run() or 0
+        settings = read_settings(rest)
+        kind = command_of(name, [*texts_of(settings), *rest])
+        return execute(name, parse(name, kind, with_file(kind, settings, rest)))
     return 0
+
+
+def execute(name: str, command: Command) -> int:
+    """Run a command, print its result and return its exit code; what it prints on its way is no result."""
+    import rich
+
+    if threads := getattr(command, "threads", None):
+        import torch
+
+        torch.set_num_threads(threads)
+    with open(os.devnull, "w") as nowhere:
+        on_the_way = nowhere if command.quiet else sys.stderr if command.json else sys.stdout
+        with contextlib.redirect_stdout(on_the_way):
+            try:
+                result = command.run()
+            finally:  # an error may be that the directory is another's
+                if isinstance(command, RunCommand) and sys.exc_info()[0] in (None, KeyboardInterrupt):
+                    keep_settings(name, command)
+    if result is None:
+        return 0
+    if command.json:
+        print(json.dumps(plain(result.values), indent=2))
+        return result.code
+    for part in result.said:
+        print(part) if isinstance(part, str) else rich.print(part)
+    if not command.quiet:
+        print(f"Next: {result.next}")
+    return result.code
+
+
+def complete(arguments: Sequence[str]) -> None:
+    """Print or write the completion of all commands for a shell, by tyro."""
+    kinds: dict[str, Callable[..., Command]] = {name: command_of(name) for name in COMMANDS}
+    tyro.extras.subcommand_cli_from_dict(kinds, prog="openmm-gnn", args=arguments, config=CONFIG, registry=REGISTRY)
 
 
 def message_of(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
@@ -124,6 +163,7 @@ def _print_commands() -> None:
         print(f"  {name:<18} {what}")
     print("\n`openmm-gnn COMMAND --help` shows the options of a command, `openmm-gnn --version` the version;")
     print("--debug, or OPENMM_GNN_DEBUG=1, shows the traceback of an error.")
+    print('`eval "$(openmm-gnn --tyro-print-completion bash)"` completes commands and options; zsh and tcsh as well.')
 
 
 def _print_version() -> None:

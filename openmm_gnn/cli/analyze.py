@@ -13,12 +13,12 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import ShownCommand
+from openmm_gnn.cli.options import Result, RunCommand
 from openmm_gnn.kinetics.settings import AnalysisSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analyze(ShownCommand):
+class Analyze(RunCommand):
     after_stop = "The same command goes on from what is complete."
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -35,7 +35,7 @@ class Analyze(ShownCommand):
     """Encoder that made the features, if its file was moved. Default: the path that is stored with them."""
     settings: AnalysisSettings
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.kinetics.report.analyze import analyze_runs
 
         analysis = analyze_runs(
@@ -43,7 +43,7 @@ class Analyze(ShownCommand):
         )
         for warning in analysis.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
-        print(f"{self.out / 'report.html'}: {analysis.summary}")
         cv = self.out / "cv.safetensors"
         after = f", then `openmm-gnn simulate SYSTEM --bias {cv} --out biased`" if cv.exists() else ""
-        print(f"Next: read it{after}")
+        report = self.out / "report.html"
+        return Result(f"{report}: {analysis.summary}", next=f"read it{after}", report=report, **analysis.to_json())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,19 @@ class Compare(Command):
     selection: str = "all"
     """Atoms of g(r) and diffusion, in mdtraj's selection language, such as 'element O'."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from rich.console import Console
 
         from openmm_gnn.analysis.compare import compare, comparison_table, save_comparison
 
-        console = Console()
+        console = Console(stderr=True, quiet=self.quiet)
         with console.status("measuring g(r) and diffusion") as status:
             comparison = compare(self.directory, self.reference, self.selection, status.update)
             save_comparison(comparison, self.out)
-        console.print(comparison_table(comparison))
-        console.print(f"Figure: {self.out}")
-        print("Next: where they differ, `openmm-gnn validate MODEL` looks for the cause; else run for longer")
+        return Result(
+            comparison_table(comparison),
+            f"Figure: {self.out}",
+            next="where they differ, `openmm-gnn validate MODEL` looks for the cause; else run for longer",
+            figure=self.out,
+            **comparison.to_dict(),
+        )

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from openmm_gnn.cli.options import Command, Nested, ShownCommand, value_of, with_settings
+from openmm_gnn.cli.options import Command, Nested, Result, RunCommand, value_of, with_settings
 from openmm_gnn.data.conformers.settings import KINDS, Kind, PeptideSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conformers(ShownCommand):
+class Conformers(RunCommand):
     out: Path
     """Directory of the data; given again, the run is resumed or extended."""
     kind: Kind = Kind.PEPTIDES
@@ -44,7 +44,7 @@ class Conformers(ShownCommand):
     def variant(cls, arguments: Sequence[str]) -> type[Command]:
         return with_settings(cls, "dynamics", KINDS[value_of("--kind", Kind, Kind.PEPTIDES, arguments)])
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.data.conformers.conformers import make_conformations
 
         data = make_conformations(
@@ -56,5 +56,8 @@ class Conformers(ShownCommand):
             inputs=[*self.structure, *self.smiles],
             skip_bad=self.skip_bad,
         )
-        print(data.summary(self.kind.value.replace("-", " ")))
-        print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`, with other directories of conformers")
+        return Result(
+            data.summary(self.kind.value.replace("-", " ")),
+            next=f"`openmm-gnn pretrain {self.out} --out encoder`, with other directories of conformers",
+            **data.numbers,
+        )

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmm_gnn.base.errors import at_least
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Result, RunCommand
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo(Command):
-    after_stop = "The same command goes on where it was."
-
+class Demo(RunCommand):
     out: Path = Path("demo-output")
     """Directory of the figures and the runs."""
     minutes: float = 3.5
@@ -30,8 +28,13 @@ class Demo(Command):
     def __post_init__(self) -> None:
         at_least(self, 0, "minutes")
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.analysis.demo import show
 
-        show(self.out, self.minutes, self.model, self.threads)
-        print("Next: `openmm-gnn simulate argon --model gamd-argon --out run`, and the tutorials in docs/")
+        comparison, figures = show(self.out, self.minutes, self.model, self.threads, self.progress)
+        return Result(
+            f"Figures: {', '.join(map(str, figures))}",
+            next="`openmm-gnn simulate argon --model gamd-argon --out run`, and the tutorials in docs/",
+            figures=figures,
+            **comparison.to_dict(),
+        )

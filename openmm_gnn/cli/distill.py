@@ -15,13 +15,13 @@ import tyro
 
 from openmm_gnn.analysis.distillation.settings import DistillSettings, StudentSettings
 from openmm_gnn.base.errors import SettingsError
-from openmm_gnn.cli.options import ShownCommand
+from openmm_gnn.cli.options import Result, RunCommand
 from openmm_gnn.md.run_settings import ComputeSettings
 from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(ShownCommand):
+class Distill(RunCommand):
     system: tyro.conf.Positional[str]
     """Teacher: a serialised System (.xml) with --topology, the directory of one, a named system, or a structure (.pdb,
     .cif) with --force-field."""
@@ -34,6 +34,9 @@ class Distill(ShownCommand):
     cheap: Path | None = None
     """Serialised System (.xml) of a cheaper force field of the same atoms, whose runs give the geometries of the first
     round. Default: the teacher runs itself."""
+    runs: tuple[Path, ...] = ()
+    """Directory of an accelerated run of this system with --relearn, whose labels the last training learns too; may be
+    given again. Default: none."""
     student: StudentSettings
     settings: DistillSettings
     compute: ComputeSettings
@@ -42,22 +45,32 @@ class Distill(ShownCommand):
         if self.geometries and self.cheap is not None:
             raise SettingsError(self, "cheap", "geometries are given too: give one source of geometries")
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from dataclasses import replace
 
-        from rich.console import Console
-
         from openmm_gnn.analysis.distillation.distill import distill
-        from openmm_gnn.analysis.distillation.report import report_table
+        from openmm_gnn.analysis.distillation.report import report_document, report_table
         from openmm_gnn.md.systems.systems import read_system
 
         system = self.files.load(self.system)
         cheap = None if self.cheap is None else replace(system, system=read_system(self.cheap), prepare=None)
         found = distill(
-            system, self.out, self.settings, self.student, self.compute, self.geometries, cheap, self.progress, print
+            system,
+            self.out,
+            self.settings,
+            self.student,
+            self.compute,
+            self.geometries,
+            cheap,
+            self.progress,
+            print,
+            self.runs,
         )
-        Console().print(report_table(found))
-        print(f"Teacher calls: {', '.join(f'{count} {what}' for what, count in found.calls.items())}")
-        print(f"Figure: {self.out / 'report.png'}")
-        print(f"\n{found.python}\n")
-        print(f"Next: `{found.command}`")
+        return Result(
+            report_table(found),
+            f"Teacher calls: {', '.join(f'{count} {what}' for what, count in found.calls.items())}",
+            f"Figure: {self.out / 'report.png'}",
+            f"\n{found.python}\n",
+            next=f"`{found.command}`",
+            **report_document(found),
+        )

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Command):
-    json: bool = False
-    """Print one JSON object instead of tables."""
-
-    def run(self) -> int:
-        from json import dumps
-
+    def run(self) -> Result:
         from rich.console import Console
 
-        from openmm_gnn.forces.doctor import examine, print_diagnosis
+        from openmm_gnn.forces.doctor import diagnosis_words, examine
 
-        with Console(stderr=True).status("Looking ...") as status:
+        with Console(stderr=True, quiet=self.quiet).status("Looking ...") as status:
             diagnosis = examine(lambda step: status.update(f"Looking at {step} ..."))
-        if self.json:
-            print(dumps(diagnosis.to_dict(), indent=2))
-        else:
-            print_diagnosis(diagnosis, Console())
-            print(
-                "Next: `openmm-gnn demo`"
-                if diagnosis.healthy
-                else "Next: install what is named above, then run this command again"
-            )
-        return 0 if diagnosis.healthy else 1
+        return Result(
+            *diagnosis_words(diagnosis),
+            next="`openmm-gnn demo`"
+            if diagnosis.healthy
+            else "install what is named above, then run this command again",
+            code=0 if diagnosis.healthy else 1,
+            **diagnosis.to_dict(),
+        )

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.base.specs.force import ExportFormat
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Export(Command):
     output: int = 0
     """Which output of a learned CV is the energy, counted from 0."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.forces.modules.exports import export_for, load_exportable
         from openmm_gnn.md.systems.systems import load_system
         from openmm_gnn.networks.force_model import ForceModel
@@ -44,15 +44,7 @@ class Export(Command):
         target = load_system(self.system, self.topology)
         network = load_exportable(self.model)
         path = export_for(target, network, self.out, self.output, self.format)
-        print(f"wrote {path}: {path.stat().st_size} bytes for {target.topology.getNumAtoms()} atoms")
-        if self.format is ExportFormat.NNPOT:
-            from openmm_gnn.forces.modules.nnpot import INPUTS
-
-            inputs = INPUTS if target.periodic else INPUTS[:2]
-            print(f"Next, in the .mdp file of GROMACS: nnpot-active = true, nnpot-modelfile = {path}")
-            print("\n".join(f"nnpot-model-input{k} = {name}" for k, name in enumerate(inputs, 1)))
-            print("and GMX_NN_DEVICE=cpu in the environment of mdrun")
-            return
+        num_atoms, size = target.topology.getNumAtoms(), path.stat().st_size
         simulated = self.format is ExportFormat.PT and isinstance(network, ForceModel)
         command = f"`openmm-gnn simulate {self.system} --model {path} --out run`, or " if simulated else ""
         loaders = {
@@ -60,5 +52,7 @@ class Export(Command):
             ExportFormat.PT2: "torch.export.load",
             ExportFormat.AOTI: "torch._inductor.aoti_load_package",
             ExportFormat.METATOMIC: f"metatomic.torch.load_atomistic_model, with {path.parent / 'extensions'},",
+            ExportFormat.NNPOT: f"nnpot-modelfile = {path} and GMX_NN_DEVICE=cpu for GROMACS,",
         }
-        print(f"Next: {command}{loaders[self.format]} in other programs")
+        after = f"{command}{loaders[self.format]} in other programs"
+        return Result(f"wrote {path}: {size} bytes for {num_atoms} atoms", next=after, file=path, num_atoms=num_atoms)

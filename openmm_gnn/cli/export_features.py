@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 from openmm_gnn.reporters.store_meta import Format, Observables
 
 
@@ -16,19 +16,19 @@ class ExportFeatures(Command):
     store: tyro.conf.Positional[Path]
     """An embedding store, or the directory of a run with one or several."""
     out: Path
-    """File to write; for zarr a directory, for torch the beginning of the names of files; a directory for several
-    stores."""
-    format: Format = Format.TORCH
-    """File format. torch: geom2vec's STEM.pt and STEM_ca.pt. hdf5, zarr: all arrays, with units. numpy: scalars and
-    vector lengths, (frames, n), for deeptime."""
+    """File to write, such as x.h5; of several stores a directory."""
+    format: Format | None = None
+    """File format. torch: geom2vec's X.pt and X_ca.pt. hdf5, zarr, npz: all arrays, with units. numpy: scalars and
+    vector lengths, (frames, n), for deeptime, .npy. Default: that of the ending of --out, torch without one."""
     observables: Observables = Observables.TOKENS
     """Numbers written with --format numpy: those of every token (tokens), or their mean over the tokens (mean)."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.reporters.embedding_store import EmbeddingStore
-        from openmm_gnn.reporters.store_exports import export
+        from openmm_gnn.reporters.store_exports import export_all
 
-        for name, store in EmbeddingStore.replicas(self.store).items():
-            for path in export(store, self.out / name if name else self.out, self.format, self.observables):
-                print(f"{len(store)} frames in {path}")
-        print("Next: read them with torch.load, h5py, zarr or numpy.load; `openmm-gnn analyze` reads the run itself")
+        stores = EmbeddingStore.replicas(self.store)
+        made = export_all(stores, self.out, self.format, self.observables)
+        files = {str(path): len(stores[name]) for name, paths in made.items() for path in paths}
+        after = "read them with torch.load, h5py, zarr or numpy.load; `openmm-gnn analyze` reads the run itself"
+        return Result(*(f"{frames} frames in {path}" for path, frames in files.items()), next=after, frames=files)

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Nested, ShownCommand
+from openmm_gnn.cli.options import Nested, Result, RunCommand
 from openmm_gnn.features.featurizer_settings import FeaturizerSettings
 from openmm_gnn.reporters.store_meta import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
-class Featurize(ShownCommand):
+class Featurize(RunCommand):
     trajectories: tyro.conf.Positional[tuple[Path, ...]]
     """Trajectory files of any format that mdtraj reads."""
     topology: Path
@@ -29,7 +29,7 @@ class Featurize(ShownCommand):
     """Address of a dask.distributed scheduler with the same file system; each file is one task. Default: no cluster,
     one file after another on this machine."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.reporters.trajectory_features import featurize_here, featurize_on_cluster, file_jobs
 
         jobs = file_jobs(self.trajectories, self.topology, self.encoder, self.out, self.featurizer, self.reading)
@@ -37,9 +37,13 @@ class Featurize(ShownCommand):
             counts = featurize_here(jobs, self.progress)
         else:
             counts = featurize_on_cluster(jobs, self.scheduler, self.progress)
+        said, stores = [], []
         for job, count in zip(jobs, counts, strict=True):
-            frames, in_time = job.stored()
-            print(f"{job.trajectory.name}: {frames} frames in {self.out / job.store.name}, {count} of them new")
+            (frames, in_time), path = job.stored(), self.out / job.store.name
+            said.append(f"{job.trajectory.name}: {frames} frames in {path}, {count} of them new")
+            stores.append({"trajectory": job.trajectory, "store": path, "frames": frames, "new": count})
             if not in_time:
-                print("Its frames have no times: `analyze` needs them, give the same command with --frame-time PS.")
-        print(f"Next: `openmm-gnn analyze {self.out} --lag PS --out slow`")
+                said.append(
+                    "Its frames have no times: `analyze` needs them, give the same command with --frame-time PS."
+                )
+        return Result(*said, next=f"`openmm-gnn analyze {self.out} --lag PS --out slow`", stores=stores)

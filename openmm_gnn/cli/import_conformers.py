@@ -11,12 +11,12 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import ShownCommand
+from openmm_gnn.cli.options import Result, RunCommand
 from openmm_gnn.data.conformers.published_sets import PublishedSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportConformers(ShownCommand):
+class ImportConformers(RunCommand):
     published: tyro.conf.Positional[PublishedSet]
     """Data set that the file belongs to: orbnet-denali or pcqm4mv2."""
     source: tyro.conf.Positional[Path]
@@ -29,9 +29,8 @@ class ImportConformers(ShownCommand):
     skip_bad: bool = False
     """Leave out, and count, molecules that cannot be read."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.data.conformers.published_sets import import_conformers
 
         data = import_conformers(self.published, self.source, self.out, self.molecules, self.skip_bad, self.progress)
-        print(data.summary())
-        print(f"Next: `openmm-gnn pretrain {self.out} --out encoder`")
+        return Result(data.summary(), next=f"`openmm-gnn pretrain {self.out} --out encoder`", **data.numbers)

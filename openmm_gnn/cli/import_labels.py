@@ -11,12 +11,14 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result, RunCommand
 from openmm_gnn.data.labels.settings import ImportSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportLabels(Command):
+class ImportLabels(RunCommand):
+    after_stop = Command.after_stop
+
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Files to read: extended XYZ (.xyz, .extxyz; eV, angstrom) or processed RPBE water (.npz)."""
     out: Path
@@ -29,7 +31,7 @@ class ImportLabels(Command):
     energy_key: str | None = None
     """Name of the energy in extended XYZ. Default: the name that ASE gives it."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.data.labels.external_labels import read_external
         from openmm_gnn.data.labels.imported_labels import import_labels
         from openmm_gnn.md.systems.structure_files import read_structure
@@ -41,5 +43,5 @@ class ImportLabels(Command):
             topology=None if self.topology is None else read_structure(self.topology)[0],
             topology_name=None if self.topology is None else self.topology.name,
         )
-        print(data.summary)
-        print(f"Next: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")
+        after = f"`openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds"
+        return Result(data.summary, next=after, directory=self.out, frames=len(data.frames), seeds=data.seeds)

@@ -14,13 +14,13 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Nested, ShownCommand
+from openmm_gnn.cli.options import Nested, Result, RunCommand
 from openmm_gnn.data.labels.settings import GeometrySettings, LabelSettings
 from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(ShownCommand):
+class Label(RunCommand):
     system: tyro.conf.Positional[str]
     """Name of a system (argon, tip3p, tip4pew, amoeba-water, chignolin), a serialised System (.xml), or a structure
     (.pdb, .cif) with --force-field."""
@@ -32,15 +32,18 @@ class Label(ShownCommand):
     """Trajectory whose frames are labelled, and nothing is run; may be given again. Default: run and label."""
     geometry: Annotated[GeometrySettings, Nested(names={"stride": "frame_stride"})]
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.data.labels.given_frames import label_geometries
         from openmm_gnn.data.labels.teacher import label
 
         system, asked = self.files.load(self.system), self.settings
         if self.geometries:
             how = (*asked.without_run(), self.progress)
-            said = label_geometries(system, self.geometries, self.out, self.geometry, *how).summary
+            labelled = label_geometries(system, self.geometries, self.out, self.geometry, *how)
+            said, frames, seeds = labelled.summary, len(labelled.frames), labelled.seeds
         else:
             data = label(system, self.out, asked, self.progress)
-            said = f"{sum(map(len, data.trajectories))} frames of {len(data)} trajectories in {self.out}"
-        print(f"{said}\nNext: `openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds")
+            frames, seeds = sum(map(len, data.trajectories)), data.seeds
+            said = f"{frames} frames of {len(data)} trajectories in {self.out}"
+        after = f"`openmm-gnn train {self.out} --out network`, with --train-seeds and --validation-seeds"
+        return Result(said, next=after, directory=self.out, frames=frames, seeds=seeds)

@@ -35,8 +35,9 @@ WORDS = {int: "INT", float: "FLOAT", Path: "PATH", tuple[int, ...]: "INT,...", t
 MANY_FILES = ("--force-field", "--smiles", "--structure", "--test")
 """Options of files that may be given again, or followed by several."""
 UNITS = re.compile(r"(_per)?_(ps|fs|nm|kj_mol|angstrom)$")
-LAST = ("progress", "threads")
+LAST = ("threads", "config", "json", "quiet")
 """Fields that many commands share, below those of their own."""
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
 REGISTRY = tyro.constructors.ConstructorRegistry()
 
 
@@ -44,6 +45,21 @@ class UsageError(OpenMMGNNError):
     """A value that an option cannot have."""
 
 
+class Result:
+    """What a command has found: numbers for programs, the same in words, and what to do next."""
+
+    def __init__(self, *said: Any, next: str, code: int = 0, **values: Any) -> None:
+        """
+        Args:
+            said: texts, and tables of rich.
+            next: command or deed that follows.
+            code: exit code.
+            values: what --json prints, in types that `plain` knows.
+        """
+        self.said, self.next, self.code, self.values = said, next, code, values
+
+
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """What a command is: a frozen dataclass of its arguments, and what is done with them.
 
@@ -53,24 +69,33 @@ class Command:
     after_stop: ClassVar[str] = "Nothing is kept that was not complete: give the same command again."
     """Said when the user stops the command with ctrl-C."""
 
+    config: Path | None = None
+    """YAML file of options, such as settings.yaml of a run; options on the command line come before it."""
+    json: bool = False
+    """Print the result as one JSON object; words go to standard error."""
+    quiet: bool = False
+    """Print the result and warnings alone, no progress and no advice."""
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show how far the work is."""
+        return not self.quiet
+
     @classmethod
     def variant(cls, arguments: Sequence[str]) -> type[Command]:
         """The class whose fields are the options of these arguments; another one where options depend on another."""
         return cls
 
-    def run(self) -> int | None:
-        """Do what the command is for, and say what to do next; an exit code other than 0 is returned."""
+    def run(self) -> Result | None:
+        """Do what the command is for; None where another process tells the result."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownCommand(Command):
-    """A command that takes long: it shows how far it is, and goes on where it was stopped."""
+class RunCommand(Command):
+    """A command that fills a directory `out` and keeps its settings there; it goes on where it was stopped."""
 
     after_stop = "The same command goes on where it was."
-
-    progress: bool = True
-    """Show the progress on the screen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +142,12 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
         SystemExit: with code 2 and a message on stderr if they are not understood; with 0 after --help.
         UsageError: if settings refuse a value.
     """
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues, tyro.conf.PositionalMetavarFromFieldName)
-    arguments = _one_by_one(arguments)
+    arguments = one_by_one(arguments)
     program, what = f"openmm-gnn {name}", (sys.modules[command.__module__].__doc__ or "").strip()
-    return tyro.cli(command, prog=program, description=what, args=arguments, config=config, registry=REGISTRY)
+    return tyro.cli(command, prog=program, description=what, args=arguments, config=CONFIG, registry=REGISTRY)
 
 
-def _one_by_one(arguments: Sequence[str]) -> list[str]:
+def one_by_one(arguments: Sequence[str]) -> list[str]:
     """`--test a.pdb b.pdb` as `--test a.pdb --test b.pdb`: of files that follow an option those that end alike."""
     given: list[str] = []
     for text in arguments:
@@ -182,8 +206,8 @@ def _matching(value: Any) -> Any:
 @REGISTRY.primitive_rule
 def _numbers(info: tyro.constructors.PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Tuples of numbers as lists with commas, also where they may be left to a default."""
-    kinds: dict[Any, Callable[[str], float]] = {tuple[int, ...]: int, tuple[float, ...]: float}
-    kind = next((one for each, one in kinds.items() if info.type in (each, each | None)), None)
+    bare = next((one for one in (info.type, *typing.get_args(info.type)) if typing.get_origin(one) is tuple), None)
+    kind = next((kind for kind in (int, float) if typing.get_args(bare) == (kind, ...)), None)
     if kind is None:
         return None
 
@@ -257,8 +281,8 @@ def _level(owner: type, nested: Nested, path: tuple[str, ...] = ()) -> list[Opti
     hints, words = typing.get_type_hints(owner, include_extras=True), field_words(owner)
     shown = [one for one in dataclasses.fields(owner) if one.name not in nested.without]
     found = []
-    for one in sorted(shown, key=lambda one: one.name in LAST):
-        hint, marks = hints[one.name], ()
+    for one in sorted(shown, key=lambda one: LAST.index(one.name) + 1 if one.name in LAST else 0):
+        hint, marks = hints[one.name], []
         if typing.get_origin(hint) is Annotated:
             hint, *marks = typing.get_args(hint)
         inner = next((mark for mark in marks if isinstance(mark, Nested)), NOT_NESTED)

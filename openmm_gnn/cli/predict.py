@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.cli.options import TorchCommand
+from openmm_gnn.cli.options import Result, TorchCommand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,20 @@ class Predict(TorchCommand):
     batch_size: int = 16
     """Number of frames that are computed at once."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.learning.properties.property_sets import read_structures, write_predictions
         from openmm_gnn.networks.weights import load_property_model
 
         loaded = load_property_model(self.model)
         frames = [frame for file in self.files for frame in read_structures(file)]
         rows = write_predictions(loaded, frames, self.out, self.batch_size)
-        unit = f", {loaded.spec.unit}" if loaded.spec.unit else ""
-        print(f"wrote {self.out}: {rows} rows of {loaded.spec.name}{unit}, for {len(frames)} frames")
-        print(f"Next: open {self.out} as a spreadsheet, or with pandas.read_csv")
+        named, unit = loaded.spec.name, loaded.spec.unit
+        return Result(
+            f"wrote {self.out}: {rows} rows of {named}{unit and f', {unit}'}, for {len(frames)} frames",
+            next=f"open {self.out} as a spreadsheet, or with pandas.read_csv",
+            file=self.out,
+            property=named,
+            unit=unit,
+            rows=rows,
+            frames=len(frames),
+        )

@@ -16,7 +16,7 @@ import tyro
 
 from openmm_gnn.base.specs.encoder import EncoderSpec
 from openmm_gnn.base.units import ANGSTROM_PER_NM
-from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand
+from openmm_gnn.cli.options import Nested, Result, RunCommand, TorchCommand
 from openmm_gnn.learning.settings import DenoisingSettings, Hardware
 
 LEARNED = ("cutoff", "max_atomic_number", "elements", "noise_scale", "length_unit", "metadata")
@@ -24,7 +24,7 @@ LEARNED = ("cutoff", "max_atomic_number", "elements", "noise_scale", "length_uni
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(TorchCommand, ShownCommand):
+class Pretrain(TorchCommand, RunCommand):
     data: tyro.conf.Positional[tuple[Path, ...]]
     """Directories written by `openmm-gnn conformers` or `import-conformers`."""
     out: Path
@@ -47,8 +47,9 @@ class Pretrain(TorchCommand, ShownCommand):
     """Leave out molecules that are damaged, and count them."""
     hardware: Hardware
 
-    def run(self) -> None:
+    def run(self) -> Result | None:
         from openmm_gnn.learning.pretraining.denoising import is_first_process, pretrain, summary_of
+        from openmm_gnn.networks.weights import figures_of
 
         bundle = pretrain(
             self.data,
@@ -61,6 +62,5 @@ class Pretrain(TorchCommand, ShownCommand):
             self.skip_bad,
             self.progress,
         )
-        if is_first_process():
-            print(summary_of(bundle))
-            print(f"Next: `load_encoder`, or --features {bundle} of `openmm-gnn simulate`, or --encoder of `featurize`")
+        after = f"`load_encoder`, or --features {bundle} of `openmm-gnn simulate`, or --encoder of `featurize`"
+        return Result(summary_of(bundle), next=after, **figures_of(bundle)) if is_first_process() else None

@@ -11,12 +11,12 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Nested, ShownCommand, TorchCommand
+from openmm_gnn.cli.options import Nested, Result, RunCommand, TorchCommand
 from openmm_gnn.learning.settings import LearnedProperty, PropertySettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regress(TorchCommand, ShownCommand):
+class Regress(TorchCommand, RunCommand):
     labels: tyro.conf.Positional[Path]
     """File of the labels: extended XYZ; or .csv with the columns molecule, perhaps frame, and the property."""
     encoder: str
@@ -32,10 +32,11 @@ class Regress(TorchCommand, ShownCommand):
         PropertySettings, Nested(names={"freeze_encoder": "freeze"}, without=("gradient_clip", "warmup_steps"))
     ]
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.learning.properties.properties import regress, summary_of
+        from openmm_gnn.networks.weights import figures_of
 
         wanted = replace(self.wanted, hydrogens=None if self.hydrogens == self.no_hydrogens else self.hydrogens)
         bundle = regress(self.labels, self.encoder, wanted, self.out, self.settings, self.progress)
-        print(summary_of(bundle))
-        print(f"Next: `openmm-gnn predict {bundle} FILES --out {wanted.name}.csv`")
+        after = f"`openmm-gnn predict {bundle} FILES --out {wanted.name}.csv`"
+        return Result(summary_of(bundle), next=after, **figures_of(bundle))

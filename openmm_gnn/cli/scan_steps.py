@@ -13,14 +13,13 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.analysis.step_scan import ScanSettings
-from openmm_gnn.cli.options import ShownCommand
+from openmm_gnn.cli.options import Result, RunCommand
 from openmm_gnn.md.run_settings import ComputeSettings
-from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.systems.structure_files import SystemFiles
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanSteps(ShownCommand):
+class ScanSteps(RunCommand):
     after_stop = "The same command goes on where it was; rows that are done are in OUT/scan.json."
 
     system: tyro.conf.Positional[str]
@@ -34,11 +33,9 @@ class ScanSteps(ShownCommand):
     files: SystemFiles
     compute: ComputeSettings
 
-    def run(self) -> None:
-        from rich.console import Console
-
+    def run(self) -> Result:
         from openmm_gnn.analysis.scan_report import save_scan_plot, scan_table
-        from openmm_gnn.analysis.step_scan import recommended, scan_steps
+        from openmm_gnn.analysis.step_scan import options_of_step, recommended, scan_steps
         from openmm_gnn.networks.weights import load_model
 
         system, rows = self.files.load(self.system), []
@@ -46,17 +43,10 @@ class ScanSteps(ShownCommand):
             rows.append(row)
             if self.progress:
                 print(f"{row.name}: {row.verdict.value}")
-        Console().print(scan_table(rows))
-        title = f"{system.name}, accelerated by {Path(self.model).stem}"
-        print(f"Figure: {save_scan_plot(rows, title, self.out / 'scan.png')}")
+        figure = save_scan_plot(rows, f"{system.name}, accelerated by {Path(self.model).stem}", self.out / "scan.png")
         best = recommended(rows)
-        if best is None:
-            print("Next: no step is stable: give shorter ones (--outer), more inner steps, or a better network")
-            return
-        steps = f"--time-step {best.time_step_fs:g} --inner-steps {best.inner_steps}"
-        if self.settings.thermostat is not Thermostat.LANGEVIN:
-            steps += f" --thermostat {self.settings.thermostat.value}"
-        for name in ("friction", "hydrogen_friction", "hydrogen_mass"):
-            if (value := getattr(self.settings, name)) is not None:
-                steps += f" --{name.replace('_', '-')} {value:g}"
-        print(f"Next: `openmm-gnn simulate {self.system} --model {self.model} --accelerate {steps}`")
+        after = "no step is stable: give shorter ones (--outer), more inner steps, or a better network"
+        if best is not None:
+            steps = options_of_step(best, self.settings)
+            after = f"`openmm-gnn simulate {self.system} --model {self.model} --accelerate {steps}`"
+        return Result(scan_table(rows), f"Figure: {figure}", next=after, figure=figure, rows=rows, recommended=best)

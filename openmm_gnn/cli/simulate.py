@@ -7,8 +7,8 @@ longer steps, and --thermostat monte-carlo is exact at any step; times mean noth
 With --bias a learned CV is driven over its whole range; OUT/bias has what is needed to weigh the frames, and
 `analyze` does so. The energies logged are without the bias. With --bias-walkers several runs build one bias together.
 
-Killed, it goes on where it was when the same command is given with --resume. At a NaN, a broken bond or twice the
-temperature that is asked for, the run stops, names step and atom, and saves the last good frame.
+Killed, it goes on where it was when the same command is given again; a larger --steps extends it. At a NaN, a broken
+bond or twice the temperature that is asked for, the run stops, names step and atom, and saves the last good frame.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Annotated
 import tyro
 
 from openmm_gnn.base.errors import SettingsError
-from openmm_gnn.cli.options import Nested, ShownCommand
+from openmm_gnn.cli.options import Nested, Result, RunCommand
 from openmm_gnn.md.run_settings import ComputeSettings, RunSettings
 from openmm_gnn.md.systems.structure_files import SystemFiles
 from openmm_gnn.runs.settings import BiasSettings, FeatureSettings
@@ -31,9 +31,7 @@ _LIVE = Nested(FeatureSettings, prefix="features", names=_NAMES, without=("encod
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulate(ShownCommand):
-    after_stop = "The same command with --resume goes on from the last checkpoint."
-
+class Simulate(RunCommand):
     system: tyro.conf.Positional[str]
     """Name of a system (argon, amoeba-water, chignolin), a serialised System (.xml), the directory of one, or a
     structure (.pdb, .cif) with --force-field."""
@@ -54,14 +52,17 @@ class Simulate(ShownCommand):
     Default: no bias."""
     bias_settings: Annotated[BiasSettings, Nested(prefix="bias")]
     compute: ComputeSettings
-    resume: bool = False
-    """Go on from the last checkpoint; a larger --steps extends the run."""
+    relearn: bool = False
+    """Store the frames of an accelerated run with the forces that its network stands for, in OUT/labels, for the next
+    training; they cost no evaluation."""
 
     def __post_init__(self) -> None:
         if self.settings.accelerate and self.model is None:
             raise SettingsError(self, "model", "give the network that accelerates")
+        if self.relearn and not self.settings.accelerate:
+            raise SettingsError(self, "relearn", "it is for accelerated runs: give accelerate too")
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.networks.weights import load_model
         from openmm_gnn.runs.directory import starting_from
         from openmm_gnn.runs.simulate import simulate
@@ -74,14 +75,29 @@ class Simulate(ShownCommand):
             model=None if self.model is None else load_model(self.model),
             forces_name="" if self.model is None else Path(self.model).stem,
             compute=self.compute,
-            resume=self.resume,
             progress=self.progress,
             features=None if self.features is None else self.live(encoder=self.features),
             bias_cv=self.bias,
             bias=self.bias_settings,
+            relearn=self.relearn,
         )
-        speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ""
+        speed = f", {result.ns_per_day:.1f} ns/day" if result.ns_per_day else ", complete already"
         taken = "" if result.acceptance is None else f", {100 * result.acceptance:.0f} % of the proposals taken"
-        print(f"{result.num_frames} frames in {result.directory.trajectory}{speed}{taken}")
+        trajectory, frames = result.directory.trajectory, result.num_frames
+        said = [f"{frames} frames in {trajectory}{speed}{taken}"]
+        if result.network_error is not None:
+            usual = "" if result.held_out_error is None else f"; on held-out frames by {result.held_out_error:.3g}"
+            said.append(f"The network's forces were off by {result.network_error:.3g} meV/A{usual}")
+        if self.relearn:
+            said.append(f"Labels for the next training: {result.directory.path / 'labels'}")
         after = "analyze {} --lag PS --out slow" if self.features or self.bias else "compare {} REFERENCE"
-        print(f"Next: `openmm-gnn {after.format(self.out)}`")
+        return Result(
+            *said,
+            next=f"`openmm-gnn {after.format(self.out)}`",
+            trajectory=trajectory,
+            frames=frames,
+            ns_per_day=result.ns_per_day or None,
+            acceptance=result.acceptance,
+            network_error_mev_a=result.network_error,
+            held_out_error_mev_a=result.held_out_error,
+        )

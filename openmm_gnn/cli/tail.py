@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from openmm_gnn.cli.options import Command
+from openmm_gnn.cli.options import Command, Result
 from openmm_gnn.kinetics.live_vamp import WatchSettings, watch
 
 
@@ -25,9 +25,9 @@ class Tail(Command):
     follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Keep looking until the run has ended."""
 
-    def run(self) -> int:
-        healthy = watch(self.directory, self.settings, self.follow)
+    def run(self) -> Result:
+        seen = watch(self.directory, self.settings, self.follow, self.progress)
         analyze = f"`openmm-gnn analyze {self.directory} --lag PS --out slow`"
         again = "compute the features anew from the trajectory, `openmm-gnn featurize`"
-        print(f"Next: {analyze if healthy else again}")
-        return 0 if healthy else 1
+        code, after = (0, analyze) if seen.healthy else (1, again)
+        return Result(*seen.words, next=after, code=code, stores=seen.statuses, scores=seen.scores)

@@ -17,7 +17,7 @@ import tyro
 
 from openmm_gnn.base.errors import SettingsError
 from openmm_gnn.base.specs.force import EncoderForceSpec, ForceSpec, GAMDSpec, VectorGAMDSpec
-from openmm_gnn.cli.options import Command, Nested, ShownCommand, TorchCommand, value_of, with_settings
+from openmm_gnn.cli.options import Command, Nested, Result, RunCommand, TorchCommand, value_of, with_settings
 from openmm_gnn.learning.settings import TrainingSettings
 
 LEARNED = ("elements", "force_scale", "metadata", "encoder", "head_width", "head_layers")
@@ -36,7 +36,7 @@ SPECS = {Network.GAMD: GAMDSpec, Network.VECTOR: VectorGAMDSpec, Network.ENCODER
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(TorchCommand, ShownCommand):
+class Train(TorchCommand, RunCommand):
     data: tyro.conf.Positional[tuple[Path, ...]]
     """Directories written by `openmm-gnn label` or `import-labels`."""
     out: Path
@@ -60,9 +60,10 @@ class Train(TorchCommand, ShownCommand):
     def variant(cls, arguments: Sequence[str]) -> type[Command]:
         return with_settings(cls, "spec", SPECS[value_of("--network", Network, Network.GAMD, arguments)])
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from openmm_gnn.learning.training.force_matching import train
+        from openmm_gnn.networks.weights import figures_of
 
         bundle = train(self.data, self.out, self.spec, self.settings, self.encoder, self.progress)
-        print(f"wrote {bundle}")
-        print(f"Next: `openmm-gnn evaluate {bundle} {self.data[0]} --seeds SEEDS`, on seeds that it was not trained on")
+        after = f"`openmm-gnn evaluate {bundle} {self.data[0]} --seeds SEEDS`, on seeds that it was not trained on"
+        return Result(f"wrote {bundle}", next=after, **figures_of(bundle))

@@ -11,12 +11,12 @@ from pathlib import Path
 import tyro
 
 from openmm_gnn.analysis.verdicts import ValidationSettings
-from openmm_gnn.cli.options import ShownCommand, TorchCommand
+from openmm_gnn.cli.options import Command, Result, RunCommand, TorchCommand
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validate(TorchCommand, ShownCommand):
-    after_stop = TorchCommand.after_stop
+class Validate(TorchCommand, RunCommand):
+    after_stop = Command.after_stop
 
     model: tyro.conf.Positional[str]
     """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
@@ -31,15 +31,16 @@ class Validate(TorchCommand, ShownCommand):
     """Directory of validation.png and validation.json."""
     settings: ValidationSettings
 
-    def run(self) -> None:
-        from rich.console import Console
-
+    def run(self) -> Result:
         from openmm_gnn.analysis.validation import validate, validation_table
         from openmm_gnn.base.worker_processes import ProgressBar
 
         with ProgressBar(1.0, self.progress) as bar:
             report = lambda what, done: bar.update(done, what)  # noqa: E731
             found = validate(self.model, self.out, self.settings, self.data, self.system, self.topology, report)
-        Console().print(validation_table(found))
-        print(f"Figure: {self.out / 'validation.png'}")
-        print(f"Next: `openmm-gnn simulate SYSTEM --model {self.model} --out run`, and compare it with its reference")
+        return Result(
+            validation_table(found),
+            f"Figure: {self.out / 'validation.png'}",
+            next=f"`openmm-gnn simulate SYSTEM --model {self.model} --out run`, and compare it with its reference",
+            **found.to_dict(),
+        )

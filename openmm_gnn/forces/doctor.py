@@ -29,7 +29,7 @@ from openmm_gnn.base.worker_processes import python_command
 from openmm_gnn.forces.doctor_probes import RESULT_PREFIX
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 PROBE_SECONDS = 180.0
 """An OpenCL or CUDA platform may compile its kernels for a minute at first use."""
@@ -167,8 +167,8 @@ def _gpu_visible() -> bool:
     return listing.startswith("GPU ")
 
 
-def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
-    """Print what is installed, what works, and what to install where something does not."""
+def diagnosis_words(diagnosis: Diagnosis) -> list[Any]:
+    """What is installed, what works, and what to install where something does not: tables and lines."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -186,7 +186,6 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
             parts.add_row(name, f"[red]{escape(outcome.failure or '')}[/]")
     for failure in diagnosis.openmm.values.get("plugin_failures", []):
         parts.add_row("plugin", f"[yellow]{escape(failure)}[/]")
-    console.print(parts)
 
     trials = Table("backend", "platform", "works", title="Forces", title_justify="left")
     trials.add_column(overflow="fold")
@@ -196,24 +195,23 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
             trials.add_row(trial.backend, trial.platform, "[green]yes[/]", said)
         else:
             trials.add_row(trial.backend, trial.platform, "[red]no[/]", escape(_reason(trial, diagnosis)))
-    console.print(trials)
+    lines: list[Any] = [parts, trials]
 
     for mismatch in diagnosis.mismatches:
-        console.print(f"[yellow]Mismatch:[/] {escape(mismatch.what)}.", soft_wrap=True)
-        console.print(f"  Does not work: {escape(mismatch.breaks)}.", soft_wrap=True)
-        console.print(f"  Mend it with:  {escape(mismatch.remedy)}", soft_wrap=True, highlight=False)
+        lines.append(f"Mismatch: {mismatch.what}.")
+        lines.append(f"  Does not work: {mismatch.breaks}.")
+        lines.append(f"  Mend it with:  {mismatch.remedy}")
     if diagnosis.healthy:
         working = [trial for trial in diagnosis.trials if trial.outcome.works]
         names = ", ".join(f"{trial.backend} on {trial.platform}" for trial in working)
-        console.print(f"[green]Ready:[/] {names}.", soft_wrap=True)
+        lines.append(f"Ready: {names}.")
     elif not diagnosis.kernels.works:
-        console.print(
-            "[red]Not ready:[/] the compiled kernels do not load; build them again in the folder of the sources: "
-            f"{BUILD_AGAIN}",
-            soft_wrap=True,
+        lines.append(
+            f"Not ready: the compiled kernels do not load; build them again in the folder of the sources: {BUILD_AGAIN}"
         )
     else:
-        console.print("[red]Not ready:[/] no force backend works.", soft_wrap=True)
+        lines.append("Not ready: no force backend works.")
+    return lines
 
 
 def _reason(trial: Trial, diagnosis: Diagnosis) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import openmm
 
 from openmm_gnn.base.errors import SpecError
@@ -63,9 +64,33 @@ class Accelerated:
     """All groups but the network's two. A State of these is the original's, and costs no evaluation of the network."""
     levels: dict[str, frozenset[int]]
     """Groups of the network, of the bonded and of the other inner forces, and of what is expensive."""
+    atoms: tuple[int, ...]
+    """Indices of those that the network sees."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.system, self.integrator))
+
+    def network_errors(
+        self, context: openmm.Context, state: openmm.State | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How far the network is off where a Context stands: the kick of the outer step is this.
+
+        Args:
+            context: of this System.
+            state: forces of `own_groups` at its positions, which then are not evaluated again.
+        Returns:
+            (num_particles, 3) kJ/mol/nm, the forces that the network stands for; and (len(atoms), 3), the network's
+            less those.
+        """
+        groups = lambda *names: set().union(*(self.levels[name] for name in names))  # noqa: E731
+        if state is None:
+            state = context.getState(forces=True, groups=set(self.own_groups))
+        expensive = np.array(state.getForces(asNumpy=True)._value)
+        if others := groups("bonded", "inner"):
+            expensive -= context.getState(forces=True, groups=others).getForces(asNumpy=True)._value
+        network = context.getState(forces=True, groups=groups("network")).getForces(asNumpy=True)._value
+        seen = list(self.atoms)
+        return expensive, network[seen] - expensive[seen]
 
 
 def accelerate(
@@ -202,7 +227,8 @@ def accelerate(
         "bonded": bonded,
         "expensive": own - inner - bonded,
     }
-    return Accelerated(copied, integrator, groups, own, by_name)
+    seen = [atom.index for atom in topology.atoms() if atom.element is not None] if atoms is None else atoms
+    return Accelerated(copied, integrator, groups, own, by_name, tuple(int(atom) for atom in seen))
 
 
 def measured_costs(context: openmm.Context, levels: dict[str, frozenset[int]]) -> dict[str, float]:

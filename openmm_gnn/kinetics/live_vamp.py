@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -234,9 +234,28 @@ class WatchSettings:
             raise SettingsError(self, "plot", "give the lag of the score with --lag")
 
 
-def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> bool:
-    """Show the state of the stores of a run, and return whether all frames that were checked are whole and finite.
+@dataclass(frozen=True)
+class Watched:
+    """What the last look at a run has found."""
 
+    statuses: dict[str, StoreStatus]
+    """The stores of the run."""
+    scores: dict[str, ScoreRow | None]
+    """The last scores of each store, if a lag was given."""
+    words: tuple[Any, ...]
+    """A table, and a line for each thing that is wrong."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all frames that were checked are whole and finite."""
+        return all(status.healthy for status in self.statuses.values())
+
+
+def watch(directory: Path, settings: WatchSettings, follow: bool = False, shown: bool = True) -> Watched:
+    """Look at the stores of a run, once or until it has ended.
+
+    Args:
+        shown: show each look on the terminal.
     Raises:
         DataError: if there is no store.
     """
@@ -249,8 +268,8 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> boo
     stores, scores = EmbeddingStore.replicas(directory), {}
     if settings.lag is not None:
         scores = {name: StoreScores(store, settings.lag, settings.dimensions) for name, store in stores.items()}
-    console, count, news = Console(), -1, time.monotonic()
-    with Live(console=console, auto_refresh=False, transient=False) as live:
+    count, news = -1, time.monotonic()
+    with Live(console=Console(quiet=not (shown and follow)), auto_refresh=False, transient=True) as live:
         while True:
             statuses, cells = {name: status_of(store, settings.check) for name, store in stores.items()}, {}
             for name, score in scores.items():
@@ -258,7 +277,8 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> boo
                 last = score.rows[-1] if score.rows else None
                 words = f"{_number(last.score)} ({_number(last.validated)})" if last else "-"
                 cells[name] = {"VAMP-2 (validated)": words}
-            live.update(status_table(directory, statuses, cells), refresh=True)
+            table = status_table(directory, statuses, cells)
+            live.update(table, refresh=True)
             curves = {name: score.rows for name, score in scores.items() if score.rows}
             if settings.plot is not None and curves:
                 save_scores(curves, settings.plot)
@@ -270,6 +290,7 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> boo
             if settings.timeout is not None and time.monotonic() - news > settings.timeout:
                 break
             time.sleep(settings.refresh)
+    said: list[Any] = [table]
     for name, status in statuses.items():
         for frames, words in (
             (status.damaged, "fail their checksum: the file is damaged, copy it again"),
@@ -277,10 +298,11 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False) -> boo
         ):
             if frames:
                 which = ", ".join(map(str, frames[:10]))
-                console.print(f"{stores[name].path}: frames {which} {words}", style="red")
+                said.append(f"{stores[name].path}: frames {which} {words}")
     if settings.plot is not None and not curves:
-        console.print("No score yet: too few frames for the lag; no figure was drawn.")
-    return all(status.healthy for status in statuses.values())
+        said.append("No score yet: too few frames for the lag; no figure was drawn.")
+    ends = {name: score.rows[-1] if score.rows else None for name, score in scores.items()}
+    return Watched(statuses, ends, tuple(said))
 
 
 def status_table(

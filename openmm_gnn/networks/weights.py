@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -74,6 +75,12 @@ def read_bundle(path: Path) -> tuple[str, Weights]:
     if spec_json is None:
         raise DataError(f"{path} has no {SPEC_KEY} in its header: it was not written by openmm_gnn")
     return spec_json, weights
+
+
+def figures_of(bundle: Path) -> dict[str, Any]:
+    """The path of a bundle that a training has written, and step and figures of its best validation."""
+    metadata = json.loads(read_bundle(bundle)[0])["spec"]["metadata"]
+    return {"model": bundle, "step": metadata["step"], "validation": metadata["validation"]}
 
 
 def read_exported(path: Path) -> tuple[str, Weights]:

@@ -7,13 +7,14 @@ their format is one tensor).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError
+from openmm_gnn.base.files import write_arrays
 from openmm_gnn.base.units import ANGSTROM_PER_NM
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import Format, Observables, check_same_source
@@ -24,28 +25,58 @@ COLUMNS = {"step": "step", "time": "time_ps", "wall": "wall_s", "box": "box_nm",
 
 
 def export(
-    store: EmbeddingStore, to: Path | str, form: str | Format, observables: str | Observables = Observables.TOKENS
+    store: EmbeddingStore,
+    to: Path | str,
+    form: str | Format | None = None,
+    observables: str | Observables = Observables.TOKENS,
 ) -> list[Path]:
     """Write a store in another format.
 
     Args:
-        to: the file, or the zarr directory; for torch the stem: features.pt and features_ca.pt.
-        form: "torch", "hdf5", "zarr" or "numpy".
+        to: the file, or the zarr directory; the ending of the format is added where there is none.
+        form: "torch" (features.pt and features_ca.pt), "hdf5", "zarr", "npz" or "numpy"; None: that of the ending,
+            torch without one.
         observables: what "numpy" holds.
     Returns:
         What was written.
     Raises:
-        DataError: if the store is empty or damaged, or the target exists.
+        DataError: if the store is empty or damaged, the target exists, or its ending is of another format.
         ModuleNotFoundError: naming what to install for HDF5 or zarr.
     """
-    to, form = Path(to), Format(form)
+    to = Path(to)
+    named = Format.of_name(to)
+    form = Format(form or named or Format.TORCH)
+    if named not in (None, form):
+        raise DataError(
+            f"{to} is the name of a file of {named.value}, not of {form.value}: give another ending or format"
+        )
+    to = to if named else to.with_name(to.name + form.ending)
     writers: dict[Format, Callable[[], list[Path]]] = {
         Format.TORCH: lambda: export_torch(store, to),
         Format.HDF5: lambda: export_hdf5(store, to),
         Format.ZARR: lambda: export_zarr(store, to),
+        Format.NPZ: lambda: export_npz(store, to),
         Format.NUMPY: lambda: _export_numpy(store, to, observables),
     }
     return writers[form]()
+
+
+def export_all(
+    stores: Mapping[str, EmbeddingStore],
+    to: Path,
+    form: Format | None = None,
+    observables: str | Observables = Observables.TOKENS,
+) -> dict[str, list[Path]]:
+    """Write the stores of a run, and return what was written of each; several into a directory, by their names.
+
+    Raises:
+        DataError: as by `export`, or if a file is named for several stores.
+    """
+    if list(stores) == [""]:
+        return {"": export(stores[""], to, form, observables)}
+    if Format.of_name(to) not in (None, Format.ZARR):
+        raise DataError(f"{len(stores)} stores do not go into one file, {to}: give a directory, and --format")
+    return {name: export(store, to / name, form, observables) for name, store in stores.items()}
 
 
 def export_torch(store: EmbeddingStore, stem: Path | str) -> list[Path]:
@@ -98,6 +129,15 @@ def export_zarr(store: EmbeddingStore, folder: Path | str) -> list[Path]:
     return [folder]
 
 
+def export_npz(store: EmbeddingStore, file: Path | str) -> list[Path]:
+    """One NumPy archive: embedding, and COLUMNS with their units; meta.json as the text `meta`."""
+    file = Path(file)
+    records = _records(store, file)
+    arrays = {name: records[field] for field, name in {"embedding": "embedding", **COLUMNS}.items()}
+    write_arrays(file, meta=np.array(_meta_text(store)), **arrays)
+    return [file]
+
+
 def observables_of(embedding: np.ndarray, observables: str | Observables = Observables.TOKENS) -> np.ndarray:
     """Scalars and vector lengths, which do not turn with the molecule.
 
@@ -138,7 +178,6 @@ def _observables_of_store(store: EmbeddingStore, observables: str | Observables)
 
 
 def _export_numpy(store: EmbeddingStore, file: Path, observables: str | Observables) -> list[Path]:
-    file = file if file.suffix == ".npy" else file.with_name(file.name + ".npy")
     _records(store, file)
     np.save(file, _observables_of_store(store, observables))
     return [file]

@@ -95,8 +95,19 @@ class Format(str, Enum):
     TORCH = "torch"
     HDF5 = "hdf5"
     ZARR = "zarr"
+    NPZ = "npz"
     NUMPY = "numpy"
     """Observables for deeptime and other tools that read .npy files."""
+
+    @property
+    def ending(self) -> str:
+        """Ending of the names of its files; what a name without one is given."""
+        return {Format.TORCH: ".pt", Format.HDF5: ".h5", Format.NUMPY: ".npy"}.get(self, f".{self.value}")
+
+    @classmethod
+    def of_name(cls, path: Path) -> Format | None:
+        """The format that the ending of a name stands for; None without such an ending."""
+        return {**{one.ending: one for one in cls}, ".hdf5": cls.HDF5}.get(path.suffix)
 
 
 class Observables(str, Enum):

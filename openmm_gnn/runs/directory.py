@@ -3,10 +3,12 @@
     run.json         settings, hashes, versions; written first
     topology.pdb     the starting structure, to open the trajectory with
     trajectory.dcd   a frame every report_interval steps, unwrapped
-    log.csv          energies, temperature, volume, temperature of each element, one row per frame
+    log.csv          energies, temperature, volume, temperature of each element, one row per frame; of an accelerated
+                     run also the error of its network
     checkpoint       the exact state to go on from; replaced atomically, after frames and rows are on the disk
     final_state.xml  written when the run is complete
     features/        live features, if asked for: an embedding store
+    labels/          of an accelerated run, if asked for: its frames with the forces that the network stands for
     bias/            of a biased run: hills and the bias of every frame, see bias/records.py
 
 The checkpoint alone decides how far a run has come: frames and rows past its step are cut at a restart.
@@ -34,6 +36,8 @@ RUN_VERSION = 1
 FEATURES_FOLDER = "features"
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
 """Columns of every log; then comes `element_column` of each element, which logs of older versions do not have."""
+ERROR_COLUMN = "network_error_mev_per_angstrom"
+"""The log's column with the root mean square error of a force component of the network of an accelerated run."""
 
 
 def element_column(element: str) -> str:

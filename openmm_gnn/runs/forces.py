@@ -15,6 +15,7 @@ from openmm_gnn.md.contexts import repartition_hydrogen_mass, with_model_force
 from openmm_gnn.md.run_settings import RunCourse
 
 if TYPE_CHECKING:
+    from openmm_gnn.forces.multiple_time_step import Accelerated
     from openmm_gnn.md.simulation_system import SimulationSystem
     from openmm_gnn.networks.force_model import ForceModel
 
@@ -32,8 +33,8 @@ class RunForces:
     """A network that predicts the expensive forces directly knows none."""
     check: Callable[[], None] = lambda: None
     """Raises the error that a force call met, if one did."""
-    levels: dict[str, frozenset[int]] | None = None
-    """Force groups of each level of an accelerated run, see `Accelerated`."""
+    accelerated: Accelerated | None = None
+    """What `accelerate` returned, in an accelerated run."""
 
 
 def network_device(platform: str) -> str:
@@ -109,5 +110,5 @@ def _accelerated(
         hydrogen_friction=settings.hydrogen_friction,
     )
     accelerated.integrator.setRandomNumberSeed(settings.seed)
-    own, levels = accelerated.own_groups, accelerated.levels
-    return RunForces(accelerated.system, accelerated.integrator, own, knows_energy=True, levels=levels)
+    system, integrator, own = accelerated.system, accelerated.integrator, accelerated.own_groups
+    return RunForces(system, integrator, own, knows_energy=True, accelerated=accelerated)

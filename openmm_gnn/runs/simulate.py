@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openmm
@@ -22,18 +21,17 @@ from openmm_gnn.base.units import kinetic_temperature
 from openmm_gnn.base.worker_processes import ProgressBar
 from openmm_gnn.forces.network_energies import check_networks
 from openmm_gnn.md.contexts import choose_platform, degrees_of_freedom, make_context
-from openmm_gnn.md.dcd_frames import DCDWriter
-from openmm_gnn.md.element_temperatures import ElementTemperatures
 from openmm_gnn.md.loop import Listener, advance, start_or_resume
-from openmm_gnn.md.multiple_time_steps import LevelledIntegrator
 from openmm_gnn.md.run_guard import RunGuard
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, text_hash
-from openmm_gnn.md.simulation_system import is_periodic_system, masses_of, stable_xml
+from openmm_gnn.md.simulation_system import is_periodic_system, stable_xml
 from openmm_gnn.md.state_checks import HOT_PS, run_checks
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
 from openmm_gnn.reporters.store_meta import is_store
-from openmm_gnn.runs.directory import FEATURES_FOLDER, LOG_COLUMNS, RunDirectory, element_column, log_columns
-from openmm_gnn.runs.forces import RunForces, network_device, run_forces
+from openmm_gnn.runs.directory import FEATURES_FOLDER, RunDirectory
+from openmm_gnn.runs.forces import network_device, run_forces
+from openmm_gnn.runs.network_watch import NetworkWatch, RunLabels, check_relearn
+from openmm_gnn.runs.run_frames import RunFrames
 
 if TYPE_CHECKING:
     from openmm_gnn.features.featurizer import Featurizer
@@ -54,6 +52,11 @@ class RunResult:
     """Speed of this call; 0 if the run was complete already."""
     acceptance: float | None = None
     """Fraction of the proposals that was taken since the start, of a hybrid Monte Carlo run."""
+    network_error: float | None = None
+    """Root mean square error of a force component of the network in an accelerated run, meV/A, over the frames of this
+    call."""
+    held_out_error: float | None = None
+    """The same on frames held out of the network's training, where the network says it."""
 
 
 def simulate(
@@ -63,31 +66,32 @@ def simulate(
     model: ForceModel | None = None,
     forces_name: str = "",
     compute: ComputeSettings | None = None,
-    resume: bool = False,
     progress: bool = False,
     features: FeatureSettings | None = None,
     bias_cv: Path | str | None = None,
     bias: BiasSettings | None = None,
+    relearn: bool = False,
 ) -> RunResult:
     """Equilibrate and run; frames, log and checkpoints go to `directory` (see runs/directory.py).
 
     Args:
         simulation_system: System, topology and starting positions.
-        directory: new, or the directory of the run to resume.
+        directory: new, or that of the same run, which goes on from its last checkpoint.
         settings: what is asked of the run; a `RunCourse` is taken as it is.
         model: replaces the forces of the system by its own, but for the bonded ones where it was trained without
             them; with settings that accelerate, stands for the expensive forces between two of their evaluations.
             The system's own forces if None.
         forces_name: how run.json, figures and the progress bar call the forces.
         compute: platform, backend of the network's force and threads.
-        resume: go on from the last checkpoint; where nothing is there yet, start.
         progress: show a bar with speed and remaining time.
         features: store live features of the production in DIRECTORY/features; they do not alter the run.
         bias_cv: path of a learned CV to bias the production along, see run_bias.py.
         bias: how; as `BiasSettings` has it if None.
+        relearn: store the frames of an accelerated run with the forces that its network stands for in
+            DIRECTORY/labels, which `train` and `distill` read. They are known, and cost no evaluation.
     Raises:
-        DataError: if the directory holds a run and `resume` is False, its files are damaged, or it holds features of
-            another encoder or, unless they are to be replaced, of another run.
+        DataError: if files of the directory are damaged, or it holds features of another encoder or, unless they are to
+            be replaced, of another run.
         SpecError: if a resumed run has other settings than the stored one, the model does not fit the system, or a
             barostat asks for an energy or a pressure that a network does not have.
         TopologyError: if the CV of the bias was learned for another topology.
@@ -103,11 +107,11 @@ def simulate(
     course = settings if isinstance(settings, RunCourse) else settings.course(simulation_system)
     if course.pressure is not None:
         simulation_system = simulation_system.at_pressure(course.pressure, course.temperature, course.seed)
+    if relearn:
+        check_relearn(course)
     compute = compute or ComputeSettings()
     run = RunDirectory(directory)
     with locked(run.path):
-        if run.exists and not resume:
-            raise DataError(f"{run.path} holds a run already: resume it (--resume), or choose another directory")
         run.check_files(course)
         if features is not None and not features.replace:
             check_stored_features(run, course)
@@ -136,17 +140,22 @@ def simulate(
         start = partial(simulation_system.start, course.seed)
         step = start_or_resume(context, run.checkpoint, start, course, remedy)
         run.write_identity(identity)
-        if forces.levels is not None and step == 0:
+        watch = None
+        if forces.accelerated is not None and model is not None:
             from openmm_gnn.forces.multiple_time_step import measured_costs, question_costs
 
-            question_costs(measured_costs(context, forces.levels), course.inner_steps)
+            watch = NetworkWatch(forces.accelerated, context, simulation_system.topology, model)
+            if step == 0:
+                question_costs(measured_costs(context, forces.accelerated.levels), course.inner_steps)
         with open(run.topology, "w") as file:
             app.PDBFile.writeFile(simulation_system.topology, simulation_system.positions, file, keepIds=True)
         suspect = (lambda: "") if biased is None else biased.suspect
         broken = isinstance(settings, RunSettings) and settings.allow_broken_bonds
         checks = run_checks(context, simulation_system.topology, course, broken)
         guard = RunGuard(context, simulation_system.topology, run.path, forces.groups, forces.check, suspect, checks)
-        listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces)]
+        listeners: list[Listener] = [RunFrames(run, course, context, simulation_system.topology, forces, watch)]
+        if relearn and watch is not None:
+            listeners.append(RunLabels(run.path, simulation_system, course, platform, watch))
         if features is not None and featurizer is not None:
             periodic = is_periodic_system(forces.system)
             listeners.append(RunFeatures(features, featurizer, run.path, periodic, course))
@@ -174,7 +183,8 @@ def simulate(
         final = context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
         write_atomically(run.final_state, openmm.XmlSerializer.serialize(final).encode())
         acceptance = getattr(forces.integrator, "acceptance", None)
-        return RunResult(run, course.num_frames, bar.ns_per_day, acceptance)
+        found, usual = (None, None) if watch is None else (watch.error, watch.expected)
+        return RunResult(run, course.num_frames, bar.ns_per_day, acceptance, found, usual)
 
 
 def run_identity(
@@ -243,85 +253,6 @@ class _SpeedBar(ProgressBar):
                 "start has atoms too close (--minimize), or the time step is too long (--time-step)",
                 stacklevel=2,
             )
-
-
-class RunFrames:
-    """Frames and log rows of a run, appended to those that are there; a `Listener` of the run.
-
-    A log keeps the columns it was begun with. Kinetic energies and temperatures are those of `half_step_velocities` in
-    an accelerated run without constraints, where velocities at a step are too cold; they are left empty in isokinetic
-    dynamics, whose velocities are not physical.
-    """
-
-    def __init__(
-        self, run: RunDirectory, course: RunCourse, context: openmm.Context, topology: app.Topology, forces: RunForces
-    ) -> None:
-        system = context.getSystem()
-        self.intervals = (course.report_interval,)
-        self._run, self._course, self._knows_energy = run, course, forces.knows_energy
-        self._masses = masses_of(system)
-        self._accelerated: LevelledIntegrator | None = None
-        if isinstance(forces.integrator, LevelledIntegrator) and not forces.integrator.constrained:
-            self._accelerated = forces.integrator
-        self._element_temperatures = ElementTemperatures(system, topology)
-        self._freedom, self._num_atoms = degrees_of_freedom(system), system.getNumParticles()
-        self._periodic = is_periodic_system(system)
-        self._frames: DCDWriter | None = None
-        self._log: TextIO | None = None
-
-    def resume(self, step: int) -> None:
-        """Cut frames and rows past this step of the production."""
-        self._run.rewind(step // self._course.report_interval)
-        self._frames = DCDWriter(
-            self._run.trajectory,
-            self._num_atoms,
-            self._periodic,
-            self._course.time_step_ps,
-            self._course.report_interval,
-        )
-        path = self._run.log
-        new = not path.exists() or path.stat().st_size == 0
-        physical = self._course.physical_velocities
-        elements = [element_column(element) for element in self._element_temperatures.elements if physical]
-        columns = [*LOG_COLUMNS, *elements] if new else log_columns(path)
-        self._logs_elements = len(columns) > len(LOG_COLUMNS)
-        self._log = open(path, "a")  # noqa: SIM115 - closed by close()
-        if new:
-            self._log.write(",".join(columns) + "\n")
-
-    def take(self, step: int, state: openmm.State) -> None:
-        """Append a frame and its row."""
-        assert self._frames is not None and self._log is not None
-        box = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) if self._periodic else None
-        positions, velocities = (get(asNumpy=True)._value for get in (state.getPositions, state.getVelocities))
-        self._frames.write(positions, box)
-        kinetic = state.getKineticEnergy()._value
-        if self._accelerated is not None:
-            velocities = self._accelerated.half_step_velocities(velocities, self._masses)
-            kinetic = 0.5 * float(self._masses @ np.square(velocities).sum(axis=1))
-        temperature = kinetic_temperature(kinetic, self._freedom)
-        potential = f"{state.getPotentialEnergy()._value:.6f}" if self._knows_energy else ""
-        volume = f"{abs(np.linalg.det(box)):.6f}" if box is not None else ""
-        time_ps = step * self._course.time_step_ps
-        thermal = f"{kinetic:.6f},{temperature:.4f}" if self._course.physical_velocities else ","
-        row = f"{step},{time_ps:.6f},{potential},{thermal},{volume}"
-        if self._logs_elements:
-            row += "".join(f",{value:.4f}" for value in self._element_temperatures(positions, velocities))
-        self._log.write(row + "\n")
-        self._log.flush()
-
-    def sync(self) -> None:
-        """Wait until all frames and rows are on the disk."""
-        assert self._frames is not None and self._log is not None
-        self._frames.sync()
-        self._log.flush()
-        os.fsync(self._log.fileno())
-
-    def close(self) -> None:
-        """Close both files."""
-        for file in (self._frames, self._log):
-            if file is not None:
-                file.close()
 
 
 def check_stored_features(run: RunDirectory, course: RunCourse) -> None:

@@ -52,6 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     return Killed(out, found)
 
 
+@pytest.mark.slow
 def test_a_distillation_that_is_killed_anywhere_goes_on_and_asks_the_teacher_nothing_twice(killed: Killed) -> None:
     """What was labelled before each kill is the beginning of the labels in the end; no geometry is there twice."""
     records = read_growing_array(killed.out / "labels.npy", verify=True)
@@ -62,6 +63,7 @@ def test_a_distillation_that_is_killed_anywhere_goes_on_and_asks_the_teacher_not
     assert [(records["round"] == number).sum() for number in (0, 1)] == [TINY.first_calls - 1, TINY.labels]
 
 
+@pytest.mark.slow
 def test_labels_are_the_teachers_forces(killed: Killed) -> None:
     records, peptide = read_growing_array(killed.out / "labels.npy", verify=True), peptide_in_vacuum()
     split_groups(peptide.system)
@@ -73,6 +75,7 @@ def test_labels_are_the_teachers_forces(killed: Killed) -> None:
             np.testing.assert_allclose(record[name], found, atol=1e-5 * np.abs(found).max())  # float32 on the CPU
 
 
+@pytest.mark.slow
 def test_the_report_counts_every_evaluation(killed: Killed) -> None:
     report, records = (
         json.loads((killed.out / "report.json").read_text()),
@@ -86,6 +89,7 @@ def test_the_report_counts_every_evaluation(killed: Killed) -> None:
     assert (killed.out / "report.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_result_accelerates_the_teacher_by_the_lines_of_its_report(killed: Killed) -> None:
     names: dict[str, object] = {}
     lines = json.loads((killed.out / "report.json").read_text())["python"]
@@ -101,6 +105,7 @@ def test_the_result_accelerates_the_teacher_by_the_lines_of_its_report(killed: K
     assert energies[0] == pytest.approx(energies[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_go_on(killed: Killed) -> None:
     with pytest.raises(DataError, match=r"made with labels = 20, now it is 30"):
         distill(peptide_in_vacuum(), killed.out, replace(TINY, labels=30), SMALL, HERE)
@@ -118,7 +123,7 @@ def test_the_first_round_takes_the_frames_of_a_trajectory_and_runs_of_a_cheaper_
     cheap.getForce(0).setBondParameters(0, *cheap.getForce(0).getBondParameters(0)[:3], 2e5)
     (tmp_path / "cheap.xml").write_text(openmm.XmlSerializer.serialize(cheap))
     tiny = "--teacher-calls 92 --scan-calls 0 --first-calls 32 --rounds 1 --steps 2 --last-steps 2 --sample 0.5"
-    options = f"{tiny} --width 16 --layers 1 --platform CPU --threads 1 --no-progress".split()
+    options = f"{tiny} --width 16 --layers 1 --platform CPU --threads 1 --quiet".split()
     for source in (["--geometries", str(tmp_path / "run.dcd")], ["--cheap", str(tmp_path / "cheap.xml")]):
         out = tmp_path / source[0].strip("-")
         result = invoke(["distill", str(tmp_path / "peptide"), "--out", str(out), *source, *options])

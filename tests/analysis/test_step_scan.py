@@ -96,7 +96,7 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
     bundle = save_network(weak_network(), tmp_path / "net.safetensors")
     command = ["scan-steps", str(tmp_path / "droplet"), "--model", str(bundle), "--out", str(tmp_path / "scan")]
     command += ["--outer", "1,40", "--inner", "2", "--picoseconds", "0.8", "--equilibration", "0.4"]
-    command += ["--friction", "20", "--platform", "Reference", "--no-progress", "--bonded-substeps", "2"]
+    command += ["--friction", "20", "--platform", "Reference", "--quiet", "--bonded-substeps", "2"]
     command += ["--neighbors", "-5"]
     done = invoke(command, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output

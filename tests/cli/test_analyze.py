@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarra
 
 
 def command(runs: Path, out: Path, *arguments: str) -> list[str]:
-    small = ["--outputs", "1", "--width", "16", "--layers", "1", "--batch-size", "500", "--no-progress", "--quick"]
+    small = ["--outputs", "1", "--width", "16", "--layers", "1", "--batch-size", "500", "--quiet", "--quick"]
     small += [] if "--steps" in arguments else ["--steps", "40"]
     return ["analyze", str(runs), "--lag", str(LAG_PS), "--out", str(out), *small, *arguments]
 
@@ -101,7 +101,7 @@ def test_the_learned_variables_make_a_bundle_for_a_bias(whole: Path, runs: tuple
     )
 
 
-@pytest.mark.parametrize("method", ["tica", "spib"])
+@pytest.mark.parametrize("method", ["tica", pytest.param("spib", marks=pytest.mark.slow)])
 def test_other_methods_find_the_same_hops(runs: tuple[Path, list[np.ndarray]], tmp_path: Path, method: str) -> None:
     analysed(runs[0], tmp_path / "out", "--method", method)
     check_kinetics(tmp_path / "out", runs[1])
@@ -117,6 +117,7 @@ def test_the_same_command_again_trains_nothing_again(runs: tuple[Path, list[np.n
     assert all(after[name] == before[name] for name in ("timescales", "states", "prediction"))  # intervals too
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(runs: tuple[Path, list[np.ndarray]], whole: Path, tmp_path: Path) -> None:
     log = tmp_path / "out" / "training" / "seed-0" / "log.csv"
     with KilledCalls(invoke, command(runs[0], tmp_path / "out")) as calls:
@@ -149,6 +150,7 @@ def test_runs_that_never_meet_are_named_with_their_share(tmp_path: Path) -> None
     assert not np.nanmax(times, initial=0) > 1000 * 600 * INTERVAL_PS
 
 
+@pytest.mark.slow
 def test_short_runs_give_a_report_with_warnings_and_a_test_run_cross_validates(tmp_path: Path) -> None:
     hopper = HoppingRuns("nearest")  # whose features jump
     for seed in range(4):

@@ -34,6 +34,7 @@ def weights(path: Path) -> Path:
     return save_network(untrained(force_scale=1e-3), path / "untrained.safetensors")
 
 
+@pytest.mark.slow
 def test_demo_writes_figures_and_runs_and_goes_on_where_it_was_interrupted(tmp_path: Path, short: None) -> None:
     out = tmp_path / "demo-output"
     command = ["demo", "--out", str(out), "--minutes", "0", "--model", str(weights(tmp_path))]

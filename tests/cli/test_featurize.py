@@ -49,7 +49,7 @@ def command(files: Path, out: Path, *arguments: str) -> list[str]:
         "--out",
         str(out),
     ]
-    return ["featurize", *arguments, *required, "--no-progress"]
+    return ["featurize", *arguments, *required, "--quiet"]
 
 
 def test_several_files_become_a_store_each(files: Path, tmp_path: Path) -> None:

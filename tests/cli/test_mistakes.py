@@ -22,8 +22,8 @@ from openmm_gnn.features.topologies import read_topology
 from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.reporters.trajectory_features import featurize_trajectory
 
-SHORT = "--steps 10 --stride 5 --equilibration 0 --threads 1 --no-progress"
-READ = "--topology ala.pdb --encoder biomolecule-et-small --no-progress"
+SHORT = "--steps 10 --stride 5 --equilibration 0 --threads 1 --quiet"
+READ = "--topology ala.pdb --encoder biomolecule-et-small --quiet"
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,9 @@ MISTAKES: list[tuple[str, int, str]] = [
     (f"simulate alanine-dipeptide --molecules 5 --out new {SHORT}", 1, "there is no system 'alanine-dipeptide' that"),
     (f"simulate alanine-dipeptide --pressure 1 --out new {SHORT}", 1, "no periodic box, whose pressure"),
     (f"simulate argon --platform GPU --out new {SHORT}", 1, "GPU"),
-    (f"simulate argon --out run {SHORT}", 1, "run holds a run already: resume it (--resume)"),
-    (f"simulate argon --out run {SHORT} --resume --temperature 50", 1, "temperature"),
+    (f"simulate argon --out run {SHORT} --temperature 50", 1, "give the same ones to resume, or another directory"),
     (
-        "simulate argon --out run --steps 5 --stride 5 --equilibration 0 --resume --no-progress",
+        "simulate argon --out run --steps 5 --stride 5 --equilibration 0 --quiet",
         1,
         "has reached step 10",
     ),
@@ -130,7 +129,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("analyze features --out new", 2, "--lag"),
     ("analyze features --lag 1 --out new", 1, "give --temperature, in K"),
     (
-        "analyze features --lag 1 --temperature 300 --out new --no-progress",
+        "analyze features --lag 1 --temperature 300 --out new --quiet",
         1,
         "--frame-time PS, which keeps the features",
     ),
@@ -210,7 +209,7 @@ def test_a_warning_comes_once(folder: Path) -> None:
     carbon = "HETATM{:5d} {:<4} LIG A   1    {:8.3f}   0.000   0.000  1.00  0.00           C"
     lines = [carbon.format(1, "CL1", 0.0), carbon.format(2, "C1", 1.7), "CONECT    1    2", "END"]
     (folder / "ligand.pdb").write_text("\n".join(lines))
-    command = "featurize ligand.pdb --topology ligand.pdb --encoder biomolecule-et-small --out ligand --no-progress"
+    command = "featurize ligand.pdb --topology ligand.pdb --encoder biomolecule-et-small --out ligand --quiet"
     done = run_python("-m", "openmm_gnn", *command.split(), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Warning: ") == 1 and "1 atoms have the first letter of their names" in done.stderr
@@ -221,7 +220,7 @@ DAMAGES = {
     "garbage": lambda data: bytes(range(128, 256)),
     "empty": lambda _: b"",
 }
-RESUME = "simulate argon --out broken --steps 20 --stride 5 --equilibration 0 --threads 1 --no-progress --resume"
+RESUME = "simulate argon --out broken --steps 20 --stride 5 --equilibration 0 --threads 1 --quiet"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

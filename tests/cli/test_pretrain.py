@@ -15,8 +15,8 @@ from openmm_gnn.base.errors import DataError
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.networks.weights import load_encoder
 
-MAKE = "conformers --molecules 4 --longest 2 --frames 2 --frame-time 0.1 --temperatures 300 --processes 1 --no-progress"
-SMALL = "--layers 1 --width 8 --radial 8 --cutoff 0.3 --steps 4 --validate-every 2 --hold-out 4 --no-progress"
+MAKE = "conformers --molecules 4 --longest 2 --frames 2 --frame-time 0.1 --temperatures 300 --processes 1 --quiet"
+SMALL = "--layers 1 --width 8 --radial 8 --cutoff 0.3 --steps 4 --validate-every 2 --hold-out 4 --quiet"
 
 
 @pytest.fixture(scope="module")

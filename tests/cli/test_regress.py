@@ -15,8 +15,8 @@ from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 from openmm_gnn.networks.weights import load_property_model
 
-SMALL = "--encoder peptide-et --steps 4 --batch-size 2 --validate-every 2 --hold-out 2 --threads 1 --no-progress"
-MAKE = "conformers --molecules 4 --longest 2 --frames 2 --frame-time 0.1 --temperatures 300 --processes 1 --no-progress"
+SMALL = "--encoder peptide-et --steps 4 --batch-size 2 --validate-every 2 --hold-out 2 --threads 1 --quiet"
+MAKE = "conformers --molecules 4 --longest 2 --frames 2 --frame-time 0.1 --temperatures 300 --processes 1 --quiet"
 
 
 @pytest.fixture(scope="module")

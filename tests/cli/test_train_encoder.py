@@ -12,13 +12,13 @@ from small_encoders import small_encoder
 from openmm_gnn.networks.encoder_force import EncoderForce
 from openmm_gnn.networks.weights import load_model, save_network
 
-SMALL = "--network encoder --steps 4 --batch-size 2 --validate-every 2 --no-progress --validation-seeds 2"
+SMALL = "--network encoder --steps 4 --batch-size 2 --validate-every 2 --quiet --validation-seeds 2"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("labels") / "peptide"
-    options = "--seeds 1-2 --frames 3 --stride 5 --equilibration 0.02 --processes 1 --no-progress"
+    options = "--seeds 1-2 --frames 3 --stride 5 --equilibration 0.02 --processes 1 --quiet"
     result = invoke(["label", "alanine-dipeptide", *options.split(), "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
@@ -54,7 +54,7 @@ def test_it_is_evaluated_exported_and_simulated_as_any_other(bundle: Path, data:
         errors.append(json.loads(result.stdout))
     assert errors[0] == errors[1]
     assert errors[0]["relative_net_force"] < 1e-5
-    options = "--steps 10 --stride 5 --time-step 0.5 --equilibration 0 --threads 1 --no-progress"
+    options = "--steps 10 --stride 5 --time-step 0.5 --equilibration 0 --threads 1 --quiet"
     result = invoke(
         [
             *("simulate", "alanine-dipeptide", "--model", str(bundle), "--out", str(tmp_path / "run")),

@@ -17,7 +17,7 @@ from openmm_gnn.networks.weights import load_model
 
 SMALL = (
     "--max-neighbors 50 --width 8 --layers 1 --radial 8 --cutoff 0.6 "
-    "--steps 4 --batch-size 1 --validate-every 2 --no-progress"
+    "--steps 4 --batch-size 1 --validate-every 2 --quiet"
 )
 
 

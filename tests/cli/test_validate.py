@@ -15,13 +15,13 @@ from openmm_gnn.data.labels.trajectories import LabelledTrajectories
 from openmm_gnn.learning.training.training_distribution import TRAINING_DISTRIBUTION, fit_distribution
 from openmm_gnn.networks.weights import save_network
 
-SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --no-progress --sizes"
+SHORT = "--quick --stability 0.2 --constant-energy 0.04 --frames 2 --quiet --sizes"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("labels") / "argon"
-    options = "--seeds 1-2 --frames 3 --stride 20 --equilibration 0.2 --no-progress"
+    options = "--seeds 1-2 --frames 3 --stride 20 --equilibration 0.2 --quiet"
     result = invoke(["label", "argon", *options.split(), "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
@@ -110,7 +110,7 @@ def test_mistakes_are_said_before_any_work(tmp_path: Path, data: Path) -> None:
         ([model, "--data", str(data), "--seeds", "7"], "no trajectory of seed 7"),
         (["gamd-granite"], "no model 'gamd-granite'"),
     ):
-        code, output = run(*arguments, *out, "--no-progress")
+        code, output = run(*arguments, *out, "--quiet")
         assert code != 0
         assert message in " ".join(output.split()), (arguments, output)
     assert not (tmp_path / "out").exists()

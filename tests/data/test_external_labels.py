@@ -373,7 +373,7 @@ def test_the_commands_import_train_and_evaluate_frames_of_any_size_beside_labell
     result = invoke(["import-labels", str(path), "--out", out, "--blocks", "3"])
     assert result.exit_code == 0, result.output
     assert "12 frames of 3 compositions" in result.output and "3: 4 frames of a.xyz" in result.output
-    small = "--width 8 --layers 1 --radial 8 --cutoff 0.5 --steps 4 --batch-size 3 --validate-every 2 --no-progress"
+    small = "--width 8 --layers 1 --radial 8 --cutoff 0.5 --steps 4 --batch-size 3 --validate-every 2 --quiet"
     options = ["--out", run, "--train-seeds", "1", "--validation-seeds", "2", *small.split()]
     labelled = write_labels(tmp_path / "argon", argon(120), [1, 2])
     result = invoke(["train", out, str(labelled), *options])

@@ -63,9 +63,7 @@ def sdf(path: Path, *more: str) -> Path:
 @pytest.mark.parametrize("as_archive", [False, True])
 def test_denali_is_read_from_its_folder_and_its_archive(denali: Path, tmp_path: Path, as_archive: bool) -> None:
     source = packed(denali, tmp_path / "orbnet_denali.tar.gz") if as_archive else denali
-    result = invoke(
-        ["import-conformers", "orbnet-denali", str(source), "--out", str(tmp_path / "out"), "--no-progress"]
-    )
+    result = invoke(["import-conformers", "orbnet-denali", str(source), "--out", str(tmp_path / "out"), "--quiet"])
     assert result.exit_code == 0, result.output
     assert "6 frames of 3 molecules" in result.output
     data = Conformations.open(tmp_path / "out").verify()

@@ -23,7 +23,7 @@ from openmm_gnn.data.conformers.small_molecules import (
     read_smiles,
 )
 
-SHORT = ["--kind", "molecules", "--frames", "2", "--frame-time", "0.02", "--processes", "1", "--no-progress"]
+SHORT = ["--kind", "molecules", "--frames", "2", "--frame-time", "0.02", "--processes", "1", "--quiet"]
 FORMULAS = {
     **{"aspirin": "C9H8O4", "caffeine": "C8H10N4O2", "diazepam": "C16H13ClN2O", "morphine": "C17H19NO3"},
     **{"warfarin": "C19H16O4", "imatinib": "C29H31N7O", "sildenafil": "C22H30N6O4S", "cholesterol": "C27H46O"},

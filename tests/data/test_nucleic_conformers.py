@@ -12,7 +12,7 @@ from openmm_gnn.base.errors import SpecError
 from openmm_gnn.data.conformers.conformations import Conformations
 from openmm_gnn.data.conformers.settings import NucleicAcidSettings
 
-SHORT = ["--frames", "1", "--frame-time", "0.04", "--processes", "1", "--no-progress"]
+SHORT = ["--frames", "1", "--frame-time", "0.04", "--processes", "1", "--quiet"]
 
 
 def test_frames_are_strands_that_hold_together(tmp_path: Path) -> None:

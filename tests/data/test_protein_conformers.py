@@ -16,7 +16,7 @@ from openmm_gnn.data.conformers.settings import ProteinSettings
 from openmm_gnn.md.systems.peptides import Peptide, build_peptide
 
 VILLIN = Path(app.__file__).parent / "data" / "test.pdb"
-SHORT = ["--kind", "proteins", "--frames", "1", "--frame-time", "0.04", "--processes", "1", "--no-progress"]
+SHORT = ["--kind", "proteins", "--frames", "1", "--frame-time", "0.04", "--processes", "1", "--quiet"]
 
 
 def structure(path: Path, sequence: str) -> str:

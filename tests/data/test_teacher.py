@@ -253,6 +253,7 @@ def test_the_command_line_labels_a_serialised_system_with_a_progress_bar(tmp_pat
 COMMAND = [sys.executable, "-m", "openmm_gnn", "label"]
 
 
+@pytest.mark.slow
 def test_kills_lose_no_frame_and_double_none(tmp_path: Path) -> None:
     """SIGKILL at random moments of 6 runs, of the command or of one of its workers; then one run to the end.
 
@@ -288,7 +289,7 @@ def test_kills_lose_no_frame_and_double_none(tmp_path: Path) -> None:
 def start(tmp_path: Path, out: Path, frames: int) -> subprocess.Popen[bytes]:
     arguments = ["--seeds", "1,2", "--frames", frames, "--stride", 7, "--equilibration", 0.5, "--processes", 2]
     arguments += ["--platform", "Reference", "--thermostat", "nose-hoover", "--checkpoint-seconds", 0.03]
-    command = [*COMMAND, tmp_path / "system", "--out", out, "--no-progress", *arguments]
+    command = [*COMMAND, tmp_path / "system", "--out", out, "--quiet", *arguments]
     return subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

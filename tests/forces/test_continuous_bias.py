@@ -59,6 +59,7 @@ def energies_of(cv: LearnedCV | None, steps: int, every: int = 5) -> np.ndarray:
     return np.array(energies)
 
 
+@pytest.mark.slow
 def test_the_energy_under_an_umbrella_is_kept() -> None:
     """Over 0.2 ps as without a bias, where it stays within 0.05 kJ/mol; a CV that jumps gains several in that time."""
     free, biased, jumping = (energies_of(cv, 400) for cv in (None, CV, published(CV)))

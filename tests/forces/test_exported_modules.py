@@ -80,6 +80,7 @@ def program() -> Path:
     return compiled(ROOT / "examples" / "exported_forces.cpp", "-w", abi, *folders, *links, "-lc10", "-ldl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cpp_program_computes_what_python_does(files: Mapping[str, Path], program: Path, name: str) -> None:
     positions, box = inputs_of(name)
@@ -204,6 +205,7 @@ def check_programs(folder: Path, names: Sequence[str], file_format: ExportFormat
         check_same(name, float(energy), forces.numpy())
 
 
+@pytest.mark.slow
 def test_programs_of_torch_export_need_no_torchscript(tmp_path: Path) -> None:
     check_programs(tmp_path, PROGRAMS, ExportFormat.PT2)
 

@@ -181,7 +181,7 @@ def test_a_system_with_a_network_runs_from_xml_in_a_new_process(backend: str, tm
     with open(tmp_path / "fluid.pdb", "w") as file:
         app.PDBFile.writeFile(FLUID.topology, FLUID.positions * unit.nanometer, file)
     command = f"simulate {tmp_path}/fluid.xml --topology {tmp_path}/fluid.pdb --out {tmp_path}/run --steps 4 --stride 2"
-    options = "--equilibration 0 --platform CPU --threads 1 --no-progress"
+    options = "--equilibration 0 --platform CPU --threads 1 --quiet"
     done = run_python("-m", "openmm_gnn", *command.split(), *options.split())
     assert done.returncode == 0, done.stderr
     assert len(RunDirectory(tmp_path / "run").read_positions()[0]) == 2

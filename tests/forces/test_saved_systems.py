@@ -67,6 +67,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [*(f"{name}.xml" for name in NAMES), f"{PICKLED}.pickle"])
 def test_a_saved_system_computes_the_same_in_a_new_process(opened: tuple[Path, Any], file: str) -> None:
     """To 1e-6 of energy and largest force; of learned CVs, which are computed by other operators there, to 1e-5.

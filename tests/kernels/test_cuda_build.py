@@ -27,6 +27,7 @@ LIBRARY = ROOT / "openmm_gnn" / "libopenmm_gnn_cuda.so"
 
 
 @needs_nvcc
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_cuda_file_compiles_without_spills(source: Path) -> None:
     command = ["nvcc", "-std=c++17", "-O3", "--resource-usage", "-lineinfo", f"-I{ROOT / 'csrc'}"]

@@ -130,6 +130,7 @@ def test_representatives_are_members_of_their_states(trained: SpibResult) -> Non
     assert network.representatives.shape == (2, 2, 4, 4)
 
 
+@pytest.mark.slow
 def test_few_frames_are_not_learned_by_heart_when_others_are_held_out() -> None:
     """Features that drift at random, which a network can tell the time from, beside a switch of two states."""
     tokens, slow = two_states(2400, 1)
@@ -149,6 +150,7 @@ def test_few_frames_are_not_learned_by_heart_when_others_are_held_out() -> None:
     assert max(agreement, 1 - agreement) > 0.88
 
 
+@pytest.mark.slow
 def test_a_state_that_is_never_the_likelier_one_is_no_state() -> None:
     """Seen, and left with 0.7 per frame: a network predicts it better than chance, but nowhere as the next state."""
     generator = np.random.default_rng(5)

@@ -171,6 +171,7 @@ def _run(split: Split, directory: Path) -> None:
     pretrain_on_molecules(SPEC, *split, settings, directory, progress=False)
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_as_one_never_killed(split: Split, tmp_path: Path) -> None:
     _run(split, tmp_path / "whole")
     context, kills = multiprocessing.get_context("fork"), 0

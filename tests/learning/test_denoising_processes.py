@@ -18,7 +18,7 @@ from openmm_gnn.data.conformers.settings import PeptideSettings
 from openmm_gnn.networks.weights import load_encoder
 
 COMMAND = (
-    *("pretrain", "data", "--hold-out", "4", "--no-progress", "--threads", "1"),
+    *("pretrain", "data", "--hold-out", "4", "--quiet", "--threads", "1"),
     *("--layers", "2", "--width", "16", "--heads", "4", "--radial", "16", "--cutoff", "0.4"),
     *("--noise", "0.2,0.1", "--batch-size", "5", "--steps", "40", "--validate-every", "4", "--warmup", "10"),
     *("--learning-rate", "1e-2", "--average-decay", "0.9"),
@@ -40,6 +40,7 @@ def started(where: Path, out: str, *options: str) -> WarmProcess:
     return WarmProcess(["-c", ALONE, *COMMAND, "--out", out, *options], [0, 1, 2], where, environment)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns_though_they_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def study(data: Conformations, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return out, runs
 
 
+@pytest.mark.slow
 def test_every_combination_is_trained_and_counted(study: tuple[Path, list[ScalingRun]]) -> None:
     _, runs = study
     assert [run.cell for run in runs] == dataclasses.replace(GRID, molecules=(0, 4)).cells
@@ -92,6 +93,7 @@ def test_operations_grow_with_the_network_as_they_must(data: Conformations) -> N
     assert 5 < edges < 32
 
 
+@pytest.mark.slow
 def test_the_report_has_numbers_and_a_picture(study: tuple[Path, list[ScalingRun]]) -> None:
     out, runs = study
     fits = write_report(runs, out)
@@ -105,6 +107,7 @@ def test_the_report_has_numbers_and_a_picture(study: tuple[Path, list[ScalingRun
     assert "frames" not in fits_of(runs)  # two sizes of the data make no line
 
 
+@pytest.mark.slow
 def test_another_study_is_not_mixed_in(study: tuple[Path, list[ScalingRun]], data: Conformations) -> None:
     out, _ = study
     other = dataclasses.replace(GRID, training=dataclasses.replace(GRID.training, batch_size=3))
@@ -124,20 +127,22 @@ def test_a_grid_without_sense_is_refused(wrong: dict[str, tuple[int, ...]]) -> N
         ScalingGrid(**wrong)
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_with_a_study(study: tuple[Path, list[ScalingRun]], data: Conformations) -> None:
     out, _ = study
     command = [str(data.path), "--out", str(out), "--layers", "1", "--width", "8", "--hold-out", "4", "--steps", "20"]
-    command += ["--batch-size", "2", "--learning-rate", "0.02", "--validate-every", "10", "--no-progress"]
+    command += ["--batch-size", "2", "--learning-rate", "0.02", "--validate-every", "10", "--quiet"]
     with pytest.raises(DataError, match="warmup_steps"):  # the command has another warm-up than the study
         scaling.main(command)
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_too_few_trainings_cannot_tell(
     data: Conformations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [str(data.path), "--out", str(tmp_path), "--layers", "1", "--width", "8", "--hold-out", "4"]
-    scaling.main([*command, "--steps", "4", "--validate-every", "2", "--batch-size", "2", "--no-progress"])
+    scaling.main([*command, "--steps", "4", "--validate-every", "2", "--batch-size", "2", "--quiet"])
     lines = capsys.readouterr().out.splitlines()
     said = [line.split(":")[0] for line in lines if "too few trainings" in line]
     assert said == ["parameters", "frames", "operations"]

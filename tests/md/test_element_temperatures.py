@@ -147,7 +147,7 @@ def test_log_without_the_columns_is_read_and_goes_on_without_them(tmp_path: Path
     run = simulate(water, tmp_path, replace(SETTINGS, steps=200), compute=ComputeSettings("Reference")).directory
     old = [",".join(line.split(",")[: len(LOG_COLUMNS)]) for line in run.log.read_text().splitlines()]
     run.log.write_text("\n".join(old) + "\n")
-    simulate(water, tmp_path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
+    simulate(water, tmp_path, SETTINGS, compute=ComputeSettings("Reference"))
     log = run.read_log()
     assert log.dtype.names == LOG_COLUMNS
     assert len(log) == 200 and np.isfinite(log["temperature_K"]).all()

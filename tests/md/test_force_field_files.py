@@ -151,7 +151,7 @@ def test_what_cannot_become_a_system_is_refused_in_words(tmp_path: Path) -> None
 def test_label_takes_a_structure_and_force_field_files(tmp_path: Path) -> None:
     pdb = write_water(tmp_path / "box.pdb")
     options = "--force-field tip4pew.xml --nonbonded-cutoff 0.7 --seeds 1 --frames 2 --stride 5 --equilibration 0.02"
-    result = invoke(["label", str(pdb), "--out", str(tmp_path / "data"), *options.split(), "--no-progress"])
+    result = invoke(["label", str(pdb), "--out", str(tmp_path / "data"), *options.split(), "--quiet"])
     assert result.exit_code == 0, (result.output, result.exception)
     data = LabelledTrajectories.open(tmp_path / "data")
     system: SimulationSystem = data.system

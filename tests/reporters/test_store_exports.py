@@ -61,6 +61,20 @@ def test_hdf5_holds_every_array_and_the_meta(store: EmbeddingStore, tmp_path: Pa
         assert_arrays({name: array[:] for name, array in read.items()}, read.attrs["meta"], store)
 
 
+def test_the_ending_of_a_name_says_the_format(store: EmbeddingStore, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    out = tmp_path / "x.h5"
+    assert invoke(["export-features", str(store.path), "--out", str(out), "--quiet"]).stdout == f"13 frames in {out}\n"
+    with h5py.File(out) as read:
+        assert_arrays({name: array[:] for name, array in read.items()}, read.attrs["meta"], store)
+    (file,) = export(store, tmp_path / "x.npz")
+    with np.load(file) as read:
+        arrays = {name: read[name] for name in read.files}
+    assert_arrays(arrays, str(arrays.pop("meta")), store)
+    with pytest.raises(DataError, match=r"x.h5 is the name of a file of hdf5, not of zarr: give another ending"):
+        export(store, tmp_path / "x.h5", "zarr")
+
+
 def test_zarr_holds_every_array_and_the_meta(store: EmbeddingStore, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr", reason="zarr is not installed")
     (folder,) = export(store, tmp_path / "features.zarr", "zarr")

@@ -90,7 +90,7 @@ def test_featurize_takes_windows_and_keeps_to_them(tmp_path: Path) -> None:
     made[0].save_pdb(str(tmp_path / "villin.pdb"))
     made.save(str(tmp_path / "run.trr"))
     save_network(small_encoder(), tmp_path / "small.safetensors")
-    line = ["featurize", str(tmp_path / "run.trr"), "--topology", str(tmp_path / "villin.pdb"), "--no-progress"]
+    line = ["featurize", str(tmp_path / "run.trr"), "--topology", str(tmp_path / "villin.pdb"), "--quiet"]
     line += ["--encoder", str(tmp_path / "small.safetensors"), "--out", str(tmp_path), "--stored-dtype", "float32"]
     done = invoke([*line, "--context", "window", "--window", "1"])
     assert done.exit_code == 0, done.output
@@ -112,7 +112,7 @@ def test_simulate_stores_windowed_features(tmp_path: Path) -> None:
         str(tmp_path / "run"),
         "--features",
         "peptide-et",
-        "--no-progress",
+        "--quiet",
     ]
     line += ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference"]
     done = invoke([*line, "--context", "window", "--window", "0"])

@@ -12,9 +12,7 @@ import openmm
 import pytest
 from command_lines import invoke
 from killed_processes import KilledCalls
-from openmm import app, unit
-from small_water import water_on_a_lattice
-from untrained_networks import untrained
+from slow_water import SETTINGS, flexible_water, network
 
 from openmm_gnn import accelerate
 from openmm_gnn.base.errors import BackendError, SettingsError, SpecError
@@ -23,45 +21,11 @@ from openmm_gnn.forces.python_force import why_unavailable
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.md.state_checks import run_checks
-from openmm_gnn.md.systems.fluids import water_topology
-from openmm_gnn.md.systems.systems import SimulationSystem, save_system
-from openmm_gnn.networks.gamd import GAMD
+from openmm_gnn.md.systems.systems import save_system
 from openmm_gnn.networks.weights import save_network
-from openmm_gnn.runs.directory import LOG_COLUMNS, RunDirectory
+from openmm_gnn.runs.directory import ERROR_COLUMN, LOG_COLUMNS, RunDirectory
 from openmm_gnn.runs.forces import network_device, run_forces
 from openmm_gnn.runs.simulate import simulate
-
-SETTINGS = RunCourse(
-    steps=40,
-    equilibration_steps=10,
-    report_interval=5,
-    checkpoint_interval=10,
-    time_step_ps=0.002,
-    temperature=300.0,
-    thermostat=Thermostat.LANGEVIN,
-    friction_per_ps=5.0,
-    inner_steps=2,
-    bonded_substeps=2,
-    hydrogen_mass=3.0,
-    seed=1,
-)
-
-
-def flexible_water(rigid: bool = False, force_field: str = "tip3p.xml") -> SimulationSystem:
-    """27 molecules on a lattice, TIP3P with springs."""
-    edge = 0.95
-    parameters = app.ForceField(force_field)
-    modeller = app.Modeller(water_topology(27, edge), water_on_a_lattice(3, edge / 3) * unit.nanometer)
-    modeller.addExtraParticles(parameters)
-    system = parameters.createSystem(
-        modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.45 * unit.nanometer, rigidWater=rigid
-    )
-    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    return SimulationSystem("small-water", system, modeller.topology, positions)
-
-
-def network(forces: str = "nonbonded") -> GAMD:
-    return untrained((8, 1), 0.35, force_scale=1000.0, metadata={"data": [{"forces": forces}]}).double()
 
 
 def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_path: Path) -> None:
@@ -104,7 +68,7 @@ ISOKINETIC = replace(SETTINGS, thermostat=Thermostat.ISOKINETIC, hydrogen_mass=N
 def test_extended_run_equals_a_long_one(settings: RunCourse, rigid: bool, force_field: str, tmp_path: Path) -> None:
     start, model, longer = flexible_water(rigid, force_field), network(), replace(settings, steps=80)
     simulate(start, tmp_path / "run", settings, model, compute=ComputeSettings("Reference"))
-    run = simulate(start, tmp_path / "run", longer, model, compute=ComputeSettings("Reference"), resume=True).directory
+    run = simulate(start, tmp_path / "run", longer, model, compute=ComputeSettings("Reference")).directory
     whole = simulate(start, tmp_path / "whole", longer, model, compute=ComputeSettings("Reference")).directory
     assert_same(run, whole)
     with pytest.raises(SpecError, match=r"settings.inner_steps: 2 stored, 4 given"):
@@ -114,16 +78,16 @@ def test_extended_run_equals_a_long_one(settings: RunCourse, rigid: bool, force_
             replace(longer, inner_steps=4),
             model,
             compute=ComputeSettings("Reference"),
-            resume=True,
         )
 
 
 def endless(path: Path) -> None:
     settings = replace(SETTINGS, steps=1_000_000)
     compute = ComputeSettings("Reference", threads=1)
-    simulate(flexible_water(), path, settings, network(), compute=compute, resume=True)
+    simulate(flexible_water(), path, settings, network(), compute=compute)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "killed")
     with KilledCalls(endless, run.path) as calls:
@@ -131,7 +95,7 @@ def test_a_killed_run_goes_on_without_a_trace(tmp_path: Path) -> None:
             calls.kill_one(0.3, run.checkpoint)
     reached = step_of(run)
     ending = replace(SETTINGS, steps=reached - SETTINGS.equilibration_steps + 20)
-    simulate(flexible_water(), run.path, ending, network(), compute=ComputeSettings("Reference"), resume=True)
+    simulate(flexible_water(), run.path, ending, network(), compute=ComputeSettings("Reference"))
     assert_same(
         run,
         simulate(
@@ -258,7 +222,7 @@ def test_isokinetic_runs_show_no_temperature_and_are_not_judged_by_one(tmp_path:
     assert run_forces(start, ISOKINETIC, network()).system.getNumForces() == start.system.getNumForces() + 1
     run = simulate(start, tmp_path, ISOKINETIC, network(), compute=ComputeSettings("Reference")).directory
     log = run.read_log()
-    assert log.dtype.names == LOG_COLUMNS and np.isfinite(log["potential_kj_mol"]).all()
+    assert log.dtype.names == (*LOG_COLUMNS, ERROR_COLUMN) and np.isfinite(log["potential_kj_mol"]).all()
     assert np.isnan(log["temperature_K"]).all() and np.isnan(log["kinetic_kj_mol"]).all()
     context = openmm.Context(start.system, openmm.VerletIntegrator(0.001))
     context.setPositions(start.positions)
@@ -296,7 +260,7 @@ def test_the_command_accelerates(tmp_path: Path) -> None:
     bundle = save_network(network().float(), tmp_path / "net.safetensors")
     command = ["simulate", str(tmp_path / "water"), "--out", str(tmp_path / "run"), "--accelerate"]
     command += ["--steps", "20", "--stride", "5", "--equilibration", "0.02", "--time-step", "0.4", "--inner-steps", "2"]
-    command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--no-progress"]
+    command += ["--bonded-substeps", "2", "--hydrogen-mass", "3", "--platform", "Reference", "--quiet"]
     command += ["--thermostat", "monte-carlo"]
     assert invoke(command).exit_code == 2  # no --model
     done = invoke([*command, "--model", str(bundle)])

@@ -61,12 +61,11 @@ def cv_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_learned_cv(untrained_cv(chain()), tmp_path_factory.mktemp("cv") / "cv.safetensors")
 
 
-def run(path: Path, cv: Path, settings: RunCourse, bias: BiasSettings, resume: bool = False, **more: Any) -> Path:
+def run(path: Path, cv: Path, settings: RunCourse, bias: BiasSettings, **more: Any) -> Path:
     simulate(
         chain(),
         path,
         settings,
-        resume=resume,
         bias_cv=cv,
         bias=bias,
         **{"compute": ComputeSettings("Reference"), **more},
@@ -121,9 +120,9 @@ def test_a_resumed_run_is_that_of_one_never_stopped(tmp_path: Path, cv_path: Pat
     whole = run(tmp_path / "whole", cv_path, replace(SETTINGS, steps=200), bias, features=features)
     path = run(tmp_path / "run", cv_path, SETTINGS, bias, features=features)
     checkpoint = RunDirectory(path).checkpoint.read_bytes()
-    run(path, cv_path, replace(SETTINGS, steps=160), bias, resume=True, features=features)
+    run(path, cv_path, replace(SETTINGS, steps=160), bias, features=features)
     RunDirectory(path).checkpoint.write_bytes(checkpoint)  # as after a kill: records lie past the checkpoint
-    run(path, cv_path, replace(SETTINGS, steps=200), bias, resume=True, features=features)
+    run(path, cv_path, replace(SETTINGS, steps=200), bias, features=features)
     assert_same_records(path, whole)
     assert RunDirectory(path).trajectory.read_bytes() == RunDirectory(whole).trajectory.read_bytes()
     store = EmbeddingStore.open(path / "features")
@@ -150,7 +149,7 @@ def test_killed_runs_have_the_hills_of_one_never_killed(tmp_path: Path, cv_path:
     checkpoint = read_checkpoint(killed.checkpoint)
     assert checkpoint is not None
     ending = replace(ENDLESS, steps=checkpoint.step - ENDLESS.equilibration_steps + 40)
-    run(killed.path, cv_path, ending, OPES, resume=True)
+    run(killed.path, cv_path, ending, OPES)
     whole = run(tmp_path / "whole", cv_path, ending, OPES)
     assert_same_records(killed.path, whole)
     assert killed.trajectory.read_bytes() == RunDirectory(whole).trajectory.read_bytes()
@@ -179,9 +178,9 @@ def test_a_bias_that_tears_the_molecule_apart_is_named_with_its_variable(tmp_pat
 def test_another_bias_is_refused_on_resuming_and_named(tmp_path: Path, cv_path: Path) -> None:
     path = run(tmp_path / "run", cv_path, SETTINGS, OPES)
     with pytest.raises(SpecError, match=r"bias.barrier_kj_mol: 15.0 stored, 20.0 given"):
-        run(path, cv_path, SETTINGS, replace(OPES, barrier=20.0), resume=True)
+        run(path, cv_path, SETTINGS, replace(OPES, barrier=20.0))
     with pytest.raises(SpecError, match=r"bias.method: 'opes' stored, None given"):
-        simulate(chain(), path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
+        simulate(chain(), path, SETTINGS, compute=ComputeSettings("Reference"))
 
 
 def test_a_cv_of_another_topology_leaves_no_run_behind(tmp_path: Path, cv_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_the_command_biases(tmp_path: Path) -> None:
 
     system = load_system("alanine-dipeptide")
     cv = save_learned_cv(untrained_cv(system), tmp_path / "cv.safetensors")
-    options = ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference", "--no-progress"]
+    options = ["--steps", "20", "--stride", "10", "--equilibration", "0", "--platform", "Reference", "--quiet"]
     biased = ["--bias", str(cv), "--bias-method", "metad", "--bias-outputs", "1", "--bias-width", "0.3"]
     done = invoke(
         ["simulate", "alanine-dipeptide", *options, *biased, "--bias-stride", "5", "--out", str(tmp_path / "run")],
@@ -325,7 +324,7 @@ def test_outputs_that_are_not_slow_in_held_out_frames_are_left_out_or_refused(tm
         made = run(tmp_path / "first", path, replace(SETTINGS, steps=20), OPES)
     assert read_bias_meta(made)["outputs"] == [0] and read_bias_records(made)["values"].shape[1] == 1
     with pytest.raises(SpecError, match=r"bias.outputs: \[0\] stored"):
-        run(made, path, replace(SETTINGS, steps=40), replace(OPES, allow_few_data=True), resume=True)
+        run(made, path, replace(SETTINGS, steps=40), replace(OPES, allow_few_data=True))
     assert BiasSettings(outputs=(1,), allow_few_data=True).chosen_outputs(looked) == (1,)
     words = r"output 1, counted from 0, is not slow.*0\.10 there, over 80 pairs.*slow \(\[0\]\).*--bias-allow-few-data"
     with pytest.raises(SpecError, match=words):

@@ -67,16 +67,14 @@ def test_resumed_run_goes_on_where_it_was_and_only_with_the_same_weights(
 ) -> None:
     model, longer = untrained(force_scale=30.0), replace(SETTINGS, steps=120)
     simulate(argon, tmp_path / "run", SETTINGS, model, "net", compute=ComputeSettings("Reference"))
-    run = simulate(
-        argon, tmp_path / "run", longer, model, "net", compute=ComputeSettings("Reference"), resume=True
-    ).directory
+    run = simulate(argon, tmp_path / "run", longer, model, "net", compute=ComputeSettings("Reference")).directory
     whole = simulate(argon, tmp_path / "whole", longer, model, "net", compute=ComputeSettings("Reference")).directory
     # The network computes in float32 and its neighbour list is built at another step: equal to rounding.
     assert run.read_positions()[0] == pytest.approx(whole.read_positions()[0], abs=1e-4)
     with torch.no_grad():
         next(iter(model.parameters())).mul_(1.01)
     with pytest.raises(SpecError, match=r"forces\.hash"):
-        simulate(argon, tmp_path / "run", longer, model, "net", compute=ComputeSettings("Reference"), resume=True)
+        simulate(argon, tmp_path / "run", longer, model, "net", compute=ComputeSettings("Reference"))
 
 
 @pytest.mark.parametrize("platform", ["Reference", "CPU"])

@@ -56,11 +56,9 @@ def features() -> FeatureSettings:
     return FeatureSettings("peptide-et", stride=5, dtype="float32")
 
 
-def run(path: Path, settings: RunCourse, features: FeatureSettings | None, resume: bool = False) -> RunDirectory:
+def run(path: Path, settings: RunCourse, features: FeatureSettings | None) -> RunDirectory:
     start = chain()
-    return simulate(
-        start, path, settings, compute=ComputeSettings("Reference"), resume=resume, features=features
-    ).directory
+    return simulate(start, path, settings, compute=ComputeSettings("Reference"), features=features).directory
 
 
 def test_features_of_a_run_are_those_of_its_frames_and_do_not_alter_it(
@@ -87,16 +85,16 @@ def test_a_resumed_run_has_the_features_of_one_never_stopped(tmp_path: Path, fea
     whole = run(tmp_path / "whole", replace(SETTINGS, steps=200), features)
     resumed = run(tmp_path / "run", SETTINGS, features)
     checkpoint = resumed.checkpoint.read_bytes()
-    run(resumed.path, replace(SETTINGS, steps=160), features, resume=True)
+    run(resumed.path, replace(SETTINGS, steps=160), features)
     resumed.checkpoint.write_bytes(checkpoint)  # as after a kill: 8 frames lie past the checkpoint
-    run(resumed.path, replace(SETTINGS, steps=200), features, resume=True)
+    run(resumed.path, replace(SETTINGS, steps=200), features)
     assert_same_features(resumed, whole)
 
 
 def test_other_features_are_refused_on_resuming(tmp_path: Path, features: FeatureSettings) -> None:
     run(tmp_path / "run", SETTINGS, features)
     with pytest.raises(DataError, match="selection: None stored, 'index 0 to 3' given"):
-        run(tmp_path / "run", replace(SETTINGS, steps=200), replace(features, selection="index 0 to 3"), resume=True)
+        run(tmp_path / "run", replace(SETTINGS, steps=200), replace(features, selection="index 0 to 3"))
     with pytest.raises(SpecError, match="stride is 0"):
         replace(features, stride=0)
 
@@ -109,10 +107,9 @@ def test_features_of_another_run_are_dropped_only_when_asked(tmp_path: Path, fea
         shape = (featurizer.num_tokens, 4, featurizer.width)
         for step in (0, 500):
             own.append(step, 0.0, None, np.ones(shape), np.ones((featurizer.num_tokens, 3)))
-    for resume in (False, True):
-        with pytest.raises(DataError, match=r"up to step 500, and the run is new .* drop the 2 frames .* --replace"):
-            run(path, SETTINGS, features, resume)
-        assert EmbeddingStore.open(store).steps.tolist() == [0, 500] and not RunDirectory(path).exists
+    with pytest.raises(DataError, match=r"up to step 500, and the run is new .* drop the 2 frames .* --replace"):
+        run(path, SETTINGS, features)
+    assert EmbeddingStore.open(store).steps.tolist() == [0, 500] and not RunDirectory(path).exists
     run(path, replace(SETTINGS, equilibration_steps=0, steps=40), replace(features, stride=20, replace=True))
     records = EmbeddingStore.open(store).records
     assert records["step"].tolist() == [20, 40] and not (records["embedding"] == 1).any(axis=(1, 2, 3)).any()
@@ -123,13 +120,13 @@ def test_a_run_goes_on_from_an_old_checkpoint_only_when_asked(tmp_path: Path, fe
     rare, short, long = (replace(features, stride=20), *(replace(SETTINGS, steps=steps) for steps in (40, 120)))
     resumed = run(tmp_path / "run", short, rare)
     old = resumed.checkpoint.read_bytes()
-    run(resumed.path, long, rare, resume=True)
+    run(resumed.path, long, rare)
     stored = EmbeddingStore.open(resumed.path / "features").embeddings.copy()
     resumed.checkpoint.write_bytes(old)
     with pytest.raises(DataError, match=r"up to step 120, and the run goes on from step 40: .* the 4 frames"):
-        run(resumed.path, long, rare, resume=True)
+        run(resumed.path, long, rare)
     assert len(resumed.read_positions()[0]) == 6 and len(EmbeddingStore.open(resumed.path / "features")) == 6
-    run(resumed.path, long, replace(rare, replace=True), resume=True)
+    run(resumed.path, long, replace(rare, replace=True))
     assert np.array_equal(EmbeddingStore.open(resumed.path / "features").embeddings, stored)
 
 
@@ -137,15 +134,15 @@ def test_a_run_goes_on_from_an_old_checkpoint_only_when_asked(tmp_path: Path, fe
 def test_files_that_are_of_no_run_are_not_written_over(tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text("mine")
-    for resume in (False, True):
-        with pytest.raises(DataError, match=rf"run has {name}, which a new run would replace, and no run\.json"):
-            run(tmp_path / "run", SETTINGS, None, resume)
+    with pytest.raises(DataError, match=rf"run has {name}, which a new run would replace, and no run\.json"):
+        run(tmp_path / "run", SETTINGS, None)
     assert (tmp_path / "run" / name).read_text() == "mine"
 
 
 ENDLESS = replace(SETTINGS, steps=100_000_000)
 
 
+@pytest.mark.slow
 def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, features: FeatureSettings) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
     with KilledCalls(run, killed.path, ENDLESS, features, True) as calls:
@@ -157,7 +154,7 @@ def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, featu
     checkpoint = read_checkpoint(killed.checkpoint)
     assert checkpoint is not None
     ending = replace(ENDLESS, steps=checkpoint.step - ENDLESS.equilibration_steps + 40)
-    run(killed.path, ending, features, resume=True)
+    run(killed.path, ending, features)
     assert_same_features(killed, run(tmp_path / "whole", ending, features))
 
 

@@ -101,35 +101,34 @@ def test_stored_positions_are_not_wrapped(tmp_path: Path) -> None:
     assert np.abs(np.diff(positions, axis=0)).max() < EDGE / 2
 
 
-def test_existing_run_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_run_that_is_complete_stays_as_it_is(tmp_path: Path) -> None:
     simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
     before = (tmp_path / "run" / "trajectory.dcd").read_bytes()
-    with pytest.raises(DataError, match="holds a run already: resume it"):
-        simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
-    assert (tmp_path / "run" / "trajectory.dcd").read_bytes() == before
+    again = simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
+    assert again.ns_per_day == 0 and (tmp_path / "run" / "trajectory.dcd").read_bytes() == before
 
 
 def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
     simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
     other = replace(SETTINGS, temperature=120.0, seed=7)
     with pytest.raises(SpecError, match=r"settings.seed: 1 stored, 7 given; settings.temperature: 100.0 stored, 120.0"):
-        simulate(small_argon(), tmp_path / "run", other, compute=ComputeSettings("Reference"), resume=True)
+        simulate(small_argon(), tmp_path / "run", other, compute=ComputeSettings("Reference"))
     changed = small_argon()
     changed.system.setParticleMass(0, 20.0)
     with pytest.raises(SpecError, match=r"system.hash"):
-        simulate(changed, tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"), resume=True)
+        simulate(changed, tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference"))
 
 
 def test_extended_run_equals_a_long_one(tmp_path: Path) -> None:
     longer = replace(SETTINGS, steps=240)
     simulate(small_argon(), tmp_path / "short", SETTINGS, compute=ComputeSettings("Reference"))
-    extended = simulate(small_argon(), tmp_path / "short", longer, compute=ComputeSettings("Reference"), resume=True)
+    extended = simulate(small_argon(), tmp_path / "short", longer, compute=ComputeSettings("Reference"))
     whole = simulate(small_argon(), tmp_path / "long", longer, compute=ComputeSettings("Reference"))
     assert_same_run(extended.directory, whole.directory)
-    again = simulate(small_argon(), tmp_path / "short", longer, compute=ComputeSettings("Reference"), resume=True)
+    again = simulate(small_argon(), tmp_path / "short", longer, compute=ComputeSettings("Reference"))
     assert_same_run(again.directory, whole.directory)
     with pytest.raises(SpecError, match="has reached step 240"):
-        simulate(small_argon(), tmp_path / "short", SETTINGS, compute=ComputeSettings("Reference"), resume=True)
+        simulate(small_argon(), tmp_path / "short", SETTINGS, compute=ComputeSettings("Reference"))
     assert_same_run(again.directory, whole.directory)
 
 
@@ -138,12 +137,12 @@ def test_frames_past_the_checkpoint_are_cut(tmp_path: Path) -> None:
     whole = simulate(small_argon(), tmp_path / "whole", SETTINGS, compute=ComputeSettings("Reference")).directory
     run = simulate(small_argon(), tmp_path / "run", SETTINGS, compute=ComputeSettings("Reference")).directory
     old_checkpoint = run.checkpoint.read_bytes()
-    simulate(small_argon(), run.path, replace(SETTINGS, steps=200), compute=ComputeSettings("Reference"), resume=True)
+    simulate(small_argon(), run.path, replace(SETTINGS, steps=200), compute=ComputeSettings("Reference"))
     run.checkpoint.write_bytes(old_checkpoint)
     with open(run.trajectory, "ab") as trajectory, open(run.log, "a") as log:
         trajectory.write(b"\1" * 99)
         log.write("210,0.4")
-    simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
+    simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"))
     assert_same_run(run, whole)
 
 
@@ -153,7 +152,7 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     content[-20] ^= 255
     run.checkpoint.write_bytes(bytes(content))
     with pytest.raises(DataError, match="damaged"):
-        simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"), resume=True)
+        simulate(small_argon(), run.path, SETTINGS, compute=ComputeSettings("Reference"))
 
 
 def test_a_run_whose_checkpoint_is_gone_does_not_begin_again_over_its_frames(tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def test_a_run_whose_checkpoint_is_gone_does_not_begin_again_over_its_frames(tmp
     before = run.trajectory.read_bytes()
     run.checkpoint.unlink()
     with pytest.raises(DataError, match="has 12 frames, but no checkpoint to go on from"):
-        simulate(small_argon(), run.path, SETTINGS, compute=compute, resume=True)
+        simulate(small_argon(), run.path, SETTINGS, compute=compute)
     assert run.trajectory.read_bytes() == before
 
 
@@ -238,7 +237,7 @@ ENDLESS = replace(SETTINGS, steps=100_000_000, equilibration_steps=600, report_i
 
 
 def endless(path: Path) -> None:
-    simulate(small_argon(), path, ENDLESS, compute=ComputeSettings("Reference"), resume=True)
+    simulate(small_argon(), path, ENDLESS, compute=ComputeSettings("Reference"))
 
 
 def test_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path) -> None:
@@ -260,7 +259,7 @@ def test_kills_lose_at_most_a_chunk_and_duplicate_nothing(tmp_path: Path) -> Non
                 assert frames <= present <= frames + ENDLESS.checkpoint_interval // ENDLESS.report_interval + 1
     assert reached >= ENDLESS.equilibration_steps
     ending = replace(ENDLESS, steps=reached - ENDLESS.equilibration_steps + 200)
-    simulate(small_argon(), run.path, ending, compute=ComputeSettings("Reference"), resume=True)
+    simulate(small_argon(), run.path, ending, compute=ComputeSettings("Reference"))
     whole = simulate(small_argon(), tmp_path / "whole", ending, compute=ComputeSettings("Reference")).directory
     assert_same_run(run, whole)
 
@@ -304,7 +303,7 @@ def test_a_pressure_is_held_as_openmm_alone_does_and_is_part_of_the_run(tmp_path
     assert run.read_log()["volume_nm3"] == pytest.approx(volumes, abs=1e-5)
     assert run.settings().pressure == 500.0
     with pytest.raises(SpecError, match="pressure: 500.0 stored, 1000.0 given"):
-        simulate(start, tmp_path / "pressed", replace(settings, pressure=1000.0), compute=compute, resume=True)
+        simulate(start, tmp_path / "pressed", replace(settings, pressure=1000.0), compute=compute)
     with pytest.raises(SpecError, match="has a barostat of its own, MonteCarloBarostat: leave the pressure out"):
         simulate(replace(start, system=pressed), tmp_path / "two", settings)
     free = simulate(small_argon(), tmp_path / "free", replace(settings, pressure=None), compute=compute)

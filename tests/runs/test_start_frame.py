@@ -39,9 +39,7 @@ def test_it_begins_with_the_last_frame_and_leaves_the_system_alone(finished: tup
 def test_the_command_begins_there_too(finished: tuple[SimulationSystem, Path], tmp_path: Path) -> None:
     _, path = finished
     options = ["--steps", "1", "--stride", "1", "--equilibration", "0", "--platform", "CPU", "--threads", "1"]
-    result = invoke(
-        ["simulate", "argon", "--start", str(path), *options, "--no-progress", "--out", str(tmp_path / "next")]
-    )
+    result = invoke(["simulate", "argon", "--start", str(path), *options, "--quiet", "--out", str(tmp_path / "next")])
     assert result.exit_code == 0, result.output
     last, first = RunDirectory(path).read_positions()[0][-1], RunDirectory(tmp_path / "next").read_positions()[0][0]
     assert np.abs(first - last).max() < 0.005  # one step of 2 fs

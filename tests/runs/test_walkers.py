@@ -56,8 +56,8 @@ def cv_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_learned_cv(untrained_cv(chain()), tmp_path_factory.mktemp("cv") / "cv.safetensors")
 
 
-def run(path: Path, cv: Path, course: RunCourse, bias: BiasSettings, resume: bool = True) -> Path:
-    simulate(chain(), path, course, compute=ComputeSettings("Reference"), resume=resume, bias_cv=cv, bias=bias)
+def run(path: Path, cv: Path, course: RunCourse, bias: BiasSettings) -> Path:
+    simulate(chain(), path, course, compute=ComputeSettings("Reference"), bias_cv=cv, bias=bias)
     return path
 
 

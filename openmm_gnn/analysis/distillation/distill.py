@@ -26,6 +26,7 @@ def distill(
     cheap: SimulationSystem | None = None,
     progress: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    runs: Sequence[Path | str] = (),
 ) -> Distillation:
     """A network that stands for the expensive forces of a System, for `accelerate`; see `rounds` for how.
 
@@ -39,6 +40,8 @@ def distill(
         cheap: a System of the same atoms, such as a force field's, whose runs give the geometries of the first round.
         progress: show bars.
         say: called with a line about each round and step.
+        runs: directories of accelerated runs of this System that were made with `relearn`, whose labels the last
+            training learns too. They cost no evaluation, and may be added to a distillation that is finished.
     Raises:
         SpecError: if the System has virtual sites or no expensive forces, or settings contradict each other.
         DataError: if the directory holds something else, or geometries do not belong to the System.
@@ -57,7 +60,9 @@ def distill(
     begun = time.process_time()
     with locked(out):
         files = [Path(path) for path in geometries]
-        distilled = distill_rounds(system, out, settings, student, compute, files, cheap, progress, say)
+        distilled = distill_rounds(
+            system, out, settings, student, compute, files, cheap, progress, say, [Path(run) for run in runs]
+        )
         temperature = settings.temperature or system.temperature
         for_scan = max(0, settings.scan_calls - VALIDATION_CALLS)
         steps = found_steps(distilled, for_scan, temperature, compute, progress, say)

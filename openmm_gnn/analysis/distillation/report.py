@@ -76,10 +76,9 @@ def final_errors(distilled: Distilled) -> list[float]:
     return [force_errors(load_model(folder / one.name / "network"), frames).relative_error for one in distilled.rounds]
 
 
-def write_report(found: Distillation) -> None:
-    """Write report.json and report.png into the directory of the distillation."""
-    directory = found.distilled.directory
-    document: dict[str, Any] = {
+def report_document(found: Distillation) -> dict[str, Any]:
+    """The contents of report.json."""
+    return {
         "teacher": found.distilled.system.name,
         "forces": found.distilled.forces.value,
         "settings": plain(found.settings),
@@ -100,7 +99,12 @@ def write_report(found: Distillation) -> None:
         "python": found.python.splitlines(),
         "command": found.command,
     }
-    write_json(directory / REPORT, plain(document), indent=2)
+
+
+def write_report(found: Distillation) -> None:
+    """Write report.json and report.png into the directory of the distillation."""
+    directory = found.distilled.directory
+    write_json(directory / REPORT, plain(report_document(found)), indent=2)
     title = f"{found.distilled.system.name}: a network of {found.calls['labels']} evaluations of the teacher"
     with figure_file(directory / FIGURE, 10.5, 4.4, title) as figure:
         errors, forces = figure.subplots(1, 2)

@@ -13,7 +13,8 @@ labels follows, a scan of step sizes, and a validation.
     OUT/scan, OUT/validation    steps that were tried, and what was looked at
     OUT/report.json, report.png
 
-A run that was killed goes on when it is called again; with more rounds or evaluations, a finished one does too.
+A run that was killed goes on when it is called again; with more rounds or evaluations, a finished one does too. Frames
+of accelerated runs that were stored with their labels (`simulate --relearn`) join the last training.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 import openmm
 
 from openmm_gnn.analysis.distillation.geometries import Sampler
+from openmm_gnn.analysis.distillation.given_labels import records_of_runs
 from openmm_gnn.analysis.distillation.settings import DistillSettings, StudentSettings
 from openmm_gnn.analysis.distillation.student import frames_of_records, train_student, usable
 from openmm_gnn.analysis.distillation.teacher import CountedTeacher, OutOfCallsError, Purpose
@@ -116,6 +118,7 @@ def distill_rounds(
     cheap: SimulationSystem | None = None,
     progress: bool = True,
     say: Callable[[str], None] = lambda _: None,
+    runs: Sequence[Path] = (),
 ) -> Distilled:
     """All rounds and the last training; a caller holds the lock of the directory.
 
@@ -125,6 +128,7 @@ def distill_rounds(
         cheap: a System of the same atoms whose runs give the geometries of the first round.
         progress: show bars.
         say: called with a line for each round.
+        runs: accelerated runs of this System whose frames were stored with labels; the last training learns them too.
     Raises:
         SpecError: if the System has virtual sites or no expensive forces, or settings contradict each other.
         DataError: if the directory holds something else, or geometries do not belong to the System.
@@ -152,6 +156,10 @@ def distill_rounds(
             teacher.close()
         best = min(rounds, key=lambda one: one.error)
         name = f"{LAST}-{len(rounds)}-{settings.last_steps}"
+        if runs:
+            given = records_of_runs(runs, system, forces, len(rounds), settings.hold_out, records.dtype)
+            records, name = np.concatenate([records, given]), f"{name}-{len(given)}"
+            say(f"{len(given)} frames of {', '.join(str(run) for run in runs)} join the last training")
         last = _trained(name, records, best, sampler, forces, settings.last_steps, bars, 0.0, ())
         say(_line(last))
     chosen = last if last.error <= best.error else best

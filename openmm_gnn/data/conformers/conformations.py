@@ -201,6 +201,12 @@ class Conformations:
             said += f"\nskipped {skipped['count']}, the first one: {skipped['examples'][0]}"
         return said
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Directory, molecules and frames, and what was skipped, for programs."""
+        counts = {"molecules": len(self.molecules), "frames": self.num_frames}
+        return {"directory": self.path, **counts, "skipped": self.meta["skipped"]}
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of what a network learns from, atoms and positions, whatever the shards are."""

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import openmm
 
-from openmm_gnn.base.errors import DataError, NonFiniteError, OpenMMGNNError, SpecError
+from openmm_gnn.base.errors import OpenMMGNNError, SpecError
 from openmm_gnn.base.files import locked, read_checkpoint, write_atomically
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import Work, python_command, run_workers, serve
+from openmm_gnn.data.labels.labelled_frames import LabelledFrames
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
 from openmm_gnn.data.labels.trajectories import (
     LABELLED,
@@ -83,6 +84,11 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
         course = labels.run(trajectory.temperature, _random_seed(trajectory), trajectory.frames)
         context = _context(system, labels, course)
 
+        def forces(state: openmm.State) -> np.ndarray:
+            if labels.forces is LabelledForces.NONBONDED:
+                state = context.getState(forces=True, groups={NONBONDED_GROUP})
+            return state.getForces(asNumpy=True)._value
+
         def start() -> np.ndarray:
             file = trajectory.start_file
             return np.load(file, allow_pickle=False) if file.exists() else system.positions
@@ -96,71 +102,13 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
                 guard,
                 step,
                 course,
-                [_LabelledFrames(context, frames, trajectory, labels)],
+                [LabelledFrames(frames, trajectory.path, course, forces)],
                 trajectory.checkpoint_file,
                 checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
                 report=report,
             )
         except openmm.OpenMMException as error:
             raise OpenMMGNNError(f"OpenMM stopped {name} at step {context.getStepCount()}: {error}") from error
-
-
-class _LabelledFrames:
-    """The labelled frames of a run, kept in memory until a checkpoint; a `Listener` of the run."""
-
-    def __init__(
-        self, context: openmm.Context, frames: GrowingArray, trajectory: LabelledTrajectory, labels: LabelCourse
-    ) -> None:
-        self.intervals = (labels.stride,)
-        self._context, self._frames, self._trajectory, self._labels = context, frames, trajectory, labels
-        self._waiting: list[np.ndarray] = []
-
-    def resume(self, step: int) -> None:
-        """Cut frames past this step of the production.
-
-        Raises:
-            DataError: if there are fewer frames than the checkpoint says.
-        """
-        num_frames = step // self._labels.stride
-        if len(self._frames) < num_frames:
-            raise DataError(
-                f"{self._trajectory.frames_file} has {len(self._frames)} frames, its checkpoint was written after "
-                f"{num_frames}: delete {self._trajectory.path} to run it again"
-            )
-        self._frames.truncate(num_frames)
-
-    def take(self, step: int, state: openmm.State) -> None:
-        """Keep a record of everything the context knows now; its forces belong to exactly its positions.
-
-        Raises:
-            NonFiniteError: if the energy is NaN or infinite; a `RunGuard` has seen to positions and forces.
-        """
-        labelled = state
-        if self._labels.forces is LabelledForces.NONBONDED:
-            labelled = self._context.getState(forces=True, groups={NONBONDED_GROUP})
-        record = self._frames.empty_records(1)
-        record["step"] = step + self._labels.equilibration_steps
-        record["time"] = state.getTime()._value
-        record["potential_energy"] = state.getPotentialEnergy()._value
-        record["kinetic_energy"] = state.getKineticEnergy()._value
-        record["positions"] = state.getPositions(asNumpy=True)._value
-        record["velocities"] = state.getVelocities(asNumpy=True)._value
-        record["forces"] = labelled.getForces(asNumpy=True)._value
-        if "box_vectors" in (record.dtype.names or ()):
-            record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True)._value
-        if not np.isfinite(record["potential_energy"][0]):
-            raise NonFiniteError(f"{self._trajectory.name}: the energy of step {step} is not finite: mend the start")
-        self._waiting.append(record)
-
-    def sync(self) -> None:
-        """Write the frames that wait, and return when the disk has them."""
-        if self._waiting:
-            self._frames.append(np.concatenate(self._waiting), durable=True)
-            self._waiting.clear()
-
-    def close(self) -> None:
-        """Forget the frames that wait: without a checkpoint they are made again."""
-        self._waiting.clear()
 
 
 def _context(system: SimulationSystem, labels: LabelCourse, course: RunCourse) -> openmm.Context:
