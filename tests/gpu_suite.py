@@ -40,6 +40,7 @@ FILES = {
     "networks": (
         "tests/kernels/test_row_sums.py",
         "tests/kernels/test_pair_forces.py",
+        "tests/kernels/test_network_forces.py",
         "tests/kernels/test_tile_sums.py",
         "tests/kernels/test_edge_rows.py",
         "tests/kernels/test_vector_network.py",
@@ -55,6 +56,7 @@ SMALL_TESTS = {
         "test_messages_and_gradients_equal_plain_torch[BACKEND-True-16]",
         "test_strengths_and_gradients_equal_plain_torch[BACKEND-16]",
     ],
+    "network_forces": ["test_energy_and_forces_are_the_networks[BACKEND-charges-triclinic]"],
     "tile_sums": ["test_forces_equal_those_of_plain_torch[BACKEND-64-30-pair]"],
     "edge_rows": [
         *(f"test_encoders_equal_plain_torch[BACKEND-{n}-16-16-nearest]" for n in ("torchmd-et", "visnet", "tensornet")),

@@ -55,11 +55,13 @@ struct PairRows {
   const int32_t* entries;  // (2 num_pairs,)
 };
 
-// P pairs, each once; a negative index is padding.
-struct PairEnds {
+// P pairs, each once; a negative index is padding. Atoms and types are int64, as PyTorch has them, or int32, as a neighbour
+// list stores them.
+template <typename Index>
+struct PairEndsOf {
   int64_t count;
-  const int64_t* pairs;    // (2, P)
-  const int64_t* types;    // (P,) rows of a radial table
+  const Index* pairs;      // (2, P)
+  const Index* types;      // (P,) rows of a radial table
   const float* vectors;    // (P, 3) from i to j
   const float* distances;  // (P,)
   int64_t num_atoms, num_types;
@@ -72,6 +74,8 @@ struct PairEnds {
     return i(k) >= 0 && j(k) >= 0 && i(k) < num_atoms && j(k) < num_atoms && types[k] >= 0 && types[k] < num_types;
   }
 };
+using PairEnds = PairEndsOf<int64_t>;
+using StoredEnds = PairEndsOf<int32_t>;
 
 // Three groups of `width` channels: for scalars, for vectors along the pair, for the sender's vectors.
 struct RowMessages {

@@ -12,14 +12,16 @@ struct RowEntry {
   bool first;  // the receiver is the pair's first atom
 };
 
-OPENMM_GNN_HOST_DEVICE RowEntry row_entry(const PairEnds& ends, int32_t entry) {
+template <class Ends>
+OPENMM_GNN_HOST_DEVICE RowEntry row_entry(const Ends& ends, int32_t entry) {
   const int64_t pair = entry >> 1;
   const int64_t i = ends.pairs[pair], j = ends.pairs[ends.count + pair];
   const bool first = (entry & 1) == 0;
   return {pair, first ? i : j, first ? j : i, first};
 }
 
-OPENMM_GNN_HOST_DEVICE RadialEdge edge_of(const PairEnds& ends, const RowEntry& entry, const SplineTable& table) {
+template <class Ends>
+OPENMM_GNN_HOST_DEVICE RadialEdge edge_of(const Ends& ends, const RowEntry& entry, const SplineTable& table) {
   const int64_t type = ends.types[entry.pair];
   const bool known = type >= 0 && type < ends.num_types;
   RadialEdge edge = radial_edge(ends.vectors + 3 * entry.pair, ends.distances[entry.pair], known ? type : 0, table);

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from openmm_gnn.base.errors import NonFiniteError, in_words
+from openmm_gnn.networks.vector_gamd import WIDEST_ON_CUDA
 
 WARM_UP_CALLS = 10
 """Ordinary calls before the capture, as openmmtorch makes them."""
@@ -86,7 +87,8 @@ class CudaModule:
         if not np.isfinite(forces).all():
             atom = int(np.nonzero(~np.isfinite(forces).all(axis=1))[0][0])
             raise NonFiniteError(
-                f"the force on particle {atom} is not finite: a position is not, or the neighbour list is full"
+                f"the force on particle {atom} is not finite: a position is not, the neighbour list is full, or the "
+                "box of a network with charges has grown by a fifth since the first step (make the force anew)"
             )
         return float(buffers.host_energy), forces
 
@@ -184,8 +186,11 @@ def waits_of_this_thread() -> Iterator[list[str]]:
 def why_not_captured(module: Any) -> str | None:
     """None where a module may be captured as a CUDA graph; else the reason in words."""
     spec = json.loads(getattr(module, "spec_json", "{}") or "{}").get("spec", {})
-    if spec.get("charge_width", 0) > 0:
-        return "its charges choose their grid from the box, which the host must read"
+    if spec.get("charge_width", 0) > 0 and spec.get("width", 0) > WIDEST_ON_CUDA:
+        return (
+            f"its charges choose their grid from the box, which the host must read where a network is wider than "
+            f"{WIDEST_ON_CUDA} channels"
+        )
     return None
 
 

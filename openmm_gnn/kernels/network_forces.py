@@ -1,4 +1,4 @@
-"""Energy and forces of a whole VectorGAMD of fixed weights as one operator of the CPU: how it takes the weights.
+"""Energy and forces of a whole VectorGAMD of fixed weights as one operator: how it takes the weights.
 
 `torch.ops.openmm_gnn.vector_gamd_forces` does what `networks.vector_gamd` does with neighbour lists, pair term and
 charges, forth and back, without autograd and in one call; csrc/vector_gamd/network_forces.h has its contract.

@@ -74,7 +74,7 @@ class ForceModel(nn.Module):
 
     @torch.jit.unused
     def compiled(self, species: Tensor, partners: Tensor) -> nn.Module | None:
-        """All of `energy_and_forces` with its neighbour lists as one operator of the CPU, for weights as they are now.
+        """All of `energy_and_forces` with its neighbour lists as one operator, for weights as they are now.
 
         Args:
             species: (N,) int64, indices into `spec.elements`.
@@ -85,6 +85,11 @@ class ForceModel(nn.Module):
             has none.
         """
         return None
+
+    @torch.jit.unused
+    def compiled_for_cuda(self) -> bool:
+        """Whether that operator can serve on CUDA too."""
+        return False
 
     def network_energy_and_forces(
         self, species: Tensor, near: PairList, batch: Tensor | None = None

@@ -31,6 +31,8 @@ from openmm_gnn.networks.vector_gamd_forces import VectorGAMDForces
 
 MESSAGE_SCALE = 0.2
 """About 1 / sqrt(number of neighbours): keeps sums of messages near the size of one."""
+WIDEST_ON_CUDA = 256
+"""Channels that the kernels have threads for, as in `kernels.pair_rows.fits_operators`."""
 ENERGY_LENGTH = 0.05
 """nm; times the force scale it is the unit of a pair's energy: energies change by it over such lengths."""
 
@@ -87,7 +89,7 @@ class VectorMessageLayer(nn.Module):
 
     @torch.jit.unused
     def packed_weights(self) -> list[Tensor]:
-        """Weights in the order of `LayerWeights` in csrc/vector_gamd/cpu/atom_layers.h."""
+        """Weights in the order of `LayerWeights` in csrc/vector_gamd/network_weights.h."""
         parts: list[Tensor] = [self.norm.weight, self.norm.bias]
         for linear in (self.source, self.target, self.value, self.update_self, self.probe, self.carried):
             parts += [] if linear is None else packed_linear(linear.weight, linear.bias)
@@ -121,7 +123,7 @@ class VectorPairDecoder(nn.Module):
 
     @torch.jit.unused
     def packed_weights(self) -> list[Tensor]:
-        """Weights in the order of `DecoderWeights` in csrc/vector_gamd/cpu/atom_layers.h."""
+        """Weights in the order of `DecoderWeights` in csrc/vector_gamd/network_weights.h."""
         parts: list[Tensor] = [self.norm.weight, self.norm.bias]
         for linear in (self.total, self.left, self.probe):
             parts += packed_linear(linear.weight, linear.bias)
@@ -222,8 +224,13 @@ class VectorGAMD(ForceModel):
         return VectorGAMDForces(self, species, partners) if self.has_operator() else None
 
     @torch.jit.unused
+    def compiled_for_cuda(self) -> bool:
+        """As `ForceModel.compiled_for_cuda`: a block of threads has one for each channel."""
+        return self.has_operator() and self.width <= WIDEST_ON_CUDA
+
+    @torch.jit.unused
     def packed_weights(self) -> Tensor:
-        """All weights but the pair term's, one behind the other, in the order of csrc/vector_gamd/cpu/atom_layers.h."""
+        """All weights but the pair term's, one behind the other, in the order of csrc/vector_gamd/network_weights.h."""
         parts: list[Tensor] = [self.embedding.weight]
         for layer in self.layers:
             assert isinstance(layer, VectorMessageLayer)

@@ -1,4 +1,4 @@
-"""A VectorGAMD with its neighbour lists as one operator of the CPU, for simulations; training takes the network."""
+"""A VectorGAMD with its neighbour lists as one operator, for simulations; training takes the network."""
 
 # No `from __future__ import annotations` here: TorchScript cannot read a class attribute's type from a string.
 from typing import TYPE_CHECKING
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class VectorGAMDForces(nn.Module):
-    """Energy and forces of a network bound to atoms, on the CPU. Scriptable.
+    """Energy and forces of a network bound to atoms. Scriptable.
 
     The neighbour lists are those of `VectorGAMD.lists`, with the kinds of the pairs that they store. The weights are a
-    copy: changes of the network's do not reach them.
+    copy: changes of the network's do not reach them. On CUDA nothing waits for the device after the first call, so a
+    step can be a CUDA graph; what goes wrong there is NaN in all results, as in `NeighborList`.
     """
 
     weights: Tensor
@@ -33,7 +34,7 @@ class VectorGAMDForces(nn.Module):
     def __init__(self, model: "VectorGAMD", species: Tensor, partners: Tensor) -> None:
         """
         Args:
-            model: of float32, on the CPU.
+            model: of float32, on the CPU; the module can be moved.
             species: (N,) int64, indices into `model.spec.elements`.
             partners: (levels, N, most) int64 of `topology_tables.separation_table`.
         """
@@ -47,6 +48,7 @@ class VectorGAMDForces(nn.Module):
         self.near = NeighborList(near.cutoff, near.skin, near.max_neighbors)
         self.far = NeighborList(far.cutoff, far.skin, far.max_neighbors)
         self.has_far, self.charge_width = spec.pair_cutoff > 0, float(spec.charge_width)
+        self.size_a, self.size_b, self.size_c = 0, 0, 0
         pair_table, charges = torch.zeros((0, 0, 4), dtype=torch.float64), torch.zeros(0)
         if model.pair_term is not None:
             pair_table = spline_polynomials(model.pair_term.table)
@@ -69,9 +71,8 @@ class VectorGAMDForces(nn.Module):
             RuntimeError: as `NeighborList`.
         """
         box = positions.new_empty([0, 3]) if box_vectors is None else box_vectors
-        sizes = [0, 0, 0]
-        if self.charge_width > 0:
-            sizes = grid_sizes(box_lengths(box_vectors), self.charge_width)
+        if self.charge_width > 0 and (self.size_a == 0 or not positions.is_cuda):
+            self._choose_grid(box_vectors)
         near, far = self.near, self.far
         near._allocate(positions, box)
         if self.near_kinds.size(0) != near.stored_pairs.size(1):
@@ -86,5 +87,16 @@ class VectorGAMDForces(nn.Module):
             near.reference_positions, near.reference_box, near.stored_pairs, near.stored_shifts, self.near_kinds,
             near.status, far.cutoff, far.skin, far.reference_positions, far.reference_box, far.stored_pairs,
             far.stored_shifts, self.far_kinds, far.status, self.pair_table, self.charges, self.charge_width,
-            sizes[0], sizes[1], sizes[2], available_threads(),
+            self.size_a, self.size_b, self.size_c, available_threads(),
         )  # fmt: skip
+
+    def _choose_grid(self, box_vectors: Tensor | None) -> None:
+        """The points of the charges' grid; on CUDA for good, with room for a box that grows by a tenth.
+
+        It waits for the device. The operator looks at the box at every step, and gives NaN if it has grown by a fifth.
+        """
+        lengths = box_lengths(box_vectors)
+        if box_vectors is not None and box_vectors.is_cuda:
+            lengths = [1.1 * length for length in lengths]
+        sizes = grid_sizes(lengths, self.charge_width)
+        self.size_a, self.size_b, self.size_c = sizes[0], sizes[1], sizes[2]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from openmm_gnn.base.errors import BackendError, NonFiniteError, in_words
+from openmm_gnn.base.specs.force import NeighborSpec, VectorGAMDSpec
 from openmm_gnn.forces import torch_force
 from openmm_gnn.forces.cuda_module import (
     WARM_UP_CALLS,
@@ -22,10 +23,12 @@ from openmm_gnn.forces.cuda_module import (
     why_not_captured,
 )
 from openmm_gnn.forces.gamd_force import gamd_force
-from openmm_gnn.forces.modules.openmm_module import script_module
+from openmm_gnn.forces.modules.openmm_module import OpenMMModule, script_module
 from openmm_gnn.forces.python_force import ModuleComputation
 from openmm_gnn.md.contexts import with_model_force
+from openmm_gnn.md.systems.fluids import water_topology
 from openmm_gnn.md.systems.systems import load_system
+from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.weights import load_model
 
 has_torchforce = pytest.mark.skipif(torch_force.why_unavailable() is not None, reason="TorchForce is not installed")
@@ -66,11 +69,13 @@ def test_buffers_hand_over_what_they_are_given() -> None:
     assert not buffers.fit(positions, None) and not buffers.fit(positions.astype(np.float32), box)
 
 
-def test_a_model_with_charges_says_why_it_is_no_graph() -> None:
+def test_a_wide_model_with_charges_says_why_it_is_no_graph() -> None:
     module, _, _ = argon()
     assert why_not_captured(module) is None
-    system = load_system("tip3p")
-    reason = why_not_captured(script_module(load_model("gamd-tip3p"), system.topology))
+    topology = water_topology(1, 1.0)
+    assert why_not_captured(OpenMMModule(load_model("gamd-tip3p"), topology)) is None
+    wide = VectorGAMDSpec(NeighborSpec(0.4), (1, 8), width=272, num_layers=1, pair_cutoff=0.5, charge_width=0.12)
+    reason = why_not_captured(OpenMMModule(VectorGAMD(wide), topology))
     assert reason is not None and "grid" in reason
 
 
@@ -132,8 +137,9 @@ def test_torchforce_is_asked_for_a_graph_and_shows_it() -> None:
     force = gamd_force("gamd-argon", system.topology, backend="torchforce", cuda_graphs=True)
     assert force.getProperties()["useCUDAGraphs"] == "true"
     assert "true" not in gamd_force("gamd-argon", system.topology, backend="torchforce").getProperties().values()
+    wide = VectorGAMDSpec(NeighborSpec(0.4), (1, 8), width=272, num_layers=1, pair_cutoff=0.5, charge_width=0.12)
     with pytest.raises(BackendError, match="cannot be a CUDA graph"):
-        gamd_force("gamd-tip3p", load_system("tip3p").topology, backend="torchforce", cuda_graphs=True)
+        gamd_force(VectorGAMD(wide), water_topology(1, 1.0), backend="torchforce", cuda_graphs=True)
 
 
 # ---- what only a device can show ------------------------------------------------------------------------------------
@@ -154,10 +160,12 @@ def test_forces_on_a_gpu_are_those_of_the_cpu_with_and_without_a_graph(name: str
             moved = positions + 0.02 * generator.normal(size=positions.shape)
             energy, forces = on_gpu(FakeState(moved, box))
         expected_energy, expected = on_cpu(FakeState(moved, box))
-        assert np.abs(forces - expected).max() < TOLERANCE * np.abs(expected).max()
-        assert energy == pytest.approx(expected_energy, rel=1e-5, abs=1e-3)
-        captured = cuda_graphs and why_not_captured(module) is None
-        assert on_gpu.graph_state.startswith("in use on cuda" if captured else "not in use: ")
+        # The grid of charges is a tenth finer on a device, which on the CPU changes these forces by 1.1e-5 of the
+        # largest, 12,000 kJ/mol/nm, and this energy by 8e-6.
+        finer = 2 if name == "gamd-tip3p" else 1
+        assert np.abs(forces - expected).max() < finer * TOLERANCE * np.abs(expected).max()
+        assert energy == pytest.approx(expected_energy, rel=3e-5 if finer == 2 else 1e-5, abs=1e-3)
+        assert on_gpu.graph_state.startswith("in use on cuda" if cuda_graphs else "not in use: ")
         assert any("CUDA graph" in line for line in graph_reports())
 
 

@@ -33,7 +33,14 @@ ENCODERS = (
     "tabulated_filters",
 )
 """Operators of encoders, which both devices have."""
-PAIRS = ("pair_rows", "vector_messages", "vector_messages_backward", "pair_strengths", "pair_strengths_backward")
+PAIRS = (
+    "pair_rows",
+    "vector_messages",
+    "vector_messages_backward",
+    "pair_strengths",
+    "pair_strengths_backward",
+    "vector_gamd_forces",
+)
 """Operators of pairs, which both devices have."""
 ALL = ("neighbor_pairs", "update_neighbor_list", "pair_types", "radial_pair_forces", *ENCODERS, *PAIRS, *CUDA_ALONE)
 """Every operator that CUDA has."""

@@ -24,10 +24,13 @@ void StreamLauncher::read_back(void* to, const void* from, size_t bytes) const {
 
 OPENMM_GNN_LAUNCHES_ITEMS(CountEnds<1>)
 OPENMM_GNN_LAUNCHES_ITEMS(CountEnds<2>)
+OPENMM_GNN_LAUNCHES_ITEMS(CountEnds<2, int32_t>)
 OPENMM_GNN_LAUNCHES_ITEMS(PlaceEnds<1>)
 OPENMM_GNN_LAUNCHES_ITEMS(PlaceEnds<2>)
+OPENMM_GNN_LAUNCHES_ITEMS(PlaceEnds<2, int32_t>)
 OPENMM_GNN_LAUNCHES_ITEMS(RankEnds<1>)
 OPENMM_GNN_LAUNCHES_ITEMS(RankEnds<2>)
+OPENMM_GNN_LAUNCHES_ITEMS(RankEnds<2, int32_t>)
 OPENMM_GNN_LAUNCHES(ScanBlocks<Plan<float>>)
 OPENMM_GNN_LAUNCHES(ScanTotals<Plan<float>, FinishNothing>)
 

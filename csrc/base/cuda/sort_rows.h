@@ -14,9 +14,9 @@
 namespace openmm_gnn::cuda {
 
 // Scratch and output of one sort.
-template <int kEnds>
+template <int kEnds, typename Index = int64_t>
 struct RowSort {
-  const int64_t* pairs;  // (kEnds, P)
+  const Index* pairs;  // (kEnds, P)
   const float* distances;  // of pairs
   int64_t num_pairs, num_atoms;
   float cutoff;
@@ -26,7 +26,7 @@ struct RowSort {
   ScanMemory scan;    // of counts
   int32_t* starts;    // (N + 1,)
   int32_t* entries;   // (kEnds P,)
-  const int64_t* others;  // (P,) the other atom of each pair
+  const Index* others;  // (P,) the other atom of each pair
 
   // NaN, by which a list says that it is invalid, is no pair either: the operators answer it with NaN themselves. Nor is
   // a pair with an atom that there is not.
@@ -37,9 +37,9 @@ struct RowSort {
   OPENMM_GNN_HOST_DEVICE int64_t receiver(int64_t end) const { return pairs[end % kEnds * num_pairs + end / kEnds]; }
 };
 
-template <int kEnds>
+template <int kEnds, typename Index = int64_t>
 struct CountEnds {
-  RowSort<kEnds> sort;
+  RowSort<kEnds, Index> sort;
 
   OPENMM_GNN_HOST_DEVICE void at(int64_t pair) const {
     if (!sort.wanted(pair)) return;
@@ -49,9 +49,9 @@ struct CountEnds {
   }
 };
 
-template <int kEnds>
+template <int kEnds, typename Index = int64_t>
 struct PlaceEnds {
-  RowSort<kEnds> sort;
+  RowSort<kEnds, Index> sort;
 
   OPENMM_GNN_HOST_DEVICE void at(int64_t pair) const {
     if (!sort.wanted(pair)) return;
@@ -61,9 +61,9 @@ struct PlaceEnds {
   }
 };
 
-template <int kEnds>
+template <int kEnds, typename Index = int64_t>
 struct RankEnds {
-  RowSort<kEnds> sort;
+  RowSort<kEnds, Index> sort;
 
   OPENMM_GNN_HOST_DEVICE void at(int64_t place) const {
     const int64_t total = sort.scan.blocks[sort.scan.num_blocks];
@@ -80,19 +80,19 @@ struct RankEnds {
 };
 
 // The four steps.
-template <int kEnds>
-void sort_rows(const StreamLauncher& launcher, const RowSort<kEnds>& sort) {
+template <int kEnds, typename Index>
+void sort_rows(const StreamLauncher& launcher, const RowSort<kEnds, Index>& sort) {
   const int64_t ends = kEnds * sort.num_pairs;
   launcher.clear(sort.counts, static_cast<size_t>(sort.num_atoms) * sizeof(int32_t));
-  launch_items(launcher, sort.num_pairs, CountEnds<kEnds>{sort});
+  launch_items(launcher, sort.num_pairs, CountEnds<kEnds, Index>{sort});
   prefix_sum<Plan<float>>(launcher, nullptr, sort.counts, sort.scan, FinishNothing{});
-  launch_items(launcher, sort.num_pairs, PlaceEnds<kEnds>{sort});
-  launch_items(launcher, ends > sort.num_atoms ? ends : sort.num_atoms + 1, RankEnds<kEnds>{sort});
+  launch_items(launcher, sort.num_pairs, PlaceEnds<kEnds, Index>{sort});
+  launch_items(launcher, ends > sort.num_atoms ? ends : sort.num_atoms + 1, RankEnds<kEnds, Index>{sort});
 }
 
 // Lays out what a sort needs beside its arguments and results.
-template <int kEnds>
-void take_sort(Carver& carver, RowSort<kEnds>& sort) {
+template <int kEnds, typename Index>
+void take_sort(Carver& carver, RowSort<kEnds, Index>& sort) {
   sort.counts = carver.take<int32_t>(sort.num_atoms);
   sort.arrival = carver.take<int32_t>(kEnds * sort.num_pairs);
   sort.unsorted = carver.take<int32_t>(kEnds * sort.num_pairs);

@@ -4,11 +4,11 @@
 // All memory comes from PyTorch's caching allocator: the results and one scratch tensor, whose sizes depend on shapes
 // alone. So update_neighbor_list can be captured in a CUDA graph. Its errors are bits of `status` (../neighbor_pairs.h),
 // for nothing else could be captured; neighbor_pairs, which waits for the number of pairs, throws, as on the CPU.
-#include <cstdlib>
 #include <stdexcept>
 
 #include "base/cuda/device_arguments.h"
 #include "neighbors/cuda/frame_edges.h"
+#include "neighbors/cuda/lists.h"
 #include "neighbors/cuda/pipeline.h"
 #include "neighbors/neighbor_arguments.h"
 
@@ -17,39 +17,6 @@ namespace openmm_gnn::cuda {
 namespace {
 
 // ---- neighbor_pairs and update_neighbor_list ------------------------------------------------------------------------
-
-int64_t brute_force_atoms() {
-  const char* asked = std::getenv("OPENMM_GNN_BRUTE_FORCE_ATOMS");
-  if (asked == nullptr) return kBruteForceAtoms;
-  char* end = nullptr;
-  const int64_t atoms = std::strtoll(asked, &end, 10);
-  check(end != asked && *end == 0 && atoms >= 0,
-        std::string("OPENMM_GNN_BRUTE_FORCE_ATOMS is '") + asked + "': give a number of atoms, 0 or more");
-  return atoms;
-}
-
-template <typename T>
-System<T> system_of(const Tensor& positions, const Tensor& box, double cutoff, bool full) {
-  const bool open = box.size(0) == 0;
-  System<T> system;
-  system.positions = data<const T>(positions);
-  system.row_stride = positions.stride(0);
-  system.column_stride = positions.stride(1);
-  system.num_atoms = positions.size(0);
-  system.box = open ? nullptr : data<const T>(box);
-  system.box_row_stride = open ? 0 : box.stride(0);
-  system.box_column_stride = open ? 0 : box.stride(1);
-  system.cutoff = cutoff;
-  system.full = full;
-  system.brute_force = system.num_atoms <= brute_force_atoms();
-  return system;
-}
-
-template <typename T>
-Tensor make_workspace(const Tensor& positions, const System<T>& system, bool with_state, Workspace<T>& work) {
-  const WorkShape shape{system.num_atoms, system.brute_force, with_state, strands_per_row(system.num_atoms)};
-  return scratch_of(positions, [&](auto& carver) { lay_out(carver, shape, work); });
-}
 
 template <typename T>
 PairTensors<T> pointers_of(const PairResults& results, bool geometry) {
@@ -105,9 +72,7 @@ PairResults neighbor_pairs_cuda(const Tensor& positions, const Tensor& box_vecto
 
 template <typename T>
 PairResults update(const ListArguments& in) {
-  const ListState<T> given = checked_state<T>(in);
-  const SkinState<T> state{given.reference_positions, given.reference_box, given.stored_pairs, given.stored_shifts,
-                           given.status,              given.capacity,      in.skin};
+  const SkinState<T> state = skin_state<T>(in);
   const StreamLauncher launcher = launcher_of(in.positions);
   const System<T> system = system_of<T>(in.positions, in.box_vectors, in.cutoff + in.skin, in.full);
   Workspace<T> work;

@@ -11,23 +11,6 @@ namespace {
 // An atom takes 3 microseconds of a layer, and to start a thread 30.
 constexpr int64_t kAtomsPerThread = 100;
 
-// Reads weights one behind the other.
-struct WeightReader {
-  const float* at;
-  int64_t width;
-
-  const float* take(int64_t count) {
-    const float* begin = at;
-    at += count;
-    return begin;
-  }
-  LinearWeights map(int64_t outputs) {
-    const float* forth = take(width * outputs);
-    const float* bias = take(outputs);
-    return {forth, bias, take(outputs * width)};
-  }
-};
-
 // The network's states, layer by layer, and the steps between them.
 class Evaluation {
  public:
@@ -215,43 +198,6 @@ class Evaluation {
 };
 
 }  // namespace
-
-ForceNetworkWeights::ForceNetworkWeights(const float* begin, const NetworkSizes& sizes, float start, float cutoff) {
-  const int64_t width = sizes.width;
-  WeightReader read{begin, width};
-  const auto table = [&](int64_t channels) {
-    return SplineTable{read.take(sizes.kinds * sizes.knots * channels), sizes.knots, channels, start, cutoff};
-  };
-  embedding = read.take(sizes.species * width);
-  for (int64_t l = 0; l < sizes.layers; ++l) {
-    LayerWeights layer{};
-    layer.norm = read.take(2 * width);
-    layer.source = read.map(3 * width);
-    layer.target = read.map(3 * width);
-    layer.value = read.map(width);
-    layer.self = read.map(width);
-    if (l > 0) {
-      layer.probe = read.map(width);
-      layer.carried = read.map(width);
-    }
-    layer.length = read.map(width);
-    layer.out = read.map(width);
-    layer.sum = read.map(width);
-    layer.reach = read.map(width);
-    layer.change = read.map(2 * width);
-    layer.table = table(3 * width);
-    layer.mixing = read.take(9 * width);
-    layers.push_back(layer);
-  }
-  decoder.norm = read.take(2 * width);
-  decoder.total = read.map(width);
-  decoder.left = read.map(width);
-  decoder.probe = read.map(width);
-  decoder.table = table(width);
-  decoder.mixing = read.take(3 * width);
-  decoder.readout = read.take(width);
-  count = read.at - begin;
-}
 
 double network_energy(const ForceNetwork& net, float scale, Arrays& arrays, float* pair_vectors) {
   return Evaluation(net, arrays).energy_and_gradients(scale, pair_vectors);

@@ -1,6 +1,4 @@
 // The operator of ../network_forces.h: checks, the pairs of both lists, and the sum of all terms.
-#include "vector_gamd/network_forces.h"
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -13,71 +11,13 @@
 #include "neighbors/pair_rules.h"
 #include "vector_gamd/cpu/force_network.h"
 #include "vector_gamd/cpu/pair_term.h"
-#include "vector_gamd/pair_arguments.h"
+#include "vector_gamd/force_arguments.h"
 
 namespace openmm_gnn {
 
 namespace {
 
 constexpr int64_t kFarPairsPerThread = 20000;
-
-struct TypedList {
-  double cutoff, skin;
-  Tensor reference_positions, reference_box, pairs, shifts, kinds, status;
-
-  using Fields = std::tuple<double, double, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-};
-
-struct ForceArguments {
-  Tensor positions, box_vectors, species, partners, weights;
-  int64_t num_species, num_kinds, width, num_layers, num_knots;
-  double start, scale;
-  bool conservative;
-  TypedList near, far;
-  Tensor pair_table, charges;
-  double charge_width;
-  int64_t size_a, size_b, size_c, num_threads;
-
-  using Fields = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, int64_t, int64_t, int64_t, int64_t, int64_t, double,
-                            double, bool, TypedList, TypedList, Tensor, Tensor, double, int64_t, int64_t, int64_t,
-                            int64_t>;
-};
-
-// What is asked of the data but for the lists.
-struct ForceCall {
-  CheckedArguments given;
-  int64_t atoms;
-  KindTables kinds;
-  NetworkSizes sizes;
-  const float *weights, *charges;
-  const double* pair_table;
-
-  explicit ForceCall(const ForceArguments& in)
-      : given(in.positions, "positions"), atoms(in.positions.size(0)),
-        kinds(kind_tables(given, in.species, in.partners, in.num_species)),
-        sizes{in.num_species, in.num_kinds, in.width, in.num_layers, in.num_knots},
-        weights(given.get<float>(in.weights, "weights", {kAny})),
-        charges(given.get_or_null<float>(in.charges, "charges", {in.num_species})),
-        pair_table(given.get_or_null<double>(in.pair_table, "pair_table", {in.num_kinds, kAny, 4})) {
-    check(kinds.num_atoms == atoms, "species is of " + std::to_string(kinds.num_atoms) + " atoms and positions of " +
-                                        std::to_string(atoms) + ": give one for each");
-    check_below(kinds.species, atoms, in.num_species, "the species of atom");
-    check_size("num_species", in.num_species, 1, 1 << 10);
-    check_size("num_kinds", in.num_kinds, 1, 1 << 22);
-    check_size("num_layers", in.num_layers, 1, 1 << 10);
-    check_size("num_knots", in.num_knots, 4, 1 << 20);
-    check(in.width >= 16 && in.width <= 4096 && in.width % 16 == 0,
-          "the width is " + std::to_string(in.width) + ": give a multiple of 16, at most 4096");
-    check(in.start >= 0 && in.start < in.near.cutoff && in.near.cutoff < 1e18,
-          "a radial table needs start below a finite cutoff");
-  }
-
- private:
-  static void check_size(const char* name, int64_t value, int64_t least, int64_t most) {
-    check(value >= least && value <= most, std::string(name) + " is " + std::to_string(value) + ": give " +
-                                               std::to_string(least) + " to " + std::to_string(most));
-  }
-};
 
 // A list that is right for the positions, with the kinds of all pairs that it stores; locked as long as this lives.
 template <typename T>
@@ -160,10 +100,7 @@ template <typename T>
 double add_network(const ForceArguments& in, const ForceCall& call, double* forces) {
   thread_local NetworkArrays memory;
   const float start = static_cast<float>(in.start), cutoff = static_cast<float>(in.near.cutoff);
-  const ForceNetworkWeights weights(call.weights, call.sizes, start, cutoff);
-  check(weights.count == in.weights.numel(), "weights has " + std::to_string(in.weights.numel()) + " numbers: a network of " +
-                                                 std::to_string(in.num_layers) + " layers of width " +
-                                                 std::to_string(in.width) + " has " + std::to_string(weights.count));
+  const ForceNetworkWeights weights = call.network(in);
   const TypedPairs<T> pairs = typed_pairs<T>(in, call, in.near);
   const PreparedEdges edges = prepared_edges(pairs, {nullptr, in.num_knots, 1, start, cutoff}, memory);
   const ForceNetwork net{weights, call.sizes, call.atoms, call.kinds.species, edges, in.num_threads};
@@ -193,8 +130,7 @@ template <typename T>
 double add_pair_term(const ForceArguments& in, const ForceCall& call, double* forces) {
   const TypedPairs<T> pairs = typed_pairs<T>(in, call, in.far);
   const StoredPairs<T>& stored = pairs.stored;
-  const int64_t intervals = in.pair_table.size(1);
-  check(intervals >= 1 && in.start < in.far.cutoff, "a table of splines needs an interval, and start below the cutoff");
+  const int64_t intervals = call.intervals(in);
   const PairPolynomials splines{call.pair_table, call.sizes.kinds, intervals, in.start,
                                 static_cast<double>(intervals) / (in.far.cutoff - in.start)};
   std::vector<double> places(static_cast<size_t>(4 * call.atoms));
@@ -250,6 +186,7 @@ double add_charges(const ForceArguments& in, const ForceCall& call, double* forc
 template <typename T>
 std::tuple<Tensor, Tensor> forces_of(const ForceArguments& in) {
   const ForceCall call(in);
+  check_below(call.kinds.species, call.atoms, in.num_species, "the species of atom");
   std::vector<double> forces(static_cast<size_t>(3 * call.atoms));
   double energy = add_network<T>(in, call, forces.data());
   double pair_energy = 0;
@@ -264,9 +201,7 @@ std::tuple<Tensor, Tensor> forces_of(const ForceArguments& in) {
 }
 
 std::tuple<Tensor, Tensor> vector_gamd_forces_cpu(const ForceArguments& in) {
-  for (const TypedList* list : {&in.near, &in.far}) check_system(in.positions, in.box_vectors, list->cutoff);
-  check(in.scale > 0 && in.scale < 1e18,
-        "scale is " + std::to_string(in.scale) + ": give a finite number above 0");
+  check_forces(in);
   return is_float32(in.positions) ? forces_of<float>(in) : forces_of<double>(in);
 }
 

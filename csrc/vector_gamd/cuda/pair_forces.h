@@ -74,13 +74,13 @@ struct GivenPairs {
 };
 
 // A force pushes the first atom along, and the second one against it.
-template <class Pairs>
+template <class Pairs, typename Index = int64_t>
 struct AddPairForces {
   static constexpr int kThreads = 256;
   struct Shared {
     int64_t energy[kThreads];
   };
-  const int64_t* pairs;  // (2, count)
+  const Index* pairs;  // (2, count)
   int64_t count, num_atoms;
   Pairs source;
   FixedSums sums;

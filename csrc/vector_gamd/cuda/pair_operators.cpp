@@ -112,8 +112,9 @@ std::tuple<Tensor, Tensor> vector_messages_cuda(const MessageArguments& from) {
   const Tensor scalars = floats_like(from.value, {call.in.num_atoms, call.in.width});
   const Tensor vectors = floats_like(from.value, {call.in.num_atoms, 3, call.in.width});
   with_probe(call.in, [&](auto probe) {
-    launch_items(launcher_of(from.value), call.in.num_atoms * call.in.width,
-                 SumRowMessages<probe()>{rows, call.ends, call.in, data<float>(scalars), data<float>(vectors)});
+    using Sum = SumRowMessages<probe(), PairEnds>;
+    launcher_of(from.value).launch(row_blocks(call.in.num_atoms, call.in.width),
+                                   Sum{rows, call.ends, call.in, data<float>(scalars), data<float>(vectors)});
   });
   return {scalars, vectors};
 }
@@ -135,11 +136,11 @@ std::array<Tensor, 8> vector_messages_backward_cuda(const MessageArguments& from
   out.pair_vectors = or_null(results[7]);
   with_probe(call.in, [&](auto probe) {
     const StreamLauncher launcher = launcher_of(from.value);
-    launch_items(launcher, call.in.num_atoms * call.in.width,
-                 SumRowMessageGradients<probe()>{rows, call.ends, call.in, out});
+    launcher.launch(row_blocks(call.in.num_atoms, call.in.width),
+                    SumRowMessageGradients<probe(), PairEnds>{rows, call.ends, call.in, out});
     if (out.pair_vectors == nullptr) return;
     launcher.launch(pair_blocks(call.ends.count, call.in.width),
-                    PairMessageGradientsKernel<probe()>{call.ends, call.in, out});
+                    PairMessageGradientsKernel<probe(), PairEnds>{call.ends, call.in, out, false});
   });
   return results;
 }
@@ -150,7 +151,7 @@ Tensor pair_strengths_cuda(const StrengthArguments& from) {
   const DeviceGuard guard(from.total.get_device_index());
   const Tensor strengths = floats_like(from.total, {call.ends.count});
   launcher_of(from.total).launch(pair_blocks(call.ends.count, call.in.width),
-                                 PairStrengthsKernel{call.ends, call.in, data<float>(strengths)});
+                                 PairStrengthsKernel<PairEnds>{call.ends, call.in, data<float>(strengths)});
   return strengths;
 }
 
@@ -168,9 +169,11 @@ std::array<Tensor, 7> pair_strengths_backward_cuda(const StrengthArguments& from
   out.probe = data<float>(results[2]);
   out.pair_vectors = or_null(results[6]);
   const StreamLauncher launcher = launcher_of(from.total);
-  launch_items(launcher, call.in.num_atoms * call.in.width, SumRowStrengthGradients{rows, call.ends, call.in, out});
+  launcher.launch(row_blocks(call.in.num_atoms, call.in.width),
+                  SumRowStrengthGradients<PairEnds>{rows, call.ends, call.in, out});
   if (out.pair_vectors != nullptr) {
-    launcher.launch(pair_blocks(call.ends.count, call.in.width), PairStrengthGradientsKernel{call.ends, call.in, out});
+    launcher.launch(pair_blocks(call.ends.count, call.in.width),
+                    PairStrengthGradientsKernel<PairEnds>{call.ends, call.in, out, false});
   }
   return results;
 }

@@ -67,8 +67,8 @@ struct PairOfThread {
   bool within;
 };
 
-OPENMM_GNN_HOST_DEVICE PairOfThread pair_of(int64_t block, int thread, int64_t width, const PairEnds& ends,
-                                            float cutoff) {
+template <class Ends>
+OPENMM_GNN_HOST_DEVICE PairOfThread pair_of(int64_t block, int thread, int64_t width, const Ends& ends, float cutoff) {
   PairOfThread found{pair_channel(block, thread, width, ends.count), {0, -1, -1, true}, false};
   if (!found.mine.valid) return found;
   found.entry = row_entry(ends, static_cast<int32_t>(2 * found.mine.pair));
@@ -77,16 +77,18 @@ OPENMM_GNN_HOST_DEVICE PairOfThread pair_of(int64_t block, int thread, int64_t w
 }
 
 // NaN where the pair's distance is, or where it is neither padding nor of atoms and a type that there are; else 0.
-OPENMM_GNN_HOST_DEVICE float zero_or_nan(const PairEnds& ends, int64_t pair) {
+template <class Ends>
+OPENMM_GNN_HOST_DEVICE float zero_or_nan(const Ends& ends, int64_t pair) {
   const float distance = ends.distances[pair];
   const bool valid = distance == distance && (ends.padding(pair) || ends.known(pair));
   return valid ? 0.f : NAN;
 }
 
+template <class Ends>
 struct PairStrengthsKernel {
   static constexpr int kThreads = kPairThreads;
   using Shared = SumShared<1>;
-  PairEnds ends;
+  Ends ends;
   RowStrengths in;
   float* strengths;
 
@@ -111,26 +113,31 @@ struct PairStrengthsKernel {
   }
 };
 
-// Writes the gradient by a pair's vector from the sums of those by its unit vector and its distance.
-OPENMM_GNN_HOST_DEVICE void write_vector_gradient(int64_t index, int thread, int64_t width, const PairEnds& ends,
-                                                  const SplineTable& table, const float (&sums)[4], float* gradients) {
+// Writes the gradient by a pair's vector from the sums of those by its unit vector and its distance; or adds it.
+template <class Ends>
+OPENMM_GNN_HOST_DEVICE void write_vector_gradient(int64_t index, int thread, int64_t width, const Ends& ends,
+                                                  const SplineTable& table, const float (&sums)[4], bool add,
+                                                  float* gradients) {
   const PairOfThread of = pair_of(index, thread, width, ends, table.cutoff);
   if (!of.mine.valid) return;
-  float* gradient = gradients + 3 * of.mine.pair;
+  float gradient[3];
   if (of.within) {
     vector_gradient(edge_of(ends, of.entry, table), {sums[0], sums[1], sums[2]}, sums[3], gradient);
   } else {
     for (int d = 0; d < 3; ++d) gradient[d] = zero_or_nan(ends, of.mine.pair);
   }
+  float* to = gradients + 3 * of.mine.pair;
+  for (int d = 0; d < 3; ++d) to[d] = add ? to[d] + gradient[d] : gradient[d];
 }
 
-template <bool kVectors>
+template <bool kVectors, class Ends>
 struct PairMessageGradientsKernel {
   static constexpr int kThreads = kPairThreads;
   using Shared = SumShared<4>;
-  PairEnds ends;
+  Ends ends;
   RowMessages in;
   RowMessageGradients out;
+  bool add;  // to what the pairs' vectors have
 
   template <class Block>
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
@@ -150,17 +157,19 @@ struct PairMessageGradientsKernel {
       for (int v = 0; v < 4; ++v) shared.values[v][thread] = terms[v];
     });
     sum_channels<4>(block, shared, in.width, [&](int thread, const float (&sums)[4]) {
-      write_vector_gradient(index, thread, in.width, ends, in.table, sums, out.pair_vectors);
+      write_vector_gradient(index, thread, in.width, ends, in.table, sums, add, out.pair_vectors);
     });
   }
 };
 
+template <class Ends>
 struct PairStrengthGradientsKernel {
   static constexpr int kThreads = kPairThreads;
   using Shared = SumShared<4>;
-  PairEnds ends;
+  Ends ends;
   RowStrengths in;
   RowStrengthGradients out;
+  bool add;
 
   template <class Block>
   OPENMM_GNN_HOST_DEVICE void run(Block& block, Shared& shared) const {
@@ -183,7 +192,7 @@ struct PairStrengthGradientsKernel {
       for (int v = 0; v < 4; ++v) shared.values[v][thread] = terms[v];
     });
     sum_channels<4>(block, shared, in.width, [&](int thread, const float (&sums)[4]) {
-      write_vector_gradient(index, thread, in.width, ends, in.table, sums, out.pair_vectors);
+      write_vector_gradient(index, thread, in.width, ends, in.table, sums, add, out.pair_vectors);
     });
   }
 };

@@ -4,14 +4,18 @@
 
 namespace openmm_gnn::cuda {
 
-OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessages<true>)
-OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessages<false>)
-OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessageGradients<true>)
-OPENMM_GNN_LAUNCHES_ITEMS(SumRowMessageGradients<false>)
-OPENMM_GNN_LAUNCHES(PairMessageGradientsKernel<true>)
-OPENMM_GNN_LAUNCHES(PairMessageGradientsKernel<false>)
-OPENMM_GNN_LAUNCHES(PairStrengthsKernel)
-OPENMM_GNN_LAUNCHES_ITEMS(SumRowStrengthGradients)
-OPENMM_GNN_LAUNCHES(PairStrengthGradientsKernel)
+#define KERNELS(Ends)                                            \
+  OPENMM_GNN_LAUNCHES(SumRowMessages<true, Ends>)                 \
+  OPENMM_GNN_LAUNCHES(SumRowMessages<false, Ends>)                \
+  OPENMM_GNN_LAUNCHES(SumRowMessageGradients<true, Ends>)         \
+  OPENMM_GNN_LAUNCHES(PairMessageGradientsKernel<true, Ends>)     \
+  OPENMM_GNN_LAUNCHES(PairMessageGradientsKernel<false, Ends>)    \
+  OPENMM_GNN_LAUNCHES(PairStrengthsKernel<Ends>)                  \
+  OPENMM_GNN_LAUNCHES(SumRowStrengthGradients<Ends>)              \
+  OPENMM_GNN_LAUNCHES(PairStrengthGradientsKernel<Ends>)
+
+KERNELS(PairEnds)
+KERNELS(StoredEnds)
+OPENMM_GNN_LAUNCHES(SumRowMessageGradients<false, PairEnds>)
 
 }  // namespace openmm_gnn::cuda

@@ -66,6 +66,7 @@ class OpenMMModule(nn.Module):
         self.register_buffer("atoms", torch.tensor(seen, dtype=torch.int64))
         self.register_buffer("partners", separation_table(chosen) if spec.use_bonds else no_partners(len(seen)))
         self.compiled = model.compiled(self.species, self.partners)
+        self.compiled_for_cuda = model.compiled_for_cuda()
 
     def forward(self, positions: Tensor, box_vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy and forces.
@@ -93,7 +94,7 @@ class OpenMMModule(nn.Module):
 
     def evaluate(self, x: Tensor, box_vectors: Tensor | None) -> tuple[Tensor, Tensor]:
         """Energy and forces of the atoms that the network sees."""
-        if self.compiled is not None and x.is_cpu:
+        if self.compiled is not None and (x.is_cpu or self.compiled_for_cuda):
             energy_and_forces: tuple[Tensor, Tensor] = self.compiled(x, box_vectors)
             return energy_and_forces
         lists: list[PairList] = []

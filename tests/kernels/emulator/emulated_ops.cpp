@@ -4,6 +4,8 @@
 #define OPENMM_GNN_LIBRARY openmm_gnn_emulated
 #define OPENMM_GNN_CUDA_OPERATORS OPENMM_GNN_CPU_OPERATORS
 
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
 #include <torch/csrc/stable/accelerator.h>
 
 #include <atomic>
@@ -34,8 +36,11 @@ using EmulatedGuard = emulator::Guard;
 
 #define DeviceGuard EmulatedGuard
 #define aoti_torch_get_current_cuda_stream emulator::stream_of
+#define aoti_torch_cuda__fft_r2c aoti_torch_cpu__fft_r2c
+#define aoti_torch_cuda__fft_c2c aoti_torch_cpu__fft_c2c
 #include "encoders/cuda/operators.cpp"
 #include "neighbors/cuda/ops_cuda.cpp"
+#include "vector_gamd/cuda/network_forces.cpp"
 #include "vector_gamd/cuda/pair_operators.cpp"
 #include "gamd/cuda/tile_operators.cpp"
 
