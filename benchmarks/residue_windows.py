@@ -38,6 +38,7 @@ from rich.table import Table
 from scipy.spatial.transform import Rotation
 
 from openmm_gnn import Featurizer
+from openmm_gnn.base.figures import COLORS, figure_file
 
 RESIDUES = (50, 150, 500, 1500, 5000)
 WINDOWS = range(9)
@@ -186,33 +187,27 @@ def exponent(rows: list[Row], key: str, context: str, least: int) -> float:
 
 
 def draw(document: Row) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    for name, rows in document["errors"].items():
-        shown = [row for row in rows if row["window"] in WINDOWS]
-        for part, style in (("scalars", "o-"), ("vectors", "s--")):
-            axes[0].plot([row["window"] for row in shown], [row[part] for row in shown], style, label=f"{name}, {part}")
-    axes[0].set(xlabel="residues on either side", ylabel="error of the tokens, relative", ylim=(0, None))
-    for axis, key, label in (
-        (axes[1], "seconds", "processor time of a frame (s)"),
-        (axes[2], "memory_mb", "memory at its peak (MB)"),
-    ):
-        for context, style in (("whole", "o-"), ("window", "s--")):
-            mine = [row for row in document["cost"] if row["context"] == context]
-            power = document["exponents"][f"{key}_{context}"]
-            name = "one graph" if context == "whole" else f"windows, {COST_WINDOW} on either side"
-            axis.plot(
-                [row["residues"] for row in mine], [row[key] for row in mine], style, label=f"{name}: {power:.2f}"
-            )
-        axis.set(xscale="log", yscale="log", xlabel="residues", ylabel=label)
-        axis.legend(frameon=False, title="grows to the power of", loc="upper left")
-    axes[0].legend(frameon=False)
-    figure.savefig(PICTURE, dpi=130)
-    pyplot.close(figure)
+    with figure_file(PICTURE, 11.2, 3.8, "Residue windows") as figure:
+        axes: Any = figure.subplots(1, 3)
+        for number, (name, rows) in enumerate(document["errors"].items()):
+            shown = [row for row in rows if row["window"] in WINDOWS]
+            windows, color = [row["window"] for row in shown], COLORS[number % len(COLORS)]
+            for part, style in (("scalars", "o-"), ("vectors", "s--")):
+                axes[0].plot(windows, [row[part] for row in shown], style, color=color, label=f"{name}, {part}")
+        axes[0].set(xlabel="residues on either side", ylabel="error of the tokens, relative", ylim=(0, None))
+        for axis, key, label in (
+            (axes[1], "seconds", "processor time of a frame (s)"),
+            (axes[2], "memory_mb", "memory at its peak (MB)"),
+        ):
+            for context, style, color in (("whole", "o-", COLORS[0]), ("window", "s--", COLORS[1])):
+                mine = [row for row in document["cost"] if row["context"] == context]
+                residues, values = [row["residues"] for row in mine], [row[key] for row in mine]
+                name = "one graph" if context == "whole" else f"windows of {COST_WINDOW} on either side"
+                power = document["exponents"][f"{key}_{context}"]
+                axis.plot(residues, values, style, color=color, label=f"{name}: residues$^{{{power:.2f}}}$")
+            axis.set(xscale="log", yscale="log", xlabel="residues", ylabel=label)
+            axis.legend(loc="upper left")
+        axes[0].legend()
 
 
 def table_of(title: str, headings: tuple[str, ...], rows: list[list[str]]) -> Table:

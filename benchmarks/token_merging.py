@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, figure_file
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Merging, Mixer
 from openmm_gnn.kernels.attention import attention_weights
 from openmm_gnn.networks.tokens import equivariant_layers
@@ -122,30 +123,21 @@ def exponent(rows: list[Row], key: str, least: int, window: int = 1, matrix: boo
 
 
 def draw(rows: list[Row]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for axis, key, label in (
-        (axes[0], "training_s", "time of a training step (s)"),
-        (axes[1], "training_mb", "memory at its peak (MB)"),
-    ):
-        for window in WINDOWS:
-            mine = [row for row in rows if row["window"] == window and not row["matrix"]]
-            axis.plot([row["tokens"] for row in mine], [row[key] for row in mine], "o-", label=f"window {window}")
-        other = [row for row in rows if row["matrix"]]
-        axis.plot(
-            [row["tokens"] for row in other],
-            [row[key] for row in other],
-            "k:",
-            label="window 1, attention matrix written out",
-        )
-        axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
-    axes[0].legend(frameon=False)
-    figure.savefig(PICTURE, dpi=130)
-    pyplot.close(figure)
+    with figure_file(PICTURE, 9.0, 4.0, "Merged tokens") as figure:
+        axes: Any = figure.subplots(1, 2)
+        for axis, key, label in (
+            (axes[0], "training_s", "time of a training step (s)"),
+            (axes[1], "training_mb", "memory at its peak (MB)"),
+        ):
+            for window, color in zip(WINDOWS, COLORS, strict=False):
+                mine = [row for row in rows if row["window"] == window and not row["matrix"]]
+                tokens, values = [row["tokens"] for row in mine], [row[key] for row in mine]
+                axis.plot(tokens, values, "o-", color=color, label=f"{window} residue{'s' * (window > 1)} per token")
+            other = [row for row in rows if row["matrix"]]
+            tokens, values = [row["tokens"] for row in other], [row[key] for row in other]
+            axis.plot(tokens, values, ":", color=QUIET_COLOR, label="1, attention matrix written out")
+            axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
+        axes[0].legend()
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 from scaling_fits import PowerLawFit, fit_frontier, fit_power_law, frontier
 from scaling_runs import ScalingRun, runs_as_table, write_table
 
@@ -70,13 +71,16 @@ def draw(runs: Sequence[ScalingRun], fits: dict[str, PowerLawFit], path: Path) -
         _draw_parameters(axes[0], runs, depths)
         _draw_frames(axes[1], runs, depths)
         _draw_operations(axes[2], runs, depths)
+        frames = sorted({run.frames for run in runs})
         for panel, (name, label) in zip(axes, AXES.items(), strict=True):
             panel.set(xscale="log", yscale="log", xlabel=label)
-            panel.yaxis.set_major_formatter("{x:.2g}")
-            panel.yaxis.set_minor_formatter("{x:.2g}")
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("{x:g}")
             if name in fits:
                 _draw_fit(panel, fits[name])
         axes[0].set_ylabel("share of the noise that is left")
+        axes[1].set_xticks(frames, [str(count) for count in frames])
+        axes[1].xaxis.set_minor_locator(NullLocator())
     return path
 
 

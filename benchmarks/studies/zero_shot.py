@@ -17,6 +17,7 @@ OpenReview 4S2L519nIX, figures 2 and 3.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openmm_gnn import EmbeddingStore, Featurizer
+from openmm_gnn.base.figures import figure_file
 from openmm_gnn.base.specs.tokens import CVNetworkSpec, Mixer, Pooling
 from openmm_gnn.kinetics.lagged_pairs import LaggedPairs, split_by_time
 from openmm_gnn.kinetics.methods.interface import slow_variables
@@ -164,36 +166,33 @@ def network_scores(
 
 def draw(functions: dict[str, list[np.ndarray]], movies: list[mdtraj.Trajectory], path: Path) -> None:
     """The two leading functions of each descriptor, as means over bins of phi and psi of the middle residue."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     phi = np.concatenate([mdtraj.compute_phi(movie)[1] for movie in movies])
     psi = np.concatenate([mdtraj.compute_psi(movie)[1] for movie in movies])
     middle = phi.shape[1] // 2
     x, y, bins = np.degrees(phi[:, middle]), np.degrees(psi[:, middle]), np.linspace(-180, 180, 73)
     counts = np.histogram2d(x, y, bins)[0]
-    figure, axes = pyplot.subplots(
-        2, len(functions), figsize=(2.3 * len(functions), 4.8), squeeze=False, layout="constrained"
-    )
-    for column, (name, series) in enumerate(functions.items()):
-        values = np.concatenate(series)
-        for row in range(2):
-            means = np.histogram2d(x, y, bins, weights=values[:, row])[0] / np.where(counts > 2, counts, np.nan)
-            # The sign of a singular function means nothing: the side of the rarer frames is drawn positive.
-            means *= np.sign(np.mean(values[:, row] ** 3)) or 1.0
-            bound = float(np.nanpercentile(np.abs(means), 98))
-            image = axes[row, column].imshow(
-                means.T, origin="lower", extent=(-180, 180, -180, 180), cmap="RdBu_r", vmin=-bound, vmax=bound
-            )
-            axes[row, column].set(xticks=(-180, 0, 180), yticks=(-180, 0, 180))
-            axes[row, column].set_title(name if row == 0 else "", fontsize=8)
-            axes[row, column].set_xlabel("phi (degrees)" if row else "")
-            axes[row, column].set_ylabel(f"function {row + 1}, psi (degrees)" if column == 0 else "")
-            figure.colorbar(image, ax=axes[row, column], shrink=0.7)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    columns = math.ceil(len(functions) / 2)  # two bands, or the maps of seven descriptors would be tiny
+    title = "The two leading functions of each descriptor: mean over the frames at each phi and psi"
+    with figure_file(path, 2.9 * columns, 10.8, title) as figure:
+        axes: Any = figure.subplots(4, columns, squeeze=False, sharex=True, sharey=True)
+        for panel in axes.flat:
+            panel.set_axis_off()
+        for number, (name, series) in enumerate(functions.items()):
+            values = np.concatenate(series)
+            for row in range(2):
+                panel = axes[2 * (number // columns) + row, number % columns]
+                means = np.histogram2d(x, y, bins, weights=values[:, row])[0] / np.where(counts > 2, counts, np.nan)
+                # The sign of a singular function means nothing: the side of the rarer frames is drawn positive.
+                means *= np.sign(np.mean(values[:, row] ** 3)) or 1.0
+                bound = float(np.nanpercentile(np.abs(means), 98))
+                image = panel.imshow(
+                    means.T, origin="lower", extent=(-180, 180, -180, 180), cmap="RdBu_r", vmin=-bound, vmax=bound
+                )
+                panel.set_axis_on()
+                panel.set(xticks=(-180, 0, 180), yticks=(-180, 0, 180), xlabel="phi (degrees)", ylabel="psi (degrees)")
+                panel.set_title(f"{name.replace('_', ' ')}\nfunction {row + 1}", fontsize=9)
+                panel.label_outer()
+                figure.colorbar(image, ax=panel, shrink=0.8)
 
 
 def main() -> None:

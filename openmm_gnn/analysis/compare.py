@@ -265,7 +265,7 @@ def _draw_difference(axes: Axes, structure: StructureDifference) -> None:
     axes.axhline(0, color=QUIET_COLOR, linewidth=0.6)
     reach = 1.15 * max(float(np.abs(structure.values).max()), float(2 * np.nan_to_num(errors).max()), 0.05)
     axes.set(ylabel="Δg(r)", xlim=(0, distances[-1]), ylim=(-reach, reach))
-    axes.legend(loc="upper right", fontsize=9)
+    axes.legend(loc="upper right")
 
 
 def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
@@ -288,7 +288,7 @@ def _draw_kinetic_energy(axes: Axes, comparison: Comparison) -> None:
     axes.margins(x=0)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.3 * (high - low))
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="upper left")
     to_kelvin: Any = lambda energy: energy * kelvin_per_kj_mol  # noqa: E731
     to_energy: Any = lambda kelvin: kelvin / kelvin_per_kj_mol  # noqa: E731
     kelvin_axis = axes.secondary_yaxis("right", functions=(to_kelvin, to_energy))
@@ -314,7 +314,7 @@ def _draw_msd(axes: Axes, comparison: Comparison) -> None:
     axes.set(xlabel="lag (ps)", ylabel="mean squared displacement (nm²)", title=title, ylim=(0, None))
     axes.margins(x=0)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", fontsize=9)
+        axes.legend(loc="upper left")
 
 
 def _both(comparison: Comparison) -> list[tuple[Observables, dict]]:

@@ -71,6 +71,7 @@ class Validation:
             "system": self.system,
             "num_atoms": self.num_atoms,
             "temperature_K": self.temperature,
+            "verdict": verdicts.of_all(self.checks),
             "checks": plain(self.checks),
             "sizes": [
                 {
@@ -290,7 +291,7 @@ def _draw_energy(axes: Axes, validation: Validation) -> None:
     for label, values, color in series:
         axes.plot(trace.times_ps, (values - values[0]) * to_kelvin, color=color, label=label)
     axes.axhline(0, color=QUIET_COLOR, linewidth=0.6)
-    axes.legend(fontsize=9)
+    axes.legend()
 
 
 def _draw_temperatures(axes: Axes, validation: Validation) -> None:
@@ -306,7 +307,7 @@ def _draw_temperatures(axes: Axes, validation: Validation) -> None:
     axes.axhline(validation.temperature, color=QUIET_COLOR, linewidth=0.8)
     if run.failure:
         axes.axvline(run.times_ps[-1], color=RUN_COLOR, linestyle=":", label="blew up")
-    axes.legend(fontsize=9, loc="lower right")
+    axes.legend(loc="lower right")
 
 
 def _draw_neighborhoods(axes: Axes, validation: Validation) -> None:
@@ -320,7 +321,7 @@ def _draw_neighborhoods(axes: Axes, validation: Validation) -> None:
         axes.stairs(100 * counts / len(scores), bins, color=color, label=where, linewidth=1.4)
     axes.axvline(1, color=QUIET_COLOR, linewidth=0.8)
     axes.set_yscale("log")
-    axes.legend(fontsize=9)
+    axes.legend()
 
 
 def _draw_sizes(axes: Axes, validation: Validation) -> None:
@@ -337,8 +338,9 @@ def _draw_sizes(axes: Axes, validation: Validation) -> None:
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.set_ylim(0, 1.3 * max(errors))
-    axes.legend(fontsize=9)
+    axes.legend()
 
 
 def _say(axes: Axes, words: str) -> None:
+    axes.set_axis_off()
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=QUIET_COLOR)

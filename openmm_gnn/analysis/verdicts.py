@@ -29,6 +29,8 @@ SYMMETRIC = 1e-3
 DRIFT_K_PER_NS = 10.0
 """A thermostat of 1/ps takes this out a hundred times over."""
 TEMPERATURE = 0.01
+NOISE = 0.1
+"""Deviation of a temperature, relative, that the noise of a short run may excuse: a run that heats is noisy too."""
 OUTSIDE_FACTOR = 5.0
 """Multiple of the fraction of training atoms that lie outside by definition."""
 FLAT = 0.1
@@ -110,6 +112,13 @@ def blown_up(name: str, words: str) -> Check:
     return Check(name, math.nan, math.nan, "", "failed", LOOK, words)
 
 
+def of_all(checks: Sequence[Check]) -> str:
+    """The verdict on a network by all checks, in words."""
+    wrong, unknown = ([one.name for one in checks if one.verdict == verdict] for verdict in (LOOK, NOT_MEASURED))
+    rest = f"; not measured: {', '.join(unknown)}" if unknown else ""
+    return f"{LOOK}: {', '.join(wrong)}{rest}" if wrong else f"{FINE}, {len(checks) - len(unknown)} checks{rest}"
+
+
 def force_errors(errors: ForceErrors) -> list[Check]:
     """Beside the teacher: no verdict can be general, so it says only whether the direction is right."""
     figure = f"{100 * errors.relative_error:.2f} %"
@@ -153,10 +162,11 @@ def drift(trace: EnergyTrace, energy: str) -> list[Check]:
 
 
 def _drift(name: str, value: Estimate, of: str) -> Check:
-    resolved = abs(value.value) > 2 * value.error
-    fine = abs(value.value) < DRIFT_K_PER_NS or not resolved
-    words = of if resolved or value.error < DRIFT_K_PER_NS else f"{of}; zero within its error, a longer run tells more"
-    return _check(name, value.value, f"{value.format(1)} K/ns", fine, words, value.error, "K/ns")
+    text, unsure = f"{value.format(1)} K/ns", abs(value.value) <= 2 * value.error and value.error >= DRIFT_K_PER_NS
+    if unsure:
+        words = f"{of}; not known from a run this short: give a longer one (--constant-energy)"
+        return Check(name, value.value, value.error, "K/ns", text, NOT_MEASURED, words)
+    return _check(name, value.value, text, abs(value.value) < DRIFT_K_PER_NS, of, value.error, "K/ns")
 
 
 def equipartition(run: StabilityRun, target: float) -> list[Check]:
@@ -167,7 +177,7 @@ def equipartition(run: StabilityRun, target: float) -> list[Check]:
     checks: list[Check] = []
     for element, temperature in found.items():
         off = temperature.value / target - 1
-        fine = abs(off) < max(TEMPERATURE, 2 * temperature.error / target)
+        fine = abs(off) < max(TEMPERATURE, min(2 * temperature.error / target, NOISE))
         words = f"{100 * off:+.1f} % of {target:g} K"
         words += "" if temperature.error < TEMPERATURE * target else ", within the noise of a short run" if fine else ""
         name, figure = f"temperature of {element}", f"{temperature.format(1)} K"

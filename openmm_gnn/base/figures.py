@@ -9,10 +9,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from openmm_gnn.base.files import write_atomically
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
     from rich.table import Table
 
 # Colours of Okabe and Ito (jfly.uni-koeln.de/color), which people with any colour vision tell apart; line widths
@@ -23,6 +27,7 @@ COLORS = (REFERENCE_COLOR, RUN_COLOR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 """Colours of several series."""
 QUIET_COLOR = "#6b6b6b"
 
+DOTS_PER_INCH = 160
 STYLE: Any = {
     "font.size": 10.5,
     "axes.spines.top": False,
@@ -35,8 +40,11 @@ STYLE: Any = {
     "xtick.color": "#555555",
     "ytick.color": "#555555",
     "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
     "figure.facecolor": "white",
-    "savefig.dpi": 160,
+    "savefig.dpi": DOTS_PER_INCH,
 }
 
 
@@ -54,8 +62,36 @@ def figure_file(path: Path | str, width: float, height: float, title: str) -> It
         FigureCanvasAgg(figure)
         yield figure
         figure.suptitle(title, fontsize=13.5, fontweight="bold", x=0.01, ha="left")
+        _free_legends(figure)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+def _free_legends(figure: Figure) -> None:
+    """Raise the upper end of the axes whose legend covers a curve or a band, so that it stands above them."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend is None or not _covers(axes, box := legend.get_window_extent().padded(5)):
+            continue
+        share = min(0.7, box.height / axes.bbox.height)
+        scale = axes.yaxis.get_transform()
+        low, high = scale.transform(np.array(axes.get_ylim()))
+        axes.set_ylim(top=float(scale.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0]))
+        legend.set_loc("upper right")
+
+
+def _covers(axes: Axes, box: Bbox) -> bool:
+    """Whether a box, in pixels, covers a part of a curve or of a filled band; lines across the axes do not count."""
+    curves = [line for line in axes.lines if len(line.get_xydata()) > 2]
+    if any(line.get_transform().transform_path(line.get_path()).intersects_bbox(box, filled=False) for line in curves):
+        return True
+    bands = [band for band in axes.collections if band.get_transform() == axes.transData]
+    return any(
+        path.transformed(axes.transData).intersects_bbox(box, filled=True)
+        for band in bands
+        for path in band.get_paths()
+    )
 
 
 def terminal_table(
@@ -105,6 +141,10 @@ ul { margin: .2rem 0; padding-left: 1.2rem; } li { margin: .25rem 0; }
 """
 
 
+_PIXELS_PER_INCH = 88
+"""Size of a figure on a page; one of 11.2 inches is as wide as the page."""
+
+
 class Page:
     """Collects the parts of a page; `write` makes the file. All text is escaped."""
 
@@ -145,8 +185,12 @@ class Page:
         Args:
             what: it shows, for people who do not see it.
         """
-        content = base64.b64encode(path.read_bytes()).decode()
-        self._add(f'<figure><img alt="{escape(what)}" src="data:image/png;base64,{content}"></figure>')
+        png = path.read_bytes()
+        width = (
+            int.from_bytes(png[16:20], "big") / DOTS_PER_INCH * _PIXELS_PER_INCH
+        )  # one size of letters in all figures
+        image = f'alt="{escape(what)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"'
+        self._add(f'<figure><img style="width: {width:.0f}px" {image}></figure>')
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> None:
         """Add a table to the page.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from openmm_gnn.analysis.verdicts import ValidationSettings
+from openmm_gnn.analysis.verdicts import ValidationSettings, of_all
 from openmm_gnn.cli.options import Command, Result, RunCommand, TorchCommand
 
 
@@ -40,6 +40,7 @@ class Validate(TorchCommand, RunCommand):
             found = validate(self.model, self.out, self.settings, self.data, self.system, self.topology, report)
         return Result(
             validation_table(found),
+            f"The whole: {of_all(found.checks)}",
             f"Figure: {self.out / 'validation.png'}",
             next=f"`openmm-gnn simulate SYSTEM --model {self.model} --out run`, and compare it with its reference",
             **found.to_dict(),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, SettingsError, SpecError, at_least, positive, whole
-from openmm_gnn.base.figures import QUIET_COLOR, figure_file, terminal_table
+from openmm_gnn.base.figures import COLORS, QUIET_COLOR, figure_file, terminal_table
 from openmm_gnn.base.growing_array import intact
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from openmm_gnn.reporters.embedding_store import EmbeddingStore
     from openmm_gnn.reporters.store_follower import StoreStatus
 
+POINTS = 25
+"""Points of the curve of a score over the frames that are there at the first look."""
 BLOCK_LAGS = 10
 """Length in lags of the alternating blocks that fit and validate."""
 
@@ -196,15 +198,18 @@ def save_scores(curves: dict[str, list[ScoreRow]], path: Path | str) -> Path:
     with figure_file(path, 8.0, 4.5, "Slow motion seen so far (1: none)") as figure:
         axes = figure.subplots()
         for number, (name, rows) in enumerate(curves.items()):
-            times, color = [row.time_ps / 1000 for row in rows], f"C{number}"
+            times, color = [row.time_ps / 1000 for row in rows], COLORS[number % len(COLORS)]
             prefix = f"{name}, " if name else ""
-            axes.plot(times, [row.validated for row in rows], color=color, linewidth=2, label=f"{prefix}validated")
-            fitted = [row.score for row in rows]
-            axes.plot(times, fitted, color=color, linewidth=1, linestyle="--", label=f"{prefix}of the fitted data")
+            validated, fitted = ([getattr(row, one) for row in rows] for one in ("validated", "score"))
+            axes.plot(times, validated, "o-", color=color, markersize=3.5, label=f"{prefix}validated")
+            style: Any = {"color": color, "linewidth": 0.8, "alpha": 0.7, "markersize": 3.5}
+            axes.plot(times, fitted, "s--", label=f"{prefix}of the data it was fitted to", **style)
+        if not any(math.isfinite(row.validated) for rows in curves.values() for row in rows):
+            words = f"no validated score yet: each half needs {BLOCK_LAGS} pairs of frames"
+            axes.text(0.5, 0.5, words, ha="center", transform=axes.transAxes, color=QUIET_COLOR)
         axes.axhline(1, color=QUIET_COLOR, linewidth=0.6)
         axes.set(xlabel="simulated time (ns)", ylabel="VAMP-2 score")
-        axes.margins(x=0)
-        axes.legend(loc="best")
+        axes.legend()
     return Path(path)
 
 
@@ -267,7 +272,10 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False, shown:
 
     stores, scores = EmbeddingStore.replicas(directory), {}
     if settings.lag is not None:
-        scores = {name: StoreScores(store, settings.lag, settings.dimensions) for name, store in stores.items()}
+        scores = {
+            name: StoreScores(store, settings.lag, settings.dimensions, every=min(100, max(1, len(store) // POINTS)))
+            for name, store in stores.items()
+        }
     count, news = -1, time.monotonic()
     with Live(console=Console(quiet=not (shown and follow)), auto_refresh=False, transient=True) as live:
         while True:
@@ -275,8 +283,8 @@ def watch(directory: Path, settings: WatchSettings, follow: bool = False, shown:
             for name, score in scores.items():
                 score.advance()
                 last = score.rows[-1] if score.rows else None
-                words = f"{_number(last.score)} ({_number(last.validated)})" if last else "-"
-                cells[name] = {"VAMP-2 (validated)": words}
+                words = f"{_number(last.validated)} ({_number(last.score)})" if last else "-"
+                cells[name] = {"VAMP-2 (on its own data)": words}
             table = status_table(directory, statuses, cells)
             live.update(table, refresh=True)
             curves = {name: score.rows for name, score in scores.items() if score.rows}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from openmm import app
 
-from openmm_gnn.analysis.dynamics_checks import constant_energy_run, drift_rate, stability_run
+from openmm_gnn.analysis import verdicts
+from openmm_gnn.analysis.dynamics_checks import EnergyTrace, constant_energy_run, drift_rate, stability_run
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.units import BOLTZMANN_KJ_MOL_K
 from openmm_gnn.forces import python_force, torch_force
@@ -173,3 +174,21 @@ def test_run_that_only_heats_is_a_blow_up_too(tmp_path: Path) -> None:
 def test_run_too_short_for_a_drift_is_refused() -> None:
     with pytest.raises(DataError, match="5 steps are too few"):
         constant_energy_run(springs(), start(), replace(SETTINGS, steps=5))
+
+
+def test_a_drift_is_fine_only_if_it_is_known_to_be_small() -> None:
+    """38 K in 1 ps are not fine because the run was too short to tell how fast it goes on."""
+    times = np.linspace(0, 1, 100)
+    one_kelvin = 0.5 * BOLTZMANN_KJ_MOL_K * 30  # kJ/mol, of 30 degrees of freedom
+
+    def verdict_of(rise_kelvin: np.ndarray) -> list[verdicts.Check]:
+        energy = one_kelvin * rise_kelvin
+        return verdicts.drift(EnergyTrace(times, energy, 0 * energy, 0 * energy, 30), "an energy")
+
+    heats, unknown, steady = verdict_of(38 * times), verdict_of(38 * np.sin(9 * times)), verdict_of(1e-3 * times)
+    assert heats[0].verdict == verdicts.LOOK and heats[0].value == pytest.approx(38_000, rel=1e-3)
+    assert unknown[0].verdict == verdicts.NOT_MEASURED and "give a longer one" in unknown[0].words
+    assert steady[0].verdict == verdicts.FINE
+    assert verdicts.of_all([*heats, *steady]).startswith("look here: energy drift at constant energy, of it")
+    assert verdicts.of_all(steady) == "fine, 2 checks"
+    assert verdicts.of_all([*steady, *unknown]).startswith("fine, 2 checks; not measured: energy drift")

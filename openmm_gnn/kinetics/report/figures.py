@@ -57,10 +57,10 @@ def draw_all(analysis: Analysis, data: AnalysisData, folder: Path) -> dict[str, 
 def save_summary(analysis: Analysis, path: Path, centers: np.ndarray | None) -> Path:
     """Draw free energy, timescales and saliency side by side."""
     title = f"Slow variables of {analysis.system}: {analysis.total_ns:.4g} ns, {analysis.temperature:g} K"
-    with figure_file(path, 14.0, 4.2, title) as figure:
+    with figure_file(path, 11.2, 3.9, title) as figure:
         panels: Any = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
         layout: Any = figure.get_layout_engine()
-        layout.set(w_pad=0.14)
+        layout.set(w_pad=0.1)
         landscape, timescales, residues = panels
         if analysis.surface is not None:
             map_figures.draw_map(figure, landscape, analysis.surface, centers)
@@ -109,7 +109,7 @@ def _draw_training(axes: Axes, curves: Sequence[TrainingCurve]) -> None:
         axes.plot(curve.epochs[best], curve.scores[best], "o", color=color, markerfacecolor="white", markersize=7)
     axes.set(title="Against epoch (ring: weights kept)", xlabel="epoch", ylabel="validation VAMP-2")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best", fontsize=9)
+    axes.legend(loc="best")
 
 
 def _draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float, score_name: str) -> None:
@@ -126,7 +126,7 @@ def _draw_lag_scores(axes: Axes, lags: Sequence[LagScores], lag_ps: float, score
     axes.set(title="Against lag (1: nothing slow)", xlabel="lag (ps)", ylabel=f"VAMP-2, {score_name.partition(',')[0]}")
     axes.set_xscale("log")
     _plain_ticks(axes, np.concatenate([row.lags_ps for row in lags]))
-    axes.legend(loc="best", fontsize=9)
+    axes.legend(loc="best")
 
 
 def save_timescales(model: MarkovModel, path: Path) -> Path:
@@ -150,16 +150,14 @@ def _draw_timescales(axes: Axes, model: MarkovModel, title: str = "") -> None:
     low, high = axes.get_ylim()
     low = min(low, 0.7 * float(lags.min()))
     ends = np.array([0.8 * lags.min(), 1.25 * lags.max()])
-    axes.fill_between(ends, low, ends, color=QUIET_COLOR, alpha=0.13, linewidth=0, label="shorter than the lag")
+    axes.fill_between(ends, low, ends, color=QUIET_COLOR, alpha=0.13, linewidth=0, label="below the lag")
     _mark_lag(axes, model.lag_ps)
-    axes.set(xlim=ends, ylim=(low, high * (high / low) ** 0.22))  # room for the legend
+    axes.set(xlim=ends, ylim=(low, high))
     _plain_ticks(axes, lags)
     axes.yaxis.set_major_formatter(_plain_number)
     interval = f"{100 * model.confidence:.0f} % interval"
     axes.fill_between([], [], [], color=COLORS[0], alpha=0.2, linewidth=0, label=interval)
-    columns = 2 if len(shown) < 3 else 3
-    legend = axes.legend(loc="upper left", fontsize=9, ncols=columns, columnspacing=1.2, frameon=True)
-    legend.get_frame().set(facecolor="white", edgecolor="none", alpha=1)
+    axes.legend(loc="upper right", ncols=2)
 
 
 def save_chapman_kolmogorov(model: MarkovModel, path: Path) -> Path:
@@ -186,7 +184,7 @@ def save_chapman_kolmogorov(model: MarkovModel, path: Path) -> Path:
             axes.errorbar(times, found, yerr=errors, **style)
             axes.set_title(f"{i + 1} → {j + 1}")
             axes.set(ylim=(-0.05, 1.05), yticks=(0, 0.5, 1))
-        panels[0, -1].legend(fontsize=9, loc="upper right")
+        panels[0, -1].legend(loc="upper right")
         figure.supxlabel("time (ps)", fontsize=10.5, color="#333333")
         figure.supylabel("probability", fontsize=10.5, color="#333333")
     return path
@@ -251,7 +249,7 @@ def save_attention(weights: np.ndarray, labels: Sequence[str], path: Path) -> Pa
         weights: (layers, tokens, tokens); the sum of each row is 1.
     """
     layers = len(weights)
-    side = 3.4 if len(labels) <= MOST_LABELS else 4.4
+    side = min(3.4 if len(labels) <= MOST_LABELS else 4.4, 10.0 / layers)
     with figure_file(path, side * layers + 1.2, side + 0.9, "Attention, mean over frames and heads") as figure:
         panels: Any = figure.subplots(1, layers, squeeze=False, sharey=True)[0]
         highest = float(weights.max())
@@ -287,10 +285,10 @@ def _grouped(
     centers, width = np.arange(len(labels)), 0.76 / len(values)
     for k, (row, name, color) in enumerate(zip(values, names, colors, strict=True)):
         axes.bar(centers + (k - (len(values) - 1) / 2) * width, row, 0.92 * width, color=color, label=name)
-    axes.set_xticks(centers, labels, rotation=0 if len(labels) < 7 else 60)
+    axes.set_xticks(centers, labels, rotation=0 if len("".join(labels)) < 28 else 60)
     axes.tick_params(axis="x", length=0)
     axes.set(title=title, ylabel=unit, ylim=(0, 1.3 * float(np.nanmax(values))))
-    axes.legend(fontsize=9, loc="upper right", ncols=2 if len(names) > 3 else 1)
+    axes.legend(loc="upper right", ncols=2 if len(names) > 3 else 1)
 
 
 def _draw_heat(

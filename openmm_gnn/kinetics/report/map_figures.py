@@ -44,7 +44,7 @@ def save_free_energy(
     """
     lines = lines[:MOST_VARIABLES]
     columns = len(lines) + (surface is not None)
-    with figure_file(path, 4.3 * columns, 4.0, f"Free energy in the slow variables, {temperature:g} K") as figure:
+    with figure_file(path, 3.7 * columns, 3.8, f"Free energy in the slow variables, {temperature:g} K") as figure:
         panels: Any = figure.subplots(1, columns, squeeze=False)[0]
         for index, (axes, line) in enumerate(zip(panels, lines, strict=False)):
             draw_line(axes, line, index)
@@ -60,7 +60,7 @@ def draw_line(axes: Axes, line: FreeEnergyLine, index: int) -> None:
     axes.plot(line.centers, line.values, color=REFERENCE_COLOR, linewidth=1.8)
     axes.set(xlabel=f"{variable_name(index)} (sd)", ylabel="free energy (kJ/mol)")
     axes.set_ylim(0, min(HIGHEST_KJ_MOL, 1.08 * float(np.nanmax(line.values))))
-    axes.legend(fontsize=9, loc="upper center")
+    axes.legend(loc="upper center")
 
 
 def draw_map(figure: Figure | Any, axes: Axes, surface: FreeEnergyMap, centers: np.ndarray | None = None) -> None:
