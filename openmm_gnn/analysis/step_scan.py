@@ -23,6 +23,7 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, NonFiniteError, SettingsError, SpecError, positive
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
+from openmm_gnn.forces.multiple_time_step import NOTHING_FASTER
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
 from openmm_gnn.md.simulation_system import Thermostat
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
@@ -230,7 +231,10 @@ def scan_steps(
         if row is None:
             speed, remark = 0.0, ""
             try:
-                result = simulate(system, run.path, course, network, name, compute, progress=progress)
+                with warnings.catch_warnings():
+                    if any(one.inner_steps for one in rows):
+                        warnings.filterwarnings("ignore", message=NOTHING_FASTER)  # said of the first run
+                    result = simulate(system, run.path, course, network, name, compute, progress=progress)
                 speed = result.ns_per_day
             except (NonFiniteError, openmm.OpenMMException) as error:
                 remark = str(error)

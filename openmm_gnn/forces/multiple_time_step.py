@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 NETWORK_NAME, NEGATED_NAME = "GAMDForce", "NegatedGAMDForce"
 _TRIALS = 3
+NOTHING_FASTER = "the network makes nothing faster here"
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def question_costs(costs: dict[str, float], inner_steps: int) -> None:
     step = costs["expensive"] + inner_steps * (costs["network"] + costs["inner"])
     if step > inner_steps * own:
         warnings.warn(
-            f"the network makes nothing faster here: an evaluation takes {costs['network']:.3g} ms, one of the forces "
+            f"{NOTHING_FASTER}: an evaluation takes {costs['network']:.3g} ms, one of the forces "
             f"that it stands for {costs['expensive']:.3g} ms, and of all others {costs['inner'] + costs['bonded']:.3g} "
             "ms; run without it, or say which forces are expensive",
             stacklevel=2,

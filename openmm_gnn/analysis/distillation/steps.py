@@ -82,7 +82,8 @@ def found_steps(
         reference=False,
     )
     rows = []
-    for row in scan_steps(system, load_model(distilled.model), distilled.directory / "scan", asked, compute, progress):
+    folder = distilled.directory / "scan" / distilled.rounds[-1].name  # of this network: another has its own
+    for row in scan_steps(system, load_model(distilled.model), folder, asked, compute, progress):
         rows.append(row)
         say(f"steps of {row.time_step_fs:g} fs, {row.inner_steps} of the network: {row.verdict.value}")
     calls = sum(course.total_steps + 1 for _, course in asked.runs(system))
