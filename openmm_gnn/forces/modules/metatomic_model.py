@@ -45,7 +45,7 @@ class MetatomicModel(torch.nn.Module):
         """Arguments and errors as for `derivatives_module`."""
         super().__init__()
         self.is_cv = isinstance(network, LearnedCV)
-        self.conservative = self.is_cv or bool(network.conservative)
+        self.conservative = not isinstance(network, ForceModel) or network.conservative
         self.num_values = network.num_outputs if isinstance(network, LearnedCV) else 1
         self.derivatives = derivatives_module(network, topology, periodic)
         self.register_buffer("numbers", torch.tensor(atomic_numbers(topology), dtype=torch.int32))
@@ -204,7 +204,7 @@ def save_metatomic(model: AtomisticModel, path: Path) -> Path:
 def _operators_alone() -> Iterator[None]:
     """metatomic records every library that PyTorch has loaded, and asks for all of them: it is to find the one used."""
     loaded = torch.ops.loaded_libraries
-    torch.ops.loaded_libraries = {str(PACKAGE / "libopenmm_gnn_cpu.so")}  # type: ignore[assignment]
+    torch.ops.loaded_libraries = {str(PACKAGE / "libopenmm_gnn_cpu.so")}
     try:
         yield
     finally:
