@@ -23,7 +23,8 @@ from openmm_gnn.md.systems.systems import load_system
 from openmm_gnn.networks.force_model import ForceModel
 from openmm_gnn.networks.weights import load_model
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.runs.directory import FEATURES_FOLDER, RunDirectory
+from openmm_gnn.reporters.store_meta import FEATURES_FOLDER
+from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.settings import FeatureSettings
 from openmm_gnn.runs.simulate import RunResult, simulate
 

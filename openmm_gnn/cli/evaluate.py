@@ -14,8 +14,8 @@ from openmm_gnn.cli.options import Command, Result
 class Evaluate(Command):
     model: tyro.conf.Positional[str]
     """Network: a shipped name, a bundle (.safetensors) or an exported module (.pt)."""
-    data: tyro.conf.Positional[Path]
-    """Directory written by `openmm-gnn label` or `import-labels`."""
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories written by `openmm-gnn label` or `import-labels`."""
     seeds: tuple[int, ...] = (10,)
     """Seeds of the trajectories to evaluate on, such as 10 or 9-10."""
     record: bool = False
@@ -28,8 +28,9 @@ class Evaluate(Command):
 
         with ProgressBar(1.0, self.progress, title=f"evaluating {self.model}") as bar:
             errors = evaluate(self.model, self.data, self.seeds, self.record, bar.update)
+        data = " ".join(map(str, self.data))
         return Result(
-            errors.table(f"{self.model} on {self.data}, seeds {seed_ranges(self.seeds)}"),
-            next=f"`openmm-gnn validate {self.model} --data {self.data}`, then `openmm-gnn simulate`",
+            errors.table(f"{self.model} on {data}, seeds {seed_ranges(self.seeds)}"),
+            next=f"`openmm-gnn validate {self.model} --data {self.data[0]}`, then `openmm-gnn simulate`",
             **asdict(errors),
         )

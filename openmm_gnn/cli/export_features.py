@@ -14,7 +14,7 @@ from openmm_gnn.reporters.store_meta import Format, Observables
 @dataclass(frozen=True, kw_only=True)
 class ExportFeatures(Command):
     store: tyro.conf.Positional[Path]
-    """An embedding store, or the directory of a run with one or several."""
+    """Directory that `simulate --features` or `featurize` wrote, or one that holds several of them."""
     out: Path
     """File to write, such as x.h5; of several stores a directory."""
     format: Format | None = None

@@ -20,7 +20,7 @@ class Tail(Command):
     after_stop = "The run goes on: the same command looks again."
 
     directory: tyro.conf.Positional[Path]
-    """An embedding store, or the directory of a run with one or several."""
+    """Directory that `simulate --features` or `featurize` wrote, or one that holds several of them."""
     settings: WatchSettings
     follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Keep looking until the run has ended."""

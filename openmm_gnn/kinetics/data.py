@@ -20,9 +20,9 @@ from openmm_gnn.kinetics.settings import AnalysisSettings
 from openmm_gnn.kinetics.token_trajectories import TokenTrajectory, check_together, trajectory_of_store
 from openmm_gnn.md.dcd_frames import dcd_layout
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.store_meta import is_store, natural_order
+from openmm_gnn.reporters.store_meta import FEATURES_FOLDER, stores_under
 from openmm_gnn.runs.bias import records as bias
-from openmm_gnn.runs.directory import FEATURES_FOLDER, RunDirectory
+from openmm_gnn.runs.directory import RunDirectory
 
 LAG_FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Lags at which scores and timescales are taken unless the settings list some, in units of the lag of the training."""
@@ -176,7 +176,7 @@ def find_runs(paths: Sequence[Path], counts: dict[str, int] | None = None) -> li
     """
     found: list[Path] = []
     for path in paths:
-        stores = _stores_under(path)
+        stores = stores_under(path)
         if not stores:
             raise DataError(
                 f"{path} holds no features: give a directory that `openmm-gnn simulate --features` or "
@@ -194,17 +194,6 @@ def find_runs(paths: Sequence[Path], counts: dict[str, int] | None = None) -> li
             raise DataError(f"{path} has {length} frames, {wanted} were analysed before: give another --out")
         runs.append(AnalysedRun(name, store, wanted, _simulation_of(path)))
     return runs
-
-
-def _stores_under(path: Path) -> list[Path]:
-    """The stores under a run, a store, or a directory with several of them, in natural order."""
-    for place in (path, path / FEATURES_FOLDER):
-        if is_store(place):
-            return [place]
-    if not path.is_dir():
-        return []
-    folders = sorted((folder for folder in path.iterdir() if folder.is_dir()), key=lambda p: natural_order(p.name))
-    return [store for folder in folders for store in _stores_under(folder)]
 
 
 def _simulation_of(store: Path) -> RunDirectory | None:

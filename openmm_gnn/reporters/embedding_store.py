@@ -31,9 +31,8 @@ from openmm_gnn.reporters.store_follower import StoredFrame, follow, is_closed
 from openmm_gnn.reporters.store_meta import (
     check_embedding,
     check_same_source,
-    is_store,
-    natural_order,
     read_meta,
+    stores_under,
     write_meta,
 )
 
@@ -163,7 +162,7 @@ class EmbeddingStore:
 
     @staticmethod
     def replicas(run: Path | str) -> dict[str, EmbeddingStore]:
-        """The stores in a directory, by name, to read: each in a folder of its own; one in the directory itself is "".
+        """The stores of a run, or of a folder with several, by their paths in it, to read; one that is it itself is "".
 
         The names are in natural order: replica-2 comes before replica-10.
 
@@ -171,12 +170,10 @@ class EmbeddingStore:
             DataError: if there are none.
         """
         run = Path(run)
-        if is_store(run):
-            return {"": EmbeddingStore.open(run)}
-        folders = [path.name for path in run.iterdir() if is_store(path)] if run.is_dir() else []
-        if not folders:
+        found = stores_under(run)
+        if not found:
             raise DataError(f"{run} holds no embedding store: give the directory that EmbeddingReporter writes to")
-        return {name: EmbeddingStore.open(run / name) for name in sorted(folders, key=natural_order)}
+        return {"" if path == run else str(path.relative_to(run)): EmbeddingStore.open(path) for path in found}
 
     def __len__(self) -> int:
         return len(self.records)

@@ -16,6 +16,8 @@ from openmm_gnn.base.files import flattened, read_document, write_atomically
 from openmm_gnn.features.featurizer_settings import WHOLE
 
 KIND, VERSION = "embedding-store", 1
+FEATURES_FOLDER = "features"
+"""Folder of a run with its live features."""
 _SHORT = 60
 _NAMES = ("encoder.name", "encoder.spec.metadata")
 """Say where a model was found, not what it is; its hash does that."""
@@ -27,6 +29,20 @@ def is_store(path: Path) -> bool:
         return json.loads((path / "meta.json").read_text()).get("kind") == KIND
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def stores_under(path: Path) -> list[Path]:
+    """The directories of the stores of a run, or of several runs in folders of their own, in natural order.
+
+    A store is itself; of a run, features/ comes before whatever else it holds.
+    """
+    for place in (path, path / FEATURES_FOLDER):
+        if is_store(place):
+            return [place]
+    folders = [folder for folder in path.iterdir() if folder.is_dir()] if path.is_dir() else []
+    return [
+        store for folder in sorted(folders, key=lambda one: natural_order(one.name)) for store in stores_under(folder)
+    ]
 
 
 def read_meta(path: Path) -> dict[str, Any]:

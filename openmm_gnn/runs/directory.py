@@ -33,7 +33,6 @@ from openmm_gnn.md.run_settings import RunCourse, course_hash
 from openmm_gnn.md.simulation_system import SimulationSystem
 
 RUN_VERSION = 1
-FEATURES_FOLDER = "features"
 LOG_COLUMNS = ("step", "time_ps", "potential_kj_mol", "kinetic_kj_mol", "temperature_K", "volume_nm3")
 """Columns of every log; then comes `element_column` of each element, which logs of older versions do not have."""
 ERROR_COLUMN = "network_error_mev_per_angstrom"

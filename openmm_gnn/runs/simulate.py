@@ -27,8 +27,8 @@ from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, 
 from openmm_gnn.md.simulation_system import is_periodic_system, stable_xml
 from openmm_gnn.md.state_checks import HOT_PS, run_checks
 from openmm_gnn.reporters.embedding_store import EmbeddingStore
-from openmm_gnn.reporters.store_meta import is_store
-from openmm_gnn.runs.directory import FEATURES_FOLDER, RunDirectory
+from openmm_gnn.reporters.store_meta import FEATURES_FOLDER, is_store
+from openmm_gnn.runs.directory import RunDirectory
 from openmm_gnn.runs.forces import network_device, run_forces
 from openmm_gnn.runs.network_watch import NetworkWatch, RunLabels, check_relearn
 from openmm_gnn.runs.run_frames import RunFrames

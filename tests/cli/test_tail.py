@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -115,6 +116,19 @@ def test_following_a_killed_writer_ends_at_the_timeout(tmp_path: Path) -> None:
     result = tail(str(tmp_path), "--follow", "--refresh", "0.05", "--timeout", "0.2")
     assert result.exit_code == 0
     assert "stopped" in result.output
+
+
+def test_a_folder_of_runs_is_seen_as_a_whole(tmp_path: Path) -> None:
+    for number in (10, 2):
+        with new_store(tmp_path / f"seed-{number}" / "features") as store:
+            fill(store, range(number))
+        (tmp_path / f"seed-{number}" / "bias").mkdir()
+    seen = tail(str(tmp_path), "--json")
+    stores = json.loads(seen.stdout)["stores"]
+    assert [(name, status["num_frames"]) for name, status in stores.items()] == [
+        ("seed-2/features", 2),
+        ("seed-10/features", 10),
+    ]
 
 
 def test_a_directory_without_a_store_is_an_error(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def force_errors(
 
 def evaluate(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     seeds: Sequence[int],
     record: bool = False,
     report: Callable[[float], None] = lambda _: None,
@@ -280,18 +280,24 @@ def evaluate(
 
     Args:
         model: shipped name, bundle, or exported module.
-        data: directory written by `openmm-gnn label` or `import-labels`.
-        seeds: of the trajectories.
+        data: directory written by `openmm-gnn label` or `import-labels`, or several.
+        seeds: of the trajectories, in any of them.
         record: write the figures into the bundle's metadata, too.
         report: called with the share of the frames that is done.
     Raises:
         DataError: if the network was trained on other forces than the data holds, or a seed is missing.
         TopologyError: if a topology has an element the network does not know.
     """
-    network, opened = load_model(model), open_all([Path(data)])
-    check_evaluable(network.spec, opened[0])
+    paths = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(path) for path in data]
+    network, opened = load_model(model), open_all(paths)
+    for one in opened:
+        check_evaluable(network.spec, one)
     errors = force_errors(network, select_seeds(opened, seeds), report)
     if record:
-        held_out = {"data": Path(data).name, "seeds": seed_ranges(seeds), **dataclasses.asdict(errors)}
+        held_out = {
+            "data": " ".join(path.name for path in paths),
+            "seeds": seed_ranges(seeds),
+            **dataclasses.asdict(errors),
+        }
         save_network(network, model, {**network.spec.metadata, "held_out": held_out})
     return errors
