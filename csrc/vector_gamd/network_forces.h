@@ -16,7 +16,8 @@ namespace openmm_gnn {
 // pair_table: (kinds, intervals, 4) float64, the pair term's splines as polynomials of the place in each interval of [start,
 // far_cutoff], kJ/mol; empty for no pair term, and then nothing is read of the far list.
 // charges: (num_species,), particle_mesh's units, with a grid of size_a x size_b x size_c points; empty for none.
-// energy: 0-d, kJ/mol, 0 unless `conservative`; forces (N, 3), kJ/mol/nm; both of the positions' type.
+// energy: 0-d, kJ/mol, 0 unless `conservative`; forces (N, 3), kJ/mol/nm; both of the positions' type. On CUDA, where nothing
+// waits for the device, both are NaN in place of an error, and if less than 1.8 points of the grid lie in a charge's width.
 inline constexpr char kVectorGamdForces[] =
     "vector_gamd_forces(Tensor positions, Tensor box_vectors, Tensor species, Tensor partners, Tensor weights,"
     " int num_species, int num_kinds, int width, int num_layers, int num_knots, float start, float scale,"

@@ -22,14 +22,14 @@ from openmm_gnn.networks.pair_term import box_lengths, grid_sizes
 from openmm_gnn.networks.vector_gamd import VectorGAMD
 from openmm_gnn.networks.vector_gamd_forces import VectorGAMDForces
 
-PER_EDGE, EDGE = 3, 0.96
+PER_EDGE, EDGE = 2, 0.64
 MOLECULES = PER_EDGE**3
 SPECIES = torch.tensor([1, 0, 0]).repeat(MOLECULES)
 BOXES = {
     "open": None,
     "cubic": EDGE * torch.eye(3, dtype=torch.float64),
-    # Skewed, and narrower than the far cutoff's diameter: an atom sees several images of another, and its own.
-    "triclinic": torch.tensor([[0.97, 0, 0], [0.3, 0.95, 0], [-0.25, 0.35, 0.96]], dtype=torch.float64),
+    # Skewed; and all are narrower than a cutoff's diameter: an atom sees several images of another, and its own.
+    "triclinic": torch.tensor([[0.65, 0, 0], [0.2, 0.63, 0], [-0.17, 0.23, 0.64]], dtype=torch.float64),
 }
 TOLERANCE = 5e-6
 """Of the largest force: a force is a sum of some hundred float32 terms of its size, each rounded some 20 times on its
@@ -65,7 +65,7 @@ def model_of(seed: int = 3, **changes: Any) -> VectorGAMD:
     """A network of random weights whose terms are all of one size."""
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {"width": 16, "num_radial": 9, "force_scale": 30.0, "pair_radial": 14}
-    model = VectorGAMD(VectorGAMDSpec(NeighborSpec(0.4, 0.06), (1, 8), **(sizes | changes)))
+    model = VectorGAMD(VectorGAMDSpec(NeighborSpec(0.4, 0.06, max_neighbors=40), (1, 8), **(sizes | changes)))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith(("bias", "norm.weight")):
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_nan_in_all_results(operator: Callable[[VectorGAMD], On
     assert not all_nan(module(placed, box))
     module.module.near.stored_pairs[1, 0] = 10_000
     assert all_nan(module(placed, box))
-    for points, refused in ((15, False), (14, True)):  # 1.8 points in the width of 0.12 nm are 14.4 in 0.96 nm
+    for points, refused in ((10, False), (9, True)):  # 1.8 points in the width of 0.12 nm are 9.6 in 0.64 nm
         module = operator(charged)
         module.choose_grid([16, points, 16])
         assert all_nan(module.evaluate(placed, box)) is refused
