@@ -17,6 +17,7 @@ import tyro
 
 from openmm_gnn import cli
 from openmm_gnn.cli import options
+from openmm_gnn.cli.settings_file import NOT_KEPT
 from openmm_gnn.cli.train import Network
 from openmm_gnn.data.conformers.settings import KINDS
 
@@ -34,7 +35,8 @@ def actions_of(name: str, arguments: list[str]) -> dict[str, Action]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         parser = tyro.extras.get_parser(command, prog=name, config=options.CONFIG, registry=options.REGISTRY)
-    found = [action for action in parser._actions if action.dest != "help"]
+    everywhere = {"--help", *(f"--{one}" for one in NOT_KEPT)}
+    found = [action for action in parser._actions if not everywhere & set(action.option_strings)]
     return {(action.option_strings or [str(action.metavar)])[0]: action for action in found}
 
 

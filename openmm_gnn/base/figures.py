@@ -83,7 +83,7 @@ def _free_legends(figure: Figure) -> None:
 
 def _covers(axes: Axes, box: Bbox) -> bool:
     """Whether a box, in pixels, covers a part of a curve or of a filled band; lines across the axes do not count."""
-    curves = [line for line in axes.lines if len(line.get_path().vertices) > 2]
+    curves = [line for line in axes.lines if np.size(line.get_path().vertices) > 4]
     if any(line.get_transform().transform_path(line.get_path()).intersects_bbox(box, filled=False) for line in curves):
         return True
     bands = [band for band in axes.collections if band.get_transform() == axes.transData]

@@ -70,7 +70,7 @@ class Command:
     """Said when the user stops the command with ctrl-C."""
 
     config: Path | None = None
-    """YAML file of options, such as settings.yaml of a run; options on the command line come before it."""
+    """YAML file of options, such as settings.yaml of a run; those on the command line take precedence."""
     json: bool = False
     """Print the result as one JSON object; words go to standard error."""
     quiet: bool = False

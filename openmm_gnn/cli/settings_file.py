@@ -1,6 +1,6 @@
 """Options in a YAML file: `--config FILE` reads them, and a command that fills a directory leaves its own there.
 
-A key is the name of an option or of an argument, without dashes; what the command line gives comes before the file.
+A key is the name of an option or of an argument, without dashes; what the command line gives takes precedence.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_a_file_is_written_as_a_user_would(tmp_path: Path) -> None:
     assert values(read(f"train --config {tmp_path / 'my.yaml'}")) == values(read(line))
 
 
-def test_the_command_line_comes_before_the_file(tmp_path: Path) -> None:
+def test_the_command_line_takes_precedence_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("runs: [a, b]\nout: slow\nlag: 20\nvalidation: [c, d]\nquick: true\nmethod: tica\n")
     given = read(f"analyze e --config {file} --validation f --lag=5")

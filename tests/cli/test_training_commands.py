@@ -71,6 +71,8 @@ def test_evaluate_prints_the_errors_of_held_out_frames_and_records_them(bundle: 
     assert errors["mae"] == pytest.approx(errors["relative_error"] * errors["mean_force"])
     assert errors["relative_net_force"] < 1e-5  # a pair decoder's
     assert load_model(bundle).spec.metadata["held_out"]["mae"] == errors["mae"]
+    twice = json.loads(invoke(["evaluate", str(bundle), str(data), str(data), "--seeds", "3", "--json"]).stdout)
+    assert twice["num_frames"] == 6 and twice["mae"] == pytest.approx(errors["mae"])
     table = invoke(["evaluate", str(bundle), str(data), "--seeds", "3"])
     assert f"{errors['mae']:.4f}" in table.stdout
 
