@@ -107,8 +107,13 @@ class SeenValues:
     """(D,) values of the CVs."""
     energy: float
     """Energy of the bias, kJ/mol."""
-    largest_force: float
-    """Largest force of the bias on an atom, kJ/mol/nm."""
+    forces: Tensor
+    """(num_read, 3) forces of the bias, kJ/mol/nm, on any device."""
+
+    @property
+    def largest_force(self) -> float:
+        """Largest force of the bias on an atom, kJ/mol/nm."""
+        return float(torch.linalg.vector_norm(self.forces, dim=1).max())
 
 
 class BiasForce(PythonCall):
@@ -160,7 +165,8 @@ class BiasForce(PythonCall):
         # Between the values and the forces of a step an evaluation keeps what is theirs; Contexts may step in threads.
         self._lock = threading.Lock()
         # Made for the CPU at once, and for a GPU at the first call from there.
-        self._evaluations = {"cpu": cv_evaluation(module, self.outputs, torch.device("cpu"))}
+        cpu = torch.device("cpu")
+        self._evaluations = {cpu: cv_evaluation(module, self.outputs, cpu)}
         self.force = make_force(self.module, "BiasForce", uses_box, backend, group=group)
 
     @property
@@ -242,19 +248,18 @@ class BiasForce(PythonCall):
             cv = self._on(read.device)
             values = cv.values(read, box_vectors)
             energy, slope = self.potential.value_and_gradient(values)
-            (forces,) = cv.forces(slope[None])
-        on_host = forces.cpu().numpy()
-        largest = math.sqrt(np.einsum("ij,ij->i", on_host, on_host).max())
-        if not (math.isfinite(largest) and np.isfinite(values).all()):
+            forces = cv.forces(slope[None])[0]
+        # Each call of NumPy or PyTorch costs microseconds of a step: the sum is not finite where a number is not.
+        if not (math.isfinite(float(forces.sum())) and all(map(math.isfinite, values.tolist()))):
             raise NonFiniteError(
                 f"the CVs are {values.tolist()}, or their gradient is not finite: atoms overlap, or the simulation "
                 "has blown up; look at the last good frame, or take a lower bias"
             )
-        self.latest = SeenValues(values, energy, largest)
+        self.latest = SeenValues(values, energy, forces)
         return energy, forces
 
     def _on(self, device: torch.device) -> CVEvaluation:
-        name = str(device)
-        if name not in self._evaluations:
-            self._evaluations[name] = cv_evaluation(self._cv_module, self.outputs, device)
-        return self._evaluations[name]
+        found = self._evaluations.get(device)
+        if found is None:
+            found = self._evaluations[device] = cv_evaluation(self._cv_module, self.outputs, device)
+        return found

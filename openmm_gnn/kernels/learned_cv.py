@@ -108,10 +108,13 @@ class CompiledCV:
         Raises:
             NotRecordable: if the program's results do not stand in one piece.
         """
-        self._search = search
         places = torch.tensor(program.places(), dtype=torch.int64)
+        lengths = (search.per_nm, search.cutoff, search.max_neighbors)
+        self._search = (search.hops, search.molecule, search.copies, search.starts, *lengths)
+        self._molecules = (search.molecule, search.copies, *lengths)
         self._network = (embedded, weights, tables, norm, head_width)
         self._program = (program.program, program.memory, places)
+        self._open = torch.empty((0, 3), dtype=torch.float64)
         self._given: tuple[Any, ...] = ()
         self._kept: list[Tensor] = []
 
@@ -121,9 +124,10 @@ class CompiledCV:
         Args:
             read, box_vectors: as for `MoleculeSearch.edges`.
         """
-        found, networks = self._search, (*self._network, available_threads(), *self._program)
-        self._given = (read, found.molecule, found.copies, found.per_nm, found.cutoff, found.max_neighbors, *networks)
-        values, *self._kept = torch.ops.openmm_gnn.learned_cv_values(*found.arguments(read, box_vectors), *networks)
+        box = self._open if box_vectors is None else box_vectors
+        networks = (*self._network, available_threads(), *self._program)
+        self._given = (read, *self._molecules, *networks)
+        values, *self._kept = torch.ops.openmm_gnn.learned_cv_values(read, box, *self._search, *networks)
         return values if values.shape[0] > 0 else None
 
     def forces(self, slopes: Tensor) -> Tensor:

@@ -107,14 +107,16 @@ static void attention_direction_edges(const EncoderEdges& edges, int64_t begin, 
     const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
     const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
     const float envelope = edges.envelope[e];
-    const EdgeFilter at = edge_filter(in.filters, edges.places[e]), slope = filter_slopes(in.filters, edges.places[e]);
-    for (int64_t g = 0; g < groups; ++g) {
-      for (int64_t k = 0; k < 4; ++k) {
-        filters[k][g] = filter(in.filters, at, k * width + 16 * g);
-        changes[k][g] = filter(in.filters, slope, k * width + 16 * g);
+    if (e == begin || edges.places[e] != edges.places[e - 1]) {
+      const EdgeFilter at = edge_filter(in.filters, edges.places[e]), slope = filter_slopes(in.filters, edges.places[e]);
+      for (int64_t g = 0; g < groups; ++g) {
+        for (int64_t k = 0; k < 4; ++k) {
+          filters[k][g] = filter(in.filters, at, k * width + 16 * g);
+          changes[k][g] = filter(in.filters, slope, k * width + 16 * g);
+        }
       }
-      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filters[0][g];
     }
+    for (int64_t g = 0; g < groups; ++g) attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filters[0][g];
     sum_heads(attention, groups, in.head_width);
     for (int64_t g = 0; g < groups; ++g) {
       const Activated active = silu(attention[g]);

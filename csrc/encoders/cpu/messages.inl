@@ -3,23 +3,26 @@
 static void attention_loop(const EncoderEdges& edges, int64_t begin, int64_t end, const AttentionInputs& in,
                            float* scalars, float* vectors) {
   const int64_t width = in.width, groups = width / 16;
-  Lanes attention[kMostEncoderGroups];
+  Lanes attention[kMostEncoderGroups], filters[4 * kMostEncoderGroups];
   for (int64_t e = begin; e < end; ++e) {
     const int64_t i = edges.receivers[e], j = edges.senders[e];
     const float *receiver = in.node + 5 * width * i, *sender = in.node + 5 * width * j + width;
     const float *carried = in.vectors + 3 * width * j, *u = edges.directions + 3 * e;
-    const EdgeFilter at = edge_filter(in.filters, edges.places[e]);
+    if (e == begin || edges.places[e] != edges.places[e - 1]) {
+      const EdgeFilter at = edge_filter(in.filters, edges.places[e]);
+      for (int64_t g = 0; g < 4 * groups; ++g) filters[g] = filter(in.filters, at, 16 * g);
+    }
     for (int64_t g = 0; g < groups; ++g) {
-      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filter(in.filters, at, 16 * g);
+      attention[g] = load(receiver + 16 * g) * load(sender + 16 * g) * filters[g];
     }
     sum_heads(attention, groups, in.head_width);
     float *to_scalars = scalars + width * i, *to_vectors = vectors + 3 * width * i;
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t c = 16 * g;
       const Lanes weight = activated(attention[g]) * edges.envelope[e];
-      add_to(to_scalars + c, load(sender + width + c) * filter(in.filters, at, width + c) * weight);
-      const Lanes scale = load(sender + 2 * width + c) * filter(in.filters, at, 2 * width + c);
-      const Lanes along = load(sender + 3 * width + c) * filter(in.filters, at, 3 * width + c);
+      add_to(to_scalars + c, load(sender + width + c) * filters[groups + g] * weight);
+      const Lanes scale = load(sender + 2 * width + c) * filters[2 * groups + g];
+      const Lanes along = load(sender + 3 * width + c) * filters[3 * groups + g];
       for (int d = 0; d < 3; ++d) {
         add_to(to_vectors + d * width + c, load(carried + d * width + c) * scale + along * u[d]);
       }

@@ -23,20 +23,50 @@ constexpr double kPi = 3.14159265358979323846;
 // graph/radial_basis.py `distances_in_knots`.
 constexpr double kDecaying = 513.0, kEven = 256.0;
 
-// What the loops take of an edge, from its vector and length.
+// What the loops take of edges, from their vectors and lengths, in an order in which edges of the same length follow each
+// other: an atom's own edges, then each edge and the one back. Of these a filter is read once.
 struct Geometry {
+  std::vector<int64_t> order, receivers, senders;  // first the edge's number
   std::vector<float> directions, envelope;
   std::vector<double> places;
 
-  Geometry(const float* vectors, const float* distances, int64_t count, double cutoff)
-      : directions(static_cast<size_t>(3 * count)), envelope(static_cast<size_t>(count)),
-        places(static_cast<size_t>(count)) {
-    for (int64_t e = 0; e < count; ++e) {
+  Geometry(const int64_t* index, const float* vectors, const float* distances, int64_t count, double cutoff)
+      : receivers(static_cast<size_t>(count)), senders(receivers), directions(3 * receivers.size()),
+        envelope(receivers.size()), places(receivers.size()) {
+    order_edges(index, index + count, distances, count);
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t e = order[k];
       const double d = distances[e];
       const float inverse = d > 0 ? 1.f / distances[e] : 1.f;
-      for (int64_t k = 3 * e; k < 3 * e + 3; ++k) directions[k] = vectors[k] * inverse;
-      envelope[e] = d < cutoff ? static_cast<float>(0.5 * (std::cos(kPi * d / cutoff) + 1.0)) : 0.f;
-      places[e] = (1.0 - std::exp(-5.0 * d / cutoff)) * (kDecaying / (1.0 - std::exp(-5.0))) + d * (kEven / cutoff);
+      receivers[k] = index[count + e], senders[k] = index[e];
+      for (int64_t c = 0; c < 3; ++c) directions[3 * k + c] = vectors[3 * e + c] * inverse;
+      if (k > 0 && distances[e] == distances[order[k - 1]]) {
+        envelope[k] = envelope[k - 1], places[k] = places[k - 1];
+        continue;
+      }
+      envelope[k] = d < cutoff ? static_cast<float>(0.5 * (std::cos(kPi * d / cutoff) + 1.0)) : 0.f;
+      places[k] = (1.0 - std::exp(-5.0 * d / cutoff)) * (kDecaying / (1.0 - std::exp(-5.0))) + d * (kEven / cutoff);
+    }
+  }
+
+ private:
+  // Edges whose receivers do not ascend stay in their order.
+  void order_edges(const int64_t* from, const int64_t* to, const float* distances, int64_t count) {
+    order.reserve(static_cast<size_t>(count));
+    const bool ascend = std::is_sorted(to, to + count);
+    std::vector<bool> taken(static_cast<size_t>(count));
+    for (int64_t e = 0; ascend && e < count; ++e) {
+      if (from[e] == to[e]) order.push_back(e), taken[e] = true;
+    }
+    for (int64_t e = 0; e < count; ++e) {
+      if (taken[e]) continue;
+      order.push_back(e), taken[e] = true;
+      if (!ascend) continue;
+      for (int64_t back = std::lower_bound(to, to + count, from[e]) - to; back < count && to[back] == from[e]; ++back) {
+        if (from[back] != to[e] || distances[back] != distances[e] || taken[back]) continue;
+        order.push_back(back), taken[back] = true;
+        break;
+      }
     }
   }
 };
@@ -57,7 +87,7 @@ struct Network {
         distances(given.get<float>(in.distances, "edge_distances", {num_edges})),
         weights(given.get<float>(in.weights, "weights", {layers, AttentionWeights::count(width)})),
         tables(given.get<float>(in.tables, "tables", {layers, kAny, 2, 4 * width})),
-        norm(given.get<float>(in.norm, "norm", {2, width})), geometry(vectors, distances, num_edges, in.cutoff) {
+        norm(given.get<float>(in.norm, "norm", {2, width})), geometry(index, vectors, distances, num_edges, in.cutoff) {
     check_width(width, in.head_width);
     check(in.tables.size(1) >= 2, "a filter table needs 2 knots");
     check(in.cutoff > 0 && in.cutoff < 1e18, "cutoff is " + std::to_string(in.cutoff) + ": give a finite length above 0");
@@ -67,8 +97,8 @@ struct Network {
 
   EncoderEdges edge_list() const {
     return {num_edges,
-            index + num_edges,
-            index,
+            geometry.receivers.data(),
+            geometry.senders.data(),
             geometry.directions.data(),
             geometry.envelope.data(),
             geometry.places.data()};
@@ -216,28 +246,32 @@ std::vector<std::tuple<Tensor, Tensor>> attention_network_directions(const Netwo
       kernels.multiply(data<float>(node), begin, end, 5 * width, weights.node_back(), nullptr, width,
                        normalized.data());
       normalize_back(begin, end, state.scalars(), weights.norm(), normalized.data());
-      for (int64_t k = 3 * width * begin; k < 3 * width * end; ++k) {
-        vectors[k] += mixed_back[k] + data<float>(carried)[k];
-      }
+      const float* sent = data<float>(carried);
+      for (int64_t k = 3 * width * begin; k < 3 * width * end; ++k) vectors[k] += mixed_back[k] + sent[k];
     });
   }
   const double cutoff = arguments.cutoff, pi = kPi / cutoff, fall = 5.0 / cutoff;
   std::vector<std::tuple<Tensor, Tensor>> found;
   for (int64_t m = 0; m < directions; ++m) {
     const Tensor to_vectors = floats_like(embedded, {count, 3}), to_distances = floats_like(embedded, {count});
+    float *by_vectors = data<float>(to_vectors), *by_distances = data<float>(to_distances);
     const float *of_vectors = total.data() + 3 * m * count, *of_envelopes = total.data() + 3 * edge_count + m * count;
     const float* of_places = of_envelopes + edge_count;
-    for (int64_t e = 0; e < count; ++e) {
+    double of_envelope = 0, knots = 0;
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t e = net.geometry.order[k];
       const double d = net.distances[e], inverse = d > 0 ? 1.0 / d : 1.0;
       double along = 0;
-      for (int64_t k = 3 * e; k < 3 * e + 3; ++k) {
-        data<float>(to_vectors)[k] = static_cast<float>(of_vectors[k] * inverse);
-        along += static_cast<double>(of_vectors[k]) * net.vectors[k];
+      for (int64_t c = 0; c < 3; ++c) {
+        by_vectors[3 * e + c] = static_cast<float>(of_vectors[3 * k + c] * inverse);
+        along += static_cast<double>(of_vectors[3 * k + c]) * net.vectors[3 * e + c];
+      }
+      if (k == 0 || net.geometry.places[k] != net.geometry.places[k - 1]) {
+        of_envelope = d < cutoff ? -0.5 * pi * std::sin(pi * d) : 0.0;
+        knots = kDecaying * fall / (1.0 - std::exp(-5.0)) * std::exp(-fall * d) + kEven / cutoff;
       }
       const double of_direction = d > 0 ? -along * inverse * inverse : 0.0;
-      const double of_envelope = d < cutoff ? -0.5 * pi * std::sin(pi * d) * of_envelopes[e] : 0.0;
-      const double knots = kDecaying * fall / (1.0 - std::exp(-5.0)) * std::exp(-fall * d) + kEven / cutoff;
-      data<float>(to_distances)[e] = static_cast<float>(of_direction + of_envelope + knots * of_places[e]);
+      by_distances[e] = static_cast<float>(of_direction + of_envelope * of_envelopes[k] + knots * of_places[k]);
     }
     found.emplace_back(to_vectors, to_distances);
   }
