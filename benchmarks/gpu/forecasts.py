@@ -63,6 +63,10 @@ FORECASTS = (
              3, 8, "", 5, more_is_better=True),
     Forecast("step of VectorGAMD, 774 atoms", "row_sums", "774 atoms, whole step", ("ms", "step, in a graph"),
              0.3, 0.9, "ms"),
+    Forecast("with pair term, as one operator", "row_sums", "774 atoms, whole step", ("ms", "operator, in a graph"),
+             0.15, 0.4, "ms"),
+    Forecast("TIP3P's with charges, one operator", "row_sums", "774 atoms, whole step",
+             ("ms", "with charges, in a graph"), 0.12, 0.35, "ms"),
 )  # fmt: skip
 
 

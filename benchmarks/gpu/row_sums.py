@@ -1,7 +1,8 @@
 """The loops over pairs of VectorGAMD on a GPU: sums over rows beside plain PyTorch, one layer and one whole force step.
 
 Messages of one layer at water's density within 0.45 nm, forward and with the gradients that forces need; then the step
-of the shipped AMOEBA water network, energy and gradient, list included. Milliseconds by device events.
+of shipped networks, energy and gradient, lists included: of AMOEBA water without its pair term through autograd, with it as
+one operator; and of TIP3P water, with pair term and charges, as one operator. Milliseconds by device events.
 
     python benchmarks/gpu/run.py row_sums [--quick]
 """
@@ -25,6 +26,7 @@ from openmm_gnn.kernels.radial_pairs import pair_types
 from openmm_gnn.kernels.vector_network import vector_messages
 from openmm_gnn.networks.force_model import PairList
 from openmm_gnn.networks.vector_gamd import VectorGAMD
+from openmm_gnn.networks.vector_gamd_forces import VectorGAMDForces
 
 SIZES = (774, 12_282, 72_279)
 WIDTHS = (32, 64, 128)
@@ -81,7 +83,23 @@ def whole_step(num_atoms: int, seconds: float) -> dict[str, float]:
         types = pair_types(pairs, species, partners, 2)
         return model.network_energy_and_forces(species, PairList(pairs, vectors, distances, types))
 
-    return device_medians({"step": step, "step, in a graph": captured(step)}, seconds)
+    operator = partial(one_operator("gamd-amoeba-water", species, partners), positions, box)
+    charged = partial(one_operator("gamd-tip3p", species, partners), positions, box)
+    contenders = {
+        "step": step,
+        "step, in a graph": captured(step),
+        "operator": operator,
+        "operator, in a graph": captured(operator),
+        "with charges, in a graph": captured(charged),
+    }
+    return device_medians(contenders, seconds)
+
+
+def one_operator(name: str, species: Tensor, partners: Tensor) -> VectorGAMDForces:
+    """A shipped network bound to these atoms."""
+    model = load_model(name).eval().requires_grad_(False)
+    assert isinstance(model, VectorGAMD)
+    return VectorGAMDForces(model, species.cpu(), partners.cpu()).cuda()
 
 
 def main() -> None:
