@@ -1,8 +1,8 @@
 """The loops over pairs of VectorGAMD on a GPU: sums over rows beside plain PyTorch, one layer and one whole force step.
 
 Messages of one layer at water's density within 0.45 nm, forward and with the gradients that forces need; then the step
-of shipped networks, energy and gradient, lists included: of AMOEBA water without its pair term through autograd, with it as
-one operator; and of TIP3P water, with pair term and charges, as one operator. Milliseconds by device events.
+of shipped networks, energy and gradient, lists included: of AMOEBA water without its pair term through autograd,
+with it as one operator; and of TIP3P water, with pair term and charges, as one operator. Milliseconds by device events.
 
     python benchmarks/gpu/run.py row_sums [--quick]
 """
@@ -85,7 +85,7 @@ def whole_step(num_atoms: int, seconds: float) -> dict[str, float]:
 
     operator = partial(one_operator("gamd-amoeba-water", species, partners), positions, box)
     charged = partial(one_operator("gamd-tip3p", species, partners), positions, box)
-    contenders = {
+    contenders: dict[str, Callable[[], object]] = {
         "step": step,
         "step, in a graph": captured(step),
         "operator": operator,
