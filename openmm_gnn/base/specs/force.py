@@ -116,6 +116,11 @@ class GAMDSpec:
         """Whether forces turn with the positions exactly, so that training needs no rotated frames."""
         return self.decoder is Decoder.PAIR
 
+    @property
+    def reach(self) -> float:
+        """From how far an atom is influenced, nm: cutoff times rounds of messages, and once more for pairs."""
+        return self.neighbors.cutoff * (self.num_layers + 1)
+
 
 @dataclass(frozen=True)
 class VectorGAMDSpec:
@@ -174,6 +179,13 @@ class VectorGAMDSpec:
                 f"({self.pair_cutoff} nm), whose splines correct the charges at short range"
             )
 
+    @property
+    def reach(self) -> float:
+        """From how far an atom is influenced, nm; infinite with charges."""
+        if self.charge_width > 0:
+            return math.inf
+        return max(self.neighbors.cutoff * (self.num_layers + 1), self.pair_cutoff)
+
 
 @dataclass(frozen=True)
 class EncoderForceSpec:
@@ -227,6 +239,11 @@ class EncoderForceSpec:
     def neighbors(self) -> NeighborSpec:
         """The neighbourhood of an atom, nm."""
         return NeighborSpec(self.encoder.cutoff / self.encoder.per_nm, self.skin, self.max_neighbors)
+
+    @property
+    def reach(self) -> float:
+        """From how far an atom is influenced, nm."""
+        return self.neighbors.cutoff * self.encoder.num_layers
 
 
 ForceSpec = GAMDSpec | VectorGAMDSpec | EncoderForceSpec

@@ -21,7 +21,6 @@ from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, Mo
 from torch import Tensor
 
 from openmm_gnn.base.files import write_atomically
-from openmm_gnn.base.specs.force import GAMDSpec, VectorGAMDSpec
 from openmm_gnn.features.learned_cv import LearnedCV
 from openmm_gnn.forces.modules.derivatives import derivatives_module, following
 from openmm_gnn.kernels.library import PACKAGE
@@ -45,7 +44,7 @@ class MetatomicModel(torch.nn.Module):
         """Arguments and errors as for `derivatives_module`."""
         super().__init__()
         self.is_cv = isinstance(network, LearnedCV)
-        self.conservative = not isinstance(network, ForceModel) or network.conservative
+        self.conservative = isinstance(network, LearnedCV) or network.conservative
         self.num_values = network.num_outputs if isinstance(network, LearnedCV) else 1
         self.derivatives = derivatives_module(network, topology, periodic)
         self.register_buffer("numbers", torch.tensor(atomic_numbers(topology), dtype=torch.int32))
@@ -133,7 +132,7 @@ def labels(name: str, count: int) -> Labels:
 
 
 def atomic_numbers(topology: Any) -> list[int]:
-    """Of all particles; 0 for those without an element."""
+    """Atomic numbers of all particles; 0 for those without an element."""
     return [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
 
 
@@ -150,7 +149,7 @@ def metatomic_model(network: ForceModel | LearnedCV, topology: Any, periodic: bo
     capabilities = ModelCapabilities(
         outputs=outputs,
         atomic_types=sorted(set(atomic_numbers(topology))),
-        interaction_range=interaction_range(network),
+        interaction_range=math.inf if isinstance(network, LearnedCV) else network.spec.reach,
         length_unit="nm",
         supported_devices=["cpu"],
         dtype="float64",
@@ -164,22 +163,8 @@ def metatomic_model(network: ForceModel | LearnedCV, topology: Any, periodic: bo
     return AtomisticModel(module, metadata, capabilities)
 
 
-def interaction_range(network: ForceModel | LearnedCV) -> float:
-    """From how far an atom is influenced, nm: cutoff times rounds of messages, and infinite for charges and CVs."""
-    if isinstance(network, LearnedCV):
-        return math.inf
-    spec = network.spec
-    cutoff = spec.neighbors.cutoff
-    if isinstance(spec, GAMDSpec | VectorGAMDSpec):
-        reach = cutoff * (spec.num_layers + 1)  # atoms send messages, then pairs have energies
-        if isinstance(spec, VectorGAMDSpec):
-            reach = math.inf if spec.charge_width > 0 else max(reach, spec.pair_cutoff)
-        return reach
-    return cutoff * spec.encoder.num_layers
-
-
 def save_metatomic(model: AtomisticModel, path: Path) -> Path:
-    """Write a model, and the operators into the folder EXTENSIONS beside it, which engines are told of.
+    """Write a model, and the operators into the folder EXTENSIONS beside it, where engines look for them.
 
     Returns:
         The folder.
