@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from forecasts import FORECASTS, measured, table_of, verdict
 from gpu_suite import FILES, ROOT, main, phases, sanitizer_filters, small_tests
 from phases import LEAST_SECONDS, Phase, Results, run_phases
 from rich.console import Console
+from warm_python import run_python
 
 TESTS = Path(__file__).parent
 MARK = re.compile(r"mark\.gpu\b|marks=gpu\b|from cuda_backends import .*\bBackend\b")
@@ -155,6 +157,16 @@ def test_forecasts_stand_beside_what_was_measured() -> None:
     console.print(table_of(document))
     text = console.export_text()
     assert "0.4 .. 0.8" in text and text.count("not measured") == len(FORECASTS) - 2
+
+
+def test_libraries_that_lie_elsewhere_are_loaded_and_missed_in_words(tmp_path: Path) -> None:
+    program = "from openmm_gnn.kernels import library; print(library.FOLDER, library.HAS_CUDA_LIBRARY)"
+    environment = {**os.environ, "OPENMM_GNN_LIBRARIES": str(tmp_path)}
+    done = run_python("-c", program, cwd=ROOT, env=environment)
+    assert done.returncode == 1 and f"libopenmm_gnn_cpu.so is not in {tmp_path}" in done.stderr
+    (tmp_path / "libopenmm_gnn_cpu.so").symlink_to(ROOT / "openmm_gnn" / "libopenmm_gnn_cpu.so")
+    done = run_python("-c", program, cwd=ROOT, env=environment)
+    assert done.returncode == 0 and done.stdout.split() == [str(tmp_path), "False"], done.stderr
 
 
 @pytest.mark.parametrize(
