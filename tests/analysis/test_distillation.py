@@ -123,7 +123,7 @@ def test_the_first_round_takes_the_frames_of_a_trajectory_and_runs_of_a_cheaper_
     cheap.getForce(0).setBondParameters(0, *cheap.getForce(0).getBondParameters(0)[:3], 2e5)
     (tmp_path / "cheap.xml").write_text(openmm.XmlSerializer.serialize(cheap))
     tiny = "--teacher-calls 92 --scan-calls 0 --first-calls 32 --rounds 1 --steps 2 --last-steps 2 --sample 0.5"
-    options = f"{tiny} --width 16 --layers 1 --platform CPU --threads 1 --quiet".split()
+    options = f"{tiny} --width 16 --layers 1 --platform CPU --threads 1".split()
     for source in (["--geometries", str(tmp_path / "run.dcd")], ["--cheap", str(tmp_path / "cheap.xml")]):
         out = tmp_path / source[0].strip("-")
         result = invoke(["distill", str(tmp_path / "peptide"), "--out", str(out), *source, *options])

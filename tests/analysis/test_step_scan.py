@@ -96,7 +96,7 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
     bundle = save_network(weak_network(), tmp_path / "net.safetensors")
     command = ["scan-steps", str(tmp_path / "droplet"), "--model", str(bundle), "--out", str(tmp_path / "scan")]
     command += ["--outer", "1,40", "--inner", "2", "--picoseconds", "0.8", "--equilibration", "0.4"]
-    command += ["--friction", "20", "--platform", "Reference", "--quiet", "--bonded-substeps", "2"]
+    command += ["--friction", "20", "--platform", "Reference", "--bonded-substeps", "2"]
     command += ["--neighbors", "-5"]
     done = invoke(command, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
@@ -110,11 +110,11 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
     assert [entry["neighbor_of"] for entry in rows] == ["", "", "", "outer-1fs-inner-2"][: len(rows)]
     assert [entry["name"] for entry in rows if entry["verdict"] == "blew up"] == ["outer-40fs-inner-2"]
     assert (tmp_path / "scan" / "scan.png").stat().st_size > 10_000
-    assert "40 / 20 / 10" in done.output
-    assert ("--time-step 1 --inner-steps 2 --friction 20" in done.output) is any(
+    assert "40 / 20 / 10" in done.stdout
+    assert ("--time-step 1 --inner-steps 2 --friction 20" in done.stdout) is any(
         entry["verdict"] == "stable" for entry in rows[1:]
     )
-    assert max(map(len, done.output.split("Figure")[0].splitlines())) <= 80
+    assert max(map(len, done.stdout.split("Figure")[0].splitlines())) <= 80
     for entry in rows[:2]:
         log = RunDirectory(tmp_path / "scan" / entry["name"]).read_log()
         assert entry["potential"]["value"] == pytest.approx(log["potential_kj_mol"].mean())
@@ -123,7 +123,7 @@ def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> 
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")}
     again = invoke(command, env={"COLUMNS": "80"})
-    assert again.exit_code == 0 and again.output == done.output
+    assert again.exit_code == 0 and again.stdout == done.stdout
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "scan").glob("*/*")} == before
 
 

@@ -160,7 +160,7 @@ def test_the_command_labels_and_says_what_to_do_next(peptide: SimulationSystem, 
     save_system(tmp_path / "peptide", peptide)
     trajectory_of(peptide, tmp_path / "run.xtc", 5)
     command = ["label", str(tmp_path / "peptide"), "--geometries", str(tmp_path / "run.xtc")]
-    done = invoke([*command, "--out", str(tmp_path / "data"), "--blocks", "2", "--quiet"])
+    done = invoke([*command, "--out", str(tmp_path / "data"), "--blocks", "2"])
     assert done.exit_code == 0, done.output
     assert "5 frames of 1 composition" in done.output and "openmm-gnn train" in done.output
     assert len(ImportedLabels.open(tmp_path / "data").frames) == 5
