@@ -41,6 +41,11 @@ def spline_polynomials(table: Tensor) -> Tensor:
     return torch.stack(terms, dim=2)
 
 
+def keeps_grid(positions: Tensor) -> bool:
+    """Whether the charges' grid is chosen once for all steps: on CUDA, where reading the box would mean to wait."""
+    return positions.is_cuda
+
+
 @torch.library.register_fake("openmm_gnn::vector_gamd_forces")
 def _vector_gamd_forces_fake(positions: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return positions.new_empty(()), positions.new_empty(positions.shape)

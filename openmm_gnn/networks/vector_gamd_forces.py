@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from openmm_gnn.graph.neighbor_list import NeighborList
 from openmm_gnn.kernels.neighbor_pairs import available_threads
-from openmm_gnn.kernels.network_forces import spline_polynomials
+from openmm_gnn.kernels.network_forces import keeps_grid, spline_polynomials
 from openmm_gnn.networks.pair_term import box_lengths, grid_sizes
+
+ROOM_OF_KEPT_GRIDS = 1.1
+"""How much longer box vectors a grid of charges is made for that is kept."""
 
 if TYPE_CHECKING:
     from openmm_gnn.networks.vector_gamd import VectorGAMD
@@ -49,6 +52,7 @@ class VectorGAMDForces(nn.Module):
         self.far = NeighborList(far.cutoff, far.skin, far.max_neighbors)
         self.has_far, self.charge_width = spec.pair_cutoff > 0, float(spec.charge_width)
         self.size_a, self.size_b, self.size_c = 0, 0, 0
+        self.room = ROOM_OF_KEPT_GRIDS  # TorchScript reads no global variable
         pair_table, charges = torch.zeros((0, 0, 4), dtype=torch.float64), torch.zeros(0)
         if model.pair_term is not None:
             pair_table = spline_polynomials(model.pair_term.table)
@@ -71,8 +75,11 @@ class VectorGAMDForces(nn.Module):
             RuntimeError: as `NeighborList`.
         """
         box = positions.new_empty([0, 3]) if box_vectors is None else box_vectors
-        if self.charge_width > 0 and (self.size_a == 0 or not positions.is_cuda):
-            self._choose_grid(box_vectors)
+        if self.charge_width > 0 and (self.size_a == 0 or not keeps_grid(positions)):
+            # On CUDA this waits for the device, once. The operator looks at the box at every step.
+            room = self.room if keeps_grid(positions) else 1.0
+            sizes = grid_sizes([room * length for length in box_lengths(box_vectors)], self.charge_width)
+            self.size_a, self.size_b, self.size_c = sizes[0], sizes[1], sizes[2]
         near, far = self.near, self.far
         near._allocate(positions, box)
         if self.near_kinds.size(0) != near.stored_pairs.size(1):
@@ -89,14 +96,3 @@ class VectorGAMDForces(nn.Module):
             far.stored_shifts, self.far_kinds, far.status, self.pair_table, self.charges, self.charge_width,
             self.size_a, self.size_b, self.size_c, available_threads(),
         )  # fmt: skip
-
-    def _choose_grid(self, box_vectors: Tensor | None) -> None:
-        """The points of the charges' grid; on CUDA for good, with room for a box that grows by a tenth.
-
-        It waits for the device. The operator looks at the box at every step, and gives NaN if it has grown by a fifth.
-        """
-        lengths = box_lengths(box_vectors)
-        if box_vectors is not None and box_vectors.is_cuda:
-            lengths = [1.1 * length for length in lengths]
-        sizes = grid_sizes(lengths, self.charge_width)
-        self.size_a, self.size_b, self.size_c = sizes[0], sizes[1], sizes[2]
