@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from compiled_files import compiled
 from exported_forces import example
 from torch import Tensor
 
@@ -105,6 +106,46 @@ def test_metatomic_computes_what_our_calculator_computes(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["gamd-tip4pew", "gamd-amoeba-water", "energy-visnet", "energy-tensornet"])
 def test_metatomic_computes_every_network(tmp_path: Path, name: str) -> None:
     check_with_ase(tmp_path, [name])
+
+
+def engine() -> Path:
+    """A program in C++ that does what PLUMED does."""
+    import metatensor.torch
+    import metatensor.utils
+    import metatomic.torch.utils
+    from torch.utils.cpp_extension import include_paths, library_paths
+
+    prefixes = [
+        Path(package.utils.cmake_prefix_path).parents[1] for package in (metatomic.torch, metatensor.torch, metatensor)
+    ]
+    libraries = [*library_paths(), *(str(prefix / "lib") for prefix in prefixes)]
+    folders = [f"-I{path}" for path in [*include_paths(), *(prefix / "include" for prefix in prefixes)]]
+    links = [f"-{kind}{path}" for path in libraries for kind in ("L", "Wl,-rpath,")]
+    names = ["-lmetatomic_torch", "-lmetatensor_torch", "-lmetatensor", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"]
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"
+    source = Path(__file__).parent / "cpp" / "metatomic_engine.cpp"
+    return compiled(source, "-w", abi, *folders, *links, *names, "-lc10")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "output"), [("cv-alanine-dipeptide", "features"), ("gamd-tip3p", "energy")])
+def test_an_engine_without_python_has_the_same_gradients(tmp_path: Path, name: str, output: str) -> None:
+    one = example(name)
+    start, box = one.start, one.start.box_vectors
+    numbers = [atom.element.atomic_number for atom in start.topology.atoms()]
+    given = [len(numbers), int(box is not None), *([] if box is None else box.flatten().tolist())]
+    text = " ".join(map(repr, [*given, *numbers, *start.positions.flatten().tolist()]))
+    command = [str(engine()), str(written(name, tmp_path / "model.pt")), str(tmp_path / "extensions"), output]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, value, *derivatives = np.array(done.stdout.split(), dtype=float)
+    assert count == (one.network.num_outputs if isinstance(one.network, LearnedCV) else 1)
+    eager = eager_module(one.network, start.topology)
+    right, forces = eager(torch.from_numpy(start.positions), None if box is None else torch.from_numpy(box))
+    assert value == pytest.approx(float(right), rel=1e-5)
+    gradient = np.reshape(derivatives[:-9], (-1, 3))
+    assert -gradient == pytest.approx(forces.numpy(), abs=1e-5 * float(forces.abs().max()))
+    assert np.abs(derivatives[-9:]).max() > 0.1
 
 
 def features(model: Any, numbers: Tensor, positions: Tensor, unit: str) -> Any:
