@@ -50,8 +50,8 @@ int main(int, char** arguments) {
   std::cout << std::setprecision(12);
   if (name == "features") {
     torch::Tensor nowhere = torch::zeros({0, 3}, torch::kFloat64);
-    std::cout << block(types.slice(0, 0, 0), nowhere, torch::zeros({3, 3}, torch::kFloat64), false)->properties()->count();
-    std::cout << " ";
+    torch::Tensor no_cell = torch::zeros({3, 3}, torch::kFloat64);
+    std::cout << block(types.slice(0, 0, 0), nowhere, no_cell, false)->properties()->count() << " ";
   } else {
     std::cout << 1 << " ";
   }
