@@ -71,6 +71,29 @@ struct Geometry {
   }
 };
 
+// Rows of a matrix without those that came before, and for each row which of them it is. Atoms of an element begin with the
+// same scalars. No further row is sought beyond kMostSought.
+struct DistinctRows {
+  static constexpr int64_t kMostSought = 32;
+  std::vector<float> rows;
+  std::vector<int64_t> places;
+  int64_t count = 0;
+
+  DistinctRows(const float* given, int64_t num_rows, int64_t width) {
+    const size_t bytes = sizeof(float) * static_cast<size_t>(width);
+    for (const float* row = given; row < given + num_rows * width; row += width) {
+      int64_t place = 0;
+      const int64_t sought = std::min(count, kMostSought);
+      while (place < sought && std::memcmp(rows.data() + width * place, row, bytes) != 0) ++place;
+      if (place == sought) {
+        place = count++;
+        rows.insert(rows.end(), row, row + width);
+      }
+      places.push_back(place);
+    }
+  }
+};
+
 struct Network {
   const NetworkArguments& arguments;
   CheckedArguments given;
@@ -116,10 +139,10 @@ struct Network {
   // Numbers of the states of all layers, and of the scalars behind the last one.
   int64_t kept_size() const { return layers * AttentionState::count(atoms, width) + atoms * width; }
 
-  // Calls body(begin, end) on parts of the atoms.
+  // Calls body(begin, end) on parts of [0, rows), a row for an atom.
   template <typename Body>
-  void for_atoms(const Body& body) const {
-    for_parts(threads_for(arguments.num_threads, atoms, kAtomsPerThread), atoms,
+  void for_rows(int64_t rows, const Body& body) const {
+    for_parts(threads_for(arguments.num_threads, rows, kAtomsPerThread), rows,
               [&](int, int64_t begin, int64_t end) { body(begin, end); });
   }
 };
@@ -148,17 +171,26 @@ std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments&
     const AttentionState state = state_of(kept, layer, atoms, width);
     const AttentionWeights weights = net.weights_of(layer);
     std::memcpy(state.vectors(), data<float>(vectors), sizeof(float) * static_cast<size_t>(3 * atoms * width));
-    net.for_atoms([&](int64_t begin, int64_t end) {
-      kernels.normalize(state.scalars(), begin, end, width, weights.norm(), normalized.data());
-      kernels.multiply(normalized.data(), begin, end, width, weights.node(), weights.node_bias(), 5 * width,
-                       state.node());
-      if (layer > 0) {
+    const auto project = [&](const float* scalars_in, int64_t begin, int64_t end, float* node) {
+      kernels.normalize(scalars_in, begin, end, width, weights.norm(), normalized.data());
+      kernels.multiply(normalized.data(), begin, end, width, weights.node(), weights.node_bias(), 5 * width, node);
+    };
+    if (layer == 0) {
+      const DistinctRows first(state.scalars(), atoms, width);
+      std::vector<float> node(static_cast<size_t>(5 * width * first.count));
+      net.for_rows(first.count, [&](int64_t begin, int64_t end) { project(first.rows.data(), begin, end, node.data()); });
+      const size_t bytes = sizeof(float) * static_cast<size_t>(5 * width);
+      for (int64_t i = 0; i < atoms; ++i) {
+        std::memcpy(state.node() + 5 * width * i, node.data() + 5 * width * first.places[i], bytes);
+      }
+      std::memset(state.mixed(), 0, sizeof(float) * static_cast<size_t>(9 * width * atoms));  // the first vectors are zero
+    } else {
+      net.for_rows(atoms, [&](int64_t begin, int64_t end) {
+        project(state.scalars(), begin, end, state.node());
         kernels.multiply(state.vectors(), 3 * begin, 3 * end, width, weights.mixing(), nullptr, 3 * width,
                          state.mixed());
-      } else {  // the first vectors are zero
-        std::memset(state.mixed() + 9 * width * begin, 0, sizeof(float) * static_cast<size_t>(9 * width * (end - begin)));
-      }
-    });
+      });
+    }
     Sums sums;
     const Tensor scalar_sums = sums.add(embedded, {atoms, width});
     vectors = sums.add(embedded, {atoms, 3, width});
@@ -170,7 +202,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_network_cpu(const NetworkArguments&
         },
         kEdgesPerThread);
     float* next = state_of(kept, layer + 1, atoms, width).scalars();
-    net.for_atoms([&](int64_t begin, int64_t end) {
+    net.for_rows(atoms, [&](int64_t begin, int64_t end) {
       kernels.multiply(data<float>(scalar_sums), begin, end, width, weights.out(), weights.out_bias(), 3 * width,
                        state.gates());
       kernels.update(state, begin, end, next, data<float>(vectors));
@@ -199,10 +231,6 @@ std::vector<std::tuple<Tensor, Tensor>> attention_network_directions(const Netwo
       body(m, std::max(begin - m * atoms, int64_t{0}), std::min(end - m * atoms, atoms));
     }
   };
-  const auto for_rows = [&](const auto& body) {
-    for_parts(threads_for(arguments.num_threads, rows, kAtomsPerThread), rows,
-              [&](int, int64_t begin, int64_t end) { body(begin, end); });
-  };
   const auto normalize_back = [&](int64_t begin, int64_t end, const float* before, const float* norm, const float* from) {
     for_directions(begin, end, [&](int64_t m, int64_t first, int64_t last) {
       kernels.normalize_back(before, first, last, width, norm, from + m * atoms * width, scalars.data() + m * atoms * width);
@@ -213,7 +241,7 @@ std::vector<std::tuple<Tensor, Tensor>> attention_network_directions(const Netwo
   for (int64_t layer = net.layers - 1; layer >= 0 && atoms > 0; --layer) {
     const AttentionState state = state_of(kept, layer, atoms, width);
     const AttentionWeights weights = net.weights_of(layer);
-    for_rows([&](int64_t begin, int64_t end) {
+    net.for_rows(rows, [&](int64_t begin, int64_t end) {
       for_directions(begin, end, [&](int64_t m, int64_t first, int64_t last) {
         const int64_t at = m * atoms * width;
         kernels.update_back(state, first, last, scalars.data() + at, vectors.data() + 3 * at, mixed.data() + 9 * at,
@@ -242,7 +270,7 @@ std::vector<std::tuple<Tensor, Tensor>> attention_network_directions(const Netwo
     for (size_t k = 0; k < 3 * edge_count; ++k) total[k] += to_directions[k];
     for (size_t e = 0; e < edge_count; ++e) total[3 * edge_count + e] += envelope[e], total[4 * edge_count + e] += places[e];
     if (layer == 0) break;
-    for_rows([&](int64_t begin, int64_t end) {
+    net.for_rows(rows, [&](int64_t begin, int64_t end) {
       kernels.multiply(data<float>(node), begin, end, 5 * width, weights.node_back(), nullptr, width,
                        normalized.data());
       normalize_back(begin, end, state.scalars(), weights.norm(), normalized.data());
