@@ -78,7 +78,11 @@ def scan_table(rows: Sequence[ScanRow]) -> Table:
                 " / ".join([*steps, f"{inner / row.bonded_substeps:.3g}"]),
                 _farthest(row),
                 "reference" if row is reference else "-" if shift is None else shift.format(1),
-                f"{row.ns_per_day:.3g}" if row.ns_per_day else "-",
+                "-"
+                if not row.ns_per_day
+                else f"{row.ns_per_day:.0f}"
+                if row.ns_per_day >= 100
+                else f"{row.ns_per_day:.3g}",
                 row.verdict.value,
             ]
         )

@@ -23,9 +23,9 @@ import numpy as np
 from openmm_gnn.base.errors import DataError, NonFiniteError, SettingsError, SpecError, positive
 from openmm_gnn.base.files import write_json
 from openmm_gnn.base.statistics import Estimate, mean_with_error
-from openmm_gnn.forces.multiple_time_step import NOTHING_FASTER
 from openmm_gnn.md.run_settings import ComputeSettings, RunCourse, RunSettings, course_hash
 from openmm_gnn.md.simulation_system import Thermostat
+from openmm_gnn.md.time_steps import NOTHING_FASTER
 from openmm_gnn.runs.directory import RunDirectory, element_column, elements_in
 
 if TYPE_CHECKING:

@@ -94,15 +94,22 @@ def _covers(axes: Axes, box: Bbox) -> bool:
     )
 
 
+LONGEST_WORD = 12
+"""Letters of a word that a narrow terminal leaves in one line."""
+
+
 def terminal_table(
     title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)
 ) -> Table:
     """A table for the terminal; its columns are aligned at the right, apart from those of these numbers."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table, rows = Table(title=title, title_justify="left"), list(rows)
     for column, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if column in left else "right", overflow="fold")
+        words = [word for row in rows for word in Text.from_markup(row[column]).plain.split()] if column in left else []
+        whole = min(LONGEST_WORD, max(map(len, words), default=1))
+        table.add_column(heading, justify="left" if column in left else "right", overflow="fold", min_width=whole)
     for row in rows:
         table.add_row(*row)
     return table

@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def execute(name: str, command: Command) -> int:
     """Run a command, print its result and return its exit code; what it prints on its way is no result."""
-    import rich
+    from rich.console import Console
 
     if threads := getattr(command, "threads", None):
         import torch
@@ -116,8 +116,9 @@ def execute(name: str, command: Command) -> int:
     if command.json:
         print(json.dumps(plain(result.values), indent=2))
         return result.code
+    terminal = Console()
     for part in result.said:
-        print(part) if isinstance(part, str) else rich.print(part)
+        print(part) if isinstance(part, str) else terminal.print(part)
     if not command.quiet:
         print(f"Next: {result.next}")
     return result.code

@@ -36,7 +36,7 @@ from openmm_gnn.md.multiple_time_steps import (
 )
 from openmm_gnn.md.run_settings import ACCELERATED_FRICTION_PER_PS, UNTIMED_FRICTION_PER_PS
 from openmm_gnn.md.simulation_system import UNTIMED, ForcePart, Thermostat, part_of, virtual_sites_of
-from openmm_gnn.md.time_steps import accelerated_steps
+from openmm_gnn.md.time_steps import NOTHING_FASTER, accelerated_steps
 from openmm_gnn.networks.weights import load_model
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 NETWORK_NAME, NEGATED_NAME = "GAMDForce", "NegatedGAMDForce"
 _TRIALS = 3
-NOTHING_FASTER = "the network makes nothing faster here"
 
 
 @dataclass(frozen=True)

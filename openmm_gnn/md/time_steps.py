@@ -13,6 +13,8 @@ HEAVY_HYDROGEN = 1.49
 """Dalton; from 1.5 on hydrogens with fixed bonds allow steps of 4 fs, as OpenMM's guide has it."""
 HEAVY_FREE_HYDROGEN = 2.5
 """Dalton; from here on hydrogens whose bonds vibrate allow steps of 1.5 fs."""
+NOTHING_FASTER = "the network makes nothing faster here"
+"""How the warning begins where an accelerated run costs more than steps of the System's own forces."""
 QUESTIONED = 1.5
 """Multiple of the longest step above which a step is questioned."""
 

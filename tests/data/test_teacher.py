@@ -214,7 +214,7 @@ def test_other_systems_other_versions_and_other_directories_are_refused(tmp_path
         {"seeds": [1, 1]},
         {"stride": 0},
         {"frames": 0},
-        {"temperature": [-1.0]},
+        {"temperatures": [-1.0]},
         {"platform": "Abacus"},
     ):
         with pytest.raises((SpecError, BackendError)):

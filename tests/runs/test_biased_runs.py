@@ -142,7 +142,7 @@ ENDLESS = replace(SETTINGS, steps=100_000_000)
 
 def test_killed_runs_have_the_hills_of_one_never_killed(tmp_path: Path, cv_path: Path) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
-    with KilledCalls(run, killed.path, cv_path, ENDLESS, OPES, True) as calls:
+    with KilledCalls(run, killed.path, cv_path, ENDLESS, OPES) as calls:
         for _ in range(3):
             calls.kill_one(rng.uniform(0, 0.5), killed.checkpoint)
             assert len(read_bias_records(killed.path)) > 0  # readable, checksums good

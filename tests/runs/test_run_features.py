@@ -145,7 +145,7 @@ ENDLESS = replace(SETTINGS, steps=100_000_000)
 @pytest.mark.slow
 def test_killed_runs_have_the_features_of_one_never_killed(tmp_path: Path, features: FeatureSettings) -> None:
     killed, rng = RunDirectory(tmp_path / "killed"), random.Random(5)
-    with KilledCalls(run, killed.path, ENDLESS, features, True) as calls:
+    with KilledCalls(run, killed.path, ENDLESS, features) as calls:
         for _ in range(5):
             calls.kill_one(rng.uniform(0, 0.5), killed.checkpoint)
             store = EmbeddingStore.open(killed.path / "features")
