@@ -133,6 +133,7 @@ def test_a_short_run_is_compared_by_what_it_holds(frames: int, runs: Path, tmp_p
     assert save_comparison(comparison, tmp_path / "short.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_isokinetic_runs_are_compared_by_their_structure_alone(runs: Path, tmp_path: Path) -> None:
     steps = {"steps": 120, "equilibration_steps": 30, "report_interval": 4, "checkpoint_interval": 40}
     course = replace(SETTINGS, **steps, time_step_ps=0.01, inner_steps=2, thermostat=Thermostat.ISOKINETIC)

@@ -91,6 +91,7 @@ def test_isokinetic_runs_are_judged_by_their_energy() -> None:
     assert accelerated.friction_per_ps == 10.0 and reference.friction_per_ps == 1.0
 
 
+@pytest.mark.slow
 def test_a_scan_tells_a_step_that_works_from_one_that_cannot(tmp_path: Path) -> None:
     save_system(tmp_path / "droplet", droplet())
     bundle = save_network(weak_network(), tmp_path / "net.safetensors")

@@ -94,6 +94,7 @@ def test_without_dask_a_scheduler_is_refused_with_what_to_install(files: Path, t
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_the_same_stores(files: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed: openmm-gnn[cluster]")
     names = [str(files / name) for name in ("first.xtc", "second.dcd")]

@@ -43,6 +43,7 @@ def test_the_bundle_says_which_encoder_it_began_with(bundle: Path) -> None:
     assert model.spec.metadata["training_distribution"]["num_frames"] == 3
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_exported_and_simulated_as_any_other(bundle: Path, data: Path, tmp_path: Path) -> None:
     exported = tmp_path / "peptide.pt"
     result = invoke(["export", str(bundle), "alanine-dipeptide", "--out", str(exported)])

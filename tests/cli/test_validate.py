@@ -37,6 +37,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output + str(result.exception or "")
 
 
+@pytest.mark.slow
 def test_everything_is_measured_printed_drawn_and_written(data: Path, tmp_path: Path) -> None:
     labelled = LabelledTrajectories.open(data)
     frames = [

@@ -88,6 +88,7 @@ def names_and_sums(molecules: Molecules) -> list[tuple[str, float]]:
     return [(m.name, float(m.positions.sum())) for m in molecules]
 
 
+@pytest.mark.slow
 def test_other_processes_read_the_same(data: Conformations) -> None:
     expected = names_and_sums(data.molecules)
     sent = pickle.dumps(data.molecules)

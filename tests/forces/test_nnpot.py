@@ -50,6 +50,7 @@ def inputs_of(name: str) -> list[Tensor]:
     return [*inputs, torch.from_numpy(start.box_vectors).float(), torch.tensor([True, True, True])]
 
 
+@pytest.mark.slow
 def test_gromacs_finds_the_operators_the_energy_and_the_forces(tmp_path: Path) -> None:
     """To the rounding of float32: sums of some hundred terms in another order, 1e-5 of the largest force."""
     for name in NAMES:

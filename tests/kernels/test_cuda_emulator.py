@@ -40,7 +40,7 @@ SKIN_LIST = {
     "nothing_to_do": 1,
     "largest_motion_without_rebuild": 1,
 }
-SLOW = pytest.mark.slow
+SLOW, LONG = pytest.mark.slow, ("random_systems", "large_systems")
 FRAMES = {"random_frames": 400, "bad_input": 50}
 SEARCH_TESTS = "tests/kernels/test_cuda_parity.py"
 
@@ -52,7 +52,7 @@ def run_scenario(name: str, scenario: str, repetitions: int) -> None:
     assert result.stdout.strip().endswith("passed")
 
 
-@pytest.mark.parametrize("scenario", [pytest.param(one, marks=SLOW if SEARCH[one] > 100 else ()) for one in SEARCH])
+@pytest.mark.parametrize("scenario", [pytest.param(one, marks=SLOW if one in LONG else ()) for one in SEARCH])
 def test_search_kernels_find_what_the_direct_sum_finds(scenario: str) -> None:
     run_scenario("test_neighbor_lists", scenario, SEARCH[scenario])
 

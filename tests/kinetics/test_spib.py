@@ -162,6 +162,7 @@ def test_a_state_that_is_never_the_likelier_one_is_no_state() -> None:
         train_spib(SPEC, [run], 1.0, SETTINGS, initial_states=[states])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_states() -> None:
     trajectories = [trajectory_of_arrays("run", two_states(1500, 1)[0], 1.0)]
     settings = replace(SETTINGS, num_states=3, batch_size=300, refinements=1, components=2)

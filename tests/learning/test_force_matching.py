@@ -103,6 +103,7 @@ def _run(trajectory: MemoryTrajectory, directory: Path, num_steps: int) -> None:
     train_on_frames(make_spec(width=8), dataset(trajectory), dataset(trajectory), settings, directory, progress=False)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_loses_no_row_and_repeats_none(
     trajectories: list[MemoryTrajectory], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_frames_and_energies_are_those_of_a_context_made_with_accelerate(tmp_pat
 ISOKINETIC = replace(SETTINGS, thermostat=Thermostat.ISOKINETIC, hydrogen_mass=None, time_step_ps=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rigid", "force_field"),
     [
