@@ -131,7 +131,7 @@ def test_a_grid_without_sense_is_refused(wrong: dict[str, tuple[int, ...]]) -> N
 def test_the_command_goes_on_with_a_study(study: tuple[Path, list[ScalingRun]], data: Conformations) -> None:
     out, _ = study
     command = [str(data.path), "--out", str(out), "--layers", "1", "--width", "8", "--hold-out", "4", "--steps", "20"]
-    command += ["--batch-size", "2", "--learning-rate", "0.02", "--validate-every", "10", "--quiet"]
+    command += ["--batch-size", "2", "--learning-rate", "0.02", "--validate-every", "10", "--no-progress"]
     with pytest.raises(DataError, match="warmup_steps"):  # the command has another warm-up than the study
         scaling.main(command)
     torch.set_num_threads(1)
@@ -142,7 +142,7 @@ def test_the_command_says_what_too_few_trainings_cannot_tell(
     data: Conformations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [str(data.path), "--out", str(tmp_path), "--layers", "1", "--width", "8", "--hold-out", "4"]
-    scaling.main([*command, "--steps", "4", "--validate-every", "2", "--batch-size", "2", "--quiet"])
+    scaling.main([*command, "--steps", "4", "--validate-every", "2", "--batch-size", "2", "--no-progress"])
     lines = capsys.readouterr().out.splitlines()
     said = [line.split(":")[0] for line in lines if "too few trainings" in line]
     assert said == ["parameters", "frames", "operations"]
