@@ -128,11 +128,12 @@ def test_labels_of_a_part_are_refused_and_so_are_those_of_a_plain_run(tmp_path: 
 @pytest.mark.slow
 def test_a_distillation_learns_from_the_runs_of_its_student(tmp_path: Path) -> None:
     """By the command that it prints, with --relearn; the teacher is not evaluated again."""
-    out, run = tmp_path / "distilled", tmp_path / "run"
+    out, run, other_run = (tmp_path / name for name in ("distilled", "run", "other-run"))
     distill_tiny(out)
-    command = ["simulate", str(out), "--model", str(out), "--accelerate", "--relearn", "--out", str(run)]
+    command = ["simulate", str(out), "--model", str(out), "--accelerate", "--relearn", "--platform", "CPU", "--quiet"]
     command += ["--steps", "40", "--stride", "2", "--equilibration", "0", "--time-step", "1", "--inner-steps", "2"]
-    result = invoke([*command, "--platform", "CPU", "--quiet"])
+    assert invoke([*command, "--seed", "2", "--out", str(other_run)]).exit_code == 0
+    result = invoke([*command, "--out", str(run)])
     assert result.exit_code == 0 and "The network's forces were off by" in result.output, result.output
     before = (out / "labels.npy").read_bytes()
     lines: list[str] = []
@@ -141,6 +142,13 @@ def test_a_distillation_learns_from_the_runs_of_its_student(tmp_path: Path) -> N
     assert any(line.startswith("20 frames of ") for line in lines)
     last, rounds = found.distilled.rounds[-1], found.distilled.rounds[:-1]
     assert last.num_frames + last.num_held_out == rounds[-1].num_frames + rounds[-1].num_held_out + 20
+    best = min(rounds, key=lambda one: one.error)
+    assert last.error_before is not None  # of `best`, on the frames that are held out now
+    chosen = load_model(out / "rounds" / (last if last.error <= last.error_before else best).name / "network")
+    values = load_model(out).state_dict()
+    assert all(torch.equal(values[name], value) for name, value in chosen.state_dict().items())
+    again = distill(peptide_in_vacuum(), out, TINY, SMALL, HERE, runs=[other_run]).distilled.rounds[-1]
+    assert again.num_frames == last.num_frames and again.errors != last.errors  # as many frames, but others
     with pytest.raises(DataError, match="has no labels"):
         distill(peptide_in_vacuum(), out, TINY, SMALL, HERE, runs=[out])
     model = save_network(network().float(), tmp_path / "other.safetensors")

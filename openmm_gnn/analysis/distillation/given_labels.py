@@ -23,7 +23,7 @@ def records_of_runs(
     hold_out: int,
     dtype: np.dtype,
 ) -> np.ndarray:
-    """All frames of runs with `--relearn`, (num_frames,); the last of each are held out.
+    """All frames of runs with `--relearn`, (num_frames,), at least one; the last of each run are held out.
 
     Args:
         runs: their directories.
@@ -33,9 +33,9 @@ def records_of_runs(
         dtype: of the teacher's records.
         hold_out: one frame in so many is held out, of consecutive ones at the end of each run.
     Raises:
-        DataError: if a run has no labels, or those of another System or of other forces.
+        DataError: if a run has no labels or frames, or those of another System or of other forces.
     """
-    parts = []
+    parts: list[np.ndarray] = []
     for run in runs:
         folder = run / LABELS_FOLDER
         if not folder.is_dir():
@@ -46,6 +46,8 @@ def records_of_runs(
             raise DataError(f"{folder} holds {said.value} forces, the network learns {forces.value} ones: leave it out")
         if data.meta["system"]["sha256"] != text_hash(stable_xml(system.system)):
             raise DataError(f"{folder} holds the forces of another System than the teacher: leave it out")
+        if not sum(map(len, data.trajectories)):
+            raise DataError(f"{folder} holds no frames yet: run on until there are some")
         for trajectory in data.trajectories:
             records = np.zeros(len(trajectory), dtype)
             for field in ("positions", "forces", *(["box_vectors"] if system.periodic else [])):

@@ -20,6 +20,7 @@ of accelerated runs that were stored with their labels (`simulate --relearn`) jo
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -158,14 +159,17 @@ def distill_rounds(
         name = f"{LAST}-{len(rounds)}-{settings.last_steps}"
         if runs:
             given = records_of_runs(runs, system, forces, len(rounds), settings.hold_out, records.dtype)
-            records, name = np.concatenate([records, given]), f"{name}-{len(given)}"
+            name += f"-{hashlib.sha256(given.tobytes()).hexdigest()[:8]}"  # a training of other frames is another
+            records = np.concatenate([records, given])
             say(f"{len(given)} frames of {', '.join(str(run) for run in runs)} join the last training")
         last = _trained(name, records, best, sampler, forces, settings.last_steps, bars, 0.0, ())
         say(_line(last))
-    chosen = last if last.error <= best.error else best
+    # Both on all frames that are held out now; best.error is of those of its round.
+    chosen = last if last.error_before is None or last.error <= last.error_before else best
     held_out = usable(records, Purpose.HELD_OUT)
     network = load_model(directory / "rounds" / chosen.name / "network")
-    metadata = {"held_out": {"data": directory.name, **chosen.errors}, "teacher_calls": last.calls}
+    errors = dataclasses.asdict(force_errors(network, [frames_of_records(heavy, held_out)]))
+    metadata = {"held_out": {"data": directory.name, **errors}, "teacher_calls": last.calls}
     save_network(network, directory / BUNDLE, {**network.spec.metadata, **metadata})
     start = replace(heavy, positions=np.array(held_out["positions"][-1]), prepare=None)
     return Distilled(directory, start, hydrogen_mass, forces, [*rounds, last], held_out)
