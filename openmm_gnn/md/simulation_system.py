@@ -59,6 +59,8 @@ class SimulationSystem:
     """Steps of the bonded forces within one time step; more than 1 asks for Langevin."""
     prepare: Callable[[int], np.ndarray] | None = field(default=None, compare=False)
     """Starting positions for a seed, (num_particles, 3) nm, where the same start for all would take long to forget."""
+    started_from: str = ""
+    """The run whose last frame the positions are, as it was given; empty if they are the system's own."""
 
     def __post_init__(self) -> None:
         num_particles = self.system.getNumParticles()

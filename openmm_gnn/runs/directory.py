@@ -200,4 +200,5 @@ def starting_from(system: SimulationSystem, run: Path | str) -> SimulationSystem
     openmm_system = copy.deepcopy(system.system)
     if boxes is not None and system.periodic:
         openmm_system.setDefaultPeriodicBoxVectors(*boxes[-1].astype(float))
-    return replace(system, system=openmm_system, positions=positions[-1].astype(float), prepare=None)
+    last = positions[-1].astype(float)
+    return replace(system, system=openmm_system, positions=last, prepare=None, started_from=str(run))

@@ -203,11 +203,13 @@ def run_identity(
         versions["torch"] = torch.__version__
         kind = "accelerated" if settings.accelerated else "network"
         forces = {"kind": kind, "name": forces_name, "hash": _model_hash(model)}
+    start = {"start": simulation_system.started_from} if simulation_system.started_from else {}
     return {
         "system": {
             "name": simulation_system.name,
             "hash": text_hash(stable_xml(simulation_system.system)),
             "num_atoms": len(simulation_system.positions),
+            **start,
         },
         "forces": forces,
         "platform": platform,

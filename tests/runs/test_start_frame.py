@@ -45,6 +45,20 @@ def test_the_command_begins_there_too(finished: tuple[SimulationSystem, Path], t
     assert np.abs(first - last).max() < 0.005  # one step of 2 fs
 
 
+def test_a_run_is_not_taken_for_that_of_another_start(tmp_path: Path) -> None:
+    """A complete run would be the answer to a question that nobody asked."""
+    options = ["--steps", "1", "--stride", "1", "--equilibration", "0", "--platform", "CPU", "--threads", "1"]
+    command = ["simulate", "alanine-dipeptide", *options, "--quiet", "--out"]
+    for name in ("a", "b"):
+        assert invoke([*command, str(tmp_path / name)]).exit_code == 0
+    begun = [*command, str(tmp_path / "next"), "--start", str(tmp_path / "a")]
+    assert invoke(begun).exit_code == 0
+    assert "complete already" in invoke(begun).output
+    for other in (["--start", str(tmp_path / "b")], []):
+        result = invoke([*command, str(tmp_path / "next"), *other])
+        assert result.exit_code != 0 and "system.start" in str(result.exception)
+
+
 def test_another_system_or_no_run_is_refused(finished: tuple[SimulationSystem, Path], tmp_path: Path) -> None:
     _, path = finished
     with pytest.raises(DataError, match=r"has 258 particles, tip3p 774: start from a run of the same system"):
