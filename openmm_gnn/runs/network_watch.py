@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,12 @@ import openmm
 from openmm_gnn.base.errors import SpecError
 from openmm_gnn.base.growing_array import GrowingArray
 from openmm_gnn.base.units import MEV_PER_ANGSTROM_PER_KJ_MOL_NM
-from openmm_gnn.data.labels.labelled_frames import LabelledFrames
+from openmm_gnn.data.labels.labelled_frames import LabelledFrames, begin_labels
 from openmm_gnn.data.labels.settings import LabelCourse
-from openmm_gnn.data.labels.trajectories import LABELLED, UNITS, LabelledTrajectory, frame_fields, trajectory_name
+from openmm_gnn.data.labels.trajectories import LABELLED, LabelledTrajectory, frame_fields, trajectory_name
 from openmm_gnn.forces.gamd_force import trained_on_nonbonded
-from openmm_gnn.md.run_settings import RunCourse, text_hash
-from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem, stable_xml
-from openmm_gnn.md.systems.systems import SYSTEM_FILE, save_system
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import LabelledForces, SimulationSystem
 
 if TYPE_CHECKING:
     from openmm import app
@@ -146,14 +144,7 @@ class RunLabels(LabelledFrames):
             bonded_substeps=course.bonded_substeps,
             forces=watch.learned,
         )
-        identity = {
-            "versions": {"openmm": openmm.__version__},
-            "settings": labels.to_dict(),
-            "system": {"sha256": text_hash(stable_xml(system.system)), "num_atoms": system.system.getNumParticles()},
-        }
-        further = {"trajectories": {}, "units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
-        self._meta = LABELLED.begin(self._path, identity, further)
-        self._meta["system"] |= {"name": system.name, "periodic": system.periodic}
+        self._meta = begin_labels(self._path, system, labels)
         trajectory = LabelledTrajectory(
             self._path / "trajectories" / self._name, course.temperature, course.seed, course.num_frames
         )
@@ -162,14 +153,13 @@ class RunLabels(LabelledFrames):
             trajectory.frames_file, frame_fields(system.system.getNumParticles(), system.periodic)
         )
         self._entry = {"temperature": course.temperature, "seed": course.seed}
-        if not (self._path / SYSTEM_FILE).exists():
-            save_system(self._path, system)
 
         def expensive(_: openmm.State) -> np.ndarray:
             assert watch.expensive is not None
             return watch.expensive
 
-        super().__init__(self._stored, trajectory.path, course, expensive)
+        remedy = "a run keeps labels from its start on, so begin it anew with --relearn in another directory"
+        super().__init__(self._stored, course, expensive, remedy)
 
     def sync(self) -> None:
         """Write the frames that wait, and say how many there are: what is there is complete whenever a run ends."""

@@ -1,20 +1,54 @@
-"""Frames of a run with the forces that a network is to learn, on their way into a file of labels."""
+"""A directory of labels is begun, and frames of a run with the forces that a network is to learn come into it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openmm_gnn.base.errors import DataError, NonFiniteError
 from openmm_gnn.base.growing_array import GrowingArray
+from openmm_gnn.data.labels.trajectories import LABELLED, UNITS
+from openmm_gnn.md.run_settings import text_hash
+from openmm_gnn.md.simulation_system import stable_xml
+from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, save_system
 
 if TYPE_CHECKING:
     import openmm
 
+    from openmm_gnn.data.labels.settings import LabelCourse
     from openmm_gnn.md.run_settings import RunCourse
+    from openmm_gnn.md.simulation_system import SimulationSystem
+
+
+def begin_labels(folder: Path, system: SimulationSystem, course: LabelCourse) -> dict[str, Any]:
+    """Make a directory of labels, or check that it is of the same making; its lock, or that of the run, must be held.
+
+    Args:
+        folder: is there.
+        system: whose forces are the labels.
+        course: what all trajectories of the directory have in common.
+    Returns:
+        The content of meta.json, not yet written, in which trajectories are to be entered.
+    Raises:
+        DataError: if the directory holds labels of another System or other settings, or something else.
+    """
+    import openmm
+
+    identity = {
+        "versions": {"openmm": openmm.__version__},
+        "settings": course.to_dict(),
+        "system": {"sha256": text_hash(stable_xml(system.system)), "num_atoms": system.system.getNumParticles()},
+    }
+    further = {"trajectories": {}, "units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
+    meta = LABELLED.begin(folder, identity, further)
+    meta["system"] |= {"name": system.name, "periodic": system.periodic}
+    if not (folder / SYSTEM_FILE).exists() or not (folder / TOPOLOGY_FILE).exists():
+        save_system(folder, system)
+    return meta
 
 
 class LabelledFrames:
@@ -22,16 +56,16 @@ class LabelledFrames:
 
     Args:
         frames: a growing array of `trajectories.frame_fields`.
-        place: directory of the run, for errors.
         course: of the run.
         forces: of a state that the run has reached, (num_particles, 3) kJ/mol/nm.
+        remedy: what to do where frames are missing.
     """
 
     def __init__(
-        self, frames: GrowingArray, place: Path, course: RunCourse, forces: Callable[[openmm.State], np.ndarray]
+        self, frames: GrowingArray, course: RunCourse, forces: Callable[[openmm.State], np.ndarray], remedy: str
     ) -> None:
         self.intervals = (course.report_interval,)
-        self._frames, self._place, self._course, self._forces = frames, place, course, forces
+        self._frames, self._course, self._forces, self._remedy = frames, course, forces, remedy
         self._waiting: list[np.ndarray] = []
 
     def resume(self, step: int) -> None:
@@ -44,7 +78,7 @@ class LabelledFrames:
         if len(self._frames) < num_frames:
             raise DataError(
                 f"{self._frames.path} has {len(self._frames)} frames, its checkpoint was written after "
-                f"{num_frames}: delete {self._place} to run it again"
+                f"{num_frames}: {self._remedy}"
             )
         self._frames.truncate(num_frames)
 
@@ -65,7 +99,7 @@ class LabelledFrames:
         if "box_vectors" in (record.dtype.names or ()):
             record["box_vectors"] = state.getPeriodicBoxVectors(asNumpy=True)._value
         if not np.isfinite(record["potential_energy"][0]):
-            raise NonFiniteError(f"{self._place.name}: the energy of step {step} is not finite: mend the start")
+            raise NonFiniteError(f"the energy of step {step} of {self._frames.path} is not finite: mend the start")
         self._waiting.append(record)
 
     def sync(self) -> None:

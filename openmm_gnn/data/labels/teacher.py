@@ -14,7 +14,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,10 @@ from openmm_gnn.base.errors import OpenMMGNNError, SpecError
 from openmm_gnn.base.files import locked, read_checkpoint, write_atomically
 from openmm_gnn.base.growing_array import GrowingArray, read_growing_array
 from openmm_gnn.base.worker_processes import Work, python_command, run_workers, serve
-from openmm_gnn.data.labels.labelled_frames import LabelledFrames
+from openmm_gnn.data.labels.labelled_frames import LabelledFrames, begin_labels
 from openmm_gnn.data.labels.settings import LabelCourse, LabelSettings
 from openmm_gnn.data.labels.trajectories import (
     LABELLED,
-    UNITS,
     LabelledTrajectories,
     LabelledTrajectory,
     frame_fields,
@@ -41,11 +39,11 @@ from openmm_gnn.md.contexts import make_context, repartition_hydrogen_mass
 from openmm_gnn.md.integrators import make_integrator
 from openmm_gnn.md.loop import advance, start_or_resume
 from openmm_gnn.md.run_guard import RunGuard
-from openmm_gnn.md.run_settings import RunCourse, text_hash
-from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups, stable_xml
+from openmm_gnn.md.run_settings import RunCourse
+from openmm_gnn.md.simulation_system import NONBONDED_GROUP, LabelledForces, split_groups
 from openmm_gnn.md.state_checks import run_checks
 from openmm_gnn.md.systems.structure_files import relaxed
-from openmm_gnn.md.systems.systems import SYSTEM_FILE, TOPOLOGY_FILE, SimulationSystem, load_system, save_system
+from openmm_gnn.md.systems.systems import SimulationSystem, load_system
 
 
 def steps_done(trajectory: LabelledTrajectory, settings: LabelCourse) -> int:
@@ -102,7 +100,7 @@ def run_trajectory(directory: Path, name: str, checkpoint_seconds: float, report
                 guard,
                 step,
                 course,
-                [LabelledFrames(frames, trajectory.path, course, forces)],
+                [LabelledFrames(frames, course, forces, f"delete {trajectory.path} to run it again")],
                 trajectory.checkpoint_file,
                 checkpoint_due=lambda steps, seconds: seconds > checkpoint_seconds,
                 report=report,
@@ -202,22 +200,13 @@ def _prepared(system: SimulationSystem, hydrogen_mass: float | None) -> Simulati
 
 def _prepare(out: Path, system: SimulationSystem, settings: LabelSettings, course: LabelCourse) -> dict[str, Any]:
     """Write meta.json, system.xml and topology.cif, or check that they are of the same making; the new meta."""
-    identity = {
-        "versions": {"openmm": openmm.__version__},
-        "settings": course.to_dict(),
-        "system": {"sha256": text_hash(stable_xml(system.system)), "num_atoms": system.system.getNumParticles()},
-    }
-    further = {"trajectories": {}, "units": UNITS, "written_by": f"openmm_gnn {version('openmm-gnn')}"}
-    meta = LABELLED.begin(out, identity, further)
-    meta["system"] |= {"name": system.name, "periodic": system.periodic}
+    meta = begin_labels(out, system, course)
     for temperature, seed in settings.runs(system):
         entry = meta["trajectories"].setdefault(
             trajectory_name(temperature, seed), {"temperature": temperature, "seed": seed, "frames": settings.frames}
         )
         entry["frames"] = max(entry["frames"], settings.frames)
     LABELLED.write(out, meta)
-    if not (out / SYSTEM_FILE).exists() or not (out / TOPOLOGY_FILE).exists():
-        save_system(out, system)
     return meta
 
 
