@@ -193,9 +193,8 @@ class Page:
             what: it shows, for people who do not see it.
         """
         png = path.read_bytes()
-        width = (
-            int.from_bytes(png[16:20], "big") / DOTS_PER_INCH * _PIXELS_PER_INCH
-        )  # one size of letters in all figures
+        inches = int.from_bytes(png[16:20], "big") / DOTS_PER_INCH
+        width = inches * _PIXELS_PER_INCH  # so that letters have one size in all figures
         image = f'alt="{escape(what)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"'
         self._add(f'<figure><img style="width: {width:.0f}px" {image}></figure>')
 

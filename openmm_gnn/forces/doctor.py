@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from json import loads
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openmm_gnn.base.version_rules import (
     BUILD_AGAIN,
@@ -27,9 +27,6 @@ from openmm_gnn.base.version_rules import (
 )
 from openmm_gnn.base.worker_processes import python_command
 from openmm_gnn.forces.doctor_probes import RESULT_PREFIX
-
-if TYPE_CHECKING:
-    pass
 
 PROBE_SECONDS = 180.0
 """An OpenCL or CUDA platform may compile its kernels for a minute at first use."""
